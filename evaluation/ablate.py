@@ -1,4 +1,4 @@
-"""What the order of genes is good for: the tuned network fitted again on genes in random order.
+"""The effect of the order of genes: the tuned network fitted again on genes in random order.
 
 ``python -m evaluation.ablate --task gene_expression --architecture lstm [--permutations 3]``; see
 `evaluation.permuted_genes`.
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     path = ablation_path(given.task, given.architecture)
     write_ablation(found, path)
-    metric = task.evaluate.metric if task.evaluate.metric in found["gain"] else "r2"
-    print(f"{as_text(found, metric)}; see {path}")
+    print(f"{as_text(found)}; see {path}")
     return 0
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--modes", nargs="+", help="split modes (default: all)")
     given = options.parse_args(argv)
     from evaluation.generalization import page
-    from evaluation.generalization.table import FOLDER, generalize, plans, response_task, tell
+    from evaluation.generalization.table import FOLDER, generalize, plans, response_task, results
     from pipelines import tracking
     from pipelines.report import as_markdown
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = generalize(name, params, wanted, kept, progress=sys.stderr.isatty())
     # The table shows all that is there, so that a run of a few architectures completes it.
     names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))
-    found = tell(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)
+    found = results(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)
     page.write(found, folder)
     print(as_markdown(page.content(found)))
     print(f"see {folder / 'generalization.md'}")

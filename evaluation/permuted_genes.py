@@ -1,14 +1,13 @@
-"""What the order of genes is good for: the tuned network fitted again on genes in random order.
+"""The effect of the order of genes: the tuned network fitted again on genes in random order.
 
-A recurrent network reads windows of genes one after another, so the order that it was tuned to may help it or may not.
-The same hyperparameters are fitted with the order permuted, on the same rows, and score the same test rows. The fitted
-model itself is the reference. Its interval says how the difference varies with the patients of the test split; how it
-varies with the random numbers of a fit shows in how far the permutations are apart.
+A recurrent network reads windows of genes one after another, so the order that it was tuned to may help it. The same
+hyperparameters are fitted with the order permuted, on the same rows, and score the same test rows. The interval says
+how the difference varies with the patients of the test split; how it varies with the random numbers of a fit shows in
+the differences between permutations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.columns import Floats, encode
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
-from evaluation.metrics.targets import mean_over_targets, weighted_target_metrics
-from evaluation.problems import columns_of
-from evaluation.problems.multi_target import target_spreads
+from evaluation.comparison.paired import Resampled, resample, subtract
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
 from pipelines.paths import REPORTS
-from pipelines.problems import higher_is_better
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
 from training.model.cross_fit import CrossFitted, fit_final
@@ -58,8 +53,7 @@ def ablate(
     again = f"run `dvc repro fit@{name}-{fitted.architecture}`"
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; {again}")
-    estimator = model.estimator
-    its_own = len(estimator.members_) if isinstance(estimator, CrossFitted) else 1
+    its_own = len(model.estimator.members_) if isinstance(model.estimator, CrossFitted) else 1
     if its_own != members:
         raise UserError(f"{name} {fitted.architecture} has {its_own} members, fit.members asks for {members}; {again}")
     test = prepared.side("test")
@@ -67,38 +61,25 @@ def ablate(
         raise UserError(f"the predictions of {name} {fitted.architecture} are not of the test rows; {again}")
 
     settings = fit_settings(replace(params, budget=fitted.budget), task)
-    answers = [columns_of(predictions, "prediction", test.targets)]
+    permuted = []
     for permutation in range(1, permutations + 1):
         hyperparameters = {**fitted.hyperparameters, _HYPERPARAMETER: permutation}
         context = FitContext(progress=True)
         final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
-        answers.append(final.estimator.outputs(test))
-    measured = columns_of(predictions, "target", test.targets)
-    scale = target_spreads(prepared.side("train").target)
-    compared = compare(
-        measured,
-        answers[0],
-        answers[1:],
-        predictions["group"].to_numpy(),
-        scale=scale,
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=params.seed,
-    )
+        answers = dict(zip(test.targets, final.estimator.outputs(test).T, strict=True))
+        permuted.append(predictions.assign(**{f"prediction_{target}": said for target, said in answers.items()}))
+    learnt = measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
     return {
         "task": name,
         "architecture": fitted.architecture,
         "ablation": "gene_order",
         "run_id": fitted.run_id,
         "order": fitted.hyperparameters.get("order"),
-        "permutations": permutations,
         "members": members,
         "budget": fitted.budget,
         "confidence": task.evaluate.confidence,
-        "samples": len(predictions),
-        "groups": int(predictions["group"].nunique()),
         "split.sha256": prepared.sha256,
-        **compared,
+        **compare(task, predictions, permuted, seed=params.seed, **learnt),
     }
 
 
@@ -115,73 +96,51 @@ def permutable(name: str, task: Task) -> Architecture:
 
 
 def compare(
-    measured: np.ndarray,
-    as_it_is: np.ndarray,
-    permuted: Sequence[np.ndarray],
-    groups: np.ndarray,
-    *,
-    scale: np.ndarray | None = None,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    task: Task, predictions: pd.DataFrame, permuted: list[pd.DataFrame], *, seed: int, **learnt: Any
 ) -> dict[str, Any]:
-    """Compare predictions of the same rows, paired on the same resamples of groups."""
-    n_groups = encode("groups", groups, len(measured))[0].size
-    counts = np.vstack([np.ones((1, n_groups)), group_counts(n_groups, resamples, seed)])
+    """Return by how much ``predictions`` are better than ``permuted`` ones, in the task's metric, on average and each.
 
-    def scored(prediction: np.ndarray) -> dict[str, Floats]:
-        found = weighted_target_metrics(measured, prediction, groups, counts, scale=scale)
-        return {metric: mean_over_targets(values) for metric, values in found.items()}
-
-    def interval(values: Floats) -> dict[str, float]:
-        told: Interval = percentile_interval(float(values[0]), values[1:], confidence)
-        return told.as_dict()
-
-    reference, others = scored(as_it_is), [scored(prediction) for prediction in permuted]
-    gains = {
-        metric: (1.0 if higher_is_better(metric) else -1.0) * (values - np.stack([other[metric] for other in others]))
-        for metric, values in reference.items()
-    }
-    return {
-        "gain": {metric: interval(values.mean(axis=0)) for metric, values in gains.items()},
-        "of_each": [
-            {"permutation": number + 1, **{metric: interval(values[number]) for metric, values in gains.items()}}
-            for number in range(len(others))
-        ],
-        "as_it_is": {metric: interval(values) for metric, values in reference.items()},
-        "permuted": [{metric: interval(values) for metric, values in other.items()} for other in others],
-    }
+    All are measured on the same resamples of groups.
+    """
+    metric, settings = task.evaluate.metric, {"resamples": task.evaluate.resamples, "seed": seed, **learnt}
+    reference, *others = (resample(task, frame, metric, **settings) for frame in (predictions, *permuted))
+    mean = Resampled(
+        float(np.mean([other.value for other in others])), np.mean([other.values for other in others], axis=0)
+    )
+    size = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
+    gain, *each = (
+        subtract(task, metric, reference, other, confidence=task.evaluate.confidence, **size).as_dict()
+        for other in (mean, *others)
+    )
+    values = {"as_it_is": reference.value, "permuted": [other.value for other in others]}
+    return {**values, "gain": gain, "of_each": each}
 
 
 def ablation_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
     """Return where the ablation of an architecture lies.
 
-    Not in ``models/<architecture>``, which is an output of the stage ``evaluate``: DVC would find it changed, run the
-    stage again and remove what is not the stage's own.
+    Not in ``models/<architecture>``, which is an output of the stage ``evaluate``: DVC would remove it there.
     """
     return reports / name / "ablations" / architecture / "ablation_gene_order.json"
 
 
 def write_ablation(found: dict[str, Any], path: Path) -> None:
-    """Write ``found`` to ``path`` and log it to the run of the fit, with its gains as metrics."""
+    """Write ``found`` to ``path`` and log it to the run of the fit, with its gain as metrics."""
     write_json(path, found)
-    metrics = {
-        f"ablation_gene_order_{metric}{suffix}": interval[key]
-        for metric, interval in found["gain"].items()
-        for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high"))
-        if np.isfinite(interval[key])
-    }
+    name = f"ablation_gene_order_{found['gain']['metric']}"
+    ends = {"": "difference", "_low": "low", "_high": "high"}
+    metrics = {f"{name}{suffix}": found["gain"][key] for suffix, key in ends.items()}
     with tracking.run(found["task"], "evaluate", found["architecture"], run_id=found["run_id"]):
-        mlflow.log_metrics(metrics)
+        mlflow.log_metrics({key: value for key, value in metrics.items() if np.isfinite(value)})
         mlflow.log_artifact(str(path))
 
 
-def as_text(found: dict[str, Any], metric: str) -> str:
+def as_text(found: dict[str, Any]) -> str:
     """Return the outcome in a line."""
-    gain, each = found["gain"][metric], [one[metric]["value"] for one in found["of_each"]]
+    gain, each = found["gain"], jsonable([one["difference"] for one in found["of_each"]])
     order = f"order {found['order']!r}" if found["order"] else "the order of genes"
-    alone = ", ".join("-" if value is None else f"{value:+.4f}" for value in jsonable(each))
+    alone = ", ".join("-" if value is None else f"{value:+.4f}" for value in each)
     return (
-        f"{found['task']} {found['architecture']}: test {metric} gains {gain['value']:+.4f} [{gain['low']:+.4f}, "
-        f"{gain['high']:+.4f}] by {order} over random ones ({alone}); positive is better"
+        f"{found['task']} {found['architecture']}: test {gain['metric']} gains {gain['difference']:+.4f} "
+        f"[{gain['low']:+.4f}, {gain['high']:+.4f}] by {order} over random ones ({alone}); positive is better"
     )

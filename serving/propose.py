@@ -21,16 +21,10 @@ CHANGED = ("dvc.lock", "data.dvc")
 
 
 def propose(name: str) -> str:
-    """Commit, push and open the pull request, as far as that is not done; return what was done, in a sentence.
-
-    Raises
-    ------
-    UserError
-        No loop of the task has ended here; git or ``gh`` fails.
-    """
+    """Commit, push and open the pull request, as far as that is not done; return what was done, in a sentence."""
     state = read_state(FOLDER / f"{name}.json")
     text = REPORTS / name / "retraining.md"
-    if state.content is None or not state.finished or not text.is_file():
+    if not state.finished or not text.is_file():
         raise UserError(f"no loop of {name} has ended in this checkout; run `make retrain TASK={name}` first")
     paths = [path for path in CHANGED if Path(path).is_file()]
     if not _run("git", "status", "--porcelain", "--", *paths):

@@ -42,7 +42,6 @@ SCHEMA = 1
 FOLDER = "comparison"
 IN_VIEW = "in_view"
 FILTER = f"tags.{IN_VIEW} = 'true'"
-MAX_IN_VIEW = 100  # runs that the MLflow UI draws side by side
 
 _CODE = ("evaluation.comparison.paired",)
 
@@ -68,23 +67,23 @@ def compare(
     rows = leaderboard(name, params, reports)
     found = [read_evidence(evidence_path(name, row["architecture"], reports)) for row in rows]
     predictions = [read_predictions(models / name / row["architecture"]) for row in rows]
-    first, others = predictions[0], enumerate(predictions[1:], start=1)
-    predictions = [first, *(_aligned(task, first, other, rows, at) for at, other in others)]
-    level = 1 - settings.confidence
-    resamples = enough_resamples(len(rows), settings.resamples, level)
+    resamples = enough_resamples(len(rows), settings.resamples, 1 - settings.confidence)
     learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
-    drawn = []
+    drawn = {}
     rounds = zip(rows, predictions, strict=True)
     for row, frame in tqdm(rounds, desc="resampled models", total=len(rows), disable=not progress, leave=False):
-        measured = resample(task, frame, settings.metric, resamples=resamples, seed=params.seed, **learnt)
+        try:
+            own = matched(task, predictions[0], frame)
+        except UserError as error:
+            raise UserError(f"{rows[0]['architecture']} and {row['architecture']}: {error}") from None
+        measured = resample(task, own, settings.metric, resamples=resamples, seed=params.seed, **learnt)
         _refuse_other_fit(row, measured)
-        drawn.append(measured)
-    size = (len(predictions[0]), int(predictions[0]["group"].nunique()))
-    pairs = _pairs(task, [row["architecture"] for row in rows], drawn, settings.confidence, size)
+        drawn[row["architecture"]] = measured
+    size = {"rows": len(predictions[0]), "groups": int(predictions[0]["group"].nunique())}
+    pairs = _pairs(task, drawn, size)
     best = _best(rows, pairs)
     for row, evidence in zip(rows, found, strict=True):
-        row["budget"] = evidence["budget"]
-        row["standing"] = _standing(row, best)
+        row |= {"budget": evidence["budget"], "standing": _standing(row, best)}
     comparison = {
         "schema": SCHEMA,
         "id": _identity(task, resamples, params.seed, found),
@@ -94,8 +93,8 @@ def compare(
         "simulated": any(row["simulated"] for row in rows),
         "mode": task.split.mode,
         "baseline": settings.baseline,
-        "rows_tested": size[0],
-        "groups_tested": size[1],
+        "rows_tested": size["rows"],
+        "groups_tested": size["groups"],
         "confidence": settings.confidence,
         "resamples": resamples,
         "correction": "holm",
@@ -123,13 +122,6 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _aligned(task: Task, first: pd.DataFrame, other: pd.DataFrame, rows: list[dict[str, Any]], at: int) -> pd.DataFrame:
-    try:
-        return matched(task, first, other)
-    except UserError as error:
-        raise UserError(f"{rows[0]['architecture']} and {rows[at]['architecture']}: {error}") from None
-
-
 def _refuse_other_fit(row: dict[str, Any], measured: Resampled) -> None:
     said = np.nan if row["value"] is None else row["value"]
     if not np.isclose(said, measured.value, rtol=_SAME, atol=_SAME, equal_nan=True):
@@ -139,20 +131,15 @@ def _refuse_other_fit(row: dict[str, Any], measured: Resampled) -> None:
         )
 
 
-def _pairs(
-    task: Task, names: list[str], drawn: list[Resampled], confidence: float, size: tuple[int, int]
-) -> list[dict[str, Any]]:
+def _pairs(task: Task, drawn: dict[str, Resampled], size: dict[str, int]) -> list[dict[str, Any]]:
     """Return a row a pair, the better architecture first, with its p-value corrected for all pairs."""
-    pairs = []
-    for one, other in itertools.combinations(range(len(names)), 2):
-        found = subtract(
-            task, task.evaluate.metric, drawn[one], drawn[other], confidence=confidence, rows=size[0], groups=size[1]
-        )
+    pairs, confidence = [], task.evaluate.confidence
+    for first, second in itertools.combinations(drawn, 2):
+        found = subtract(task, task.evaluate.metric, drawn[first], drawn[second], confidence=confidence, **size)
         shown = {key: getattr(found, key) for key in ("difference", "low", "high", "p")}
-        pairs.append({"first": names[one], "second": names[other], **shown})
+        pairs.append({"first": first, "second": second, **shown})
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
-        pair["p_corrected"] = corrected
-        pair["significant"] = bool(corrected < 1 - confidence)
+        pair |= {"p_corrected": corrected, "significant": bool(corrected < 1 - confidence)}
     return pairs
 
 
@@ -200,19 +187,9 @@ def write(comparison: dict[str, Any], folder: Path) -> None:
 
 
 def view(comparison: dict[str, Any], client: MlflowClient) -> list[str]:
-    """Tag the final fits that the comparison is of, and no others, so that the UI's filter shows just them.
-
-    At most `MAX_IN_VIEW` are tagged, the best; a fit is the newest of its architecture, since evidence is.
-    """
-    experiment = tracking.experiment(comparison["task"])
-    rows, warnings = comparison["rows"], []
-    if left_out := [row["architecture"] for row in rows[MAX_IN_VIEW:]]:
-        warnings.append(
-            f"{len(rows)} architectures, of which the MLflow UI compares {MAX_IN_VIEW}: not in view are "
-            f"{', '.join(left_out)}; comparison.html shows all"
-        )
-    shown = set()
-    for row in rows[:MAX_IN_VIEW]:
+    """Tag the final fits that the comparison is of, and no others, so that the UI's filter shows just them."""
+    experiment, warnings, shown = tracking.experiment(comparison["task"]), [], set()
+    for row in comparison["rows"]:
         try:
             client.set_tag(row["run_id"], IN_VIEW, "true")
             client.set_tag(row["run_id"], "comparison", comparison["id"])

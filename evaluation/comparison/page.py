@@ -35,7 +35,7 @@ def sentences(comparison: dict[str, Any]) -> list[str]:
     if not others:
         found += " It is the only one evaluated: nothing is compared."
     elif not near:
-        found += f" It is significantly better than {'the other one' if others == 1 else f'all {others} others'}."
+        found += f" It is significantly better than all others ({others})."
     else:
         found += f" It is not significantly better than {', '.join(near)}: statistically they cannot be distinguished."
     said.append(found)

@@ -70,12 +70,10 @@ def paired_difference(
     Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
     Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 16: what the interval excludes is rejected.
     """
-    theirs = matched(task, ours, theirs)
-    first, second = (
-        resample(task, frame, metric, resamples=resamples, seed=seed, **learnt) for frame in (ours, theirs)
-    )
-    rows, groups = len(ours), int(ours["group"].nunique())
-    return subtract(task, metric, first, second, confidence=confidence, rows=rows, groups=groups)
+    frames = (ours, matched(task, ours, theirs))
+    first, second = (resample(task, frame, metric, resamples=resamples, seed=seed, **learnt) for frame in frames)
+    size = {"rows": len(ours), "groups": int(ours["group"].nunique())}
+    return subtract(task, metric, first, second, confidence=confidence, **size)
 
 
 def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
@@ -83,10 +81,8 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
     for whose, frame in (("first", ours), ("second", theirs)):
         if missing := [name for name in (ID, "group") if name not in frame]:
             raise UserError(f"the {whose} model's predictions lack the column {missing[0]}; run its fit stage again")
-        if (doubled := frame[ID].duplicated()).any():
-            raise UserError(
-                f"{ID} {frame.loc[doubled, ID].iloc[0]!r} is a duplicate in the {whose} model's predictions"
-            )
+        if doubled := frame.loc[frame[ID].duplicated(), ID].tolist():
+            raise UserError(f"{ID} {doubled[0]!r} is a duplicate in the {whose} model's predictions")
     only_ours, only_theirs = set(ours[ID]) - set(theirs[ID]), set(theirs[ID]) - set(ours[ID])
     if only_ours or only_theirs:
         whose, other = ("first", only_ours) if only_ours else ("second", only_theirs)
@@ -113,8 +109,8 @@ def resample(
 ) -> Resampled:
     """Return a metric of one model on the test rows and on every resample of their groups.
 
-    Which groups a resample draws depends on the groups, ``resamples`` and ``seed`` alone: what two models of the same
-    test rows return may be subtracted. Parameters and errors as in `paired_difference`.
+    Which groups a resample draws depends on the groups, ``resamples`` and ``seed`` alone: results of two models on the
+    same test rows may be subtracted.
     """
     groups = predictions["group"].to_numpy(str)
     count = len(np.unique(groups))

@@ -28,7 +28,7 @@ from training.model.cross_fit import fit_final
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left of a fit."""
+    """Predictions of the test rows and of the rows held out of a fit, and what the fit took."""
 
     predicted: np.ndarray
     held_out: np.ndarray
@@ -64,20 +64,16 @@ def fit_here(
 
 
 def fit_apart(*arguments: Any, **options: Any) -> Outcome:
-    """`fit_here` in a process that ends with the fit.
+    """Return what `fit_here` returns, from a process of its own.
 
-    Raises
-    ------
-    UserError
-        As in `fit_here`; or the fit failed, or the process was killed, which most often means that memory ran out.
+    `UserError` if the fit failed, or the process was killed, which most often means that memory ran out.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             return pool.submit(fit_here, *arguments, **options).result()
         except BrokenProcessPool as error:
-            message = f"the process that fitted {arguments[0]} was killed; most often memory has run out"
-            raise UserError(message) from error
+            raise UserError(f"the process that fitted {arguments[0]} was killed; most often memory ran out") from error
         except UserError:
             raise
         except Exception as error:  # whatever an architecture raises: other fits are not held up by it
@@ -86,10 +82,7 @@ def fit_apart(*arguments: Any, **options: Any) -> Outcome:
 
 
 def peak_megabytes() -> float:
-    """Return the largest resident memory of this process so far.
-
-    Where Linux tells it, of what runs since the process was started: ``getrusage`` keeps the parent's peak.
-    """
+    """Return the largest resident memory of this process so far; on Linux ``getrusage`` would add the parent's."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
@@ -99,11 +92,10 @@ def peak_megabytes() -> float:
 
 def _end_with_parent() -> None:
     """End this process when the one that started it dies: a killed run leaves no fit behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
 
-        def watch() -> None:
+    def watch() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
             parent.join()
             os._exit(1)
 
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()

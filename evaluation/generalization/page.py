@@ -1,4 +1,4 @@
-"""The table of architectures and split modes: as CSV, as a report, and as a figure."""
+"""The table of architectures and split modes: as a report, and as a figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluation.figures.plots import BLUE, GRAY, styled
@@ -33,7 +32,7 @@ def best_by_validation(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def columns(found: dict[str, Any]) -> list[tuple[str, str, dict[str, dict[str, Any]]]]:
-    """Return the columns of the table: heading, what is asked, and the row of each architecture.
+    """Return the columns of the table: heading, test rows in words, and the row of each architecture.
 
     Across studies there are two: all test rows, and those whose drug the training study has too.
     """
@@ -51,20 +50,6 @@ def columns(found: dict[str, Any]) -> list[tuple[str, str, dict[str, dict[str, A
     return made
 
 
-def as_table(found: dict[str, Any]) -> pd.DataFrame:
-    """Return a row a fit: mode, architecture, every metric with its interval, rows, units and cost."""
-    rows = []
-    for row in (row for _, _, rows in columns(found) for row in rows.values()):
-        flat = {key: row[key] for key in ("mode", "architecture", "simulated", "budget", "hyperparameters_from")}
-        for metric, ends in row["metrics"].items():
-            flat |= {metric: ends["value"], f"{metric}_low": ends["low"], f"{metric}_high": ends["high"]}
-        flat |= {f"{side}_rows": row["rows"].get(side) for side in ("train", "validation", "test")}
-        flat |= {key: row[key] for key in ("unit", "units", "seconds", "peak_megabytes", "run_id")}
-        flat |= {"validation_metric": row["validation"]["metric"], "validation": row["validation"]["value"]}
-        rows.append(flat)
-    return pd.DataFrame(rows)
-
-
 def content(found: dict[str, Any]) -> dict[str, Any]:
     """Return the table as a report, see `pipelines.report`, with the contests and what is missing."""
     level, baseline, shown = f"{found['confidence']:.0%}", found["baseline"], columns(found)
@@ -73,7 +58,6 @@ def content(found: dict[str, Any]) -> dict[str, Any]:
         for name in found["architectures"]
     ]
     rows.append(["tested on", *(_tested(next(iter(column.values()), None)) for _, _, column in shown)])
-    missing = text("Not run yet, or made from other data or settings: ", *_missing(found), ".")
     blocks = [
         text(
             f"R² on test rows with its {level} interval; below it by how much that is above ",
@@ -81,11 +65,15 @@ def content(found: dict[str, Any]) -> dict[str, Any]:
             *(Code(found["budget"]), ", one model each."),
         ),
         table(["", *((Code(mode), "\n", asked) for mode, asked, _ in shown)], rows),
-        *([items(_sentence(contest, level) for contest in found["contests"])] if found["contests"] else []),
-        *([missing] if found["missing"] else []),
-        *(text(f"Failed: {sentence}") for sentence in found["failed"]),
-        *([figure(f"{NAME}.png", "R² on test rows with its interval; dotted: the baseline")] if found["rows"] else []),
     ]
+    if found["contests"]:
+        blocks.append(items(_sentence(contest, level) for contest in found["contests"]))
+    if found["missing"]:
+        names = [piece for mode, name in found["missing"] for piece in (", ", Code(mode), f" {name}")]
+        blocks.append(text("Not run yet, or made from other data or settings: ", *names[1:], "."))
+    blocks += [text(f"Failed: {sentence}") for sentence in found["failed"]]
+    if found["rows"]:
+        blocks.append(figure(f"{NAME}.png", "R² on test rows with its interval; dotted: the baseline"))
     return report(f"{found['task']}: generalization", [section("", *blocks)], simulated=found["simulated"])
 
 
@@ -102,9 +90,8 @@ def draw(found: dict[str, Any]) -> Figure:
     shown = [column for column in columns(found) if column[2]]
     names = found["architectures"][::-1]
     across = max(len(shown), 1)
-    made, grid = plt.subplots(
-        1, across, figsize=(2.5 * across + 1.2, 0.32 * len(names) + 1.7), sharey=True, squeeze=False
-    )
+    size = (2.5 * across + 1.2, 0.32 * len(names) + 1.7)
+    made, grid = plt.subplots(1, across, figsize=size, sharey=True, squeeze=False)
     for axes, (mode, asked, rows) in zip(grid[0], shown, strict=False):
         for architecture, row in rows.items():
             place, r2 = names.index(architecture), row["metrics"]["r2"]
@@ -126,10 +113,8 @@ def draw(found: dict[str, Any]) -> Figure:
 
 
 def write(found: dict[str, Any], folder: Path) -> None:
-    """Write ``generalization.json``, ``.csv``, ``.png``, ``.md`` and ``.html`` into ``folder``."""
+    """Write ``generalization.json``, ``.png``, ``.md`` and ``.html`` into ``folder``."""
     write_json(folder / f"{NAME}.json", found)
-    with written_whole(folder / f"{NAME}.csv") as path:
-        as_table(found).to_csv(path, index=False)
     with written_whole(folder / f"{NAME}.png") as path:
         draw(found).savefig(path)
     made, figures = content(found), {f"{NAME}.png": (folder / f"{NAME}.png").read_bytes()}
@@ -146,16 +131,6 @@ def _cell(row: dict[str, Any] | None, naive: bool) -> Text:
     return interval(found["r2"], alone="{}"), *over, "\n", f"[r {number(found['within_drug_pearson']['value'])}]"
 
 
-def _missing(found: dict[str, Any]) -> list[str]:
-    """Return what is missing, mode by mode."""
-    pieces: list[str] = []
-    for mode in dict.fromkeys(mode for mode, _ in found["missing"]):
-        names = [architecture for of, architecture in found["missing"] if of == mode]
-        shown = "all" if len(names) == len(found["architectures"]) else ", ".join(names)
-        pieces += [", "] * bool(pieces) + [Code(mode), f" ({shown})"]
-    return pieces
-
-
 def _tested(row: dict[str, Any] | None) -> Text:
     if row is None:
         return "-"
@@ -163,10 +138,8 @@ def _tested(row: dict[str, Any] | None) -> Text:
 
 
 def _sentence(contest: dict[str, Any], level: str) -> Text:
-    verdict = (
-        "better than " if contest["low"] > 0 else "worse than " if contest["high"] < 0 else "not distinguishable from "
-    )
+    verdict = "better than" if contest["low"] > 0 else "worse than" if contest["high"] < 0 else "not different from"
     return (
-        *(Code(contest["mode"]), ": the best network by validation, ", Code(contest["network"]), f", is {verdict}"),
+        *(Code(contest["mode"]), ": the best network by validation, ", Code(contest["network"]), f", is {verdict} "),
         *(Code(contest["rival"]), f": R² {interval(contest, 'difference', sign='+')} ({level} interval, paired)"),
     )

@@ -1,13 +1,11 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-A score says little without the question that it answers. Here the rows are split anew for each mode, in memory and by
-the code of the stage ``prepare``; each architecture is fitted on the training rows, stopped early on the validation
-rows, and scored on the test rows, always beside the naive baseline fitted on the same rows. Intervals resample what
-varies independently: drugs in ``drug_blind``, tissues in ``tissue_blind``, cell lines in every other mode.
+The rows are split anew for each mode, by the code of the stage ``prepare``; each architecture is fitted on the training
+rows, stopped early on the validation rows, and scored on the test rows, beside the naive baseline fitted on the same
+rows. Intervals resample drugs in ``drug_blind``, tissues in ``tissue_blind``, cell lines in every other mode.
 
 Hyperparameters are those of the task's study where it has run, else the architecture's defaults. The study looked at
-validation rows of the task's own mode, some of which are test rows in another mode: of them the model itself has seen
-nothing, the choice of its hyperparameters has.
+validation rows of the task's own mode, some of which are test rows in another mode.
 """
 
 from __future__ import annotations
@@ -48,7 +46,6 @@ FOLDER = "generalization"
 _SCHEMA = 1
 # What fits and scores; what draws and writes the table makes no fit anew.
 _CODE = ("evaluation.generalization.apart", "evaluation.metrics.regression", "evaluation.metrics.resample")
-_OF_SPLIT = ("split", "fold")  # columns that predictions do not repeat
 
 Fit = Callable[..., Outcome]
 
@@ -85,11 +82,9 @@ class Plan:
 
 def in_mode(task: Task, mode: str) -> Task:
     """Return the task with another split mode; studies are named only where they count."""
-    split = replace(task.split, mode=mode)
-    studies: dict[str, Any] = {
-        key: "" for key in ("train_study", "test_study") if hasattr(split, key) and mode != CROSS_STUDY
-    }
-    return replace(task, split=replace(split, **studies))
+    studies = [key for key in ("train_study", "test_study") if hasattr(task.split, key) and mode != CROSS_STUDY]
+    changed: dict[str, Any] = dict.fromkeys(studies, "")
+    return replace(task, split=replace(task.split, mode=mode, **changed))
 
 
 def plans(
@@ -123,9 +118,10 @@ def plans(
                 "code": code[architecture],
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
-            known: dict[str, Any] = {"hyperparameters": hyperparameters, "origin": origin, "folder": folder}
             fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
-            made.append(Plan(mode=mode, architecture=architecture, fingerprint=fingerprint, **known))
+            made.append(
+                Plan(mode, architecture, hyperparameters, origin=origin, fingerprint=fingerprint, folder=folder)
+            )
     return made
 
 
@@ -205,7 +201,7 @@ def score(
     test = prepared.rows("test")
     modality = modality_of(task.modality)
     unit, of_row = modality.units(prepared, in_mode(task, plan.mode).split)
-    predictions = table.iloc[test].drop(columns=list(_OF_SPLIT))
+    predictions = table.iloc[test].drop(columns=["split", "fold"])
     predictions = predictions.assign(group=of_row[test], prediction=outcome.predicted, baseline=naive)
     measured = samples.target[outcome.held_out_rows]
     held_out = get_problem(task.problem).score(task.tune.metric, measured, outcome.held_out)
@@ -272,8 +268,7 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
 def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[str, Any] | None:
     """Return the scores across studies on the test rows whose drug the training study has too, under whatever id.
 
-    Studies share only some of their drugs. On the others a model is asked for an unseen line and an unseen drug at
-    once, which is another question: without this part, the score would be mostly about how many there are.
+    On the other drugs a model is asked for an unseen line and an unseen drug at once, which is another question.
     """
     task = response_task(name, params)
     if plan.read() is None:
@@ -307,28 +302,20 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue
-        between = paired_difference(
-            task,
-            ours,
-            theirs,
-            "r2",
-            resamples=task.evaluate.resamples,
-            confidence=task.evaluate.confidence,
-            seed=params.seed,
-        )
+        settings = {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": params.seed}
+        between = paired_difference(task, ours, theirs, "r2", **settings)
         found.append({"mode": mode, "network": best, "rival": rival, **between.as_dict()})
     return found
 
 
-def tell(name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: Any) -> dict[str, Any]:
+def results(name: str, params: Params, every: Sequence[Plan], failed: Sequence[str], samples: Any) -> dict[str, Any]:
     """Return what ``generalization.json`` holds: a row a finished fit, the contests, and what is missing."""
     rows = [
-        {**found, "of_known_drugs": of_known_drugs(name, params, plan, samples)}
+        {**row, "of_known_drugs": of_known_drugs(name, params, plan, samples)}
         for plan in every
-        if (found := plan.read()) is not None
+        if (row := plan.read()) is not None
     ]
-    missing = [[plan.mode, plan.architecture] for plan in every if plan.read() is None]
-    told = {
+    found = {
         "schema": _SCHEMA,
         "task": name,
         "simulated": any(row["simulated"] for row in rows),
@@ -339,8 +326,7 @@ def tell(name: str, params: Params, every: Sequence[Plan], failed: Sequence[str]
         "architectures": list(dict.fromkeys(plan.architecture for plan in every)),
         "rows": rows,
         "contests": contests(name, params, every),
-        "missing": missing,
+        "missing": [[plan.mode, plan.architecture] for plan in every if plan.read() is None],
         "failed": list(failed),
     }
-    as_json: dict[str, Any] = jsonable(told)
-    return as_json
+    return dict(jsonable(found))

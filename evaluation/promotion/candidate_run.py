@@ -1,7 +1,7 @@
 """A fitted model becomes a candidate: its evidence is completed, written with its card, and kept at the run of the fit.
 
-Comparisons on the same test rows and the scores of outside cohorts are added. All lies below ``evidence/<sha256>/`` of
-the run: what was judged stays as it was.
+Comparisons on the same test rows and the scores of outside cohorts are added. All of it is logged below
+``evidence/<sha256>/`` and never overwritten.
 """
 
 from __future__ import annotations
@@ -64,21 +64,10 @@ def candidate(
     *,
     reports: Path = REPORTS,
 ) -> dict[str, Any]:
-    """Complete the evidence of the chosen model, write it with its card, and log both.
+    """Complete the evidence of ``architecture``, else of the best on validation rows; write it with its card, log both.
 
-    Parameters
-    ----------
-    architecture
-        Instead of the best on validation rows.
-    cohorts
-        Labelled raw folders by name; scored beside the test rows, never in their place.
-    reports
-        Takes ``<task>/candidate/``.
-
-    Raises
-    ------
-    UserError
-        The model was evaluated on another split, its predictions were edited, or a cohort cannot be scored.
+    ``cohorts`` are labelled raw folders by name; ``reports`` takes ``<task>/candidate/``. `UserError` if the model was
+    evaluated on another split, its predictions were edited, or a cohort cannot be scored.
     """
     evidence = choose(name, params, architecture, reports)
     if evidence["hashes"]["split.sha256"] != prepared.sha256:
@@ -87,19 +76,14 @@ def candidate(
         )
     own = evidence_path(name, evidence["architecture"], reports).parent
     ours = read_predictions(own, evidence)
-    evidence = seal(
-        {
-            **evidence,
-            "comparisons": comparisons(name, params, evidence, ours=ours, prepared=prepared, reports=reports),
-            "cohorts": scored(name, evidence, cohorts or {}, params.seed),
-        }
-    )
+    compared = comparisons(name, params, evidence, ours=ours, prepared=prepared, reports=reports)
+    cohort_scores = scored(name, evidence, cohorts or {}, params.seed)
+    evidence = seal({**evidence, "comparisons": compared, "cohorts": cohort_scores})
     folder = reports / name / FOLDER
     with tempfile.TemporaryDirectory(dir=reports / name, prefix=".candidate-") as building:
         built = Path(building) / FOLDER
-        figures = sorted([*own.glob("*.png"), *own.glob("*.svg")])
         (built / "figures").mkdir(parents=True)
-        for path in figures:
+        for path in (*own.glob("*.png"), *own.glob("*.svg")):
             shutil.copy(path, built / "figures")
         shutil.copy(own / PREDICTIONS, built)
         shutil.copy(SCHEMA_FILE, built)
@@ -124,34 +108,33 @@ def comparisons(
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]
-    measures, baseline = measures_of(task.problem), task.evaluate.baseline
+    settings, measures, baseline = task.evaluate, measures_of(task.problem), task.evaluate.baseline
     learnt = measures.learnt(task, lambda: prepared.side("train"))
+    learnt |= {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
+
+    def row(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
+        found = paired_difference(task, ours, theirs, settings.metric, **learnt)
+        return {"version": None, **about, **found.as_dict()}
+
     others = {
         architecture: found
         for architecture in params.architectures(name)
         if architecture != own and (found := _comparable(name, architecture, evidence, reports)) is not None
     }
-    rows = []
     run_id = others.pop(baseline)["run_id"] if baseline in others else None
-    about = {"with": baseline, "kind": "naive", "version": None, "run_id": run_id}
-    rows.append({**about, **_difference(task, ours, measures.naive(ours), params.seed, learnt)})
+    rows = [row({"with": baseline, "kind": "naive", "run_id": run_id}, ours, measures.naive(ours))]
     for architecture, other in others.items():
         theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
         role = get_architecture(architecture, task.modality, task.problem).role
-        kind = "simple" if role == "simple" else "peer"
-        about = {"with": architecture, "kind": kind, "version": None, "run_id": other["run_id"]}
-        rows.append({**about, **_difference(task, ours, theirs, params.seed, learnt)})
+        about = {"with": architecture, "kind": "simple" if role == "simple" else "peer", "run_id": other["run_id"]}
+        rows.append(row(about, ours, theirs))
     facing = opponent(name, task, evidence, ours, prepared)
     if facing is not None:
-        who = {"with": facing.architecture, "kind": "production", "version": facing.version, "run_id": facing.run_id}
-        about = {key: value for key, value in (("seen", facing.seen), ("note", facing.note)) if value not in (None, "")}
-        found = _nothing(task)
-        if facing.ours is not None and facing.theirs is not None:
-            try:
-                found = _difference(task, facing.ours, facing.theirs, params.seed, learnt)
-            except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
-                about["note"] = f"{facing.note} {error}".strip()
-        rows.append({**who, **about, **found})
+        about, frames = facing
+        try:
+            rows.append(row(about, *frames) if frames else {**about, **_nothing(task)})
+        except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
+            rows.append({**about, "note": f"{about.get('note', '')} {error}".strip(), **_nothing(task)})
     return rows
 
 
@@ -196,23 +179,6 @@ def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports:
         print(f"warning: {architecture} is not compared: it was evaluated on another split", file=sys.stderr)
         return None
     return other
-
-
-def _difference(
-    task: Task, ours: pd.DataFrame, theirs: pd.DataFrame, seed: int, learnt: dict[str, Any]
-) -> dict[str, Any]:
-    settings = task.evaluate
-    found = paired_difference(
-        task,
-        ours,
-        theirs,
-        settings.metric,
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=seed,
-        **learnt,
-    )
-    return found.as_dict()
 
 
 def _nothing(task: Task) -> dict[str, Any]:

@@ -13,23 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.problems import measures_of
-from evaluation.promotion.card_text import HOW_CHECKED, Use, use_of
+from evaluation.promotion.card_text import use_of
+from pipelines import report as reports
 from pipelines.files import written_whole
 from pipelines.formatting import cost, interval, number, share
 from pipelines.problems import get_problem
-from pipelines.report import (
-    Block,
-    as_html,
-    as_markdown,
-    code,
-    figure,
-    items,
-    read_figures,
-    report,
-    section,
-    table,
-    text,
-)
+from pipelines.report import Block, as_html, as_markdown, code, figure, items, read_figures, section, text
 
 __all__ = ["HTML", "MARKDOWN", "as_html", "content", "read_figures", "write_card"]
 
@@ -53,9 +42,13 @@ _CAPTIONS = {  # figures in the order of the card
     "predictors_by_target": "Most important predictors of each target",
     "layout": "Where genes lie in the image",
     "learning_curves": "Learning curves",
+    "molecule": "What each atom of a drug adds to the prediction",
 }
-
-_NUMBERED = {"molecule": "What each atom of a drug adds to the prediction"}
+_HOW_CHECKED = {
+    "completeness": "how far attributions miss what they explain; near 0 is good",
+    "random_weights": "likeness to explanations of a network with random weights; near 0 is good",
+    "deletion": "how much more masking the named features changes than masking random ones; above 0 is good",
+}
 _KINDS = {"naive": "naive baseline", "simple": "simple model", "peer": "other model", "production": "in production"}
 _score = partial(interval, alone="– (no interval: too few groups to resample)")
 
@@ -73,10 +66,12 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
     """Return the card, see `pipelines.report`; ``figures`` are file names."""
     task, architecture = evidence["task"], evidence["architecture"]
     use = use_of(evidence["modality"], evidence["problem"])
-    order = {stem: place for place, stem in enumerate(_CAPTIONS)}
-    drawn = sorted(figures, key=lambda name: order.get(Path(name).stem, len(order)))
+    order = list(_CAPTIONS)
+    drawn = sorted(figures, key=lambda name: order.index(_stem(name)) if _stem(name) in order else len(order))
+    captions = {name: _CAPTIONS.get(_stem(name), _stem(name).replace("_", " ").capitalize()) for name in drawn}
+    intended = [text("Intended:"), items(use.intended)] if use.intended else []
     sections = [
-        section("Intended use", *_intended(use)),
+        section("Intended use", *intended, text("Not intended:"), items(use.not_intended)),
         section("Data", *_data(evidence)),
         section("Performance", *_metrics(evidence)),
         section("Weakest parts", *_worst(evidence)),
@@ -87,49 +82,40 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         section("Explanation", *_explanation(evidence)),
         section("Limitations", items([*_limits(evidence), *use.limits])),
         section("Cost", *_cost(evidence)),
-        section("Figures", *(figure(name, _caption(Path(name).stem)) for name in drawn)),
+        section("Figures", *(figure(name, caption) for name, caption in captions.items())),
         section("Reproduction", *_again(evidence)),
         section("Provenance", *_provenance(evidence)),
     ]
-    return report(f"{task}: {architecture}", sections, lead=use.what, simulated=evidence["simulated"])
+    return reports.report(f"{task}: {architecture}", sections, lead=use.what, simulated=evidence["simulated"])
 
 
-def _caption(stem: str) -> str:
-    """Return what a figure shows; molecules are numbered, and each drawing names its drug."""
-    kind = re.sub(r"_\d+$", "", stem)
-    return _CAPTIONS.get(stem, _NUMBERED.get(kind, stem.replace("_", " ").capitalize()))
+def _stem(name: str) -> str:
+    """Return the name of a figure without its ending, and without the number of a molecule."""
+    return re.sub(r"_\d+$", "", Path(name).stem)
 
 
-def _intended(use: Use) -> list[Block]:
-    intended = [text("Intended:"), items(use.intended)] if use.intended else []
-    return [*intended, text("Not intended:"), items(use.not_intended)]
+def _table(head: list[str], rows: list[list[str]]) -> list[Block]:
+    """Return a table, nothing without rows."""
+    return [reports.table(head, rows)] if rows else []
 
 
 def _data(evidence: dict[str, Any]) -> list[Block]:
     data, test = evidence["data"], evidence["test"]
     sides = [side for side in ("train", "validation", "test") if side in data.get("samples", {})]
     rows = [[side, f"{data['samples'][side]:,}", f"{data['groups'][side]:,}"] for side in sides]
-    blocks: list[Block] = [
-        text(
-            f"Raw data in data/{evidence['task']}, with the hash "
-            f"{evidence['hashes'].get('data.sha256', 'unknown')[:12]}. The split is {test['mode']}: no group is on two "
-            "sides of it. Every figure here is of the test rows, and nothing was chosen by them."
-        )
-    ]
-    if rows:
-        blocks.append(table(["side", "samples", "groups"], rows))
+    said = (
+        f"Raw data in data/{evidence['task']}, with the hash "
+        f"{evidence['hashes'].get('data.sha256', 'unknown')[:12]}. The split is {test['mode']}: no group is on two "
+        "sides of it. Every figure here is of the test rows, and nothing was chosen by them."
+    )
+    blocks = [text(said), *_table(["side", "samples", "groups"], rows)]
     if dropped := data.get("dropped"):
         told = ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in dropped.items())
         blocks.append(text(f"Excluded before the split: {told}."))
     checked = data["validation"]
-    if checked["passed"] is None:
-        blocks.append(text("Validation of the raw data is not recorded."))
-    else:
-        blocks.append(
-            text("The raw data passed validation." if checked["passed"] else "The raw data did NOT pass validation.")
-        )
-        blocks += [items([str(one.get("message", one)) for one in checked["warnings"]])] if checked["warnings"] else []
-    return blocks
+    outcomes = {None: "Validation of the raw data is not recorded.", True: "The raw data passed validation."}
+    blocks.append(text(outcomes.get(checked["passed"], "The raw data did NOT pass validation.")))
+    return [*blocks, *([items(str(one["message"]) for one in checked["warnings"])] if checked["warnings"] else [])]
 
 
 def _metrics(evidence: dict[str, Any]) -> list[Block]:
@@ -141,7 +127,7 @@ def _metrics(evidence: dict[str, Any]) -> list[Block]:
         f"On {test['samples']:,} test rows of {test['groups']:,} groups; intervals of "
         f"{test['confidence']:.0%} by resampling groups."
     )
-    return [text(said), table(["metric", "value", "meaning"], rows)]
+    return [text(said), *_table(["metric", "value", "meaning"], rows)]
 
 
 def _worst(evidence: dict[str, Any]) -> list[Block]:
@@ -153,7 +139,7 @@ def _worst(evidence: dict[str, Any]) -> list[Block]:
     unit = worst["unit"]
     many = f"{unit}es" if unit.endswith("s") else f"{unit}s"
     said = f"The lowest {worst['metric']} of {len(worst['rows'])} {many}."
-    return [text(said), table([unit, "test rows", worst["metric"]], rows)] if rows else []
+    return [text(said), *_table([unit, "test rows", worst["metric"]], rows)] if rows else []
 
 
 def _comparisons(evidence: dict[str, Any]) -> list[Block]:
@@ -167,7 +153,7 @@ def _comparisons(evidence: dict[str, Any]) -> list[Block]:
         "if the interval contains zero, the two cannot be distinguished."
     )
     head = ["", "other", "metric", "difference", "rows"]
-    return [text(said), table(head, rows), *([items(notes)] if notes else [])] if rows else []
+    return [text(said), *_table(head, rows), *([items(notes)] if notes else [])] if rows else []
 
 
 def _cohorts(evidence: dict[str, Any]) -> list[Block]:
@@ -179,7 +165,7 @@ def _cohorts(evidence: dict[str, Any]) -> list[Block]:
         + [_score(each["metrics"][name]) if name in each["metrics"] else "–" for name in shown]
         for each in cohorts
     ]
-    return [table(["cohort", "samples", "groups", *shown], rows)] if rows else []
+    return _table(["cohort", "samples", "groups", *shown], rows)
 
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
@@ -187,15 +173,9 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
     what = measures_of(evidence["problem"]).promise
     if covered["observed"] is None:
         return [text(f"No {what}: too few rows were held out of the fit.")]
-    ends = " (no interval: too few groups to resample)"
-    if covered["low"] is not None:
-        ends = f" [{share(covered['low'])}, {share(covered['high'])}]"
-    blocks = [
-        text(
-            f"Declared coverage of {what}: {share(covered['declared'])} of rows contain the true value. Observed on "
-            f"the test rows: {share(covered['observed'])}{ends}."
-        )
-    ]
+    observed = interval(covered, "observed", ".1%", alone="{} (no interval: too few groups to resample)")
+    said = f"Declared coverage of {what}: {share(covered['declared'])} of rows contain the true value. "
+    blocks = [text(f"{said}Observed on the test rows: {observed}.")]
     if sides := covered.get("by_novelty"):
         told = [
             f"{share(side['observed'])} of the {side['rows']:,} rows that are {word} the training data"
@@ -204,21 +184,12 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
         ]
         blocks.append(text(f"Observed coverage is {' and '.join(told)}. No coverage is declared for rows unlike it."))
     if (unseen := (evidence.get("interval") or {}).get("unseen_half_width")) is not None:
-        blocks.append(
-            text(
-                f"Drugs without a training row have a wider interval, ± {unseen:.2f} instead of ± "
-                f"{evidence['interval']['half_width']:.2f}, measured on drugs held out of a fit."
-            )
-        )
+        said = f"Drugs without a training row have a wider interval, ± {unseen:.2f} instead of ± "
+        blocks.append(text(f"{said}{evidence['interval']['half_width']:.2f}, measured on drugs held out of a fit."))
     if "mean_set_size" in calibration:
-        ece = _score(evidence["test"]["metrics"]["ece"])
-        blocks.append(
-            text(
-                f"Logits are divided by a temperature of {calibration['temperature']:.2f}, fitted on rows held out "
-                f"of the fit. Expected calibration error: {ece}. Mean size of a prediction set: "
-                f"{calibration['mean_set_size']:.2f} classes."
-            )
-        )
+        said = f"Logits are divided by a temperature of {calibration['temperature']:.2f}, fitted on rows held out of "
+        said += f"the fit. Expected calibration error: {_score(evidence['test']['metrics']['ece'])}. Mean size of a "
+        blocks.append(text(f"{said}prediction set: {calibration['mean_set_size']:.2f} classes."))
     elif (half := evidence.get("interval", {}).get("half_width")) is not None:
         blocks.append(text(f"Half width of the interval, mean over targets: {number(half)}."))
     return blocks
@@ -228,12 +199,10 @@ def _found(evidence: dict[str, Any]) -> list[Block]:
     audit = evidence["data"]["audit"]
     if audit is None:
         return [text("The data was not audited: copies, shortcuts and uneven groups are unknown.")]
-    blocks: list[Block] = []
+    blocks = [text("The audit has no finding.")]
     if audit["findings"]:
-        blocks.append(text("Findings that need an answer in params.yaml before this model is promoted:"))
-        blocks.append(items([f"{one['name']}: {one['message']}" for one in audit["findings"]]))
-    else:
-        blocks.append(text("The audit has no finding."))
+        blocks = [text("Findings that need an answer in params.yaml before this model is promoted:")]
+        blocks.append(items(f"{one['name']}: {one['message']}" for one in audit["findings"]))
     if beside := [one["sentence"] for one in (evidence.get("audit") or {}).get("shortcuts", []) if "sentence" in one]:
         blocks += [text("Confounders beside the score of the model:"), items(beside)]
     probes = [
@@ -242,9 +211,9 @@ def _found(evidence: dict[str, Any]) -> list[Block]:
     ]
     if probes:
         blocks.append(text("How well confounders alone predict the label:"))
-        blocks.append(table(["confounder", "metric", "score", "finding"], probes))
-    copies = audit["duplicates"].get("pairs")
-    blocks += [text(f"Pairs of identical or nearly identical samples: {copies:,}.")] if copies is not None else []
+        blocks += _table(["confounder", "metric", "score", "finding"], probes)
+    if (copies := audit["duplicates"].get("pairs")) is not None:
+        blocks.append(text(f"Pairs of identical or nearly identical samples: {copies:,}."))
     return blocks
 
 
@@ -252,21 +221,15 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
     explained = evidence["explanation"]
     if not explained["checks"]:
         return [text("The model uses no feature, or it has no explanation that can be checked.")]
-    rows = [[one["name"].replace("_", " "), _checked(one), HOW_CHECKED[one["name"]]] for one in explained["checks"]]
-    blocks = [
-        text(f"Method: {str(explained['method']).replace('_', ' ')}. Checks of the explanation:"),
-        table(["check", "value", "interpretation"], rows),
-    ]
+    rows = [[one["name"].replace("_", " "), _checked(one), _HOW_CHECKED[one["name"]]] for one in explained["checks"]]
+    blocks = [text(f"Method: {str(explained['method']).replace('_', ' ')}. Checks of the explanation:")]
+    blocks += _table(["check", "value", "interpretation"], rows)
     if "attribution_on_the_cell" in explained:
-        on, area = explained["attribution_on_the_cell"], explained["area_of_the_cell"]
-        blocks.append(
-            text(f"{share(on)} of the attribution lies on the cell, which covers {share(area)} of the image.")
-        )
+        on, area = share(explained["attribution_on_the_cell"]), share(explained["area_of_the_cell"])
+        blocks.append(text(f"{on} of the attribution lies on the cell, which covers {area} of the image."))
     top = explained.get("top")
     if isinstance(top, dict):
-        blocks.append(
-            table(["class", "most important genes"], [[label, ", ".join(genes)] for label, genes in top.items()])
-        )
+        blocks += _table(["class", "most important genes"], [[name, ", ".join(genes)] for name, genes in top.items()])
     elif top:
         blocks.append(text("Most important features: " + ", ".join(str(one["gene"]) for one in top) + "."))
     return blocks + _biomarkers(explained.get("biomarkers"))
@@ -283,16 +246,13 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
     """Return which known biomarkers are among the explanations, and whether the data shows them."""
     if not known:
         return []
-    rows = [
-        [
-            str(one["drug_id"]) if one["drug_id"] == one["drug"] else f"{one['drug']} ({one['drug_id']})",
-            f"{one['gene']} {one['omics'].replace('_', ' ')}: {one['makes']}",
-            f"{one['status']}: {one['why']}",
-            one["data"] if one["data_effect"] is None else f"{one['data']}: {_effect(one)}",
-        ]
-        for one in known["rows"]
-        if one["status"] != "not in the data"
-    ]
+    rows = []
+    for one in (each for each in known["rows"] if each["status"] != "not in the data"):
+        drug = str(one["drug_id"]) if one["drug_id"] == one["drug"] else f"{one['drug']} ({one['drug_id']})"
+        marker = f"{one['gene']} {one['omics'].replace('_', ' ')}: {one['makes']}"
+        ends = {"value": one["data_effect"], "low": one["data_low"], "high": one["data_high"]}
+        effect = one["data"] if one["data_effect"] is None else f"{one['data']}: {_score(ends, sign='+')}"
+        rows.append([drug, marker, f"{one['status']}: {one['why']}", effect])
     told = "none is in the model's tables"
     if known["looked_up"]:
         told = f"{known['found']} of {known['looked_up']} in the model's tables are found"
@@ -304,16 +264,9 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
     }
     counts = [(known["status"].get(status, 0), words) for status, words in outside.items()]
     others = ", ".join(f"{count:,} are {words}" for count, words in counts if count)
-    blocks = [text(f"Known biomarkers, drug by drug: {told}" + (f"; {others}." if others else "."))]
-    if rows:
-        head = ["drug", "known", "in the model", "in the data: change of the measured response"]
-        blocks.append(table(head, rows))
-    return blocks
-
-
-def _effect(row: dict[str, Any]) -> str:
-    found = {end: row[f"data_{name}"] for end, name in (("value", "effect"), ("low", "low"), ("high", "high"))}
-    return _score(found, sign="+")
+    head = ["drug", "known", "in the model", "in the data: change of the measured response"]
+    said = text(f"Known biomarkers, drug by drug: {told}" + (f"; {others}." if others else "."))
+    return [said, *_table(head, rows)]
 
 
 def _limits(evidence: dict[str, Any]) -> list[str]:
@@ -330,12 +283,9 @@ def _limits(evidence: dict[str, Any]) -> list[str]:
 
 
 def _cost(evidence: dict[str, Any]) -> list[Block]:
-    rows = [
-        [name.removeprefix("cost_").replace("_", " "), cost(value, 4)]
-        for name, value in evidence["cost"].items()
-        if value is not None
-    ]
-    return [text("Measured on the machine of the fit; latency is of one call in process."), table(["", ""], rows)]
+    costs = {name: value for name, value in evidence["cost"].items() if value is not None}
+    rows = [[name.removeprefix("cost_").replace("_", " "), cost(value, 4)] for name, value in costs.items()]
+    return [text("Measured on the machine of the fit; latency is of one call in process."), *_table(["", ""], rows)]
 
 
 def _again(evidence: dict[str, Any]) -> list[Block]:
@@ -356,4 +306,4 @@ def _again(evidence: dict[str, Any]) -> list[Block]:
 def _provenance(evidence: dict[str, Any]) -> list[Block]:
     rows = [["run of the fit", evidence["run_id"]], ["logged model", evidence["model_uri"]]]
     rows += [[name, str(value)] for name, value in evidence["hashes"].items()]
-    return [table(["", ""], [*rows, ["evidence.sha256", evidence["sha256"]]])]
+    return _table(["", ""], [*rows, ["evidence.sha256", evidence["sha256"]]])

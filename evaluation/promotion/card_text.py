@@ -1,4 +1,4 @@
-"""Texts of model cards: intended use by modality and problem, and the interpretation of checks."""
+"""Intended use of models by modality and problem."""
 
 from __future__ import annotations
 
@@ -23,12 +23,6 @@ class Use:
 
 
 _NO_DEVICE = "Diagnosis or treatment of patients: it is a research model and no medical device."
-
-HOW_CHECKED = {
-    "completeness": "how far attributions miss what they explain; near 0 is good",
-    "random_weights": "likeness to explanations of a network with random weights; near 0 is good",
-    "deletion": "how much more masking the named features changes than masking random ones; above 0 is good",
-}
 
 
 @cache

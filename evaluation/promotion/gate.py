@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
-from evaluation.promotion.checks import OF, Case, Evidence, Situation, Verdict
+from evaluation.promotion.checks import OF, Case, Evidence, Situation
 from pipelines.policy import CHECKS, UNWAIVABLE, Policy
 
 __all__ = ["Situation", "Verdict", "allowed", "as_dicts", "failures", "judge", "lines"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one check."""
+
+    check: str
+    status: Literal["pass", "fail", "waived"]
+    reason: str
+    by: str | None = None
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.status:<6} {self.check}: {self.reason}" + (f" ({self.by})" if self.by else "")
 
 
 def judge(evidence: Evidence, policy: Policy, situation: Situation) -> list[Verdict]:
@@ -42,7 +57,8 @@ def as_dicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 def _judged(check: str, case: Case) -> Verdict:
     try:
-        return OF[check](case)
+        passes, *about = OF[check](case)
+        return Verdict(check, "pass" if passes else "fail", *about)
     except KeyError as error:
         return Verdict(
             check, "fail", f"the evidence lacks {error.args[0]!r}; run `python -m evaluation.candidate` again"

@@ -7,7 +7,6 @@ the version in production answers today's test rows anew; those that it was fitt
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +28,7 @@ from training.model.predictor import Predictor
 ALIAS = "production"
 FEWEST_GROUPS = 10  # that production has not seen, for an interval that says something
 
-
-@dataclass(frozen=True)
-class Opponent:
-    """The version in production, as far as it can be compared."""
-
-    version: str
-    run_id: str | None
-    architecture: str
-    ours: pd.DataFrame | None = None
-    theirs: pd.DataFrame | None = None
-    seen: int | None = None
-    note: str = ""
+Opponent = tuple[dict[str, Any], tuple[pd.DataFrame, pd.DataFrame] | None]
 
 
 def production_version(name: str) -> ModelVersion | None:
@@ -58,40 +46,53 @@ def production_version(name: str) -> ModelVersion | None:
 def opponent(
     name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, *, data: Path = DATA
 ) -> Opponent | None:
-    """Return what the version in production says of the candidate's test rows, None where there is no such version."""
+    """Return the version in production, and its predictions of the candidate's test rows beside the candidate's.
+
+    None where there is no such version. It is described as in ``comparisons`` of the evidence's schema; there are no
+    predictions where it cannot answer.
+    """
     version = production_version(name)
     if version is None:
         return None
-    who: dict[str, Any] = {
+    about: dict[str, Any] = {
+        "with": version.tags.get("architecture", "unknown"),
+        "kind": "production",
         "version": str(version.version),
         "run_id": version.run_id,
-        "architecture": version.tags.get("architecture", "unknown"),
     }
     if version.source == evidence["model_uri"] or version.run_id == evidence["run_id"]:
-        return Opponent(**who, ours=ours, theirs=ours, seen=0, note="the candidate is the version in production")
+        return {**about, "seen": 0, "note": "the candidate is the version in production"}, (ours, ours)
     if version.tags.get("split.sha256") == evidence["hashes"]["split.sha256"]:
         kept = kept_predictions(version)
         if kept is not None:
-            return Opponent(**who, ours=ours, theirs=kept, seen=0)
+            return {**about, "seen": 0}, (ours, kept)
     try:
         mine, theirs = answered(
             load(f"models:/{name}/{version.version}"), name, task, ours=ours, prepared=prepared, data=data
         )
     except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return Opponent(**who, note=f"version {version.version} cannot answer today's test rows: {said}")
-    return _unseen(who, mine, theirs, _seen(version, prepared, mine))
+        return {**about, "note": f"version {version.version} cannot answer today's test rows: {said}"}, None
+    return _unseen(about, mine, theirs, _seen(version, prepared, mine))
 
 
 def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
     """Return the predictions that were logged with a version's evidence, None where they are not there or changed."""
     wanted = version.tags.get("predictions.sha256")
     for place in (f"evidence/{version.tags.get('evidence.sha256')}/{PREDICTIONS}", PREDICTIONS):
-        with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
-            path = _artifact(version.run_id, place, Path(folder))
-            if path is not None and (wanted is None or file_sha256(path) == wanted):
-                return pd.read_parquet(path)
+        if (found := kept_table(version.run_id, place, wanted)) is not None:
+            return found
     return None
+
+
+def kept_table(run_id: str | None, place: str, sha256: str | None = None) -> pd.DataFrame | None:
+    """Return a Parquet table among the artifacts of a run, None where there is none or it has another hash."""
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
+        try:
+            found = tracking.mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=place, dst_path=folder)
+        except (MlflowException, OSError):
+            return None
+        return pd.read_parquet(found) if sha256 in (None, file_sha256(Path(found))) else None
 
 
 def answered(
@@ -106,41 +107,28 @@ def answered(
     return measures_of(task.problem).answered(model, samples.take(place[place >= 0]), mine)
 
 
-def _unseen(who: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, seen: np.ndarray | None) -> Opponent:
+def _unseen(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, seen: np.ndarray | None) -> Opponent:
     """Leave out what production was fitted on, where enough is left."""
     if seen is None:
         note = "which rows this version was fitted on is not recorded: it may have seen some of these, which favors it"
-        return Opponent(**who, ours=ours, theirs=theirs, note=note)
+        return {**about, "note": note}, (ours, theirs)
     count, rows = int(seen.sum()), len(seen)
-    if not count:
-        return Opponent(**who, ours=ours, theirs=theirs, seen=0, note="answered anew: its own split was another")
-    if ours.loc[~seen, "group"].nunique() < FEWEST_GROUPS:
+    note = "answered anew: its own split was another"
+    if count and ours.loc[~seen, "group"].nunique() < FEWEST_GROUPS:
         note = f"this version was fitted on {count} of these {rows} rows or on others of their groups, which favors it"
-        return Opponent(**who, ours=ours, theirs=theirs, seen=count, note=note)
-    note = f"{count} of {rows} test rows are left out: this version was fitted on them or on others of their groups"
-    parts = [frame[~seen].reset_index(drop=True) for frame in (ours, theirs)]
-    return Opponent(**who, ours=parts[0], theirs=parts[1], seen=count, note=note)
+    elif count:
+        note = f"{count} of {rows} test rows are left out: this version was fitted on them or on others of their groups"
+        ours, theirs = (frame[~seen].reset_index(drop=True) for frame in (ours, theirs))
+    return {**about, "seen": count, "note": note}, (ours, theirs)
 
 
 def _seen(version: ModelVersion, prepared: Prepared, rows: pd.DataFrame) -> np.ndarray | None:
     """Return which rows are of a group of today's that a version was fitted on, ``(n,)``."""
-    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
-        path = _artifact(version.run_id, SPLIT, Path(folder))
-        if path is None:
-            return None
-        split = pd.read_parquet(path)
+    split = kept_table(version.run_id, SPLIT)
+    if split is None:
+        return None
     fitted_on = set(split.loc[split["split"] != "test", "sample_id"])
     today = prepared.table
     groups = set(today.loc[today["sample_id"].isin(fitted_on), "group"])
     seen: np.ndarray = rows["group"].isin(groups).to_numpy()
     return seen
-
-
-def _artifact(run_id: str | None, place: str, folder: Path) -> Path | None:
-    """Return a copy of an artifact of a run in ``folder``, None where there is none."""
-    try:
-        return Path(
-            tracking.mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=place, dst_path=str(folder))
-        )
-    except (MlflowException, OSError):
-        return None

@@ -19,18 +19,9 @@ from training.model.predictor import Predictor
 def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Return every metric of ``model`` with its interval on the labelled samples in a raw folder.
 
-    Returns
-    -------
-    dict
-        ``n``, ``groups``, ``dropped``, ``warnings`` and ``metrics: {name: {value, low, high}}``. Groups are those of
-        the split mode that the model was trained under. Warnings name what the model does not know, and what may be in
-        another unit.
-
-    Raises
-    ------
-    UserError
-        The folder is not of the format, lacks features that the model needs, is in other units than the training data
-        was, or has nothing to score.
+    The keys are ``n``, ``groups`` (of the split mode of the training), ``dropped``, ``warnings`` and ``metrics: {name:
+    {value, low, high}}``. `UserError` if the folder is not of the format, lacks features that the model needs, is in
+    other units than the training data was, or has nothing to score.
     """
     task, contract = read_task(model.contract.task_text), model.contract
     modality, measures = modality_of(task.modality), measures_of(task.problem)
@@ -66,14 +57,8 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
 def load(uri: str) -> Predictor:
     """Read the predictor behind a model URI, with the code of this checkout.
 
-    Estimator and contract are data, so the code that was logged with them is not run: this process has modules of the
-    same names already, and would make one program of two releases.
-
-    Raises
-    ------
-    UserError
-        There is no such model, it is not one of this platform's, its files are not those that were registered, or this
-        checkout's code does not read them.
+    Estimator and contract are data; the code that was logged with them is not run. `UserError` if there is no such
+    model, its files are not those that were registered, or this checkout's code does not read them.
     """
     mlflow = tracking.mlflow
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,63 +52,56 @@ class BusyError(UserError):
 def alone(folder: Path, task: str, by: str) -> Iterator[None]:
     """Hold the checkout's lock, which the system releases when the holder ends; `BusyError` names another holder."""
     folder.mkdir(parents=True, exist_ok=True)
-    holder = folder / "holder.json"
+    holder = folder / "holder"
     lock = FileLock(folder / "lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise BusyError(f"busy: {_describe(holder)}; run this again when it has ended") from error
+        named = holder.read_text(encoding="utf-8") if holder.is_file() else "another loop has just begun"
+        raise BusyError(f"busy: {named}; run this again when it has ended") from error
     try:
-        write_json(holder, {"task": task, "by": by, "process": os.getpid(), "since": now()})
+        holder.write_text(f"{by} is retraining {task} since {now()} (process {os.getpid()})", encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _describe(holder: Path) -> str:
-    try:
-        found = json.loads(holder.read_text(encoding="utf-8"))
-        return f"{found['by']} is retraining {found['task']} since {found['since']} (process {found['process']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it holds the lock and has not written the file yet
-        return "another loop has just begun"
-
-
 @dataclass(frozen=True)
 class State:
-    """The state file ``.retrain/<task>.json`` of a loop, None where no loop has run.
+    """The state file ``.retrain/<task>.json`` of a loop; ``content`` is empty where no loop has run.
 
     It holds ``fingerprint`` and ``components`` of data and decisions, ``by``, ``started``, ``steps`` with the results,
     and ``finished``, None until the end.
     """
 
     path: Path
-    content: dict[str, Any] | None
+    content: dict[str, Any]
 
     @property
     def finished(self) -> bool:
         """Whether the loop came to its end."""
-        return self.content is not None and self.content["finished"] is not None
+        return bool(self.content.get("finished"))
 
     @property
     def unfinished(self) -> bool:
         """Whether the loop was interrupted."""
-        return self.content is not None and self.content["finished"] is None
+        return bool(self.content) and not self.finished
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
         """Return the results of the steps that are done."""
-        return {} if self.content is None else {name: done["result"] for name, done in self.content["steps"].items()}
+        return {name: done["result"] for name, done in self.content.get("steps", {}).items()}
 
     def of(self, fingerprint: str) -> bool:
         """Whether the loop has this fingerprint."""
-        return self.content is not None and self.content["fingerprint"] == fingerprint
+        return self.content.get("fingerprint") == fingerprint
 
 
 def read_state(path: Path) -> State:
     """Read a state file, which need not exist; raises `UserError` where it was edited or is of another release."""
     if not path.is_file():
-        return State(path, None)
+        return State(path, {})
     try:
         content = read_json(path)
         if content["schema"] != SCHEMA:
@@ -125,22 +117,14 @@ def begin(state: State, *, fingerprint: str, components: Mapping[str, Any], by: 
     """Return the interrupted loop with this fingerprint, or a new one."""
     if state.unfinished and state.of(fingerprint):
         return state
-    content = {
-        "schema": SCHEMA,
-        "fingerprint": fingerprint,
-        "components": dict(components),
-        "by": by,
-        "started": now(),
-        "steps": {},
-        "finished": None,
-    }
+    content = {"schema": SCHEMA, "fingerprint": fingerprint, "components": dict(components), "by": by}
+    content |= {"started": now(), "steps": {}, "finished": None}
     write_json(state.path, content)
     return State(state.path, content)
 
 
 def go(state: State, steps: Sequence[Step], tell: Callable[[str], None] = print) -> State:
     """Run the steps that are not done, up to the end or a ``stop``; write down each before the next begins."""
-    assert state.content is not None
     done = dict(state.content["steps"])
     content = {**state.content, "steps": done}
     for step in steps:
@@ -166,7 +150,6 @@ def go(state: State, steps: Sequence[Step], tell: Callable[[str], None] = print)
 
 def finish(state: State, outcome: str) -> None:
     """Write down that the loop came to its end."""
-    assert state.content is not None
     write_json(state.path, {**state.content, "finished": {"at": now(), "outcome": outcome}})
 
 

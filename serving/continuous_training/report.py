@@ -15,38 +15,18 @@ _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "waived": "⚠️ waived"}
 
 
 def report(
-    name: str,
-    state: State,
-    *,
-    before: Snapshot,
-    after: Snapshot,
-    evidence: Mapping[str, Any] | None,
-    previous: Mapping[str, str],
-    outcome: str,
+    name: str, state: State, *, before: Snapshot, after: Snapshot, evidence: Mapping[str, Any] | None, outcome: str
 ) -> str:
-    """Return the report.
+    """Return the report of the loop of a task.
 
-    Parameters
-    ----------
-    name
-        Of the task.
-    state
-        With the results of the steps.
-    before, after
-        Data and parameters, of the last loop and now.
-    evidence
-        The candidate's; None where the loop did not come that far.
-    previous
-        Hashes of what was in production (or else staging) when the loop began, with its ``version`` and ``alias``.
-    outcome
-        How the loop ended, in a sentence.
+    ``before`` is of the version that was in production (or else staging) when the loop began; ``evidence`` is None
+    where the loop did not come that far.
     """
-    assert state.content is not None
     content = state.content
     begun = text(f"Begun {content['started']} by {content['by']}; fingerprint ", Code(content["fingerprint"][:12]), ".")
     sections = [
         section("", begun),
-        section("Data", *_data(state, before, after, previous)),
+        section("Data", *_data(state, before, after)),
         section("Parameters", *_parameters(before, after)),
         section("Metrics", *([] if evidence is None else _metrics(evidence))),
         section("Gate", *_gate(state.results)),
@@ -57,49 +37,40 @@ def report(
     return as_markdown(reports.report(title, sections, lead=(Strong(outcome),), simulated=simulated))
 
 
-def _data(state: State, before: Snapshot, after: Snapshot, previous: Mapping[str, str]) -> Iterator[Block]:
-    assert state.content is not None
-    if before.samples is None or after.samples is None:
-        yield text("Which samples came or went is not known here: no earlier split is kept in this checkout.")
-        if after.samples is not None:
-            groups = after.samples["group"].nunique()
-            yield text(f"Now there are {len(after.samples)} samples in {groups} groups.")
+def _data(state: State, before: Snapshot, after: Snapshot) -> Iterator[Block]:
+    served = state.results.get("look", {}).get("served") or {}
+    if served:
+        yield text(f"“Before” is version {served['version']}, which was in {served['alias']}.")
     else:
+        yield text("No version was in production or staging before.")
+    if before.samples is not None and after.samples is not None:
         found = samples_changed(before.samples, after.samples)
-        rows: list[list[Text]] = []
-        old, new = before.facts.get("rows", {}), after.facts.get("rows", {})
-        if "raw" in old and "raw" in new:
-            more = new["raw"] - old["raw"]
-            rows.append(["raw rows (net)", *map(str, (old["raw"], new["raw"], max(more, 0), max(-more, 0)))])
-        for what in ("samples", "groups"):
-            rows.append([what, *(str(found[what][key]) for key in ("before", "after", "added", "gone"))])
+        counts = ("before", "after", "added", "gone")
+        rows = [[what, *(str(found[what][key]) for key in counts)] for what in ("samples", "groups")]
         yield table(["", "before", "now", "added", "gone"], rows)
         sides = found["sides"]
         yield text(
             f"{sides['moved']} samples are on another side of the split than before, {sides['left_test']} of them "
             "were test samples."
         )
-    last, split, data = before.facts, "split.sha256", "data.sha256"
-    rows = [
-        [Code(data), _short(previous.get(data) or last.get(data)), _short(state.content["components"]["data"])],
-        [Code(split), _short(previous.get(split) or last.get(split)), _short(after.facts.get(split))],
-    ]
-    yield table(["hash", "before", "now"], rows)
-    if previous:
-        yield text(f"“Before” of the hashes is version {previous['version']}, which was in {previous['alias']}.")
-    checked = state.results.get("check")
-    if checked is not None:
+    elif after.samples is not None:
+        yield text(f"Now there are {len(after.samples)} samples in {after.samples['group'].nunique()} groups.")
+    hashes = {
+        "data.sha256": (served.get("data.sha256"), state.content["components"]["data"]),
+        "split.sha256": (before.split_sha256, after.split_sha256),
+    }
+    yield table(["hash", "before", "now"], [[Code(name), *map(_short, both)] for name, both in hashes.items()])
+    if checked := state.results.get("check"):
         findings = [piece for each in checked["findings"] for piece in (", ", Code(each))][1:] or ["none"]
         said = f"Validation passed, with {checked['warnings']} warnings. Findings of the audit: "
         yield text(said, *findings, ".")
 
 
 def _parameters(before: Snapshot, after: Snapshot) -> Iterator[Block]:
-    if before.facts.get("params") is None:
+    if before.params is None or after.params is None:
         yield text("What they were is not known here.")
         return
-    changed = params_changed(before.facts["params"], after.facts["params"])
-    rows = [[Code(key), _value(old), _value(new)] for key, old, new in changed]
+    rows = [[Code(key), _value(old), _value(new)] for key, old, new in params_changed(before.params, after.params)]
     yield table(["key in params.yaml", "before", "now"], rows) if rows else text("As they were.")
 
 

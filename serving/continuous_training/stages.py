@@ -16,16 +16,6 @@ from pipelines import tracking
 from pipelines.errors import UserError
 
 
-def checked(name: str) -> list[str]:
-    """Return the stages that check a task's raw data."""
-    return [f"validate@{name}", f"audit@{name}"]
-
-
-def trained(name: str, architectures: Sequence[str]) -> list[str]:
-    """Return the stages that end with the evidence of a task's models."""
-    return [f"evaluate@{name}-{each}" for each in architectures]
-
-
 def pull() -> str:
     """Bring ``data/`` to what ``data.dvc`` names, updated from its source if it was imported; describe what was done.
 

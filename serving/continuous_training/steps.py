@@ -10,9 +10,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import read_evidence
-from evaluation.promotion.candidate_run import EVIDENCE, choose
-from evaluation.promotion.candidate_run import FOLDER as CANDIDATE_FOLDER
-from evaluation.promotion.candidate_run import candidate as complete
+from evaluation.promotion import candidate_run
+from evaluation.promotion.candidate_run import choose
 from evaluation.promotion.gate import allowed, as_dicts
 from pipelines import tracking
 from pipelines.datasets import read_prepared
@@ -29,7 +28,7 @@ from serving.continuous_training.report import refused
 from serving.registry import Target
 
 FINGERPRINT = "retraining.fingerprint"  # tag of a version
-_MADE_OF = ("data.sha256", "split.sha256", "git.commit", "dvc.data_md5", "budget")
+_MADE_OF = ("data.sha256", "split.sha256", "git.commit", "budget")
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,14 @@ class Plan:
     fingerprint: str
 
     @property
-    def targets(self) -> list[str]:
-        """Return the DVC stages that have to be up to date at the loop's end."""
-        return stages.checked(self.name) + stages.trained(self.name, self.architectures)
+    def checks(self) -> list[str]:
+        """Return the DVC stages that check the raw data."""
+        return [f"validate@{self.name}", f"audit@{self.name}"]
+
+    @property
+    def models(self) -> list[str]:
+        """Return the DVC stages that end with the evidence of the models."""
+        return [f"evaluate@{self.name}-{each}" for each in self.architectures]
 
 
 def steps(plan: Plan) -> list[Step]:
@@ -73,14 +77,15 @@ def look(plan: Plan) -> dict[str, Any]:
     served = next((alias for alias in (PRODUCTION, STAGING) if alias in aliases), None)
     if served is None:
         return {"aliases": aliases, "served": None}
-    tags = MlflowClient().get_model_version(plan.name, aliases[served]).tags
-    hashes = {key: tags[key] for key in _MADE_OF if key in tags}
-    return {"aliases": aliases, "served": {"alias": served, "version": aliases[served], **hashes}}
+    version = MlflowClient().get_model_version(plan.name, aliases[served])
+    hashes = {key: version.tags[key] for key in _MADE_OF if key in version.tags}
+    found = {"alias": served, "version": aliases[served], "run_id": version.run_id, **hashes}
+    return {"aliases": aliases, "served": found}
 
 
 def check(plan: Plan) -> dict[str, Any]:
     """Validate and audit; data that fails validation ends the loop with an error."""
-    stages.reproduce(stages.checked(plan.name))
+    stages.reproduce(plan.checks)
     validation = read_json(REPORTS / plan.name / VALIDATION_FILE)
     audit = read_json(REPORTS / plan.name / AUDIT_FILE)
     return {"warnings": len(validation["warnings"]), "findings": [each["name"] for each in audit["findings"]]}
@@ -88,7 +93,7 @@ def check(plan: Plan) -> dict[str, Any]:
 
 def train(plan: Plan) -> dict[str, Any]:
     """Bring every model and the leaderboard up to date."""
-    stages.reproduce(stages.trained(plan.name, plan.architectures))
+    stages.reproduce(plan.models)
     stages.reproduce([f"leaderboard@{plan.name}"], "--single-item")
     return {"architectures": list(plan.architectures)}
 
@@ -96,7 +101,7 @@ def train(plan: Plan) -> dict[str, Any]:
 def collect(plan: Plan) -> dict[str, Any]:
     """Choose the best of the loop's architectures on validation rows, and complete its evidence."""
     prepared = read_prepared(plan.name, plan.params.task(plan.name))
-    evidence = complete(plan.name, plan.params, prepared, best_of(plan))
+    evidence = candidate_run.candidate(plan.name, plan.params, prepared, best_of(plan))
     kept = {key: evidence[key] for key in ("architecture", "sha256", "run_id", "simulated")}
     return {"production": _aliases(plan.name).get(PRODUCTION), **kept}
 
@@ -122,13 +127,7 @@ def register(plan: Plan, results: Results) -> dict[str, Any]:
 
 
 def judge(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
-    """Return the gate's verdicts; a refusal ends the loop.
-
-    Raises
-    ------
-    OutdatedError
-        Another version went to production since the evidence was collected.
-    """
+    """Return the gate's verdicts; a refusal ends the loop. `OutdatedError` if production was moved meanwhile."""
     version, now = results["register"]["version"], _aliases(plan.name).get(PRODUCTION)
     if now != results["evidence"]["production"]:
         raise OutdatedError("evidence", f"production was moved to version {now} while the loop ran; run it again")
@@ -153,8 +152,8 @@ def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
 
 def candidate(name: str, results: Results) -> dict[str, Any]:
     """Return the evidence that the loop collected; raises `UserError` where it was overwritten."""
-    folder = REPORTS / name / CANDIDATE_FOLDER
-    evidence = read_evidence(folder / EVIDENCE)
+    folder = REPORTS / name / candidate_run.FOLDER
+    evidence = read_evidence(folder / candidate_run.EVIDENCE)
     if evidence["sha256"] != results["evidence"]["sha256"]:
         raise UserError(f"{folder}: not the evidence of this loop; run it again")
     return evidence

@@ -17,7 +17,7 @@ from pipelines.params import Params
 from pipelines.paths import MODELS, REPORTS
 from pipelines.text_values import quoted
 from serving.continuous_training import stages
-from serving.continuous_training.changes import Snapshot, decisions_at, keep, kept, take
+from serving.continuous_training.changes import of_now, of_version
 from serving.continuous_training.fingerprint import components, fingerprint
 from serving.continuous_training.loop import FOLDER, STOP, State, Step, alone, begin, finish, go, read_state
 from serving.continuous_training.report import report
@@ -47,50 +47,37 @@ def retrain(
 ) -> Outcome:
     """Pull data, and if something changed: check, train, collect evidence, register, judge, move, and report.
 
-    Without ``architectures`` all of the task's models are trained; the naive baseline always is.
-
-    Raises
-    ------
-    BusyError
-        Another loop is running in this checkout.
-    UserError
-        A step failed. The report says which; the steps before it stay done.
+    Without ``architectures`` all of the task's models are trained; the naive baseline always is. `BusyError` if another
+    loop is running in this checkout. After another `UserError` the steps before it stay done.
     """
     chosen = _choose(params, name, architectures)
     with alone(FOLDER, name, by):
         tell(stages.pull())
-        parts = components(params, name, chosen)
-        plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
-        state = read_state(FOLDER / f"{name}.json")
+        plan, parts, state = _planned(name, params, chosen, by)
         if done := _nothing_new(plan, state):
             return Outcome(0, f"nothing new: {done}")
-        if state.content is not None and state.unfinished:
+        if state.unfinished:
             tell(
                 f"going on with the loop begun {state.content['started']}"
                 if state.of(plan.fingerprint)
                 else "the interrupted loop was of other data or decisions: beginning anew"
             )
-        else:
-            keep(_last(name), FOLDER / name / "before")
         return _through(plan, begin(state, fingerprint=plan.fingerprint, components=parts, by=by), steps_of(plan), tell)
 
 
 def dry_run(name: str, params: Params, *, by: str, architectures: Sequence[str]) -> list[str]:
     """Return what `retrain` would do, in lines; nothing is pulled, run or written."""
-    chosen = _choose(params, name, architectures)
+    plan, parts, state = _planned(name, params, _choose(params, name, architectures), by)
     lines = []
     if stages.stale([str(tracking.DATA_DVC)]):
         lines.append("pull: data/ is not what data.dvc names; the rest is of the data that is here")
-    parts = components(params, name, chosen)
-    state = read_state(FOLDER / f"{name}.json")
-    plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
     if done := _nothing_new(plan, state):
         return [*lines, f"nothing new: {done}"]
-    if state.content is not None:
+    if state.content:
         changed = [key for key, value in parts.items() if state.content["components"].get(key) != value]
         lines.append(f"changed since the loop begun {state.content['started']}: {', '.join(changed) or 'nothing'}")
     resumed = state.results if state.unfinished and state.of(plan.fingerprint) else {}
-    stale = stages.stale(plan.targets)
+    stale = stages.stale(plan.checks + plan.models)
     lines.append(f"DVC would run {len(stale)} stages: {', '.join(stale) or 'none'}")
     return lines + [f"{step.name}: {'done' if step.name in resumed else step.what}" for step in steps(plan)]
 
@@ -104,6 +91,11 @@ def _choose(params: Params, name: str, architectures: Sequence[str]) -> list[str
     return [each for each in every if not architectures or each in architectures or each == baseline]
 
 
+def _planned(name: str, params: Params, chosen: Sequence[str], by: str) -> tuple[Plan, dict[str, str], State]:
+    parts = components(params, name, chosen)
+    return Plan(name, params, tuple(chosen), by, fingerprint(parts)), parts, read_state(FOLDER / f"{name}.json")
+
+
 def _nothing_new(plan: Plan, state: State) -> str | None:
     """Return why there is nothing to do, or None.
 
@@ -113,8 +105,9 @@ def _nothing_new(plan: Plan, state: State) -> str | None:
     if state.unfinished:
         return None
     version = registered(plan)
-    if state.of(plan.fingerprint) and (version or not (MODELS / plan.name).is_dir() or not stages.stale(plan.targets)):
-        assert state.content is not None
+    if state.of(plan.fingerprint) and (
+        version or not (MODELS / plan.name).is_dir() or not stages.stale(plan.checks + plan.models)
+    ):
         ended = state.content["finished"]
         return f"the loop of {ended['at']} had this data and these decisions; {ended['outcome']}"
     return version and f"version {version} was made of this data with these decisions"
@@ -130,47 +123,25 @@ def _through(plan: Plan, state: State, loop: Sequence[Step], tell: Callable[[str
         raise
     stopped = next((result[STOP] for result in state.results.values() if STOP in result), None)
     outcome = str(stopped or state.results[loop[-1].name].get("done", "done"))
-    path, after = _write_report(plan, state, outcome)
+    path = _write_report(plan, state, outcome)
     if run_id := state.results.get("evidence", {}).get("run_id"):
         MlflowClient().log_artifact(run_id, str(path), f"retraining/{plan.fingerprint[:12]}")
-    assert state.content is not None
-    after.facts["data.sha256"] = state.content["components"]["data"]
-    keep(after, FOLDER / plan.name / "last")
     finish(state, outcome)
     return Outcome(REFUSED if stopped else 0, outcome, path)
 
 
-def _write_report(plan: Plan, state: State, outcome: str) -> tuple[Path, Snapshot]:
-    """Write the report, also to the summary of a GitHub job; return it and the snapshot of now."""
+def _write_report(plan: Plan, state: State, outcome: str) -> Path:
+    """Write the report, also to the summary of a GitHub job."""
     path = REPORTS / plan.name / "retraining.md"
-    before, after = kept(FOLDER / plan.name / "before") or Snapshot(None, {}), take(plan.name)
     evidence = None
     if "evidence" in state.results:
         with contextlib.suppress(UserError):  # edited since; the step that needs it reports that
             evidence = candidate(plan.name, state.results)
-    previous = state.results.get("look", {}).get("served") or {}
-    if before.facts.get("params") is None and previous:  # no loop has run here, but git may know
-        before.facts["params"] = decisions_at(previous.get("git.commit"), plan.name, previous.get("budget"))
-    text = report(
-        *(plan.name, state),
-        before=before,
-        after=after,
-        evidence=evidence,
-        previous=previous,
-        outcome=outcome,
-    )
+    before = of_version(plan.name, state.results.get("look", {}).get("served") or {})
+    text = report(plan.name, state, before=before, after=of_now(plan.name), evidence=evidence, outcome=outcome)
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(text + "\n")
-    return path, after
-
-
-def _last(name: str) -> Snapshot:
-    """Return the snapshot of the last loop that ended; without one that of now, whose parameters do not count."""
-    last = kept(FOLDER / name / "last")
-    if last is not None:
-        return last
-    now = take(name)
-    return Snapshot(now.samples, {key: value for key, value in now.facts.items() if key != "params"})
+    return path

@@ -1,7 +1,7 @@
 """Drift between two samples of rows: a significance test, and an effect size.
 
-Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. The tests
-therefore use the effective number of independent rows of each sample.
+Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. The tests use
+the effective number of independent rows of each sample.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from evaluation.comparison.paired import holm
+from evaluation.metrics.columns import Floats
+
 Kind = Literal["number", "category", "missing"]
-Floats = npt.NDArray[np.float64]
 
 BINS = 10  # of the population stability index: the reference's deciles, as credit scoring has it
 _LEAST_EXPECTED = 5.0  # rows in a cell of the chi-square test (Cochran 1954)
@@ -27,18 +29,10 @@ _LOOKED_AT = 5_000  # rows that show which column determines which
 class Drift:
     """The difference of a column from its reference.
 
-    Attributes
-    ----------
-    kind
-        Whether numbers, categories, or the share of missing values were compared.
-    statistic
-        Kolmogorov-Smirnov distance of numbers, Cramér's V of categories; 0 for equal samples, at most 1.
-    adjusted
-        ``p`` corrected for all tests of the report; equal to ``p`` until `corrected`.
-    population_stability
-        Population stability index: the effect size, independent of the number of rows.
-    reference_rows, logged_rows
-        Effective number of independent rows.
+    ``kind`` says whether numbers, categories, or the share of missing values were compared; ``statistic`` is the
+    Kolmogorov-Smirnov distance of numbers, Cramér's V of categories; ``adjusted`` is ``p`` corrected for all tests of
+    the report, see `corrected`; ``population_stability`` is the effect size. Rows are effective numbers of independent
+    rows.
     """
 
     column: str
@@ -65,17 +59,14 @@ def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame) -> list[Drift]:
     found = []
     for column in reference.columns:
         old, new = reference[column], logged[column]
-        rows = worth[column]
-        lacks_old, lacks_new = old.isna().to_numpy(), new.isna().to_numpy()
-        if lacks_old.any() or lacks_new.any():
-            old_gaps, new_gaps = pd.Series(lacks_old), pd.Series(lacks_new)
-            found.append(category_drift(column, old_gaps, new_gaps, rows, kind="missing"))
-        if lacks_old.all() or lacks_new.all():
+        rows, lacking = worth[column], (old.isna(), new.isna())
+        if any(each.any() for each in lacking):
+            found.append(category_drift(column, *lacking, rows, kind="missing"))
+        if any(each.all() for each in lacking):
             continue
-        kept = (rows[0] * (1 - lacks_old.mean()), rows[1] * (1 - lacks_new.mean()))
+        kept = (rows[0] * (1 - lacking[0].mean()), rows[1] * (1 - lacking[1].mean()))
         if _is_number(old) and _is_number(new):
-            numbers = [each.dropna().to_numpy(np.float64) for each in (old, new)]
-            found.append(number_drift(column, numbers[0], numbers[1], kept))
+            found.append(number_drift(column, old.dropna().to_numpy(float), new.dropna().to_numpy(float), kept))
         else:
             found.append(category_drift(column, old.dropna(), new.dropna(), kept))
     return found
@@ -118,8 +109,8 @@ def category_drift(
     """
     sizes = rows or (float(len(reference)), float(len(logged)))
     names = sorted({*reference.astype(str), *logged.astype(str)})
-    counts = (each.astype(str).value_counts().reindex(names, fill_value=0) for each in (reference, logged))
-    old, new = (each.to_numpy(np.float64) for each in counts)
+    texts = (each.astype(str).value_counts().reindex(names, fill_value=0) for each in (reference, logged))
+    old, new = (each.to_numpy(np.float64) for each in texts)
     table = _pooled(np.stack([old / old.sum() * sizes[0], new / new.sum() * sizes[1]]))
     statistic, p = 0.0, 1.0
     if table.shape[1] > 1:
@@ -139,30 +130,18 @@ def population_stability(reference: npt.ArrayLike, logged: npt.ArrayLike, rows: 
     Yurdakul B., Naranjo J. (2020). Statistical properties of the population stability index. J. Risk Model
     Validation 14(4).
     """
-    counts = [np.asarray(each, dtype=np.float64) for each in (reference, logged)]
-    shares = []
-    for count, worth in zip(counts, rows, strict=True):
-        weighed = count / count.sum() * worth + 0.5
-        shares.append(weighed / weighed.sum())
-    old, new = shares
+    counts = (np.asarray(each, dtype=np.float64) for each in (reference, logged))
+    weighed = [count / count.sum() * worth + 0.5 for count, worth in zip(counts, rows, strict=True)]
+    old, new = (each / each.sum() for each in weighed)
     index = float(((new - old) * np.log(new / old)).sum())
     expected = (len(old) - 1) * (1 / max(rows[0], 1) + 1 / max(rows[1], 1))
     return max(0.0, index - expected)
 
 
 def corrected(drifts: Iterable[Drift]) -> list[Drift]:
-    """Return the drifts with p-values corrected for the number of tests (family-wise error rate).
-
-    References
-    ----------
-    Holm S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Statistics 6, 65-70.
-    """
+    """Return the drifts with p-values corrected for the number of tests (family-wise error rate), see `holm`."""
     made = list(drifts)
-    highest = 0.0
-    for place, position in enumerate(np.argsort([drift.p for drift in made], kind="stable")):
-        highest = max(highest, min(1.0, made[position].p * (len(made) - place)))
-        made[position] = replace(made[position], adjusted=highest)
-    return made
+    return [replace(each, adjusted=p) for each, p in zip(made, holm([drift.p for drift in made]), strict=True)]
 
 
 def independent_rows(reference: pd.DataFrame, logged: pd.DataFrame) -> dict[str, tuple[float, float]]:
@@ -232,8 +211,7 @@ def _is_continuous(values: pd.Series) -> bool:
     if not _is_number(values):
         return False
     present = values.dropna().to_numpy(np.float64)
-    whole = present == np.round(present)
-    return bool(len(present)) and whole.mean() < 0.5
+    return bool(len(present)) and bool((present == np.round(present)).mean() < 0.5)
 
 
 def _pooled(table: Floats) -> Floats:

@@ -20,10 +20,7 @@ _NEEDED = ("time", "model_version", "out_of_distribution")
 
 @dataclass(frozen=True)
 class Logged:
-    """The log of a version: rows by time, the number of files, and what was left out.
-
-    ``skipped`` has the reason for each file that was not read, ``other_versions`` the number of rows of each.
-    """
+    """The rows of a version by time; why files were not read, and how many rows other versions have."""
 
     rows: pd.DataFrame
     files: int = 0
@@ -32,11 +29,10 @@ class Logged:
 
     def inputs(self, columns: Iterable[str]) -> pd.DataFrame:
         """Return the logged summaries of ``columns``; raises `UserError` where the log lacks one."""
-        wanted = list(columns)
-        if lacking := [column for column in wanted if INPUT + column not in self.rows]:
-            named = ", ".join(INPUT + column for column in lacking[:5])
-            raise UserError(f"the log lacks {named}, which the version has")
-        return self.rows[[INPUT + column for column in wanted]].set_axis(wanted, axis=1)
+        wanted = [INPUT + column for column in columns]
+        if lacking := [column for column in wanted if column not in self.rows]:
+            raise UserError(f"the log lacks {', '.join(lacking[:5])}, which the version has")
+        return self.rows[wanted].rename(columns=lambda name: name.removeprefix(INPUT))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the section of the report."""
@@ -52,19 +48,13 @@ class Logged:
 
 
 def read_log(folder: Path, task: str, version: str, *, least: int, since: datetime | None = None) -> Logged:
-    """Read the rows of a version in the log ``folder``, from ``since`` on.
-
-    Raises
-    ------
-    UserError
-        There is no log, or it has fewer than ``least`` rows of the version.
-    """
+    """Read the rows of a version from ``since`` on; raises `UserError` where there are fewer than ``least``."""
     rows, files, skipped = read_rows(folder, task)
     if since is not None:
         rows = rows[rows["time"] >= since]
     versions = rows["model_version"].astype(str)
-    others = {str(name): int(count) for name, count in versions[versions != version].value_counts().items()}
-    others = dict(sorted(others.items()))
+    counts = versions[versions != version].value_counts().sort_index()
+    others = {str(name): int(count) for name, count in counts.items()}
     rows = rows[versions == version].sort_values("time", kind="stable").reset_index(drop=True)
     if len(rows) < least:
         there = ", ".join(f"{count} of version {name}" for name, count in others.items())
@@ -78,8 +68,7 @@ def read_log(folder: Path, task: str, version: str, *, least: int, since: dateti
 def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str]]:
     """Return all rows of a task's log, the number of files, and why other files were not read.
 
-    ``folder`` is ``ONCOLINEAGE_PREDICTION_LOG`` or its part of one task, with Parquet files at any depth. Raises
-    `UserError` where there is no log.
+    ``folder`` is ``ONCOLINEAGE_PREDICTION_LOG`` or its part of one task. Raises `UserError` where there is no log.
     """
     own = folder / task if (folder / task).is_dir() else folder
     if not own.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -97,8 +97,8 @@ def read_labels(
     """Return ``sample_sha256`` and the labels of a table, in columns that start with ``measured``.
 
     The table has ``sample_id`` and the columns of `serving.problems.Problem.label_columns`. ``sample_sha256`` is the
-    log's salted hash of an id, and ``logged`` its hashes, to find ids with another spelling there. ``tell`` is called
-    with a sentence for what is read differently or left out. Raises `UserError` with file, column and rows at fault.
+    log's salted hash of an id, and ``logged`` its hashes. ``tell`` is called with a sentence for what is read
+    differently or left out. Raises `UserError` with file, column and rows at fault.
     """
     try:
         content = path.read_bytes()
@@ -136,28 +136,14 @@ def read_labels(
         tell(note)
     if missing.any():
         tell(f"samples without a label were left out: {_rows(np.flatnonzero(missing))}")
-    other = [int(row) for row in np.flatnonzero(~missing) if _spelled_differently(ids[row], sample_sha256, logged)]
-    if other:
-        tell(f"the log has no such sample_id, but one in another spelling (case, zeros, folder): {_rows(other)}")
+    unknown = np.array([bool(logged) and sample_sha256(each) not in logged for each in ids], dtype=bool) & ~missing
+    if unknown.any():
+        tell(f"no logged prediction has the sample_id of the labels in {_rows(np.flatnonzero(unknown))}")
     hashes = [sample_sha256(each) for each in ids]
     return pd.DataFrame({"sample_sha256": hashes, **made})[~missing].reset_index(drop=True)
 
 
-def _spelled_differently(sample_id: str, sample_sha256: Callable[[str], str], logged: Container[str]) -> bool:
-    """Whether the log has an id only in another case, with other zeros at its ends, a blank, or without its folder."""
-    if not logged or sample_sha256(sample_id) in logged:
-        return False
-    bare = sample_id.lstrip("0")
-    padded = [bare.zfill(width) for width in range(len(bare) + 1, len(bare) + 8)] if bare.isdecimal() else []
-    spellings = (
-        *(sample_id.lower(), sample_id.upper(), sample_id.capitalize(), bare, *padded),
-        *(sample_id.removesuffix(".0"), f"{sample_id}.0", f"{sample_id} "),
-        PurePosixPath(sample_id.replace("\\", "/")).name,
-    )
-    return any(sample_sha256(each) in logged for each in spellings)
-
-
-def _rows(places: Sequence[int] | np.ndarray) -> str:
+def _rows(places: np.ndarray) -> str:
     """Return row numbers: a logged report must not name samples, which the log knows by their hashes alone."""
     more = f" and {len(places) - ROWS_SHOWN} more" if len(places) > ROWS_SHOWN else ""
     return f"rows {', '.join(str(place + 1) for place in places[:ROWS_SHOWN])}{more}"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,20 +21,19 @@ from pipelines import tracking
 from pipelines.environment import LOG_SALT
 from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
+from pipelines.formatting import finite
 from pipelines.params import Params
 from pipelines.paths import REPORTS
 from pipelines.policy import Monitor
 from serving.drift.distribution import Drift
 from serving.drift.logged import Logged, read_log
-from serving.drift.page import figures, page
+from serving.drift.page import figures_of, page
 from serving.drift.performance import Performance, measure, read_labels
 from serving.drift.watch import Reference, Watched, predictions_of, watch
 from serving.gate_context import evidence_of, model_files
 from training.model.logged_model import contract_of, predictor_folder
 from training.model.predictor import REFERENCE
 from training.model.reference import INPUTS, PREDICTIONS
-
-_NOT_OF_A_METRIC = re.compile(r"[^A-Za-z0-9_\-. /]")
 
 
 def monitor(
@@ -52,8 +49,7 @@ def monitor(
     """Compare the prediction log of a task with its version's reference; return the report and its folder.
 
     The version is that in production, else in staging, if empty; rows before ``since`` are left out; ``labels`` is a
-    table for `serving.drift.performance.read_labels`. The report is written into ``<task>/monitor/<UTC time>/`` of
-    ``reports`` and logged to a run.
+    table for `serving.drift.performance.read_labels`. The report is also logged to a run.
     """
     policy = params.policy.monitor
     chosen = _watched_version(name, version)
@@ -64,16 +60,15 @@ def monitor(
         reference = _read_reference(chosen, predictor_folder(files))
     performance, notes = None, list[str]()
     if labels is not None:
-        performance = _performance(
-            name, params, chosen, reference=reference, logged=logged, labels=labels, tell=notes.append
-        )
+        known: dict[str, Any] = {"reference": reference, "logged": logged, "labels": labels, "tell": notes.append}
+        performance = _performance(name, params, chosen, **known)
     watched = watch(reference, logged, policy, performance)
     watched = replace(watched, notes=[*watched.notes, *notes])
     report = _report(chosen, reference, logged, watched, policy)
     folder = reports / name / "monitor" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
     write_json(folder / "monitor.json", report)
     with written_whole(folder / "monitor.html") as temporary:
-        temporary.write_text(page(report, figures(reference, logged, watched, policy)), encoding="utf-8")
+        temporary.write_text(page(report, figures_of(reference, logged, watched)), encoding="utf-8")
     tags = {"model_version": report["version"], "architecture": report["architecture"], "decision": report["decision"]}
     with tracking.run(name, "monitor", f"monitor version {report['version']}", tags=tags):
         tracking.mlflow.log_metrics(_metrics(report))
@@ -83,7 +78,6 @@ def monitor(
 
 
 def _watched_version(task: str, version: str) -> ModelVersion:
-    """Return the version ``version``; if empty that in production, else that in staging."""
     client = MlflowClient()
     try:
         if version:
@@ -101,7 +95,6 @@ def _watched_version(task: str, version: str) -> ModelVersion:
 
 
 def _read_reference(version: ModelVersion, folder: Path) -> Reference:
-    """Read the reference of a version from its artifact folder ``model`` at ``folder``."""
     place = folder / REFERENCE
     try:
         inputs = pd.read_parquet(place / INPUTS)
@@ -112,8 +105,8 @@ def _read_reference(version: ModelVersion, folder: Path) -> Reference:
             f"{version.name} version {version.version} keeps no reference to compare with ({error}); fit it again"
         ) from error
     contract = contract_of(folder)
-    predictions = predictions_of(contract, predictions)
-    return Reference(version.name, str(version.version), contract, inputs, predictions, threshold)
+    answers = predictions_of(contract, predictions)
+    return Reference(version.name, str(version.version), contract, inputs, answers, threshold)
 
 
 def _performance(
@@ -154,13 +147,11 @@ def _performance(
 def _report(
     version: ModelVersion, reference: Reference, logged: Logged, watched: Watched, policy: Monitor
 ) -> dict[str, Any]:
-    """Return the content of ``monitor.json``."""
+    limits = (policy.significance, policy.population_stability)
 
     def rows(drifts: list[Drift]) -> list[dict[str, Any]]:
-        limits = (policy.significance, policy.population_stability)
         return [{**asdict(each), "drifted": each.drifted(*limits)} for each in drifts]
 
-    novelty = watched.novelty
     report = {
         "task": reference.task,
         "version": reference.version,
@@ -177,15 +168,14 @@ def _report(
         "inputs": rows(watched.inputs),
         "predictions": rows(watched.predictions),
         "out_of_distribution": {
-            **novelty.share.as_dict(),
-            "threshold": novelty.threshold,
-            "limit": novelty.limit,
-            "exceeded": novelty.exceeded,
+            **watched.novelty.as_dict(),
+            "threshold": reference.threshold,
+            "limit": policy.out_of_distribution_share,
+            "exceeded": watched.novelty.low > policy.out_of_distribution_share,
         },
         "performance": asdict(watched.performance) if watched.performance else None,
     }
-    made: dict[str, Any] = jsonable(report)
-    return made
+    return dict(jsonable(report))
 
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
@@ -194,13 +184,7 @@ def _metrics(report: dict[str, Any]) -> dict[str, float]:
         "drifted_columns": sum(each["drifted"] for side in ("inputs", "predictions") for each in report[side]),
         "out_of_distribution_share": report["out_of_distribution"]["value"],
     }
-    for side in ("input", "prediction"):
-        for each in report[f"{side}s"]:
-            name = f"{side}_{each['column']}" + ("_missing" if each["kind"] == "missing" else "")
-            found[f"stability_{name}"] = each["population_stability"]
-            found[f"p_{name}"] = each["adjusted"]
     performance = report["performance"]
     if performance and performance["now"]:
         found |= {f"labelled_{performance['metric']}_{end}": value for end, value in performance["now"].items()}
-    known = {key: value for key, value in found.items() if value is not None and math.isfinite(value)}
-    return {_NOT_OF_A_METRIC.sub("_", key)[:250]: float(value) for key, value in known.items()}
+    return {key: float(value) for key, value in found.items() if finite(value)}

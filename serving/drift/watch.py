@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from evaluation.metrics.resample import Interval
+from pipelines.formatting import interval
 from pipelines.policy import Monitor
 from pipelines.problems import higher_is_better
 from serving.drift.distribution import Drift, column_drifts, corrected, share_beyond
@@ -17,7 +18,6 @@ from serving.problems import get_problem
 from training.contract import Contract
 
 NOVELTY = "out_of_distribution"
-_KINDS = {"number": "", "category": "", "missing": " (missing values)"}
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,16 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Novelty:
-    """Share of logged rows beyond ``threshold``, with its Clopper-Pearson interval, and the policy's ``limit``."""
-
-    share: Interval
-    threshold: float
-    limit: float
-
-    @property
-    def exceeded(self) -> bool:
-        """Whether the share is significantly above the limit."""
-        return self.share.low > self.limit
-
-
-@dataclass(frozen=True)
 class Watched:
     """The result of a comparison; ``findings`` are the reasons to retrain, ``notes`` are remarks, in sentences.
 
-    The drift of inputs and predictions is corrected for all tests of both.
+    The drift of inputs and predictions is corrected for all tests of both. ``novelty`` is the share of rows beyond the
+    version's threshold, with its interval.
     """
 
     inputs: list[Drift]
     predictions: list[Drift]
-    novelty: Novelty
+    novelty: Interval
     performance: Performance | None
     findings: list[str]
     notes: list[str]
@@ -68,24 +55,22 @@ class Watched:
 
 def watch(reference: Reference, logged: Logged, policy: Monitor, performance: Performance | None = None) -> Watched:
     """Compare a log with the reference of its version; raises `UserError` where it lacks a column of the reference."""
-    inputs = logged.inputs(reference.inputs.columns)
-    answers = predictions_of(reference.contract, logged.rows)
-    found = column_drifts(reference.inputs, inputs)
-    of_both = corrected([*found, *column_drifts(reference.predictions, answers[list(reference.predictions.columns)])])
-    of_inputs, of_predictions = of_both[: len(found)], of_both[len(found) :]
+    inputs = column_drifts(reference.inputs, logged.inputs(reference.inputs.columns))
+    answers = predictions_of(reference.contract, logged.rows)[list(reference.predictions.columns)]
+    of_both = corrected([*inputs, *column_drifts(reference.predictions, answers)])
+    sides = {"input": of_both[: len(inputs)], "prediction": of_both[len(inputs) :]}
+    findings = [sentence for noun, drifts in sides.items() for sentence in _drift_findings(noun, drifts, policy)]
     share = Interval(*share_beyond(logged.rows[NOVELTY], reference.threshold, policy.significance))
-    novelty = Novelty(share, reference.threshold, policy.out_of_distribution_share)
-    findings = _drift_findings("input", of_inputs, policy) + _drift_findings("prediction", of_predictions, policy)
-    if novelty.exceeded:
+    if share.low > policy.out_of_distribution_share:
         findings.append(
             f"{share.value:.1%} of the rows are out of distribution (interval from {share.low:.1%}), "
-            f"the limit is {novelty.limit:.1%}"
+            f"the limit is {policy.out_of_distribution_share:.1%}"
         )
     notes = [f"{len(logged.skipped)} log files could not be read"] if logged.skipped else []
     if performance is not None:
         sentence = _performance_sentence(performance, policy)
         (findings if performance.status == "dropped" else notes).append(sentence)
-    return Watched(of_inputs, of_predictions, novelty, performance, findings, notes)
+    return Watched(sides["input"], sides["prediction"], share, performance, findings, notes)
 
 
 def predictions_of(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
@@ -95,22 +80,18 @@ def predictions_of(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _drift_findings(noun: str, drifts: list[Drift], policy: Monitor) -> list[str]:
     drifted = [each for each in drifts if each.drifted(policy.significance, policy.population_stability)]
-    drifted.sort(key=lambda each: -each.population_stability)
     return [
-        f"{noun} {each.column}{_KINDS[each.kind]} drifted: population stability index {each.population_stability:.2f} "
-        f"(limit {policy.population_stability:g}), corrected p {each.adjusted:.1g}"
-        for each in drifted
+        f"{noun} {each.column}{' (missing values)' * (each.kind == 'missing')} drifted: population stability index "
+        f"{each.population_stability:.2f} (limit {policy.population_stability:g}), corrected p {each.adjusted:.1g}"
+        for each in sorted(drifted, key=lambda each: -each.population_stability)
     ]
 
 
 def _performance_sentence(found: Performance, policy: Monitor) -> str:
     if found.now is None:
         return f"{found.rows} labels have an answer in the log, at least {policy.minimum_rows} are needed"
-    now, then = found.now, found.then
-    sentence = (
-        f"{found.metric} of {found.rows} labelled rows is {now.value:.3f} [{now.low:.3f}, {now.high:.3f}], "
-        f"the evidence has {then.value:.3f} [{then.low:.3f}, {then.high:.3f}]"
-    )
+    now, then = (interval(each.as_dict(), alone="{}") for each in (found.now, found.then))
+    sentence = f"{found.metric} of {found.rows} labelled rows is {now}, the evidence has {then}"
     if found.status == "dropped":
         return f"{sentence}: {'below' if higher_is_better(found.metric) else 'above'} its interval"
     return sentence

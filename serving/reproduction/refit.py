@@ -3,58 +3,56 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
+from evaluation.evidence.build import PREDICTIONS
+from evaluation.promotion.production import kept_predictions
+from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
-from pipelines.tracking import folder_sha256
+from serving.gate_context import model_files
 from serving.reproduction.worktree import Worktree, worktree
-from training.model.logged_model import contract_of
+from training.model.logged_model import contract_of, predictor_folder
 
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)", re.MULTILINE)
 _NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters
-_TASK_TEXT = (
-    "import sys; from pipelines.params import read_params, task_text; print(task_text(read_params().task(sys.argv[1])))"
+# The commit's own code computes the hash of the parameters.
+_PARAMS_SHA256 = (
+    "import sys; from evaluation.evidence.build import params_sha256; from pipelines.params import read_params; "
+    "print(params_sha256(read_params(), sys.argv[1]))"
 )
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a version was made.
-
-    Attributes
-    ----------
-    tags
-        Of run and version; the run's come first.
-    parameters
-        Of the run, as text.
-    folder
-        The model's artifact folder.
-    requirements
-        Package to version that the model was logged with.
-    """
+    """How a version was made."""
 
     name: str
     version: str
-    tags: dict[str, str]
-    parameters: dict[str, str]
+    tags: dict[str, str]  # of run and version; the run's come first
+    parameters: dict[str, str]  # of the run, as text
     metrics: dict[str, float]
-    folder: Path
-    requirements: dict[str, str]
+    folder: Path  # the model's artifact folder
+    requirements: dict[str, str]  # package to version that the model was logged with
+    predictions: pd.DataFrame  # of the test rows, which its evidence was measured on
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """Return the run's parameters with their types."""
-        own = {key: value for key, value in self.parameters.items() if key not in _NOT_OF_THE_MODEL}
-        return {key: typed(value) for key, value in own.items()}
+        return {key: typed(text) for key, text in self.parameters.items() if key not in _NOT_OF_THE_MODEL}
 
     def tag(self, name: str) -> str:
         """Return a required tag."""
@@ -65,26 +63,48 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Refit:
-    """The second fit.
+    """The second fit: parameters and metrics of its run, predictions of the test rows, and hashes.
 
-    Attributes
-    ----------
-    hashes
-        ``data.sha256``, ``split.sha256``, ``model.sha256`` (of the artifact folder) and, if the commit's code computes
-        it, ``params.sha256``.
-    params_from
-        Source of the task's parameters: ``commit`` or ``model``.
-    parameters, metrics
-        Of its run.
-    outputs
-        Arrays of `refit_outputs`: ``first`` of the version, ``second`` of the second fit.
+    Those are ``data.sha256``, ``split.sha256``, ``model.sha256`` (of the artifact folder) and, if the commit's code
+    computes it, ``params.sha256``.
     """
 
     hashes: dict[str, str]
-    params_from: str
     parameters: dict[str, str]
     metrics: dict[str, float]
-    outputs: dict[str, np.ndarray]
+    predictions: pd.DataFrame
+
+
+@contextlib.contextmanager
+def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
+    """Yield the recipe of a version from registry and run, with a copy of its files."""
+    named = _URI.fullmatch(uri)
+    if named is None:
+        raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
+    name = named["name"]
+    try:
+        if named["alias"]:
+            version = client.get_model_version_by_alias(name, named["alias"])
+        else:
+            version = client.get_model_version(name, named["version"])
+        run = client.get_run(version.tags.get("evidence.run_id") or str(version.run_id))
+    except MlflowException as error:
+        raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
+    predictions = kept_predictions(version)
+    if predictions is None:
+        raise UserError(f"{uri!r} keeps no {PREDICTIONS} to compare with; evaluate and register it again")
+    with model_files(version.source) as files:
+        path = files / "requirements.txt"
+        yield Recipe(
+            name=name,
+            version=str(version.version),
+            tags={**version.tags, **run.data.tags},
+            parameters=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            folder=predictor_folder(files),
+            requirements=dict(_REQUIREMENT.findall(path.read_text(encoding="utf-8") if path.is_file() else "")),
+            predictions=predictions,
+        )
 
 
 def typed(text: str) -> Any:
@@ -99,16 +119,13 @@ def typed(text: str) -> Any:
 def refit(recipe: Recipe, origin: Path) -> Refit:
     """Fit a version again in a temporary worktree of its commit; ``origin`` is the root of the repository.
 
-    Raises
-    ------
-    UserError
-        A tag, the commit or the data is missing, or a stage failed.
+    `UserError` if a tag, the commit or the data is missing, or a stage failed.
     """
     task, architecture = recipe.name, recipe.tag("architecture")
     with worktree(origin, recipe.tag("git.commit")) as tree:
         tree.data(task, recipe.tag("dvc.data_md5"))
         _link_weights(tree)
-        params_from = _settle_params(tree, recipe)
+        _settle_params(tree, recipe)
         store = f"sqlite:///{tree.root.parent / 'mlflow.db'}"
         env = {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
         env |= {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
@@ -121,43 +138,26 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
         command = ("-m", "training.fit", "--task", task, "--architecture", architecture)
         tree.run("fit", sys.executable, *command, env=env)
         run = MlflowClient(store).get_run(read_json(folder / "fitted.json")["run_id"])
-        out = tree.root.parent / "outputs.npz"
-        script = str(Path(__file__).with_name("refit_outputs.py"))
-        own = str(recipe.folder.resolve())
-        tree.run("predict", sys.executable, "-P", script, task, own, str(folder / "model"), str(out), env=env)
         hashes = {
-            "data.sha256": folder_sha256(tree.root / "data" / task),
-            "model.sha256": folder_sha256(folder / "model"),
+            "data.sha256": tracking.folder_sha256(tree.root / "data" / task),
+            "model.sha256": tracking.folder_sha256(folder / "model"),
             "split.sha256": read_json(tree.root / "prepared" / task / "split.json")["sha256"],
         }
-        with np.load(out, allow_pickle=False) as arrays:
-            outputs = dict(arrays)
-        if found := str(outputs.pop("params_sha256")):
-            hashes["params.sha256"] = found
-        return Refit(hashes, params_from, dict(run.data.params), dict(run.data.metrics), outputs)
+        with contextlib.suppress(UserError):  # another release's code has it elsewhere
+            hashes["params.sha256"] = tree.run("params", sys.executable, "-c", _PARAMS_SHA256, task).strip()
+        predictions = pd.read_parquet(folder / PREDICTIONS)
+        return Refit(hashes, dict(run.data.params), dict(run.data.metrics), predictions)
 
 
-def _settle_params(tree: Worktree, recipe: Recipe) -> str:
-    """Give ``params.yaml`` the version's seed, budget and device, and its task where the commit has another."""
+def _settle_params(tree: Worktree, recipe: Recipe) -> None:
+    """Give ``params.yaml`` the version's seed, budget, device and task."""
     path = tree.root / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    before = json.dumps(content)
-    content |= {"seed": int(recipe.tag("seed")), "budget": recipe.tag("budget")}
     device = recipe.tags.get("device", "cpu").partition(":")[0]
+    content |= {"seed": int(recipe.tag("seed")), "budget": recipe.tag("budget")}
     content["device"] = "auto" if device == "cuda" else "cpu"
-    if json.dumps(content) != before:
-        _write_params(path, content)
-    own = json.loads(contract_of(recipe.folder).task_text)
-    there = json.loads(tree.run("params", sys.executable, "-c", _TASK_TEXT, recipe.name))
-    if own == there:
-        return "commit"
-    content["tasks"][recipe.name] = own
-    _write_params(path, content)
-    return "model"
-
-
-def _write_params(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+    content["tasks"][recipe.name] = json.loads(contract_of(recipe.folder).task_text)
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _link_weights(tree: Worktree) -> None:

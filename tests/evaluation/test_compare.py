@@ -216,18 +216,6 @@ def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(
     }
 
 
-def test_more_runs_than_the_ui_compares_are_left_out_by_name(
-    params: Params, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(evaluation.comparison.architectures, "MAX_IN_VIEW", 3)
-    experiment = tracking.experiment(TASK)
-    runs = [client.create_run(experiment).info.run_id for _ in range(5)]
-    rows = [{"architecture": f"model{place}", "run_id": run} for place, run in enumerate(runs)]
-    (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
-    assert in_view(client) == set(runs[:3])
-    assert "model3, model4" in warning
-
-
 def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: MlflowClient) -> None:
     rows = [{"architecture": "mlp", "run_id": "0" * 32}]
     (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)

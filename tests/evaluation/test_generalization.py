@@ -23,7 +23,7 @@ from evaluation.generalization.table import (
     of_known_drugs,
     plans,
     response_task,
-    tell,
+    results,
 )
 from evaluation.generalize import main
 from evaluation.modalities import modality_of
@@ -254,7 +254,7 @@ def test_a_fit_that_fails_holds_up_no_other(tmp_path: Path, place: Path, kept: K
     failed = generalize(NAME, params, every, kept, fit=failing)
     assert failed == ["cell_blind elastic_net: it diverged"]
     assert [plan.read() is not None for plan in every] == [True, False, True, True, True, True]
-    told = as_markdown(page.content(tell(NAME, params, every, failed, kept.samples)))
+    told = as_markdown(page.content(results(NAME, params, every, failed, kept.samples)))
     assert "Failed: cell_blind elastic_net: it diverged" in told
     assert "Not run yet, or made from other data or settings: `cell_blind` (elastic_net)." in told
 
@@ -350,7 +350,7 @@ def told(rows: list[dict[str, Any]], **other: Any) -> dict[str, Any]:
 def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_is_simulated(
     tmp_path: Path, done: list[Plan], kept: Kept, params: Params
 ) -> None:
-    found = tell(NAME, params, done, [], kept.samples)
+    found = results(NAME, params, done, [], kept.samples)
     page.write(found, tmp_path)
     text = (tmp_path / "generalization.md").read_text()
     assert "The data is simulated" in text

@@ -4,8 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from serving.drift import report as monitoring
 from serving.drift.logged import Logged, read_log, since_time
 from serving.drift.performance import Performance, measure, read_labels
 from serving.drift.report import monitor
-from serving.drift.watch import Reference, watch
+from serving.drift.watch import NOVELTY, Reference, watch
 from tests.empty_store import empty_store
 from training.contract import Contract, contract_class, contract_text
 from training.model.prediction_log import PredictionLog
@@ -116,47 +115,31 @@ def darker(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(input_brightness=rows["input_brightness"] - 25)
 
 
-def a_new_scanner(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(input_scanner=rows["input_scanner"].replace({"one": "four"}))
-
-
-def one_label(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(label=np.where(np.arange(len(rows)) % 10 > 0, "all", "hem"))
-
-
-def unlike_anything(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(out_of_distribution=rows["out_of_distribution"] + (np.arange(len(rows)) % 4 == 0) * 2.0)
-
-
-def unmeasurable(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(out_of_distribution=rows["out_of_distribution"].where(np.arange(len(rows)) % 4 > 0))
-
-
 @pytest.mark.parametrize(
-    ("plant", "told"),
+    ("planted", "told"),
     [
-        (darker, "input brightness drifted"),
-        (a_new_scanner, "input scanner drifted"),
-        (one_label, "prediction label drifted"),
-        (unlike_anything, "out of distribution"),
-        (unmeasurable, "out of distribution"),
+        (lambda rows, fourth: {"input_brightness": rows["input_brightness"] - 25}, "input brightness drifted"),
+        (lambda rows, fourth: {"input_scanner": rows["input_scanner"].replace("one", "four")}, "input scanner drifted"),
+        (lambda rows, fourth: {"label": np.where(fourth & (rows.index % 3 == 0), "hem", "all")}, "prediction label"),
+        (lambda rows, fourth: {NOVELTY: rows[NOVELTY] + fourth * 2.0}, "out of distribution"),
+        (lambda rows, fourth: {NOVELTY: rows[NOVELTY].where(~fourth)}, "out of distribution"),  # not measurable
     ],
 )
-def test_planted_drift_calls_for_retraining_and_is_named(
-    params: Params, plant: Callable[[pd.DataFrame], pd.DataFrame], told: str
-) -> None:
-    found = watch(reference(params), Logged(plant(log_rows(200))), POLICY)
+def test_planted_drift_calls_for_retraining_and_is_named(params: Params, planted: Any, told: str) -> None:
+    rows = log_rows(200)
+    rows = rows.assign(**planted(rows, rows.index % 4 == 0))
+    found = watch(reference(params), Logged(rows), POLICY)
     assert found.decision == "retrain"
-    assert len(found.findings) == 1
-    assert told in found.findings[0]
+    (finding,) = found.findings
+    assert told in finding
 
 
 def test_a_hundred_rows_of_one_new_cell_line_are_one_new_cell_line(params: Params) -> None:
     rows = log_rows(200)
     rows.loc[:99, "out_of_distribution"] = 3.0
     found = watch(reference(params), Logged(rows), POLICY)
-    assert found.novelty.share.value >= 0.5
-    assert not found.novelty.exceeded
+    assert found.novelty.value >= 0.5
+    assert found.findings == []
 
 
 def test_every_predicted_gene_is_watched(params: Params) -> None:
@@ -282,8 +265,7 @@ def test_the_last_answer_counts_and_unknown_samples_are_counted(params: Params, 
     assert measure(contract, rows, every, evidence("accuracy", 1.0, 1.0, 1.0), **settings).status == "held"
 
 
-@pytest.mark.parametrize("metric", ["r2", "rmse"])
-@pytest.mark.parametrize("noise", [0.3, 2.5])
+@pytest.mark.parametrize(("metric", "noise"), [("rmse", 0.3), ("r2", 2.5), ("rmse", 2.5)])
 def test_numbers_drop_in_the_metrics_own_direction(params: Params, tmp_path: Path, metric: str, noise: float) -> None:
     rng = np.random.default_rng(0)
     rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
@@ -353,17 +335,16 @@ def test_labels_at_fault_are_refused_by_row(
 
 def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(params: Params, tmp_path: Path) -> None:
     path, notes = tmp_path / "labels.csv", list[str]()
-    asked = ["S1", "S2 ", "s3", "0012", "a.bmp", "7", "S8"]
-    text = "Sample_ID;label\n S1;ALL\nS2 ;hem\nS3;hem \n12;hem\nx\\a.bmp;all\n7.0;all\nS8;not reported\nS9;all\n"
+    text = "Sample_ID;label\n S1;ALL\nS2 ;hem\nS3;hem \nS8;not reported\nS9;all\n"
     path.write_bytes(text.encode("utf-8-sig"))
-    logged = {hashed(name) for name in asked}
+    logged = {hashed(name) for name in ("S1", "S2 ", "s3", "S8")}
     found = read_labels(path, image_contract(params), hashed, logged=logged, tell=notes.append)
-    assert found["sample_sha256"].isin(logged).tolist() == [True, True, False, False, False, False, False]
-    assert found["measured"].tolist() == ["all", "hem", "hem", "hem", "all", "all", "all"]
+    assert found["sample_sha256"].isin(logged).tolist() == [True, True, False, False]
+    assert found["measured"].tolist() == ["all", "hem", "hem", "all"]
     told = "; ".join(notes)
-    for kind in ("'ALL' as all", "without a label .*rows 7", "another spelling .*rows 3, 4, 5, 6"):
+    for kind in ("'ALL' as all", "without a label .*rows 4", "no logged prediction .*rows 3, 5"):
         assert re.search(kind, told), (kind, told)
-    assert not any(name in told for name in ("S1", "S3", "S9", "bmp")), "no id of a sample in a report"
+    assert not any(name in told for name in ("S1", "S3", "S9")), "no id of a sample in a report"
     path.write_text("sample_id;target\na;1,5\nb;-0,25\nc;n/a\n")
     assert read_labels(path, response_contract(params), hashed)["measured"].tolist() == [1.5, -0.25]
 
@@ -371,21 +352,24 @@ def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(par
 # --- the whole
 
 
-@pytest.fixture
-def registered(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A registered version with a reference, in staging; its number is 1."""
-    monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "-q"], check=True)
-    before = tracking.mlflow.get_tracking_uri()
-    tracking.mlflow.set_tracking_uri(empty_store(tmp_path))
-    made = reference(params)
-    write_model(tmp_path / "files", made.contract, made)
-    client = MlflowClient()
-    client.create_registered_model(TASK)
-    tags = {"simulated": "true", "architecture": "resnet50"}
-    version = client.create_model_version(TASK, source=str(tmp_path / "files"), tags=tags)
-    client.set_registered_model_alias(TASK, "staging", version.version)
-    yield tmp_path
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Iterator[Path]:
+    """A registered version with a reference, in staging, in a checkout with ``params.yaml``; its number is 1."""
+    folder, before = tmp_path_factory.mktemp("registered"), tracking.mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(tracking, "git", lambda *_: None)
+        tracking.mlflow.set_tracking_uri(empty_store(folder))
+        text = (ROOT / "params.yaml").read_text()
+        (folder / "params.yaml").write_text(re.sub(r"resamples: \d+", "resamples: 100", text))
+        made = reference(params)
+        write_model(folder / "files", made.contract, made)
+        client = MlflowClient()
+        client.create_registered_model(TASK)
+        tags = {"simulated": "true", "architecture": "resnet50"}
+        version = client.create_model_version(TASK, source=str(folder / "files"), tags=tags)
+        client.set_registered_model_alias(TASK, "staging", version.version)
+        yield folder
     tracking.mlflow.set_tracking_uri(before)
 
 
@@ -401,96 +385,80 @@ def write_model(files: Path, contract: Contract, made: Reference) -> None:
     (place / "novelty.json").write_text(json.dumps({"threshold": 1.0, "parts": []}))
 
 
-def test_the_report_is_written_and_logged(registered: Path, params: Params) -> None:
-    log = written(registered / "log", darker(log_rows(200, version="1")))
-    report, folder = monitor(TASK, params, log)
-    assert report["decision"] == "retrain"
-    assert json.loads((folder / "monitor.json").read_text()) == report
+def test_the_report_is_written_and_logged(
+    registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = written(tmp_path, darker(log_rows(200, version="1")))
+    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
+    assert monitor_command.main() == monitor_command.RETRAIN
+    said = capsys.readouterr().out
+    assert "200 rows: retrain;" in said and "input brightness drifted" in said
+    (folder,) = (registered / "reports" / TASK / "monitor").iterdir()
+    assert json.loads((folder / "monitor.json").read_text())["decision"] == "retrain"
     page = (folder / "monitor.html").read_text()
     assert "input brightness drifted" in page
     assert "simulated data" in page
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 2
     assert "http" not in page.replace("data:image", "")  # nothing is fetched
     client = MlflowClient()
     runs = client.search_runs([tracking.experiment(TASK)])
     assert [run.data.tags["stage"] for run in runs] == ["monitor"]
     assert runs[0].data.tags["decision"] == "retrain"
-    assert runs[0].data.metrics["stability_input_brightness"] > 0.2
-    assert runs[0].data.metrics["p_input_sharpness"] > 0.01
+    assert runs[0].data.metrics["rows"] == 200 and runs[0].data.metrics["drifted_columns"] == 1
     kept = {each.path for each in client.list_artifacts(runs[0].info.run_id, "monitor")}
     assert kept == {"monitor/monitor.json", "monitor/monitor.html"}
 
 
-@pytest.fixture
-def configured(registered: Path) -> Path:
-    """The registered version in a checkout with ``params.yaml``, as the command finds it."""
-    (registered / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    return registered
-
-
-@pytest.mark.parametrize(("plant", "code", "told"), [(None, 0, "200 rows: fine;"), (darker, 2, "200 rows: retrain;")])
+@pytest.mark.parametrize(("rows", "code", "told"), [(200, 0, "200 rows: fine;"), (20, 1, "error: ")])
 def test_the_command_exits_with_its_decision(
-    configured: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    plant: Callable[[pd.DataFrame], pd.DataFrame] | None,
+    rows: int,
     code: int,
     told: str,
+    registered: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = log_rows(200, version="1")
-    log = written(configured / "log", rows if plant is None else plant(rows))
+    log = written(tmp_path, log_rows(rows, version="1"))
     monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
     with pytest.raises(SystemExit) as ended:
         run_command(monitor_command.main)
     assert ended.value.code == code
-    said = capsys.readouterr().out
-    assert told in said and "monitor.html" in said
-    assert ("input brightness drifted" in said) is (code == monitor_command.RETRAIN)
-
-
-def test_the_command_exits_with_1_where_nothing_can_be_said(
-    configured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = written(configured / "log", darker(log_rows(20, version="1")))
-    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
-    with pytest.raises(SystemExit) as ended:
-        run_command(monitor_command.main)
-    assert ended.value.code == 1
-    assert "error: " in capsys.readouterr().err
+    assert told in "".join(capsys.readouterr())
 
 
 def test_labels_are_joined_by_the_salt_of_the_log(
-    registered: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+    registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    params = read_params()
     kept = evidence("macro_f1", 0.9, 0.87, 0.93)
     kept["test"]["metrics"] |= evidence("weighted_f1", 0.9, 0.87, 0.93)["test"]["metrics"]
     monkeypatch.setattr(monitoring, "evidence_of", lambda *_: kept)
     rows = log_rows(200, version="1")
     # The hash is the endpoint's own, not this file's.
-    prediction_log = PredictionLog(registered / "unused", TASK, SALT.encode())
+    prediction_log = PredictionLog(tmp_path / "unused", TASK, SALT.encode())
     rows["sample_sha256"] = [prediction_log._hash(f"S{row}".encode()) for row in range(200)]
     prediction_log.close()
-    log = written(registered / "log", rows)
+    log = written(tmp_path / "log", rows)
     wrong = rows["label"].where(np.arange(200) % 3 > 0, rows["label"].map({"all": "hem", "hem": "all"}))
     table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(200)], "label": wrong})
-    path = labels_csv(registered, table)
+    path = labels_csv(tmp_path, table)
     monkeypatch.delenv(LOG_SALT, raising=False)
     with pytest.raises(UserError, match=LOG_SALT):
         monitor(TASK, params, log, labels=path)
     monkeypatch.setenv(LOG_SALT, SALT)
-    report, folder = monitor(TASK, params, log, labels=path)
+    report, _ = monitor(TASK, params, log, labels=path)
     assert report["decision"] == "retrain"
     assert report["performance"]["status"] == "dropped"
     assert report["performance"]["rows"] == 200
-    assert (folder / "monitor.html").read_text().count("data:image/png;base64,") == 5
     monkeypatch.setenv(LOG_SALT, "another")
     strange, _ = monitor(TASK, params, log, labels=path)
     assert strange["performance"]["status"] == "unknown"
     assert strange["performance"]["labels_without_answer"] == 200
 
 
-def test_what_cannot_be_watched_is_said(registered: Path, params: Params) -> None:
-    log = written(registered / "log", log_rows(200, version="1"))
+def test_what_cannot_be_watched_is_said(registered: Path, tmp_path: Path, params: Params) -> None:
+    log = written(tmp_path, log_rows(200, version="1"))
     with pytest.raises(UserError, match="make register TASK=blood_cell"):
         monitor("blood_cell", params, log)
     with pytest.raises(UserError, match="no version '7'"):
@@ -502,4 +470,3 @@ def test_what_cannot_be_watched_is_said(registered: Path, params: Params) -> Non
     MlflowClient().delete_registered_model_alias(TASK, "staging")
     with pytest.raises(UserError, match="in production or staging"):
         monitor(TASK, params, log)
-    assert not (registered / "reports").exists()

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,13 +17,12 @@ from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.simulate.expression import simulate_tumor_type
 from serving.reproduce import tolerance_of
-from serving.reproduction import ELSEWHERE, refit_outputs
-from serving.reproduction.comparison import compare, recipe_of, verdict
-from serving.reproduction.refit import Recipe, Refit, typed
+from serving.reproduction import ELSEWHERE
+from serving.reproduction.comparison import compare, verdict
+from serving.reproduction.refit import Recipe, Refit, recipe_of, typed
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
-from training.model.predictor import Predictor
 
 TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
 CLASSES = ["SIMA", "SIMB"]
@@ -49,18 +47,6 @@ def test_hyperparameters_come_back_with_their_types(value: Any) -> None:
     assert type(found) is type(value)
 
 
-# --- what runs on the code of an older commit
-
-
-def test_the_predictor_is_found_where_an_older_commit_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    older = types.ModuleType("training.predictor")
-    older.Predictor = lambda: "of the older commit"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "training.predictor", older)
-    assert isinstance(refit_outputs._predictor(), Predictor)
-    monkeypatch.setitem(sys.modules, "training.model.predictor", None)
-    assert refit_outputs._predictor() == "of the older commit"
-
-
 # --- the comparison
 
 
@@ -74,6 +60,14 @@ TAGS = {
     "params.sha256": "b" * 64,
     "device": "cpu",
 }
+
+
+def predicted(said: np.ndarray) -> pd.DataFrame:
+    """Return predictions as the fit stage leaves them."""
+    table = pd.DataFrame({"sample_id": ["a", "b", "c"], "target": [0, 1, 1]})
+    for place, label in enumerate(CLASSES):
+        table = table.assign(**{f"probability_{label}": said[:, place], f"baseline_{label}": 0.5})
+    return table
 
 
 def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) -> Recipe:
@@ -96,7 +90,7 @@ def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) ->
         "parameters": {"c": "0.1", "members": "1"},
         "metrics": {"test_accuracy": 1.0, "validation_log_loss": 0.3},
     }
-    made |= {"requirements": {"numpy": np.__version__}} | kept
+    made |= {"requirements": {"numpy": np.__version__}, "predictions": predicted(SAID)} | kept
     return Recipe(TASK, "3", {**tracking.conditions(), **TAGS, **(tags or {})}, folder=folder, **made)
 
 
@@ -108,18 +102,15 @@ def _task() -> dict[str, Any]:
     return dataclasses.asdict(read_params(Path(__file__).parents[2] / "params.yaml").task(TASK))
 
 
-def twin(folder: Path, **changed: Any) -> Refit:
-    """What comes out where nothing differs, but for ``changed``."""
+def refitted(folder: Path, **changed: Any) -> Refit:
+    """Return what comes out where nothing differs, but for ``changed``."""
     hashes = {name: TAGS[name] for name in ("data.sha256", "split.sha256", "params.sha256")}
     hashes["model.sha256"] = tracking.folder_sha256(folder)
-    outputs = {"first": SAID, "second": SAID, "naive": np.full((3, 2), 0.5), "target": np.array([0, 1, 1])}
-    outputs["sample_id"] = np.array(["a", "b", "c"])
     kept: dict[str, Any] = {
         "hashes": hashes,
-        "params_from": "commit",
         "parameters": {"c": "0.1", "members": "1"},
         "metrics": {"validation_log_loss": 0.3},
-        "outputs": outputs,
+        "predictions": predicted(SAID),
     }
     for name, value in changed.items():
         kept[name] = {**kept[name], **value} if isinstance(value, dict) else value
@@ -132,7 +123,7 @@ def differing(recipe: Recipe, made: Refit, tolerance: float | None = None) -> se
 
 def test_the_same_is_the_same(tmp_path: Path) -> None:
     recipe = version(tmp_path / "model")
-    found = compare(recipe, twin(recipe.folder))
+    found = compare(recipe, refitted(recipe.folder))
     assert verdict(found) == "equal"
     assert all(each.equal for each in found)
 
@@ -145,20 +136,21 @@ def test_the_same_is_the_same(tmp_path: Path) -> None:
         ({"hashes": {"params.sha256": "0" * 64}}, {"params"}),
         ({"parameters": {"c": "0.2"}}, {"hyperparameters"}),
         ({"metrics": {"validation_log_loss": 0.31}}, {"metrics"}),
-        ({"outputs": {"second": SAID + np.array([1e-12, -1e-12])}}, {"predictions"}),
-        ({"outputs": {"second": SAID[::-1]}}, {"predictions", "metrics"}),
+        ({"predictions": predicted(SAID + np.array([1e-12, -1e-12]))}, {"predictions"}),
+        ({"predictions": predicted(SAID[::-1])}, {"predictions", "metrics"}),
+        ({"predictions": predicted(SAID).assign(sample_id=["a", "b", "d"])}, {"predictions"}),
     ],
 )
 def test_each_difference_is_named_and_decides(tmp_path: Path, changed: dict[str, Any], told: set[str]) -> None:
     recipe = version(tmp_path / "model")
-    made = twin(recipe.folder, **changed)
+    made = refitted(recipe.folder, **changed)
     assert differing(recipe, made) == told
     assert verdict(compare(recipe, made)) == "differs"
 
 
 def test_rounding_is_allowed_elsewhere_and_not_here(tmp_path: Path) -> None:
     recipe = version(tmp_path / "model")
-    made = twin(recipe.folder, outputs={"second": SAID + np.array([1e-5, -1e-5])})
+    made = refitted(recipe.folder, predictions=predicted(SAID + np.array([1e-5, -1e-5])))
     assert differing(recipe, made) == {"predictions"}
     for other in ({"cpu": "another"}, {"python": "3.9.1"}, {"machine": "Darwin arm64"}):
         assert differing(version(tmp_path / "model", other), made) == set(other)
@@ -166,7 +158,7 @@ def test_rounding_is_allowed_elsewhere_and_not_here(tmp_path: Path) -> None:
     assert differing(version(tmp_path / "model", {"device": "cuda"}), made) == set()
     assert differing(version(tmp_path / "model", requirements={"numpy": "1.0"}), made) == {"packages"}
     assert differing(recipe, made, tolerance=1e-4) == set()
-    far = twin(recipe.folder, outputs={"second": SAID + 2 * ELSEWHERE * np.array([1, -1])})
+    far = refitted(recipe.folder, predictions=predicted(SAID + 2 * ELSEWHERE * np.array([1, -1])))
     found = compare(version(tmp_path / "model", {"cpu": "another"}), far)
     assert verdict(found) == "differs"
     assert "largest difference in 3 test rows is 0.002" in next(e.message for e in found if e.what == "predictions")
@@ -183,23 +175,23 @@ def test_a_tolerance_is_a_number(text: str) -> None:
 def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> None:
     def code(tags: dict[str, str]) -> tuple[bool | None, str]:
         recipe = version(tmp_path / "model", {"git.dirty": "true", **tags})
-        found = compare(recipe, twin(recipe.folder))
+        found = compare(recipe, refitted(recipe.folder))
         assert verdict(found) == "equal"
         return next((each.equal, each.message) for each in found if each.what == "code")
 
     unknown = "not known from the tags: there were uncommitted changes"
-    assert code({"git.changed": ""}) == (None, unknown)
+    assert code({"git.changed": ""}) == (None, f"{unknown} in unknown files")
     assert code({"git.changed": "params.yaml training/fit.py"}) == (None, f"{unknown} in params.yaml, training/fit.py")
     equal, told = code({"git.changed": "data.dvc params.yaml"})  # both are held by the version itself
     assert equal
-    assert "data.dvc and params.yaml from the version" in told
+    assert "data.dvc, params.yaml from the version" in told
 
 
 def test_what_is_not_known_is_not_taken_for_equal(tmp_path: Path) -> None:
     recipe = version(tmp_path / "model", metrics={}, requirements={})
     for name in ("data.sha256", "cpu", "python"):
         del recipe.tags[name]
-    found = {each.what: each.equal for each in compare(recipe, twin(recipe.folder))}
+    found = {each.what: each.equal for each in compare(recipe, refitted(recipe.folder))}
     assert {what for what, equal in found.items() if equal is None} == {
         *("data", "cpu", "python", "packages", "metrics")
     }
@@ -259,6 +251,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     tags = {"architecture": ARCHITECTURE, "evidence.run_id": fitted["run_id"]}
     source = client.get_logged_model(fitted["model_uri"].removeprefix("models:/")).artifact_location
     client.create_model_version(TASK, source=source, run_id=fitted["run_id"], tags=tags)
+    client.log_artifact(fitted["run_id"], str(folder / "predictions.parquet"))  # as the evaluate stage does
     return made
 
 

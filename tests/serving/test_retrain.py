@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from pipelines import code_closure
 from pipelines.errors import UserError
-from pipelines.files import read_json, write_json
+from pipelines.files import write_json
 from pipelines.params import Params, read_params
 from serving import retrain as entry
+from serving.continuous_training import changes, stages, whole_loop
 from serving.continuous_training import fingerprint as marks
 from serving.continuous_training import loop as loops
-from serving.continuous_training import stages, whole_loop
-from serving.continuous_training.changes import Snapshot, decisions, keep, kept, params_changed, samples_changed
+from serving.continuous_training.changes import decisions, params_changed, samples_changed
 from serving.continuous_training.loop import STOP, BusyError, Results, Step, alone, read_state
 from serving.continuous_training.steps import Plan
 from serving.continuous_training.whole_loop import REFUSED, Outcome, retrain
@@ -143,54 +143,46 @@ def test_a_killed_loop_goes_on_where_it_stopped(
     assert steps.lines() == before
 
 
-@pytest.mark.parametrize("what", ["report", "keep", "finish"])
+@pytest.mark.parametrize("what", ["report", "finish"])
 def test_a_loop_killed_at_its_end_reports_and_ends(
     what: str, params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Counted(checkout / "log")
     with monkeypatch.context() as patch:
-        real = getattr(whole_loop, what)
-
-        def dies(*arguments: Any, **named: Any) -> Any:
-            # The first `keep` is of what was before; the loop has not begun then.
-            if what != "keep" or arguments[1].name == "last":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **named)
-
-        patch.setattr(whole_loop, what, dies)
+        patch.setattr(whole_loop, what, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
         assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
     once = steps.lines()
     outcome = run(params, steps)
     assert outcome.code == 0 and outcome.report is not None and outcome.report.is_file()
     assert steps.lines() == once  # no step ran again
-    assert kept(Path(".retrain") / TASK / "last") is not None
 
 
-def test_other_data_begins_anew_and_is_compared_with_the_last_loop_that_ended(params: Params, checkout: Path) -> None:
-    steps = Counted(checkout / "log")
-    split(checkout, {"a": "g1", "b": "g2"})
-    assert run(params, steps).code == 0
-    (checkout / "data" / TASK / "response.csv").write_text("2")
-    steps.die = "in fourth"
+def test_other_data_begins_anew(params: Params, checkout: Path) -> None:
+    steps = Counted(checkout / "log", die="in fourth")
     assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
-    split(checkout, {"a": "g1", "b": "g2", "c": "g3"})  # what the killed loop had prepared
     steps.die = ""
     (checkout / "data" / TASK / "response.csv").write_text("3")
     steps.log.unlink()
-    outcome = run(params, steps)
+    run(params, steps)
     assert [line for line in steps.lines() if line.startswith("end")] == [f"end {name}" for name in NAMES]
-    assert outcome.report is not None
-    assert "| samples | 2 | 3 | 1 | 0 |" in outcome.report.read_text()
 
 
-def split(checkout: Path, groups: Mapping[str, str], sides: Mapping[str, str] | None = None) -> None:
-    """Write what the stage `prepare` leaves."""
-    folder = checkout / "prepared" / TASK
-    folder.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame({"sample_id": list(groups), "group": list(groups.values())})
-    table["split"] = [(sides or {}).get(each, "train") for each in groups]
-    table.to_parquet(folder / "samples.parquet")
-    write_json(folder / "split.json", {"sha256": "0" * 64, "rows": {"raw": len(groups), "kept": len(groups)}})
+def test_the_report_compares_with_the_version_that_is_served(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, now = table({"a": ("g1", "train")}), table({"a": ("g1", "test")})
+    monkeypatch.setattr(changes, "kept_table", lambda run_id, place: before if run_id == "r1" else None)
+    text = (checkout / "params.yaml").read_text()
+    monkeypatch.setattr(changes.tracking, "git", lambda _, what: text if what == "c1:params.yaml" else None)
+    found = changes.of_version(TASK, {"run_id": "r1", "git.commit": "c1", "budget": "full", "split.sha256": "5"})
+    assert found.samples is before and found.split_sha256 == "5"
+    assert found.params == decisions(text, TASK, "full")
+    assert changes.of_version(TASK, {"git.commit": "none"}) == changes.Snapshot()
+    assert changes.of_now(TASK).samples is None
+    (checkout / "prepared" / TASK).mkdir(parents=True)
+    now.to_parquet(checkout / "prepared" / TASK / "samples.parquet")
+    write_json(checkout / "prepared" / TASK / "split.json", {"sha256": "0" * 64})
+    after = changes.of_now(TASK)
+    assert after.samples is not None and after.params is not None and after.split_sha256 == "0" * 64
+    assert samples_changed(before, after.samples)["sides"] == {"moved": 1, "left_test": 0}
 
 
 # Nothing new
@@ -315,7 +307,7 @@ def test_a_killed_holder_holds_nothing(checkout: Path) -> None:
 
     assert in_a_process(dies) == -signal.SIGKILL
     with alone(Path(".retrain"), TASK, "grace"):
-        assert read_json(Path(".retrain") / "holder.json")["by"] == "grace"
+        assert (Path(".retrain") / "holder").read_text().startswith("grace is retraining")
 
 
 def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
@@ -447,13 +439,3 @@ def test_decisions_of_the_task_are_compared_by_key() -> None:
     changed = params_changed(before, decisions(yaml.safe_dump(content), TASK))
     assert {key for key, _, _ in changed} == {"seed", f"tasks.{TASK}.split.test", "policy.gate.ece"}
     assert (f"tasks.{TASK}.split.test", 0.2, 0.3) in changed
-
-
-def test_a_snapshot_is_kept_and_read(tmp_path: Path) -> None:
-    assert kept(tmp_path) is None
-    keep(Snapshot(table({"s1": ("g1", "test")}), {"params": {"seed": 1}}), tmp_path)
-    found = kept(tmp_path)
-    assert found is not None and found.samples is not None
-    assert found.samples.to_dict("records") == [{"sample_id": "s1", "group": "g1", "split": "test"}]
-    keep(Snapshot(None, {}), tmp_path)
-    assert kept(tmp_path) == Snapshot(None, {})

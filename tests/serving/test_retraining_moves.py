@@ -46,7 +46,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
     client = MlflowClient(uri, uri)
     client.create_registered_model(TASK)
     for number in (1, 2, 3):
-        client.create_model_version(TASK, source=f"{folder}/{number}", tags={"data.sha256": str(number)})
+        tags = {"data.sha256": str(number)}
+        client.create_model_version(TASK, source=f"{folder}/{number}", run_id=f"run{number}", tags=tags)
     return client
 
 
@@ -73,9 +74,9 @@ def test_an_empty_registry_serves_nothing(
 
 def test_production_is_what_the_candidate_is_held_against(plan: Plan, registry: MlflowClient) -> None:
     registry.set_registered_model_alias(TASK, "staging", "2")
-    assert look(plan)["served"] == {"alias": "staging", "version": "2", "data.sha256": "2"}
+    assert look(plan)["served"] == {"alias": "staging", "version": "2", "run_id": "run2", "data.sha256": "2"}
     registry.set_registered_model_alias(TASK, "production", "1")
-    assert look(plan)["served"] == {"alias": "production", "version": "1", "data.sha256": "1"}
+    assert look(plan)["served"] == {"alias": "production", "version": "1", "run_id": "run1", "data.sha256": "1"}
 
 
 def test_only_what_an_alias_points_to_is_known(plan: Plan, registry: MlflowClient) -> None:
@@ -245,29 +246,28 @@ def written(plan: Plan, found: Mapping[str, Mapping[str, Any]], **more: Any) -> 
     samples = pd.DataFrame({"sample_id": ["TCGA-AA-0001"], "group": ["TCGA-AA"], "split": ["test"]})
     after = samples.assign(sample_id=["TCGA-BB-0002"], group=["TCGA-BB"])
     given: dict[str, Any] = {
-        "before": Snapshot(samples, {"params": {"seed": 1, "policy.note": "a|b\nc"}, "rows": {"raw": 5}}),
-        "after": Snapshot(after, {"params": {"seed": 2}, "rows": {"raw": 3}}),
+        "before": Snapshot(samples, "5" * 64, {"seed": 1, "policy.note": "a|b\nc"}),
+        "after": Snapshot(after, "6" * 64, {"seed": 2}),
         "evidence": None,
-        "previous": {},
         "outcome": "done",
     }
     return report(plan.name, State(Path("none"), content), **{**given, **more})
 
 
 def test_the_report_says_what_differs(plan: Plan) -> None:
-    previous = {"alias": "production", "version": "1", "data.sha256": "a" * 64}
     found: dict[str, Any] = {
+        "look": {"served": {"alias": "production", "version": "1", "data.sha256": "a" * 64}},
         "check": {"warnings": 2, "findings": ["drug_under_two_ids"]},
         "register": {"version": "2"},
         "staging": {"version": "2", "alias": "staging", "before": "1", "done": "version 2 is in staging"},
     }
-    text = written(plan, found, evidence=EVIDENCE, previous=previous, outcome="version 2 is in staging")
+    text = written(plan, found, evidence=EVIDENCE, outcome="version 2 is in staging")
     assert "The data is simulated." in text
     for line in (
-        "| raw rows (net) | 5 | 3 | 0 | 2 |",
         "| samples | 1 | 1 | 1 | 1 |",
         "| groups | 1 | 1 | 1 | 1 |",
         f"| `data.sha256` | `{'a' * 12}` | `{'d' * 12}` |",
+        f"| `split.sha256` | `{'5' * 12}` | `{'6' * 12}` |",
         "| `seed` | `1` | `2` |",
         "| `policy.note` | `a\\|b c` | – |",
         "| r2 | 0.500 | [0.400, 0.600] |",
