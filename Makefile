@@ -115,8 +115,8 @@ monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: 
 reproduce: $(READY) ## MODEL=models:/T/n [TOLERANCE=x]: make a version again from its tags, in a worktree, and say what differs
 	@$(if $(value MODEL),,$(error name the version: make reproduce MODEL=models:/drug_response/1))python -m serving.reproduce --model "$$MODEL" --tolerance "$${TOLERANCE:-}"
 
-retrain: $(READY) ## TASK=T [ARCH="A B"] [DRY=1]: new data or decisions become a version in staging, if the gate allows it
-	@$(need_task)python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value DRY),--dry-run)
+retrain: $(READY) ## TASK=T [ARCH="A B"]: new data or decisions become a version in staging, if the gate allows it
+	@$(need_task)python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH)
 
 propose: $(READY) ## TASK=T: a pull request with the dvc.lock and the report of the last retraining
 	@$(need_task)python -m serving.propose --task "$$TASK"

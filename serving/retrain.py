@@ -22,22 +22,16 @@ def main() -> int:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--architectures", nargs="*", default=[], help="train these only, and the baseline")
     arguments.add_argument("--by", default="", help="your name, for the history")
-    arguments.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     given = arguments.parse_args()
     if os.environ.get("MLFLOW_TRACKING_URI", "set") == "":
         raise UserError("MLFLOW_TRACKING_URI is empty: name the tracking server that holds the registry")
     from serving.continuous_training.loop import BusyError
     from serving.continuous_training.steps import whoever
-    from serving.continuous_training.whole_loop import dry_run, retrain
+    from serving.continuous_training.whole_loop import retrain
 
-    params = read_params()
-    by = whoever(given.by)
-    if given.dry_run:
-        print("\n".join(dry_run(given.task, params, by=by, architectures=given.architectures)))
-        return 0
+    tell = functools.partial(print, flush=True)  # DVC writes between the lines
     try:
-        tell = functools.partial(print, flush=True)  # DVC writes between the lines
-        outcome = retrain(given.task, params, by=by, architectures=given.architectures, tell=tell)
+        outcome = retrain(given.task, read_params(), by=whoever(given.by), architectures=given.architectures, tell=tell)
     except BusyError as error:
         print(error, file=sys.stderr)
         return BUSY

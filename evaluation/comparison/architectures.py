@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -29,12 +27,13 @@ from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.figures import comparison as drawn
 from evaluation.problems import measures_of
+from evaluation.promotion.candidate_run import read_predictions
 from pipelines import tracking
 from pipelines.code_closure import closure
 from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
-from pipelines.paths import MODELS, REPORTS
+from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 from pipelines.report import as_html, as_markdown, read_figures
 
@@ -48,16 +47,12 @@ _CODE = ("evaluation.comparison.paired",)
 # A corrected p-value can fall to this share of the level, however many pairs there are.
 _RESOLUTION = 0.1
 
-# What predictions.parquet gives and what the evidence says of it may differ by rounding.
-_SAME = 1e-6
-
 
 def compare(
     name: str,
     params: Params,
     *,
     reports: Path = REPORTS,
-    models: Path = MODELS,
     train: Callable[[], Any] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -66,7 +61,8 @@ def compare(
     settings = task.evaluate
     rows = leaderboard(name, params, reports)
     found = [read_evidence(evidence_path(name, row["architecture"], reports)) for row in rows]
-    predictions = [read_predictions(models / name / row["architecture"]) for row in rows]
+    folders = [evidence_path(name, row["architecture"], reports).parent for row in rows]
+    predictions = [read_predictions(folder, each) for folder, each in zip(folders, found, strict=True)]
     resamples = enough_resamples(len(rows), settings.resamples, 1 - settings.confidence)
     learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
     drawn = {}
@@ -76,9 +72,9 @@ def compare(
             own = matched(task, predictions[0], frame)
         except UserError as error:
             raise UserError(f"{rows[0]['architecture']} and {row['architecture']}: {error}") from None
-        measured = resample(task, own, settings.metric, resamples=resamples, seed=params.seed, **learnt)
-        _refuse_other_fit(row, measured)
-        drawn[row["architecture"]] = measured
+        drawn[row["architecture"]] = resample(
+            task, own, settings.metric, resamples=resamples, seed=params.seed, **learnt
+        )
     size = {"rows": len(predictions[0]), "groups": int(predictions[0]["group"].nunique())}
     pairs = _pairs(task, drawn, size)
     best = _best(rows, pairs)
@@ -112,23 +108,6 @@ def enough_resamples(architectures: int, least: int, level: float) -> int:
     """
     pairs = math.comb(architectures, 2)
     return max(least, math.ceil(2 * pairs / (_RESOLUTION * level)))
-
-
-def read_predictions(folder: Path) -> pd.DataFrame:
-    """Return the predictions of the test rows that the fit left in ``folder``."""
-    path = folder / "predictions.parquet"
-    if not path.is_file():
-        raise UserError(f"{path} is not there; run `dvc repro fit@{folder.parent.name}-{folder.name}`")
-    return pd.read_parquet(path)
-
-
-def _refuse_other_fit(row: dict[str, Any], measured: Resampled) -> None:
-    said = np.nan if row["value"] is None else row["value"]
-    if not np.isclose(said, measured.value, rtol=_SAME, atol=_SAME, equal_nan=True):
-        raise UserError(
-            f"{row['architecture']}: its evidence says {row['metric']} {said:.6f} and its predictions give "
-            f"{measured.value:.6f}: they are of different fits; run `dvc repro evaluate@...` of it again"
-        )
 
 
 def _pairs(task: Task, drawn: dict[str, Resampled], size: dict[str, int]) -> list[dict[str, Any]]:

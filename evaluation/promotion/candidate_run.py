@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +38,24 @@ FOLDER = "candidate"
 EVIDENCE = "evidence.json"
 
 
-def choose(name: str, params: Params, architecture: str | None = None, reports: Path = REPORTS) -> dict[str, Any]:
-    """Return the evidence of ``architecture``, or of the one that did best on rows held out of its fit.
+def choose(name: str, params: Params, architectures: Sequence[str] = (), reports: Path = REPORTS) -> dict[str, Any]:
+    """Return the evidence of what did best on rows held out of its fit, among ``architectures`` or all of the task.
 
     The choice is made on validation rows: the best of five on the test split would owe a part of its score to luck.
     """
     baseline = params.task(name).evaluate.baseline
-    candidates = [architecture] if architecture else [a for a in params.architectures(name) if a != baseline]
-    paths = [evidence_path(name, each, reports) for each in candidates]
-    found = [read_evidence(path) for path in paths if path.is_file() or architecture]
+    every = [each for each in params.architectures(name) if each != baseline]
+    paths = [evidence_path(name, each, reports) for each in architectures or every]
+    found = [read_evidence(path) for path in paths if path.is_file() or architectures]
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
-    metric = found[0]["validation"]["metric"]
-    sign = 1 if higher_is_better(metric) else -1
-    scores = [evidence["validation"]["value"] for evidence in found]
-    return found[max(range(len(found)), key=lambda at: -math.inf if scores[at] is None else sign * scores[at])]
+    sign = 1 if higher_is_better(found[0]["validation"]["metric"]) else -1
+
+    def score(evidence: dict[str, Any]) -> float:
+        value = evidence["validation"]["value"]
+        return -math.inf if value is None else sign * value
+
+    return max(found, key=score)
 
 
 def candidate(
@@ -69,7 +72,7 @@ def candidate(
     ``cohorts`` are labelled raw folders by name; ``reports`` takes ``<task>/candidate/``. `UserError` if the model was
     evaluated on another split, its predictions were edited, or a cohort cannot be scored.
     """
-    evidence = choose(name, params, architecture, reports)
+    evidence = choose(name, params, [architecture] if architecture else [], reports)
     if evidence["hashes"]["split.sha256"] != prepared.sha256:
         raise UserError(
             f"{name} {evidence['architecture']} was evaluated on another split; run `make train TASK={name}`"

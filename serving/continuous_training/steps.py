@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow import MlflowClient
@@ -108,12 +108,9 @@ def collect(plan: Plan) -> dict[str, Any]:
 
 def best_of(plan: Plan) -> str:
     """Return the best of the loop's architectures; the folder may hold others from earlier days."""
-    models = {
-        key: model
-        for key, model in plan.params.models.items()
-        if model.task == plan.name and model.architecture in plan.architectures
-    }
-    return str(choose(plan.name, replace(plan.params, models=models), None)["architecture"])
+    baseline = plan.params.task(plan.name).evaluate.baseline
+    trained = [each for each in plan.architectures if each != baseline]
+    return str(choose(plan.name, plan.params, trained)["architecture"])
 
 
 def register(plan: Plan, results: Results) -> dict[str, Any]:

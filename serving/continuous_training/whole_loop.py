@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from mlflow import MlflowClient
 
-from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import written_whole
 from pipelines.params import Params
@@ -53,7 +52,9 @@ def retrain(
     chosen = _choose(params, name, architectures)
     with alone(FOLDER, name, by):
         tell(stages.pull())
-        plan, parts, state = _planned(name, params, chosen, by)
+        parts = components(params, name, chosen)
+        plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
+        state = read_state(FOLDER / f"{name}.json")
         if done := _nothing_new(plan, state):
             return Outcome(0, f"nothing new: {done}")
         if state.unfinished:
@@ -65,23 +66,6 @@ def retrain(
         return _through(plan, begin(state, fingerprint=plan.fingerprint, components=parts, by=by), steps_of(plan), tell)
 
 
-def dry_run(name: str, params: Params, *, by: str, architectures: Sequence[str]) -> list[str]:
-    """Return what `retrain` would do, in lines; nothing is pulled, run or written."""
-    plan, parts, state = _planned(name, params, _choose(params, name, architectures), by)
-    lines = []
-    if stages.stale([str(tracking.DATA_DVC)]):
-        lines.append("pull: data/ is not what data.dvc names; the rest is of the data that is here")
-    if done := _nothing_new(plan, state):
-        return [*lines, f"nothing new: {done}"]
-    if state.content:
-        changed = [key for key, value in parts.items() if state.content["components"].get(key) != value]
-        lines.append(f"changed since the loop begun {state.content['started']}: {', '.join(changed) or 'nothing'}")
-    resumed = state.results if state.unfinished and state.of(plan.fingerprint) else {}
-    stale = stages.stale(plan.checks + plan.models)
-    lines.append(f"DVC would run {len(stale)} stages: {', '.join(stale) or 'none'}")
-    return lines + [f"{step.name}: {'done' if step.name in resumed else step.what}" for step in steps(plan)]
-
-
 def _choose(params: Params, name: str, architectures: Sequence[str]) -> list[str]:
     """Return the architectures of a loop, with the baseline of every margin."""
     every = params.architectures(name)
@@ -89,11 +73,6 @@ def _choose(params: Params, name: str, architectures: Sequence[str]) -> list[str
         raise UserError(f"params.yaml, models: {name} has no {quoted(unknown)}; it has {', '.join(every)}")
     baseline = params.task(name).evaluate.baseline
     return [each for each in every if not architectures or each in architectures or each == baseline]
-
-
-def _planned(name: str, params: Params, chosen: Sequence[str], by: str) -> tuple[Plan, dict[str, str], State]:
-    parts = components(params, name, chosen)
-    return Plan(name, params, tuple(chosen), by, fingerprint(parts)), parts, read_state(FOLDER / f"{name}.json")
 
 
 def _nothing_new(plan: Plan, state: State) -> str | None:

@@ -50,11 +50,7 @@ class Drift:
 
 
 def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame) -> list[Drift]:
-    """Compare every column of ``reference`` with that of ``logged``.
-
-    Numbers are compared as numbers, all else as categories. Where either has missing values, their share is compared
-    as well.
-    """
+    """Compare every column: numbers as numbers, all else as categories, and the share of missing values if any are."""
     worth = independent_rows(reference, logged)
     found = []
     for column in reference.columns:

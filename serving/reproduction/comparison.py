@@ -64,10 +64,8 @@ def compare(recipe: Recipe, made: Refit, tolerance: float | None = None) -> list
     ``tolerance`` is the largest absolute difference of predictions and metrics; if None, 0 under the same conditions on
     a CPU, and `ELSEWHERE` otherwise.
     """
-    here = tracking.conditions() | {key: recipe.tags[key] for key in ("threads",) if key in recipe.tags}
-    conditions = [_same(name, recipe.tags.get(name), here[name], decides=False) for name in _CONDITIONS]
-    conditions.insert(0, _packages(recipe.requirements))
-    same = all(each.equal for each in conditions) and recipe.tags.get("device", "").startswith("cpu")
+    conditions = _conditions(recipe)
+    same = bool(conditions.equal and recipe.requirements) and recipe.tags.get("device", "").startswith("cpu")
     allowed = (0.0 if same else ELSEWHERE) if tolerance is None else tolerance
     same_files = tracking.folder_sha256(recipe.folder) == made.hashes["model.sha256"]
     differing = _differing(recipe.parameters, made.parameters)
@@ -75,17 +73,17 @@ def compare(recipe: Recipe, made: Refit, tolerance: float | None = None) -> list
         _code(recipe),
         *(_same(name, recipe.tags.get(key := f"{name}.sha256"), made.hashes.get(key)) for name in _HASHED),
         Comparison("hyperparameters", not differing, differing or f"{len(recipe.parameters)} of the run"),
-        *conditions,
+        conditions,
         Comparison("model files", same_files, "byte for byte" if same_files else "other bytes", decides=False),
         _predictions(recipe, made, allowed),
         _metrics(recipe, made, allowed),
     ]
 
 
-def _same(what: str, then: str | None, now: str | None, *, decides: bool = True) -> Comparison:
+def _same(what: str, then: str | None, now: str | None) -> Comparison:
     if then is None or now is None:
-        return Comparison(what, None, f"not known of the {'version' if then is None else 'second fit'}", decides)
-    return Comparison(what, then == now, then if then == now else f"{now}, the version has {then}", decides)
+        return Comparison(what, None, f"not known of the {'version' if then is None else 'second fit'}")
+    return Comparison(what, then == now, then if then == now else f"{now}, the version has {then}")
 
 
 def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -109,17 +107,18 @@ def _code(recipe: Recipe) -> Comparison:
     )
 
 
-def _packages(required: Mapping[str, str]) -> Comparison:
-    if not required:
-        return Comparison("packages", None, "the model lists none", decides=False)
-    installed = {}
-    for name in required:
+def _conditions(recipe: Recipe) -> Comparison:
+    """Compare machine and packages; the second fit had as many threads as the version's."""
+    then = {name: recipe.tags.get(name, "not known") for name in _CONDITIONS} | recipe.requirements
+    now = tracking.conditions() | ({"threads": then["threads"]} if "threads" in recipe.tags else {})
+    now = {name: now[name] for name in _CONDITIONS}
+    for package in recipe.requirements:
         try:
-            installed[name] = importlib.metadata.version(name)
+            now[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            installed[name] = "missing"
-    differing = _differing(required, installed)
-    return Comparison("packages", not differing, differing or f"{len(required)} as listed", decides=False)
+            now[package] = "missing"
+    differing = _differing(then, now)
+    return Comparison("conditions", not differing, differing or f"{len(then)} of machine and packages", decides=False)
 
 
 def _predictions(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:

@@ -111,7 +111,8 @@ def test_a_hostile_name_stays_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("audit", [None, {"findings": [], "shortcuts": [], "groups": {}, "duplicates": {}}])
 def test_no_audit_is_not_a_clean_audit(audit: dict[str, Any] | None, tmp_path: Path) -> None:
     data: dict[str, Any] = {"validation": {"passed": None, "warnings": []}, "audit": audit}
-    markdown, _ = written(made_evidence(data=data), tmp_path)
+    markdown, _ = written(made_evidence(data=data, simulated=False), tmp_path)
+    assert "imulated" not in markdown
     assert ("was not audited" in markdown) is (audit is None)
     assert ("has no finding" in markdown) is (audit is not None)
     assert "is not recorded" in markdown
@@ -155,8 +156,3 @@ def test_what_is_not_defined_is_no_number(tmp_path: Path) -> None:
     for text in written(evidence, tmp_path):
         assert "None" not in text and not re.search(r"\bnan\b", text)
         assert "cannot answer" in text and "No prediction sets" in text
-
-
-def test_measured_data_is_not_called_simulated(tmp_path: Path) -> None:
-    for text in written(made_evidence(simulated=False), tmp_path):
-        assert "imulated" not in text

@@ -16,7 +16,7 @@ from evaluation.evidence.schema import check_schema
 from evaluation.promotion.checks import OF
 from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge, lines
 from pipelines.policy import CHECKS, UNWAIVABLE, Answer, Policy, Waiver
-from tests.evaluation.made_evidence import TASK, made_evidence, made_policy, made_situation, sealed
+from tests.evaluation.made_evidence import made_evidence, made_policy, made_situation, sealed
 
 ROWS = "worst__rows"
 PRODUCTION = {"with": "mlp", "kind": "production", "run_id": "r", "metric": "r2", "p": None, "rows": 9, "groups": 3}
@@ -76,7 +76,6 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("coverage", {"coverage__observed": None}, {}, "not measured"),
     ("latency", {"cost__cost_latency_ms_batch_1": 1001.0}, {}, "for 1 \\(at most 1000\\)"),
     ("latency", {"cost__cost_latency_ms_batch_32": 10001.0}, {}, "for 32 \\(at most 10000\\)"),
-    ("latency", {"cost__cost_latency_ms_batch_32": None}, {}, "not defined"),
     ("size", {"cost__cost_model_megabytes": 150.5}, {}, "at most 150"),
     ("explanation", {"explanation__checks__0__value": 0.051}, {}, "completeness 0.051"),
     ("explanation", {"explanation__checks__1__value": 0.71}, {}, "random_weights 0.71"),
@@ -86,7 +85,6 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("explanation", {"explanation__checks": checks_but("completeness")}, {}, "without completeness;"),
     ("explanation", {"explanation__checks": checks_but("random_weights")}, {}, "without random_weights;"),
     ("explanation", {"explanation__checks": checks_but("deletion")}, {}, "without deletion;"),
-    ("explanation", {"explanation__checks": checks_but("completeness", "deletion")}, {}, "completeness and deletion;"),
     ("explanation", {"explanation__method": "grad_cam", "explanation__checks": checks_but("random_weights")}, {},
      "without random_weights;"),
     ("explanation", {"explanation__method": "grad_cam", "explanation__checks": checks_but("deletion")}, {},
@@ -107,7 +105,6 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("identity", {}, {"registered_files_sha256": None, "files_sha256": None}, "served files"),
     ("identity", {}, {"evidence_sha256": "9" * 64}, "not of this version: evidence$"),
     ("data", {}, {"dvc_data_md5": "other.dir"}, "data.dvc records other.dir"),
-    ("data", {}, {"dvc_lock_md5": "other.dir"}, "dvc.lock records other.dir"),
     ("data", {}, {"dvc_lock_md5": "other.dir", "dvc_data_md5": "other.dir", "data_sha256": "f" * 64}, "dvc.lock"),
     ("data", {"hashes__dvc.task_md5": "none"}, {}, "of the task, dvc.lock records"),
     ("data", {}, {"dvc_data_md5": "other.dir", "data_sha256": "9" * 64}, "make train"),
@@ -121,12 +118,7 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 @pytest.mark.parametrize(("check", "changes", "situation", "says"), FAILING)
 def test_a_check_fails_alone(check: str, changes: dict[str, Any], situation: dict[str, Any], says: str) -> None:
     verdict = word(check, made_evidence(**changes), **situation)
-    assert verdict.status == "fail"
-    assert_says(verdict, says)
-
-
-def assert_says(verdict: Verdict, says: str) -> None:
-    assert re.search(says, verdict.reason), verdict.reason
+    assert verdict.status == "fail" and re.search(says, verdict.reason), verdict.reason
 
 
 def test_every_check_is_seen_failing() -> None:
@@ -157,8 +149,7 @@ PASSING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
 @pytest.mark.parametrize(("check", "changes", "situation", "says"), PASSING)
 def test_a_check_passes_at_its_limit(check: str, changes: dict[str, Any], situation: dict[str, Any], says: str) -> None:
     verdict = word(check, made_evidence(**changes), **situation)
-    assert verdict.status == "pass"
-    assert_says(verdict, says)
+    assert verdict.status == "pass" and re.search(says, verdict.reason), verdict.reason
 
 
 def test_no_score_stands_in_a_verdict_without_its_interval_or_word_that_it_has_none() -> None:
@@ -171,26 +162,12 @@ def test_no_score_stands_in_a_verdict_without_its_interval_or_word_that_it_has_n
     assert "hem 0.7 (no interval), n 20" in word("floor", rare).reason
 
 
-def test_metrics_are_named_with_what_they_are() -> None:
-    said = word("simple_models", made_evidence()).reason
-    assert said.startswith("r2 (share of variance that is explained) over ridge -0.01 [-0.1, 0.08]")
-    over = made_evidence(worst__metric="margin")
-    assert "margin (what it is better by than mean_effects, in the task's metric)" in word("floor", over).reason
-
-
 def test_calibration_is_not_asked_of_numbers_but_never_forgotten_of_classes() -> None:
     metrics = made_evidence()["test"]["metrics"]
     del metrics["ece"]
     assert word("calibration", made_evidence(test__metrics=metrics)).status == "fail"
     of_genes = made_evidence(test__metrics=metrics, worst__unit="gene")
     assert word("calibration", of_genes).reason.startswith("does not apply")
-
-
-def test_a_task_without_a_floor_says_so() -> None:
-    policy = made_policy()
-    evidence = made_evidence()
-    policy.tasks[TASK] = type(policy.tasks[TASK])(answers=policy.tasks[TASK].answers)
-    assert "no floor" in word("floor", evidence, policy).reason
 
 
 def test_evidence_that_was_edited_is_not_its_version_s() -> None:
@@ -237,10 +214,6 @@ def test_a_waiver_counts_by_name_until_its_day(check: str) -> None:
     assert word(check, evidence, made_policy(waivers=waiver(other)), **situation).status == "fail"
 
 
-def test_a_waiver_of_what_passes_is_not_used() -> None:
-    assert word("size", made_evidence(), made_policy(waivers=waiver("size"))).status == "pass"
-
-
 @pytest.mark.parametrize("check", UNWAIVABLE)
 def test_nobody_waives_whose_evidence_it_is(check: str) -> None:
     evidence = made_evidence()
@@ -257,7 +230,7 @@ def places(part: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 JUNK = st.one_of(st.none(), st.text(max_size=3), st.booleans(), st.just(float("nan")), st.just([]), st.just({}))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(path=st.sampled_from(places(made_evidence())), junk=st.one_of(st.just(KeyError), JUNK))
 def test_what_is_lacking_or_spoilt_never_raises_and_never_helps(path: tuple[Any, ...], junk: Any) -> None:
     """Evidence that fails in one thing does not pass by losing a part or by holding nonsense there."""
@@ -287,22 +260,6 @@ def test_no_list_with_a_failure_or_without_a_check_allows(verdicts: list[Verdict
     assert allowed(every)
     assert not allowed(every[1:])
     assert not allowed([*every, *[each for each in verdicts if each.status == "fail"], Verdict("size", "fail", "x")])
-
-
-@settings(deadline=None)
-@given(low=st.floats(-1, 1), width=st.floats(0, 1), threshold=st.floats(-0.5, 0.5))
-def test_the_whole_interval_of_the_margin_lies_above_the_threshold(low: float, width: float, threshold: float) -> None:
-    policy = made_policy()
-    object.__setattr__(policy.gate, "margin", threshold)
-    evidence = made_evidence(test__metrics__margin={"value": low + width / 2, "low": low, "high": low + width})
-    assert (word("margin", evidence, policy).status == "pass") == (low > threshold)
-
-
-@settings(deadline=None)
-@given(st.floats(-1, 1), st.floats(0, 1))
-def test_production_is_not_followed_by_what_may_be_worse(difference: float, width: float) -> None:
-    evidence = made_evidence(comparisons=with_production("1", difference, difference - width))
-    assert (word("production", evidence, production=1).status == "pass") == (difference - width >= -0.02)
 
 
 def test_sealed_evidence_is_of_the_schema() -> None:

@@ -33,7 +33,6 @@ ROOT = Path(__file__).parents[2]
 TASK, VERSION, SALT = "leukemia_cell", "3", "a salt of the laboratory"
 CLASSES = ["all", "hem"]
 POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
-NOTHING: dict[str, Any] = {}
 
 
 @pytest.fixture(scope="module")
@@ -173,22 +172,15 @@ def test_files_that_cannot_be_read_are_named_and_counted(tmp_path: Path) -> None
         (tmp_path / TASK / "2026-11-01" / f"{name}.parquet").write_bytes(content)
     log_rows(9).drop(columns="model_version").to_parquet(tmp_path / TASK / "other.parquet")
     (tmp_path / TASK / "2026-11-01" / ".half.tmp").write_bytes(whole[:100])
+    written(tmp_path, log_rows(70, 2, version="2"), "of_another_version")
     found = read_log(tmp_path, TASK, VERSION, least=50)
-    assert len(found.rows) == 60
+    assert len(found.rows) == 60 and set(found.rows["model_version"]) == {VERSION}
+    assert found.other_versions == {"2": 70}
     assert sorted(found.skipped) == [
         *(f"2026-11-01/{name}.parquet" for name in ("cut", "empty", "noise")),
         "other.parquet",
     ]
     assert "model_version" in found.skipped["other.parquet"]
-
-
-def test_rows_of_other_versions_are_left_out_and_counted(tmp_path: Path) -> None:
-    written(tmp_path, log_rows(60), "one")
-    written(tmp_path, darker(log_rows(70, 2, version="2")), "two")
-    written(tmp_path, log_rows(5, 3, version="unregistered"), "three")
-    found = read_log(tmp_path, TASK, VERSION, least=50)
-    assert set(found.rows["model_version"]) == {VERSION}
-    assert found.other_versions == {"2": 70, "unregistered": 5}
 
 
 def test_too_few_rows_allow_no_statement(tmp_path: Path) -> None:
@@ -211,9 +203,9 @@ def test_too_few_rows_allow_no_statement(tmp_path: Path) -> None:
 # --- labels
 
 
-def evidence(metric: str, value: float, low: float, high: float) -> dict[str, Any]:
-    metrics = {metric: {"value": value, "low": low, "high": high}}
-    return {"test": {"confidence": 0.95, "metrics": metrics}}
+def evidence(**metrics: tuple[float, float, float]) -> dict[str, Any]:
+    found = {name: dict(zip(("value", "low", "high"), ends, strict=True)) for name, ends in metrics.items()}
+    return {"test": {"confidence": 0.95, "metrics": found}}
 
 
 def labels_csv(folder: Path, table: pd.DataFrame) -> Path:
@@ -221,116 +213,98 @@ def labels_csv(folder: Path, table: pd.DataFrame) -> Path:
     return folder / "labels.csv"
 
 
-def labelled(params: Params, tmp_path: Path, right: float, kept: dict[str, Any] = NOTHING) -> Performance:
-    """Performance where the share ``right`` of the answers is right, as hematologists found later."""
-    rows = log_rows(300)
-    wrong = np.random.default_rng(0).random(300) >= right
-    true = np.where(wrong, rows["label"].map({"all": "hem", "hem": "all"}), rows["label"])
-    path = labels_csv(tmp_path, pd.DataFrame({"sample_id": [f"S{row}" for row in range(300)], "label": true}))
-    settings = {"metric": "macro_f1", "least": 50, "drop": 0.0, "resamples": 300, **kept}
-    contract = image_contract(params)
-    return measure(
-        contract, rows, read_labels(path, contract, hashed), evidence("macro_f1", 0.9, 0.87, 0.93), **settings
-    )
+def measured(
+    contract: Contract, folder: Path, rows: pd.DataFrame, labels: dict[str, Any], then: dict[str, Any], **changed: Any
+) -> Performance:
+    """Measure logged rows on the labels of the samples S0, S1, ..."""
+    ids = [f"S{row}" for row in range(len(next(iter(labels.values()))))]
+    path = labels_csv(folder, pd.DataFrame({"sample_id": ids, **labels}))
+    metric = next(iter(then["test"]["metrics"]))
+    settings = {"metric": metric, "least": 50, "drop": 0.0, "resamples": 100, **changed}
+    return measure(contract, rows, read_labels(path, contract, hashed), then, **settings)
+
+
+def other_label(rows: pd.DataFrame, wrong: np.ndarray) -> np.ndarray:
+    return np.where(wrong, rows["label"].map({"all": "hem", "hem": "all"}), rows["label"])
 
 
 def test_labels_that_agree_hold_and_labels_that_do_not_drop(params: Params, tmp_path: Path) -> None:
-    held = labelled(params, tmp_path, 0.93)
-    assert held.status == "held"
-    assert held.rows == 300
-    dropped = labelled(params, tmp_path, 0.7)
-    assert dropped.status == "dropped"
+    rows, contract = log_rows(300), image_contract(params)
+
+    def right(share: float, **changed: Any) -> Performance:
+        labels = {"label": other_label(rows, np.random.default_rng(0).random(300) >= share)}
+        return measured(contract, tmp_path, rows, labels, evidence(macro_f1=(0.9, 0.87, 0.93)), **changed)
+
+    held, dropped = right(0.93), right(0.7)
+    assert (held.status, held.rows, dropped.status) == ("held", 300, "dropped")
     assert dropped.now is not None
     assert 0.5 < dropped.now.low < dropped.now.value < dropped.now.high < 0.8
-    assert labelled(params, tmp_path, 0.7, {"drop": 0.3}).status == "held"
-    assert labelled(params, tmp_path, 0.7, {"least": 301}).status == "unknown"
+    assert right(0.7, drop=0.3).status == "held"
+    assert right(0.7, least=301).status == "unknown"
     found = watch(reference(params), Logged(log_rows(200)), POLICY, dropped)
-    assert found.decision == "retrain"
-    assert "macro_f1 of 300 labelled rows" in found.findings[0]
+    assert found.decision == "retrain" and "macro_f1 of 300 labelled rows" in found.findings[0]
     assert watch(reference(params), Logged(log_rows(200)), POLICY, held).decision == "fine"
 
 
 def test_the_last_answer_counts_and_unknown_samples_are_counted(params: Params, tmp_path: Path) -> None:
     once = log_rows(100).assign(label="all")
     rows = pd.concat([once, once.assign(label="hem")], ignore_index=True)
-    table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(104)], "label": ["hem", "all"] * 52})
-    contract = image_contract(params)
-    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
-    settings: dict[str, Any] = {"metric": "accuracy", "least": 50, "drop": 0.0, "resamples": 100}
-    found = measure(contract, rows, labels, evidence("accuracy", 0.5, 0.4, 0.6), **settings)
+    labels, then = {"label": ["hem", "all"] * 52}, evidence(accuracy=(0.5, 0.4, 0.6))
+    found = measured(image_contract(params), tmp_path, rows, labels, then)
     assert (found.rows, found.labels_without_answer) == (100, 4)
-    assert found.now is not None
-    assert found.now.value == 0.5
-    every = labels.assign(measured="hem")
-    assert measure(contract, rows, every, evidence("accuracy", 1.0, 1.0, 1.0), **settings).status == "held"
-
-
-@pytest.mark.parametrize(("metric", "noise"), [("rmse", 0.3), ("r2", 2.5), ("rmse", 2.5)])
-def test_numbers_drop_in_the_metrics_own_direction(params: Params, tmp_path: Path, metric: str, noise: float) -> None:
-    rng = np.random.default_rng(0)
-    rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
-    measured = rows["prediction"] + rng.normal(0, noise, 200)
-    table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(200)], "target": measured})
-    contract = response_contract(params)
-    then = evidence("r2", 0.95, 0.93, 0.97) if metric == "r2" else evidence("rmse", 0.32, 0.28, 0.36)
-    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
-    found = measure(contract, rows, labels, then, metric=metric, least=50, drop=0.0, resamples=200)
-    assert found.status == ("held" if noise < 1 else "dropped")
+    assert found.now is not None and found.now.value == 0.5
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["sample_id,target\nS0,0.5\nS1,85.3\n", "sample_id,target\nS0,1,5\nS1,2,5\n"],
-    ids=["micromolar", "decimal commas between commas"],
+    ("noise", "then", "status"),
+    [
+        (0.3, {"rmse": (0.32, 0.28, 0.36)}, "held"),
+        (2.5, {"r2": (0.95, 0.93, 0.97)}, "dropped"),
+        (2.5, {"rmse": (0.32, 0.28, 0.36)}, "dropped"),
+    ],
 )
-def test_responses_in_another_unit_or_column_are_refused(params: Params, tmp_path: Path, text: str) -> None:
-    (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(UserError, match=r"target.*micromolar|'sample_id' are numbers"):
-        read_labels(tmp_path / "labels.csv", response_contract(params), hashed)
+def test_numbers_drop_in_the_metrics_own_direction(
+    params: Params, tmp_path: Path, noise: float, then: dict[str, Any], status: str
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
+    labels = {"target": rows["prediction"] + rng.normal(0, noise, 200)}
+    assert measured(response_contract(params), tmp_path, rows, labels, evidence(**then)).status == status
 
 
 def test_many_targets_are_measured_together(params: Params, tmp_path: Path) -> None:
     rng, contract = np.random.default_rng(0), gene_contract(params)
     predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])
     rows = pd.concat([log_rows(80)[["sample_sha256"]], predicted], axis=1)
-    table = pd.DataFrame(predicted.to_numpy() + rng.normal(0, 0.1, (80, 2)), columns=contract.targets)
-    table.insert(0, "sample_id", [f"S{row}" for row in range(80)])
-    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
-    settings: dict[str, Any] = {"metric": "r2", "least": 50, "drop": 0.0, "resamples": 100}
-    found = measure(contract, rows, labels, evidence("r2", 0.95, 0.9, 0.99), **settings)
-    assert found.now is not None
-    assert found.now.value > 0.95
+    labels = dict(zip(contract.targets, (predicted.to_numpy() + rng.normal(0, 0.1, (80, 2))).T, strict=True))
+    found = measured(contract, tmp_path, rows, labels, evidence(r2=(0.95, 0.9, 0.99)))
+    assert found.now is not None and found.now.value > 0.95
 
 
 def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(params: Params, tmp_path: Path) -> None:
-    kept = evidence("roc_auc", 0.9, 0.8, 0.95)
-    kept["test"]["metrics"] |= evidence("balanced_accuracy", 0.9, 0.85, 0.95)["test"]["metrics"]
-    contract = image_contract(params)
-    table = pd.DataFrame({"sample_id": ["S0", "S1"], "label": CLASSES})
-    labels = read_labels(labels_csv(tmp_path, table), contract, hashed)
-    found = measure(contract, log_rows(60), labels, kept, metric="roc_auc", least=50, drop=0, resamples=10)
-    assert found.metric == "balanced_accuracy"
-    assert found.status == "unknown"
+    then = evidence(roc_auc=(0.9, 0.8, 0.95), balanced_accuracy=(0.9, 0.85, 0.95))
+    found = measured(image_contract(params), tmp_path, log_rows(60), {"label": CLASSES}, then)
+    assert (found.metric, found.status) == ("balanced_accuracy", "unknown")
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("task", "text", "told"),
     [
-        ({"sample_id": ["a"]}, "lacks the column label"),
-        ({"label": ["all"]}, "lacks the column sample_id"),
-        ({"sample_id": ["a", "b", "a"], "label": ["all", "hem", "all"]}, "column sample_id, row 3: duplicate sample"),
-        ({"sample_id": ["a", "b"], "label": ["all", "AL"]}, "column label, row 2: must be one of all, hem, not 'AL'"),
-        ({"sample_id": ["a", None], "label": ["all", "hem"]}, "column sample_id, row 2"),
+        ("image", "sample_id\na\n", "lacks the column label"),
+        ("image", "label\nall\n", "lacks the column sample_id"),
+        ("image", "sample_id,label\na,all\nb,hem\na,all\n", "column sample_id, row 3: duplicate sample"),
+        ("image", "sample_id,label\na,all\nb,AL\n", "column label, row 2: must be one of all, hem, not 'AL'"),
+        ("image", "sample_id,label\na,all\n,hem\n", "column sample_id, row 2"),
+        ("response", "sample_id,target\na,much\n", r"target, row 1: must be a finite number"),
+        ("response", "sample_id,target\nS0,0.5\nS1,85.3\n", "target.*micromolar"),
+        ("response", "sample_id,target\nS0,1,5\nS1,2,5\n", "'sample_id' are numbers"),  # decimal commas
     ],
 )
-def test_labels_at_fault_are_refused_by_row(
-    params: Params, tmp_path: Path, table: dict[str, list[Any]], told: str
-) -> None:
+def test_labels_at_fault_are_refused_by_row(params: Params, tmp_path: Path, task: str, text: str, told: str) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    contract = image_contract(params) if task == "image" else response_contract(params)
     with pytest.raises(UserError, match=told):
-        read_labels(labels_csv(tmp_path, pd.DataFrame(table)), image_contract(params), hashed)
-    with pytest.raises(UserError, match=r"target, row 1: must be a finite number"):
-        frame = pd.DataFrame({"sample_id": ["a"], "target": ["much"]})
-        read_labels(labels_csv(tmp_path, frame), response_contract(params), hashed)
+        read_labels(tmp_path / "labels.csv", contract, hashed)
 
 
 def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(params: Params, tmp_path: Path) -> None:
@@ -431,8 +405,7 @@ def test_labels_are_joined_by_the_salt_of_the_log(
     registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = read_params()
-    kept = evidence("macro_f1", 0.9, 0.87, 0.93)
-    kept["test"]["metrics"] |= evidence("weighted_f1", 0.9, 0.87, 0.93)["test"]["metrics"]
+    kept = evidence(macro_f1=(0.9, 0.87, 0.93), weighted_f1=(0.9, 0.87, 0.93))
     monkeypatch.setattr(monitoring, "evidence_of", lambda *_: kept)
     rows = log_rows(200, version="1")
     # The hash is the endpoint's own, not this file's.
@@ -440,7 +413,7 @@ def test_labels_are_joined_by_the_salt_of_the_log(
     rows["sample_sha256"] = [prediction_log._hash(f"S{row}".encode()) for row in range(200)]
     prediction_log.close()
     log = written(tmp_path / "log", rows)
-    wrong = rows["label"].where(np.arange(200) % 3 > 0, rows["label"].map({"all": "hem", "hem": "all"}))
+    wrong = other_label(rows, np.arange(200) % 3 == 0)
     table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(200)], "label": wrong})
     path = labels_csv(tmp_path, table)
     monkeypatch.delenv(LOG_SALT, raising=False)

@@ -79,11 +79,6 @@ def test_imported_data_is_looked_up_at_its_source(checkout: Path, tmp_path: Path
     assert (checkout / "data" / "response.csv").read_text() == "2"
 
 
-def test_without_recorded_data_it_is_said_what_to_do(checkout: Path) -> None:
-    with pytest.raises(UserError, match=r"make data FROM=DIR"):
-        stages.pull()
-
-
 # What is proposed
 
 
@@ -142,6 +137,8 @@ def test_a_push_without_its_pull_request_is_gone_on_with(looped: Path, tmp_path:
     assert (tmp_path / "asked").is_file()
 
 
-def test_without_a_loop_nothing_is_proposed(checkout: Path) -> None:
+def test_without_a_loop_or_data_it_is_said_what_to_do(checkout: Path) -> None:
     with pytest.raises(UserError, match="no loop of drug_response has ended"):
         propose(TASK)
+    with pytest.raises(UserError, match=r"make data FROM=DIR"):
+        stages.pull()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from serving.continuous_training.loop import STOP, OutdatedError, State, Step, b
 from serving.continuous_training.report import report
 from serving.continuous_training.steps import FINGERPRINT, Plan, look, move, registered
 from tests.empty_store import empty_store
+from tests.evaluation.made_evidence import made_evidence
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -62,17 +62,10 @@ def registry(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> MlflowClie
 # What is served, and what is known
 
 
-def test_an_empty_registry_serves_nothing(
-    plan: Plan, registry: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert look(plan) == {"aliases": {}, "served": None}
-    uri = empty_store(tmp_path)
-    monkeypatch.setattr(under_test, "MlflowClient", lambda: MlflowClient(uri, uri))
-    assert look(plan) == {"aliases": {}, "served": None}
-    assert registered(plan) is None
-
-
 def test_production_is_what_the_candidate_is_held_against(plan: Plan, registry: MlflowClient) -> None:
+    assert look(plan) == {"aliases": {}, "served": None}
+    unknown = replace(plan, name="blood_cell")
+    assert look(unknown) == {"aliases": {}, "served": None} and registered(unknown) is None
     registry.set_registered_model_alias(TASK, "staging", "2")
     assert look(plan)["served"] == {"alias": "staging", "version": "2", "run_id": "run2", "data.sha256": "2"}
     registry.set_registered_model_alias(TASK, "production", "1")
@@ -179,7 +172,7 @@ def test_the_gate_stops_the_loop_and_says_why(
 
 def test_production_is_in_the_loop_only_where_the_policy_says_so(plan: Plan, params: Params) -> None:
     assert [step.name for step in under_test.steps(plan)][-1] == "staging"
-    tasks = {**params.policy.tasks, TASK: replace(params.policy.task(TASK), promote="production")}
+    tasks = {TASK: replace(params.policy.task(TASK), promote="production")}
     bold = replace(plan, params=replace(params, policy=replace(params.policy, tasks=tasks)))
     assert [step.name for step in under_test.steps(bold)][-2:] == ["gate_of_production", "production"]
 
@@ -207,30 +200,13 @@ def test_somebody_is_named_before_hours_of_work(monkeypatch: pytest.MonkeyPatch)
 # The report
 
 
-EVIDENCE: dict[str, Any] = {
-    "architecture": "elastic_net",
-    "simulated": True,
-    "validation": {"metric": "rmse", "value": 1.25},
-    "test": {
-        "mode": "cell_blind",
-        "samples": 40,
-        "groups": 8,
-        "confidence": 0.95,
-        "metrics": {
-            "r2": {"value": 0.5, "low": 0.4, "high": 0.6},
-            "within_drug_pearson": {"value": None, "low": None, "high": None},
-        },
-    },
-    "comparisons": [
-        *[
-            {"with": "mean_effects", "kind": "naive", "version": None, "metric": "r2"}
-            | {"difference": 0.2, "low": 0.1, "high": 0.3}
-        ],
-        *[
-            {"with": "xgboost", "kind": "production", "version": "1", "metric": "r2"}
-            | {"difference": -0.015, "low": -0.03, "high": 0.001}
-        ],
-    ],
+PRODUCTION = {
+    "with": "xgboost",
+    "kind": "production",
+    "version": "1",
+    "difference": -0.015,
+    "low": -0.03,
+    "high": 0.001,
 }
 
 
@@ -261,7 +237,9 @@ def test_the_report_says_what_differs(plan: Plan) -> None:
         "register": {"version": "2"},
         "staging": {"version": "2", "alias": "staging", "before": "1", "done": "version 2 is in staging"},
     }
-    text = written(plan, found, evidence=EVIDENCE, outcome="version 2 is in staging")
+    evidence = made_evidence(simulated=True, test__metrics__ece=dict.fromkeys(("value", "low", "high")))
+    evidence["comparisons"].append({**evidence["comparisons"][0], **PRODUCTION})
+    text = written(plan, found, evidence=evidence, outcome="version 2 is in staging")
     assert "The data is simulated." in text
     for line in (
         "| samples | 1 | 1 | 1 | 1 |",
@@ -270,8 +248,8 @@ def test_the_report_says_what_differs(plan: Plan) -> None:
         f"| `split.sha256` | `{'5' * 12}` | `{'6' * 12}` |",
         "| `seed` | `1` | `2` |",
         "| `policy.note` | `a\\|b c` | – |",
-        "| r2 | 0.500 | [0.400, 0.600] |",
-        "| within_drug_pearson | – | [–, –] |",
+        "| r2 | 0.800 | [0.750, 0.850] |",
+        "| ece | – | [–, –] |",
         "| **production**: `xgboost`, version 1 | r2 | -0.015 | [-0.030, +0.001] |",
         "| naive: `mean_effects` | r2 | +0.200 | [+0.100, +0.300] |",
         "- `staging`: version 1 → version 2",
@@ -279,24 +257,15 @@ def test_the_report_says_what_differs(plan: Plan) -> None:
         assert line in text.splitlines(), line
     assert "2 warnings" in text and "`drug_under_two_ids`" in text
     assert f"make promote TASK={TASK} TO=production VERSION=2" in text
+    assert "TCGA" not in text, "a report names no patient"
+    real = written(plan, {}, evidence=made_evidence())
+    assert "simulated" not in real and "No version was in production to compare with." in real
     # A table's rows are as wide as its head, whatever a reason holds.
     width = None
     for line in text.splitlines():
         cells = line.replace("\\|", "").count("|")
         width = None if not line.startswith("|") else (width or cells)
         assert not line.startswith("|") or cells == width, line
-
-
-def test_the_report_names_no_patient(plan: Plan) -> None:
-    text = written(plan, {"check": {"warnings": 0, "findings": []}}, evidence=EVIDENCE)
-    assert "TCGA" not in text
-
-
-def test_real_data_is_not_called_simulated(plan: Plan) -> None:
-    real = copy.deepcopy(EVIDENCE) | {"simulated": False, "comparisons": EVIDENCE["comparisons"][:1]}
-    text = written(plan, {}, evidence=real)
-    assert "simulated" not in text
-    assert "No version was in production to compare with." in text
 
 
 def test_production_is_said_with_the_way_back(plan: Plan) -> None:
@@ -322,10 +291,10 @@ def test_the_evidence_of_another_loop_is_not_taken(plan: Plan, monkeypatch: pyte
 def test_the_choice_is_made_among_what_the_loop_trained(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def choose(name: str, params: Params, *_: Any, **__: Any) -> Any:
-        asked.append(params.architectures(name))
+    def choose(name: str, params: Params, architectures: list[str]) -> Any:
+        asked.append(architectures)
         return {"architecture": "elastic_net"}
 
     monkeypatch.setattr(under_test, "choose", choose)
     assert under_test.best_of(plan) == "elastic_net"
-    assert asked == [["mean_effects", "elastic_net"]]
+    assert asked == [["elastic_net"]]
