@@ -16,7 +16,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from evaluation.comparison.paired import Resampled, resample, subtract
+from evaluation.comparison.paired import Resampled, as_metrics, resample, subtract
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
@@ -127,11 +127,9 @@ def ablation_path(name: str, architecture: str, reports: Path = REPORTS) -> Path
 def write_ablation(found: dict[str, Any], path: Path) -> None:
     """Write ``found`` to ``path`` and log it to the run of the fit, with its gain as metrics."""
     write_json(path, found)
-    name = f"ablation_gene_order_{found['gain']['metric']}"
-    ends = {"": "difference", "_low": "low", "_high": "high"}
-    metrics = {f"{name}{suffix}": found["gain"][key] for suffix, key in ends.items()}
+    gain = found["gain"]
     with tracking.run(found["task"], "evaluate", found["architecture"], run_id=found["run_id"]):
-        mlflow.log_metrics({key: value for key, value in metrics.items() if np.isfinite(value)})
+        mlflow.log_metrics(as_metrics(f"ablation_gene_order_{gain['metric']}", gain, "difference"))
         mlflow.log_artifact(str(path))
 
 

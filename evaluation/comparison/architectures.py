@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from evaluation.comparison.page import content, figures_of, sentences
-from evaluation.comparison.paired import Resampled, holm, matched, resample, subtract
+from evaluation.comparison.paired import Resampled, as_metrics, holm, matched, resample, subtract
 from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.figures import comparison as drawn
@@ -202,19 +202,14 @@ def log(comparison: dict[str, Any], folder: Path) -> str:
     }
     logged = {f"compared_{what}": float(len(comparison[of])) for what, of in (("models", "rows"), ("pairs", "pairs"))}
     for row in comparison["rows"]:
-        logged |= _metrics(f"{metric}_{row['architecture']}", row)
+        logged |= as_metrics(f"{metric}_{row['architecture']}", row)
     if best is not None:
-        logged |= _metrics(f"best_{metric}", best)
+        logged |= as_metrics(f"best_{metric}", best)
         tags |= {"best_architecture": best["architecture"], "best_run_id": best["run_id"]}
         tags["indistinguishable_from_best"] = ", ".join(best["indistinguishable"]) or "none"
     with tracking.run(name, "compare", FOLDER, run_id=earlier[0].info.run_id if earlier else None) as run:
         mlflow.set_tags(tags)
-        mlflow.log_metrics(logged)
+        mlflow.logas_metrics(logged)
         mlflow.log_artifacts(str(folder), FOLDER)
     found: str = run.info.run_id
     return found
-
-
-def _metrics(name: str, row: dict[str, Any]) -> dict[str, float]:
-    ends = {name: row["value"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
-    return {key: value for key, value in ends.items() if value is not None}

@@ -6,7 +6,7 @@ same resamples, and the difference is taken within each. As everywhere, groups a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from evaluation.metrics.columns import Floats
 from evaluation.metrics.resample import group_count_blocks, percentile_interval
 from evaluation.problems import measures_of, names_of
 from pipelines.errors import UserError
+from pipelines.formatting import finite
 from pipelines.params import Task
 from pipelines.problems import higher_is_better
 
@@ -138,6 +139,12 @@ def subtract(
     differences = sign * (first.values - second.values)
     interval = percentile_interval(sign * (first.value - second.value), differences, confidence)
     return Difference(metric, interval.value, interval.low, interval.high, p_value(differences), rows, groups)
+
+
+def as_metrics(name: str, found: Mapping[str, Any], key: str = "value") -> dict[str, float]:
+    """Return a number and the ends of its interval as metrics of a run, those that are finite."""
+    numbers = {name: found[key], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+    return {each: number for each, number in numbers.items() if finite(number)}
 
 
 def p_value(differences: npt.ArrayLike) -> float:

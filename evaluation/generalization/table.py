@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from evaluation.comparison.paired import paired_difference
+from evaluation.comparison.paired import as_metrics, paired_difference
 from evaluation.generalization import page
 from evaluation.generalization.apart import Outcome, fit_apart
 from evaluation.metrics.resample import Interval
@@ -251,13 +251,9 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
         "hyperparameters": plan.origin,
         "simulated": str(result["simulated"]).lower(),
     }
-    logged = {
-        f"test_{key}{suffix}": found[end]
-        for key, found in result["metrics"].items()
-        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
-        if np.isfinite(found[end])
-    }
-    logged |= {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
+    logged = {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
+    for metric, found in result["metrics"].items():
+        logged |= as_metrics(f"test_{metric}", found)
     with tracking.run(name, "generalize", f"{plan.mode} {plan.architecture}", tags=tags) as run:
         mlflow.log_params(plan.hyperparameters)
         mlflow.log_metrics(logged)

@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
 
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -45,7 +44,7 @@ def reproduce(
 
     ``uri`` is ``models:/<task>/<number>`` or ``models:/<task>@<alias>``, ``origin`` the root of the repository.
     """
-    with recipe_of(uri, MlflowClient()) as recipe:
+    with recipe_of(uri) as recipe:
         found = compare(recipe, refit(recipe, origin), tolerance)
     path = reports / recipe.name / "reproduce" / f"{recipe.version}.json"
     content = {"model": f"models:/{recipe.name}/{recipe.version}", "commit": recipe.tags["git.commit"]}

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.build import PREDICTIONS
 from evaluation.promotion.production import kept_predictions
+from evaluation.promotion.registered_files import version_behind
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
@@ -26,7 +27,6 @@ from serving.gate_context import model_files
 from serving.reproduction.worktree import Worktree, worktree
 from training.model.logged_model import contract_of, predictor_folder
 
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)", re.MULTILINE)
 _NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters
 # The commit's own code computes the hash of the parameters.
@@ -76,18 +76,13 @@ class Refit:
 
 
 @contextlib.contextmanager
-def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
+def recipe_of(uri: str) -> Iterator[Recipe]:
     """Yield the recipe of a version from registry and run, with a copy of its files."""
-    named = _URI.fullmatch(uri)
-    if named is None:
-        raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
-    name = named["name"]
     try:
-        if named["alias"]:
-            version = client.get_model_version_by_alias(name, named["alias"])
-        else:
-            version = client.get_model_version(name, named["version"])
-        run = client.get_run(version.tags.get("evidence.run_id") or str(version.run_id))
+        version = version_behind(uri)
+        if version is None:
+            raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
+        run = MlflowClient().get_run(version.tags.get("evidence.run_id") or str(version.run_id))
     except MlflowException as error:
         raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
     predictions = kept_predictions(version)
@@ -96,7 +91,7 @@ def recipe_of(uri: str, client: MlflowClient) -> Iterator[Recipe]:
     with model_files(version.source) as files:
         path = files / "requirements.txt"
         yield Recipe(
-            name=name,
+            name=version.name,
             version=str(version.version),
             tags={**version.tags, **run.data.tags},
             parameters=dict(run.data.params),

@@ -119,6 +119,10 @@ def darker(rows: pd.DataFrame) -> pd.DataFrame:
     [
         (lambda rows, fourth: {"input_brightness": rows["input_brightness"] - 25}, "input brightness drifted"),
         (lambda rows, fourth: {"input_scanner": rows["input_scanner"].replace("one", "four")}, "input scanner drifted"),
+        (
+            lambda rows, fourth: {"input_sharpness": rows["input_sharpness"].where(~fourth)},
+            "(missing values)",
+        ),
         (lambda rows, fourth: {"label": np.where(fourth & (rows.index % 3 == 0), "hem", "all")}, "prediction label"),
         (lambda rows, fourth: {NOVELTY: rows[NOVELTY] + fourth * 2.0}, "out of distribution"),
         (lambda rows, fourth: {NOVELTY: rows[NOVELTY].where(~fourth)}, "out of distribution"),  # not measurable

@@ -282,11 +282,14 @@ def test_a_version_is_made_again_from_its_tags(platform: Platform) -> None:
 def test_what_keeps_a_version_from_being_made_again_is_said(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = MlflowClient(platform.env["MLFLOW_TRACKING_URI"])
-    with pytest.raises(UserError, match=r"models:/<task>/<number>"), recipe_of("models:/tumor_type", client):
-        pass
-    with pytest.raises(UserError, match="cannot be read"), recipe_of(f"models:/{TASK}/9", client):
-        pass
+    before = tracking.mlflow.get_tracking_uri()
+    tracking.mlflow.set_tracking_uri(platform.env["MLFLOW_TRACKING_URI"])
+    try:
+        for uri, said in (("models:/tumor_type", "models:/<task>/<number>"), (f"models:/{TASK}/9", "cannot be read")):
+            with pytest.raises(UserError, match=said), recipe_of(uri):
+                pass
+    finally:
+        tracking.mlflow.set_tracking_uri(before)
     with pytest.raises(UserError, match="git fetch origin"), worktree(platform.root, "0" * 40):
         pass
     monkeypatch.setenv("TMPDIR", str(tmp_path))
