@@ -65,18 +65,18 @@ def compare(
     predictions = [read_predictions(folder, each) for folder, each in zip(folders, found, strict=True)]
     resamples = enough_resamples(len(rows), settings.resamples, 1 - settings.confidence)
     learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
-    drawn = {}
+    resampled = {}
     rounds = zip(rows, predictions, strict=True)
     for row, frame in tqdm(rounds, desc="resampled models", total=len(rows), disable=not progress, leave=False):
         try:
             own = matched(task, predictions[0], frame)
         except UserError as error:
             raise UserError(f"{rows[0]['architecture']} and {row['architecture']}: {error}") from None
-        drawn[row["architecture"]] = resample(
+        resampled[row["architecture"]] = resample(
             task, own, settings.metric, resamples=resamples, seed=params.seed, **learnt
         )
     size = {"rows": len(predictions[0]), "groups": int(predictions[0]["group"].nunique())}
-    pairs = _pairs(task, drawn, size)
+    pairs = _pairs(task, resampled, size)
     best = _best(rows, pairs)
     for row, evidence in zip(rows, found, strict=True):
         row |= {"budget": evidence["budget"], "standing": _standing(row, best)}
@@ -110,12 +110,13 @@ def enough_resamples(architectures: int, least: int, level: float) -> int:
     return max(least, math.ceil(2 * pairs / (_RESOLUTION * level)))
 
 
-def _pairs(task: Task, drawn: dict[str, Resampled], size: dict[str, int]) -> list[dict[str, Any]]:
+def _pairs(task: Task, resampled: dict[str, Resampled], size: dict[str, int]) -> list[dict[str, Any]]:
     """Return a row a pair, the better architecture first, with its p-value corrected for all pairs."""
     pairs, confidence = [], task.evaluate.confidence
-    for first, second in itertools.combinations(drawn, 2):
-        found = subtract(task, task.evaluate.metric, drawn[first], drawn[second], confidence=confidence, **size)
-        shown = {key: getattr(found, key) for key in ("difference", "low", "high", "p")}
+    for first, second in itertools.combinations(resampled, 2):
+        both = (resampled[first], resampled[second])
+        found = subtract(task, task.evaluate.metric, *both, confidence=confidence, **size).as_dict()
+        shown = {key: found[key] for key in ("difference", "low", "high", "p")}
         pairs.append({"first": first, "second": second, **shown})
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair |= {"p_corrected": corrected, "significant": bool(corrected < 1 - confidence)}
@@ -209,7 +210,7 @@ def log(comparison: dict[str, Any], folder: Path) -> str:
         tags["indistinguishable_from_best"] = ", ".join(best["indistinguishable"]) or "none"
     with tracking.run(name, "compare", FOLDER, run_id=earlier[0].info.run_id if earlier else None) as run:
         mlflow.set_tags(tags)
-        mlflow.logas_metrics(logged)
+        mlflow.log_metrics(logged)
         mlflow.log_artifacts(str(folder), FOLDER)
     found: str = run.info.run_id
     return found
