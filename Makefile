@@ -112,8 +112,8 @@ score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled fo
 monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: drift of what the endpoint logged; fails if it is time to train again
 	@$(need_task)$(if $(value LOG),,$(error name the folder: make monitor TASK=... LOG=DIR))python -m serving.monitor --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" --version "$${VERSION:-}" --since "$${SINCE:-}"
 
-reproduce: $(READY) ## MODEL=models:/T/n [TOLERANCE=x]: make a version again from its tags, in a worktree, and say what differs
-	@$(if $(value MODEL),,$(error name the version: make reproduce MODEL=models:/drug_response/1))python -m serving.reproduce --model "$$MODEL" --tolerance "$${TOLERANCE:-}"
+reproduce: $(READY) ## MODEL=models:/T/n: make a version again from its tags, in a worktree, and say what differs
+	@$(if $(value MODEL),,$(error name the version: make reproduce MODEL=models:/drug_response/1))python -m serving.reproduce --model "$$MODEL"
 
 retrain: $(READY) ## TASK=T [ARCH="A B"]: new data or decisions become a version in staging, if the gate allows it
 	@$(need_task)python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH)

@@ -6,14 +6,11 @@ Exit code 0: the same; 2: something differs; 1: it cannot be fitted again.
 from __future__ import annotations
 
 import argparse
-import math
 import signal
 import sys
 from pathlib import Path
 
 from pipelines.command import run_command
-from pipelines.errors import UserError
-from serving.reproduction import ELSEWHERE
 
 DIFFERS = 2
 
@@ -22,30 +19,17 @@ def main() -> int:
     """Fit again and print the comparison; exit code 2 where the version differs."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", required=True, help="models:/<task>/<number> or models:/<task>@<alias>")
-    arguments.add_argument("--tolerance", default="", help=f"of outputs and metrics; 0 here, {ELSEWHERE} elsewhere")
     given = arguments.parse_args()
-    tolerance = tolerance_of(given.tolerance)
     from serving.reproduction.comparison import reproduce, verdict
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worktree is removed
-    found, path = reproduce(given.model, Path.cwd(), tolerance=tolerance)
+    found, path = reproduce(given.model, Path.cwd())
     for each in found:
         state = {True: "same", False: "DIFFERS", None: "unknown"}[each.equal]
         print(f"  {each.what:<16} {state:<8} {each.message}")
     answer = verdict(found)
     print(f"{given.model} was fitted again: {answer if answer == 'differs' else 'it is the same'}; {path}")
     return 0 if answer == "equal" else DIFFERS
-
-
-def tolerance_of(text: str) -> float | None:
-    """Return a tolerance from the command line; None for an empty one."""
-    try:
-        tolerance = float(text) if text else None
-    except ValueError:
-        tolerance = math.nan
-    if tolerance is not None and not 0 <= tolerance < math.inf:
-        raise UserError(f"--tolerance is {text!r}; it must be a number of at least 0")
-    return tolerance
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pipelines import tracking
 from pipelines.files import write_json
 from pipelines.params import read_task
 from pipelines.paths import REPORTS
-from serving.reproduction import ELSEWHERE
 from serving.reproduction.refit import Recipe, Refit, recipe_of, refit
 from training.model.logged_model import contract_of
 
+ELSEWHERE = 1e-3  # largest absolute difference of predictions and metrics on another machine or with other packages
 _CONDITIONS = ("machine", "cpu", "threads", "python")
 _HASHED = ("data", "split", "params")
 _RECOVERED = {"data.dvc", "params.yaml"}  # uncommitted changes that the version's tags and model hold
@@ -37,15 +37,13 @@ class Comparison(NamedTuple):
     decides: bool = True
 
 
-def reproduce(
-    uri: str, origin: Path, *, tolerance: float | None = None, reports: Path = REPORTS
-) -> tuple[list[Comparison], Path]:
+def reproduce(uri: str, origin: Path, reports: Path = REPORTS) -> tuple[list[Comparison], Path]:
     """Fit a version again, compare, and write ``<task>/reproduce/<version>.json`` into ``reports``.
 
     ``uri`` is ``models:/<task>/<number>`` or ``models:/<task>@<alias>``, ``origin`` the root of the repository.
     """
     with recipe_of(uri) as recipe:
-        found = compare(recipe, refit(recipe, origin), tolerance)
+        found = compare(recipe, refit(recipe, origin))
     path = reports / recipe.name / "reproduce" / f"{recipe.version}.json"
     content = {"model": f"models:/{recipe.name}/{recipe.version}", "commit": recipe.tags["git.commit"]}
     write_json(path, {**content, "verdict": verdict(found), "comparisons": [each._asdict() for each in found]})
@@ -57,15 +55,11 @@ def verdict(comparisons: list[Comparison]) -> Literal["equal", "differs"]:
     return "differs" if any(each.decides and each.equal is False for each in comparisons) else "equal"
 
 
-def compare(recipe: Recipe, made: Refit, tolerance: float | None = None) -> list[Comparison]:
-    """Compare a version with its second fit.
-
-    ``tolerance`` is the largest absolute difference of predictions and metrics; if None, 0 under the same conditions on
-    a CPU, and `ELSEWHERE` otherwise.
-    """
+def compare(recipe: Recipe, made: Refit) -> list[Comparison]:
+    """Compare a version with its second fit: exactly under the same conditions on a CPU, else up to `ELSEWHERE`."""
     conditions = _conditions(recipe)
     same = bool(conditions.equal and recipe.requirements) and recipe.tags.get("device", "").startswith("cpu")
-    allowed = (0.0 if same else ELSEWHERE) if tolerance is None else tolerance
+    allowed = 0.0 if same else ELSEWHERE
     same_files = tracking.folder_sha256(recipe.folder) == made.hashes["model.sha256"]
     differing = _differing(recipe.parameters, made.parameters)
     return [

@@ -16,9 +16,7 @@ from mlflow import MlflowClient
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.simulate.expression import simulate_tumor_type
-from serving.reproduce import tolerance_of
-from serving.reproduction import ELSEWHERE
-from serving.reproduction.comparison import compare, verdict
+from serving.reproduction.comparison import ELSEWHERE, compare, verdict
 from serving.reproduction.refit import Recipe, Refit, recipe_of, typed
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
@@ -117,8 +115,8 @@ def refitted(folder: Path, **changed: Any) -> Refit:
     return Refit(**kept)
 
 
-def differing(recipe: Recipe, made: Refit, tolerance: float | None = None) -> set[str]:
-    return {each.what for each in compare(recipe, made, tolerance) if each.equal is False}
+def differing(recipe: Recipe, made: Refit) -> set[str]:
+    return {each.what for each in compare(recipe, made) if each.equal is False}
 
 
 def test_the_same_is_the_same(tmp_path: Path) -> None:
@@ -158,19 +156,10 @@ def test_rounding_is_allowed_elsewhere_and_not_here(tmp_path: Path) -> None:
     assert differing(version(tmp_path / "model", {"device": "cuda"}), made) == set()
     assert differing(version(tmp_path / "model", requirements={"numpy": "1.0"}), made) == {"conditions"}
     assert differing(version(tmp_path / "model", requirements={}), made) == set()
-    assert differing(recipe, made, tolerance=1e-4) == set()
     far = refitted(recipe.folder, predictions=predicted(SAID + 2 * ELSEWHERE * np.array([1, -1])))
     found = compare(version(tmp_path / "model", {"cpu": "another"}), far)
     assert verdict(found) == "differs"
     assert "largest difference in 3 test rows is 0.002" in next(e.message for e in found if e.what == "predictions")
-
-
-@pytest.mark.parametrize("text", ["much", "-1", "nan", "inf"])
-def test_a_tolerance_is_a_number(text: str) -> None:
-    with pytest.raises(UserError, match="at least 0"):
-        tolerance_of(text)
-    assert tolerance_of("") is None
-    assert tolerance_of("1e-4") == 1e-4
 
 
 def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> None:
