@@ -298,8 +298,10 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue
-        settings = {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": params.seed}
-        between = paired_difference(task, ours, theirs, "r2", **settings)
+        resamples, confidence = task.evaluate.resamples, task.evaluate.confidence
+        between = paired_difference(
+            task, ours, theirs, "r2", resamples=resamples, confidence=confidence, seed=params.seed
+        )
         found.append({"mode": mode, "network": best, "rival": rival, **between.as_dict()})
     return found
 

@@ -57,8 +57,8 @@ def as_dicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 def _judged(check: str, case: Case) -> Verdict:
     try:
-        passes, *about = OF[check](case)
-        return Verdict(check, "pass" if passes else "fail", *about)
+        found = OF[check](case)
+        return Verdict(check, "pass" if found.passes else "fail", found.reason, found.by, found.names)
     except KeyError as error:
         return Verdict(
             check, "fail", f"the evidence lacks {error.args[0]!r}; run `python -m evaluation.candidate` again"

@@ -18,7 +18,7 @@ from evaluation import ablate as command
 from evaluation import permuted_genes
 from evaluation.evidence.build import evidence_of
 from evaluation.evidence.parts import Evaluation
-from evaluation.permuted_genes import ablate, ablation_path, compare
+from evaluation.permuted_genes import ablate, ablation_path
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
@@ -178,26 +178,3 @@ def test_a_reference_of_other_rows_or_members_is_refused(
         shuffled.ablate(prepared, params)
     with pytest.raises(UserError, match="at least 1 is needed"):
         reference.ablate(prepared, params, permutations=0)
-
-
-# The comparison.
-
-
-def test_an_order_that_helps_is_told_from_one_that_does_not(params: Params) -> None:
-    rng = np.random.default_rng(0)
-    measured = rng.normal(size=(120, 6))
-    table = pd.DataFrame({"sample_id": range(120), "group": np.repeat(np.arange(60), 2).astype(str)})
-    table = table.assign(**{f"target_{gene}": measured[:, gene] for gene in range(6)})
-
-    def predicted(noise: float) -> pd.DataFrame:
-        said = measured + noise * rng.normal(size=measured.shape)
-        return table.assign(**{f"prediction_{gene}": said[:, gene] for gene in range(6)})
-
-    task = params.task(NAME)
-    alike, worse = ([predicted(noise) for _ in range(3)] for noise in (0.5, 0.8))
-    helps = compare(task, alike[0], worse, seed=0)
-    assert helps["gain"]["low"] > 0 and all(one["low"] > 0 for one in helps["of_each"])
-    idle = compare(task, alike[0], alike[1:], seed=0)["gain"]
-    assert idle["low"] < 0 < idle["high"]
-    itself = compare(task, alike[0], [alike[0]], seed=0)["gain"]
-    assert [itself[key] for key in ("difference", "low", "high")] == [0.0] * 3

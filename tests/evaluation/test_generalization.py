@@ -202,19 +202,6 @@ def test_other_data_or_settings_make_every_cell_stale(what: str, done: list[Plan
     assert all(plan.read() is not None for plan in done)
 
 
-@pytest.mark.parametrize(("limit", "stale"), [("rounds", {"xgboost"}), ("epochs", {"mlp", "gnn"})])
-def test_another_budget_makes_stale_whom_it_limits(limit: str, stale: set[str], tmp_path: Path, params: Params) -> None:
-    def made(params: Params) -> dict[str, str]:
-        names = (BASELINE, "elastic_net", "random_forest", "xgboost", "mlp", "gnn")
-        every = planned(params, tmp_path, modes=("cell_blind",), architectures=names)
-        return {plan.architecture: plan.fingerprint for plan in every}
-
-    task = response_task(NAME, params)
-    more = replace(getattr(task.tune, limit), quick=999)
-    before, after = made(params), made(with_task(params, replace(task, tune=replace(task.tune, **{limit: more}))))
-    assert {name for name in before if before[name] != after[name]} == stale
-
-
 def test_tuned_hyperparameters_are_used_and_a_new_study_makes_its_cells_stale(
     tmp_path: Path, place: Path, done: list[Plan], params: Params
 ) -> None:

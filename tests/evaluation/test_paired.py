@@ -59,15 +59,6 @@ def predicted(name: str, error: float, seed: int, groups: int = 12, size: int = 
     return table
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_model_does_not_differ_from_itself(params: Params, name: str) -> None:
-    frame = predicted(name, 0.6, seed=1)
-    shuffled = frame.sample(frac=1, random_state=3)
-    found = paired_difference(params.task(name), frame, shuffled, METRIC[name], resamples=200)
-    assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
-    assert (found.rows, found.groups) == (48, 12)
-
-
 @pytest.mark.parametrize(
     ("name", "metric"), [("drug_response", "rmse"), ("gene_expression", "mae"), ("blood_cell", "ece")]
 )

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipelines import code_closure
+from pipelines import code_closure, tracking
 from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params
@@ -169,7 +169,7 @@ def test_the_report_compares_with_the_version_that_is_served(checkout: Path, mon
     before, now = table({"a": ("g1", "train")}), table({"a": ("g1", "test")})
     monkeypatch.setattr(changes, "kept_table", lambda run_id, place: before if run_id == "r1" else None)
     text = (checkout / "params.yaml").read_text()
-    monkeypatch.setattr(changes.tracking, "git", lambda _, what: text if what == "c1:params.yaml" else None)
+    monkeypatch.setattr(tracking, "git", lambda _, what: text if what == "c1:params.yaml" else None)
     found = changes.of_version(TASK, {"run_id": "r1", "git.commit": "c1", "budget": "full", "split.sha256": "5"})
     assert found.samples is before and found.split_sha256 == "5"
     assert found.params == decisions(text, TASK, "full")
