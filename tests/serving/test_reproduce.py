@@ -15,12 +15,14 @@ from mlflow import MlflowClient
 
 from pipelines import tracking
 from pipelines.errors import UserError
+from pipelines.params import read_params, task_text
 from pipelines.simulate.expression import simulate_tumor_type
 from serving.reproduction.comparison import ELSEWHERE, compare, verdict
 from serving.reproduction.refit import Recipe, Refit, recipe_of, typed
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
+from training.contract import contract_class, contract_text
 
 TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
 CLASSES = ["SIMA", "SIMB"]
@@ -68,36 +70,25 @@ def predicted(said: np.ndarray) -> pd.DataFrame:
     return table
 
 
+CONTRACT: dict[str, Any] = {
+    **{"task": TASK, "architecture": ARCHITECTURE, "baseline": "majority_class"},
+    "task_text": task_text(read_params(Path(__file__).parents[2] / "params.yaml").task(TASK)),
+    **{"classes": CLASSES, "temperature": 1.0, "threshold": 0.5, "coverage": 0.9, "genes": [], "known": []},
+}
+
+
 def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) -> Recipe:
     """A version of a classifier that was made here, with ``tags`` instead of what is true."""
     folder.mkdir(exist_ok=True)
-    contract: dict[str, Any] = {
-        "task": TASK,
-        "architecture": ARCHITECTURE,
-        "baseline": "majority_class",
-        "temperature": 1.0,
-    }
-    contract |= {"classes": CLASSES, "threshold": 0.5, "coverage": 0.9, "genes": [], "known": []}
-    text = json.dumps(_task())
-    (folder / "contract.json").write_text(
-        json.dumps(
-            {"modality": "profiles", "problem": "classification", "task_text": text, "cross_fitted": False, **contract}
-        )
-    )
+    contract = contract_class("profiles", "classification")(**CONTRACT)
+    (folder / "contract.json").write_text(json.dumps({**contract_text(contract), "cross_fitted": False}))
     made: dict[str, Any] = {
         "parameters": {"c": "0.1", "members": "1"},
         "metrics": {"test_accuracy": 1.0, "validation_log_loss": 0.3},
+        "requirements": {"numpy": np.__version__},
+        "predictions": predicted(SAID),
     }
-    made |= {"requirements": {"numpy": np.__version__}, "predictions": predicted(SAID)} | kept
-    return Recipe(TASK, "3", {**tracking.conditions(), **TAGS, **(tags or {})}, folder=folder, **made)
-
-
-def _task() -> dict[str, Any]:
-    import dataclasses
-
-    from pipelines.params import read_params
-
-    return dataclasses.asdict(read_params(Path(__file__).parents[2] / "params.yaml").task(TASK))
+    return Recipe(TASK, "3", {**tracking.conditions(), **TAGS, **(tags or {})}, folder=folder, **{**made, **kept})
 
 
 def refitted(folder: Path, **changed: Any) -> Refit:
@@ -119,11 +110,15 @@ def differing(recipe: Recipe, made: Refit) -> set[str]:
     return {each.what for each in compare(recipe, made) if each.equal is False}
 
 
-def test_the_same_is_the_same(tmp_path: Path) -> None:
+def test_the_same_is_the_same_and_what_is_not_known_is_not(tmp_path: Path) -> None:
     recipe = version(tmp_path / "model")
     found = compare(recipe, refitted(recipe.folder))
-    assert verdict(found) == "equal"
-    assert all(each.equal for each in found)
+    assert verdict(found) == "equal" and all(each.equal for each in found)
+    recipe = version(tmp_path / "model", metrics={})
+    for name in ("data.sha256", "cpu"):
+        del recipe.tags[name]
+    unlike = {each.what: each.equal for each in compare(recipe, refitted(recipe.folder)) if not each.equal}
+    assert unlike == {"data": None, "metrics": None, "conditions": False}
 
 
 @pytest.mark.parametrize(
@@ -175,15 +170,6 @@ def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> No
     equal, told = code({"git.changed": "data.dvc params.yaml"})  # both are held by the version itself
     assert equal
     assert "data.dvc, params.yaml from the version" in told
-
-
-def test_what_is_not_known_is_not_taken_for_equal(tmp_path: Path) -> None:
-    recipe = version(tmp_path / "model", metrics={})
-    for name in ("data.sha256", "cpu"):
-        del recipe.tags[name]
-    found = {each.what: each.equal for each in compare(recipe, refitted(recipe.folder))}
-    assert {what for what, equal in found.items() if equal is None} == {"data", "metrics"}
-    assert found["conditions"] is False
 
 
 # --- tags of a run
