@@ -17,7 +17,7 @@ from pipelines import tracking
 from pipelines.command import run_command
 from pipelines.environment import LOG_SALT
 from pipelines.errors import UserError
-from pipelines.params import Params, read_params, task_text
+from pipelines.params import read_params, task_text
 from pipelines.policy import Monitor
 from serving import monitor as monitor_command
 from serving.drift import report as monitoring
@@ -35,31 +35,22 @@ CLASSES = ["all", "hem"]
 POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
 
 
-@pytest.fixture(scope="module")
-def params() -> Params:
-    return read_params(ROOT / "params.yaml")
+PARAMS = read_params(ROOT / "params.yaml")
 
 
-def image_contract(params: Params) -> Contract:
-    said: dict[str, Any] = {"task": TASK, "architecture": "resnet50", "baseline": "majority_class"}
-    text = task_text(params.task(TASK))
-    answered: dict[str, Any] = {"classes": CLASSES, "temperature": 1.0, "threshold": 0.5, "coverage": 0.9}
-    return contract_class("images", "classification")(**said, task_text=text, **answered)
+def contract_of(modality: str, problem: str, task: str, **said: Any) -> Any:
+    about = {"task": task, "architecture": "any", "baseline": "any", "task_text": task_text(PARAMS.task(task))}
+    return contract_class(modality, problem)(**about, coverage=0.9, **said)
 
 
-def response_contract(params: Params) -> Contract:
-    said: dict[str, Any] = {"task": "drug_response", "architecture": "mlp", "baseline": "mean_effects"}
-    text = task_text(params.task("drug_response"))
-    said |= {"features": {}, "required": [], "target": "ln_ic50", "half_width": 1.0, "coverage": 0.9}
-    return contract_class("pairs", "regression")(**said, task_text=text)
-
-
-def gene_contract(params: Params) -> Any:
-    said: dict[str, Any] = {"task": "gene_expression", "architecture": "ridge", "baseline": "mean_expression"}
-    text = task_text(params.task("gene_expression"))
-    genes: dict[str, Any] = {"genes": ["A"], "known": ["A"], "targets": ["X|1", "Y|2"], "spreads": [1.0, 2.0]}
-    genes |= {"half_widths": [None, None], "coverage": 0.9}
-    return contract_class("profiles", "multi_target")(**said, task_text=text, **genes)
+IMAGES = contract_of("images", "classification", TASK, classes=CLASSES, temperature=1.0, threshold=0.5)
+RESPONSES = contract_of(
+    *("pairs", "regression", "drug_response"), features={}, required=[], target="ln_ic50", half_width=1.0
+)
+GENES = contract_of(
+    *("profiles", "multi_target", "gene_expression"),
+    **{"genes": ["A"], "known": ["A"], "targets": ["X|1", "Y|2"], "spreads": [1.0, 2.0], "half_widths": [None, None]},
+)
 
 
 def inputs(rows: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -100,13 +91,13 @@ def hashed(sample_id: str) -> str:
     return hmac.digest(SALT.encode(), sample_id.encode(), hashlib.sha256).hex()
 
 
-def reference(params: Params, seed: int = 0) -> Reference:
+def reference(seed: int = 0) -> Reference:
     rng = np.random.default_rng(seed)
-    return Reference(TASK, VERSION, image_contract(params), inputs(1_500, rng), answers(1_500, rng), 1.0)
+    return Reference(TASK, VERSION, IMAGES, inputs(1_500, rng), answers(1_500, rng), 1.0)
 
 
-def test_a_log_like_the_reference_is_fine(params: Params) -> None:
-    decisions = [watch(reference(params, 100 + seed), Logged(log_rows(200, seed)), POLICY) for seed in range(10)]
+def test_a_log_like_the_reference_is_fine() -> None:
+    decisions = [watch(reference(100 + seed), Logged(log_rows(200, seed)), POLICY) for seed in range(10)]
     assert sum(bool(each.findings) for each in decisions) <= 1
 
 
@@ -128,25 +119,25 @@ def darker(rows: pd.DataFrame) -> pd.DataFrame:
         (lambda rows, fourth: {NOVELTY: rows[NOVELTY].where(~fourth)}, "out of distribution"),  # not measurable
     ],
 )
-def test_planted_drift_calls_for_retraining_and_is_named(params: Params, planted: Any, told: str) -> None:
+def test_planted_drift_calls_for_retraining_and_is_named(planted: Any, told: str) -> None:
     rows = log_rows(200)
     rows = rows.assign(**planted(rows, rows.index % 4 == 0))
-    found = watch(reference(params), Logged(rows), POLICY)
+    found = watch(reference(), Logged(rows), POLICY)
     assert found.decision == "retrain"
     (finding,) = found.findings
     assert told in finding
 
 
-def test_a_hundred_rows_of_one_new_cell_line_are_one_new_cell_line(params: Params) -> None:
+def test_a_hundred_rows_of_one_new_cell_line_are_one_new_cell_line() -> None:
     rows = log_rows(200)
     rows.loc[:99, "out_of_distribution"] = 3.0
-    found = watch(reference(params), Logged(rows), POLICY)
+    found = watch(reference(), Logged(rows), POLICY)
     assert found.novelty.value >= 0.5
     assert found.findings == []
 
 
-def test_every_predicted_gene_is_watched(params: Params) -> None:
-    contract, rng = gene_contract(params), np.random.default_rng(0)
+def test_every_predicted_gene_is_watched() -> None:
+    contract, rng = GENES, np.random.default_rng(0)
 
     def said(rows: int, shift: float) -> list[str]:
         values = zip(rng.normal(5, 1, rows), rng.normal(7 + shift, 1, rows), strict=True)
@@ -232,8 +223,8 @@ def other_label(rows: pd.DataFrame, wrong: np.ndarray) -> np.ndarray:
     return np.where(wrong, rows["label"].map({"all": "hem", "hem": "all"}), rows["label"])
 
 
-def test_labels_that_agree_hold_and_labels_that_do_not_drop(params: Params, tmp_path: Path) -> None:
-    rows, contract = log_rows(300), image_contract(params)
+def test_labels_that_agree_hold_and_labels_that_do_not_drop(tmp_path: Path) -> None:
+    rows, contract = log_rows(300), IMAGES
 
     def right(share: float, **changed: Any) -> Performance:
         labels = {"label": other_label(rows, np.random.default_rng(0).random(300) >= share)}
@@ -245,16 +236,16 @@ def test_labels_that_agree_hold_and_labels_that_do_not_drop(params: Params, tmp_
     assert 0.5 < dropped.now.low < dropped.now.value < dropped.now.high < 0.8
     assert right(0.7, drop=0.3).status == "held"
     assert right(0.7, least=301).status == "unknown"
-    found = watch(reference(params), Logged(log_rows(200)), POLICY, dropped)
+    found = watch(reference(), Logged(log_rows(200)), POLICY, dropped)
     assert found.decision == "retrain" and "macro_f1 of 300 labelled rows" in found.findings[0]
-    assert watch(reference(params), Logged(log_rows(200)), POLICY, held).decision == "fine"
+    assert watch(reference(), Logged(log_rows(200)), POLICY, held).decision == "fine"
 
 
-def test_the_last_answer_counts_and_unknown_samples_are_counted(params: Params, tmp_path: Path) -> None:
+def test_the_last_answer_counts_and_unknown_samples_are_counted(tmp_path: Path) -> None:
     once = log_rows(100).assign(label="all")
     rows = pd.concat([once, once.assign(label="hem")], ignore_index=True)
     labels, then = {"label": ["hem", "all"] * 52}, evidence(accuracy=(0.5, 0.4, 0.6))
-    found = measured(image_contract(params), tmp_path, rows, labels, then)
+    found = measured(IMAGES, tmp_path, rows, labels, then)
     assert (found.rows, found.labels_without_answer) == (100, 4)
     assert found.now is not None and found.now.value == 0.5
 
@@ -268,16 +259,16 @@ def test_the_last_answer_counts_and_unknown_samples_are_counted(params: Params, 
     ],
 )
 def test_numbers_drop_in_the_metrics_own_direction(
-    params: Params, tmp_path: Path, noise: float, then: dict[str, Any], status: str
+    tmp_path: Path, noise: float, then: dict[str, Any], status: str
 ) -> None:
     rng = np.random.default_rng(0)
     rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
     labels = {"target": rows["prediction"] + rng.normal(0, noise, 200)}
-    assert measured(response_contract(params), tmp_path, rows, labels, evidence(**then)).status == status
+    assert measured(RESPONSES, tmp_path, rows, labels, evidence(**then)).status == status
 
 
-def test_many_targets_are_measured_together(params: Params, tmp_path: Path) -> None:
-    rng, contract = np.random.default_rng(0), gene_contract(params)
+def test_many_targets_are_measured_together(tmp_path: Path) -> None:
+    rng, contract = np.random.default_rng(0), GENES
     predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])
     rows = pd.concat([log_rows(80)[["sample_sha256"]], predicted], axis=1)
     labels = dict(zip(contract.targets, (predicted.to_numpy() + rng.normal(0, 0.1, (80, 2))).T, strict=True))
@@ -285,9 +276,9 @@ def test_many_targets_are_measured_together(params: Params, tmp_path: Path) -> N
     assert found.now is not None and found.now.value > 0.95
 
 
-def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(params: Params, tmp_path: Path) -> None:
+def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(tmp_path: Path) -> None:
     then = evidence(roc_auc=(0.9, 0.8, 0.95), balanced_accuracy=(0.9, 0.85, 0.95))
-    found = measured(image_contract(params), tmp_path, log_rows(60), {"label": CLASSES}, then)
+    found = measured(IMAGES, tmp_path, log_rows(60), {"label": CLASSES}, then)
     assert (found.metric, found.status) == ("balanced_accuracy", "unknown")
 
 
@@ -304,19 +295,19 @@ def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(params: Pa
         ("response", "sample_id,target\nS0,1,5\nS1,2,5\n", "'sample_id' are numbers"),  # decimal commas
     ],
 )
-def test_labels_at_fault_are_refused_by_row(params: Params, tmp_path: Path, task: str, text: str, told: str) -> None:
+def test_labels_at_fault_are_refused_by_row(tmp_path: Path, task: str, text: str, told: str) -> None:
     (tmp_path / "labels.csv").write_text(text)
-    contract = image_contract(params) if task == "image" else response_contract(params)
+    contract = IMAGES if task == "image" else RESPONSES
     with pytest.raises(UserError, match=told):
         read_labels(tmp_path / "labels.csv", contract, hashed)
 
 
-def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(params: Params, tmp_path: Path) -> None:
+def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(tmp_path: Path) -> None:
     path, notes = tmp_path / "labels.csv", list[str]()
     text = "Sample_ID;label\n S1;ALL\nS2 ;hem\nS3;hem \nS8;not reported\nS9;all\n"
     path.write_bytes(text.encode("utf-8-sig"))
     logged = {hashed(name) for name in ("S1", "S2 ", "s3", "S8")}
-    found = read_labels(path, image_contract(params), hashed, logged=logged, tell=notes.append)
+    found = read_labels(path, IMAGES, hashed, logged=logged, tell=notes.append)
     assert found["sample_sha256"].isin(logged).tolist() == [True, True, False, False]
     assert found["measured"].tolist() == ["all", "hem", "hem", "all"]
     told = "; ".join(notes)
@@ -324,14 +315,14 @@ def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(par
         assert re.search(kind, told), (kind, told)
     assert not any(name in told for name in ("S1", "S3", "S9")), "no id of a sample in a report"
     path.write_text("sample_id;target\na;1,5\nb;-0,25\nc;n/a\n")
-    assert read_labels(path, response_contract(params), hashed)["measured"].tolist() == [1.5, -0.25]
+    assert read_labels(path, RESPONSES, hashed)["measured"].tolist() == [1.5, -0.25]
 
 
 # --- the whole
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Iterator[Path]:
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A registered version with a reference, in staging, in a checkout with ``params.yaml``; its number is 1."""
     folder, before = tmp_path_factory.mktemp("registered"), tracking.mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
@@ -340,7 +331,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Iter
         tracking.mlflow.set_tracking_uri(empty_store(folder))
         text = (ROOT / "params.yaml").read_text()
         (folder / "params.yaml").write_text(re.sub(r"resamples: \d+", "resamples: 100", text))
-        made = reference(params)
+        made = reference()
         write_model(folder / "files", made.contract, made)
         client = MlflowClient()
         client.create_registered_model(TASK)
@@ -434,16 +425,16 @@ def test_labels_are_joined_by_the_salt_of_the_log(
     assert strange["performance"]["labels_without_answer"] == 200
 
 
-def test_what_cannot_be_watched_is_said(registered: Path, tmp_path: Path, params: Params) -> None:
+def test_what_cannot_be_watched_is_said(registered: Path, tmp_path: Path) -> None:
     log = written(tmp_path, log_rows(200, version="1"))
     with pytest.raises(UserError, match="make register TASK=blood_cell"):
-        monitor("blood_cell", params, log)
+        monitor("blood_cell", PARAMS, log)
     with pytest.raises(UserError, match="no version '7'"):
-        monitor(TASK, params, log, version="7")
+        monitor(TASK, PARAMS, log, version="7")
     for path in (registered / "files").rglob("inputs.parquet"):
         path.unlink()
     with pytest.raises(UserError, match="keeps no reference"):
-        monitor(TASK, params, log)
+        monitor(TASK, PARAMS, log)
     MlflowClient().delete_registered_model_alias(TASK, "staging")
     with pytest.raises(UserError, match="in production or staging"):
-        monitor(TASK, params, log)
+        monitor(TASK, PARAMS, log)
