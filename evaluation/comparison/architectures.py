@@ -76,7 +76,7 @@ def compare(
             task, own, settings.metric, resamples=resamples, seed=params.seed, **learnt
         )
     size = {"rows": len(predictions[0]), "groups": int(predictions[0]["group"].nunique())}
-    pairs = _pairs(task, resampled, size)
+    pairs = _pairs(task, resampled, **size)
     best = _best(rows, pairs)
     for row, evidence in zip(rows, found, strict=True):
         row |= {"budget": evidence["budget"], "standing": _standing(row, best)}
@@ -110,13 +110,13 @@ def enough_resamples(architectures: int, least: int, level: float) -> int:
     return max(least, math.ceil(2 * pairs / (_RESOLUTION * level)))
 
 
-def _pairs(task: Task, resampled: dict[str, Resampled], size: dict[str, int]) -> list[dict[str, Any]]:
+def _pairs(task: Task, resampled: dict[str, Resampled], rows: int, groups: int) -> list[dict[str, Any]]:
     """Return a row a pair, the better architecture first, with its p-value corrected for all pairs."""
     pairs, confidence = [], task.evaluate.confidence
     for first, second in itertools.combinations(resampled, 2):
         both = (resampled[first], resampled[second])
-        found = subtract(task, task.evaluate.metric, *both, confidence=confidence, **size).as_dict()
-        shown = {key: found[key] for key in ("difference", "low", "high", "p")}
+        found = subtract(task, task.evaluate.metric, *both, confidence=confidence, rows=rows, groups=groups)
+        shown = {key: getattr(found, key) for key in ("difference", "low", "high", "p")}
         pairs.append({"first": first, "second": second, **shown})
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair |= {"p_corrected": corrected, "significant": bool(corrected < 1 - confidence)}

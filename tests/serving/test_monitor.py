@@ -47,9 +47,14 @@ IMAGES = contract_of("images", "classification", TASK, classes=CLASSES, temperat
 RESPONSES = contract_of(
     *("pairs", "regression", "drug_response"), features={}, required=[], target="ln_ic50", half_width=1.0
 )
+TARGETS = ["X|1", "Y|2"]
 GENES = contract_of(
     *("profiles", "multi_target", "gene_expression"),
-    **{"genes": ["A"], "known": ["A"], "targets": ["X|1", "Y|2"], "spreads": [1.0, 2.0], "half_widths": [None, None]},
+    genes=["A"],
+    known=["A"],
+    targets=TARGETS,
+    spreads=[1.0, 2.0],
+    half_widths=[None, None],
 )
 
 
