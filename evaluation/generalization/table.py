@@ -1,11 +1,9 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-The rows are split anew for each mode, by the code of the stage ``prepare``; each architecture is fitted on the training
-rows, stopped early on the validation rows, and scored on the test rows, beside the naive baseline fitted on the same
-rows. Intervals resample drugs in ``drug_blind``, tissues in ``tissue_blind``, cell lines in every other mode.
-
-Hyperparameters are those of the task's study where it has run, else the architecture's defaults. The study looked at
-validation rows of the task's own mode, some of which are test rows in another mode.
+The rows are split anew for each mode, by the code of the stage ``prepare``. Intervals resample drugs in ``drug_blind``,
+tissues in ``tissue_blind``, cell lines in every other mode. Hyperparameters are those of the task's study where it has
+run, else the defaults. The study looked at validation rows of the task's own mode, some of which are test rows in
+another mode.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A fitted model becomes a candidate: its evidence is completed, written with its card, and kept at the run of the fit.
+"""A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged.
 
-Comparisons on the same test rows and the scores of outside cohorts are added. All of it is logged below
-``evidence/<sha256>/`` and never overwritten.
+All of it lies below ``evidence/<sha256>/`` of the run of the fit, with the card, and is never overwritten.
 """
 
 from __future__ import annotations

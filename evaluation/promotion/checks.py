@@ -1,7 +1,4 @@
-"""The checks of the gate: each looks at one thing and returns its answer with the numbers.
-
-A key that the evidence lacks is left to `evaluation.promotion.gate.judge`, which makes a failure of it.
-"""
+"""The checks of the gate. Where the evidence lacks a key, `evaluation.promotion.gate.judge` makes a failure of it."""
 
 from __future__ import annotations
 

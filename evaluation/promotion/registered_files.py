@@ -1,7 +1,7 @@
 """The files of a registered version, compared with the hash that was registered before anything of them is loaded.
 
-A version has one hash over all served files in its tag ``files.sha256``; its run keeps the hash of each file
-under that name, so that what was changed can be named. The list vouches for itself: its own combined hash is the tag.
+A version has one hash over all served files in its tag ``files.sha256``; its run keeps a list of the hash of each file,
+whose combined hash is the tag, so that changed files can be named.
 """
 
 from __future__ import annotations

@@ -44,10 +44,7 @@ def of_version(name: str, served: Mapping[str, str]) -> Snapshot:
 
 
 def decisions(text: str, name: str, budget: str | None = None) -> dict[str, Any]:
-    """Return the parameters of a task in the text of ``params.yaml``, by dotted key.
-
-    The text may be of an older release, so it is not checked. ``budget`` replaces the file's.
-    """
+    """Return the parameters of a task in the text of a ``params.yaml`` of any release, by dotted key."""
     content = yaml.safe_load(text) or {}
     policy = content.get("policy") or {}
     decided = {
@@ -62,10 +59,7 @@ def decisions(text: str, name: str, budget: str | None = None) -> dict[str, Any]
 
 
 def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return ``before``, ``after``, ``added`` and ``gone`` of ``samples`` and ``groups``, and the changes of ``sides``.
-
-    Those are the number of samples that ``moved`` to another side of the split, and how many ``left_test``.
-    """
+    """Return how many ``samples`` and ``groups`` were added or are gone, and how many samples changed ``sides``."""
     found: dict[str, dict[str, Any]] = {}
     for what, column in (("samples", "sample_id"), ("groups", "group")):
         old, new = set(before[column].astype(str)), set(after[column].astype(str))

@@ -69,11 +69,7 @@ def alone(folder: Path, task: str, by: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class State:
-    """The state file ``.retrain/<task>.json`` of a loop; ``content`` is empty where no loop has run.
-
-    It holds ``fingerprint`` and ``components`` of data and decisions, ``by``, ``started``, ``steps`` with the results,
-    and ``finished``, None until the end.
-    """
+    """The state file ``.retrain/<task>.json`` of a loop, see `begin`; ``content`` is empty where no loop has run."""
 
     path: Path
     content: dict[str, Any]

@@ -175,10 +175,9 @@ def effective_rows(entities: pd.Series) -> float:
 
 
 def share_beyond(scores: pd.Series, thresholds: float | pd.Series, significance: float) -> tuple[float, float, float]:
-    """Return the share of rows whose out-of-distribution score exceeds the threshold, with its interval.
+    """Return the share of rows whose score exceeds the threshold or is not finite, with its Clopper-Pearson interval.
 
-    A score that is not finite counts as out of distribution. The interval is that of Clopper and Pearson, with
-    ``significance`` on either side.
+    ``significance`` lies on either side of the interval.
     """
     numbers = scores.astype(np.float64)
     limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), len(numbers))

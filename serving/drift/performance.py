@@ -26,8 +26,7 @@ _MOST_VALUES = 50_000_000
 class Performance:
     """A metric now, on ``rows`` samples with a label and an answer, and then, on the test split of the evidence.
 
-    It is the task's metric, or the first that can be computed from the log. The status is ``dropped`` where it lies
-    significantly beyond the evidence's interval, and ``unknown`` with too few labels.
+    The status is ``dropped`` where it lies significantly beyond the evidence's interval.
     """
 
     metric: str
