@@ -1,8 +1,8 @@
 """The effect of the order of genes: the tuned network fitted again on genes in random order.
 
-A recurrent network reads windows of genes one after another, so the order that it was tuned to may help it. The interval
-says how the difference varies with the patients of the test split; how it varies with the random numbers of a fit shows
-in the differences between permutations.
+A recurrent network reads windows of genes one after another, so the order that it was tuned to may help it. The
+interval says how the difference varies with the patients of the test split; how it varies with the random numbers of a
+fit shows in the differences between permutations.
 """
 
 from __future__ import annotations
