@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +30,7 @@ from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 from training.contract import contract_class
 
-ROOT = Path(__file__).parents[2]
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 TASK = "leukemia_cell"
 CLASSES = ("all", "hem")
 ROWS = 120
@@ -106,42 +103,22 @@ class Place:
         self.client.set_registered_model_alias(TASK, "production", made.version)
 
 
-def at(folder: Path) -> Place:
-    """Return the place in ``folder``, which has a store."""
-    tracking.mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    monkeypatch.setattr(tracking, "git", lambda *_: None)
+    before = tracking.mlflow.get_tracking_uri()
+    tracking.mlflow.set_tracking_uri(empty_store(tmp_path))
     table = predictions(1, 0)[["sample_id", "group"]].assign(split="test", fold=-1)
     prepared = Prepared(Samples(table), table, SPLIT_SHA, {"rows": {"dropped": {}}})
-    return Place(folder / "reports", read_params(ROOT / "params.yaml"), prepared, MlflowClient())
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give the folder of a place, of which every test has a copy."""
-    folder, before = tmp_path_factory.mktemp("original"), tracking.mlflow.get_tracking_uri()
-    empty_store(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setattr(tracking, "git", lambda *_: None)
-        made = at(folder)
-        made.add("majority_class", 9.0, 0.99)
-        made.add("resnet50", 0.7, 0.9)
-        made.add("random_forest", 1.5, 0.8)
-        made.add("vgg16", 0.3, 0.7)
-        yield folder
+    made = Place(tmp_path / "reports", PARAMS, prepared, MlflowClient())
+    made.add("majority_class", 9.0, 0.99)
+    made.add("resnet50", 0.7, 0.9)
+    made.add("random_forest", 1.5, 0.8)
+    made.add("vgg16", 0.3, 0.7)
+    yield made
     tracking.mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture
-def place(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    folder = tmp_path / "copy"
-    shutil.copytree(original, folder)
-    monkeypatch.chdir(folder)
-    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
-        columns = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
-        for table, column in columns.items():
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", [str(original), str(folder)])
-    return at(folder)
 
 
 def by_kind(evidence: dict[str, Any], kind: str) -> list[dict[str, Any]]:
