@@ -1,11 +1,13 @@
-"""How a fitted model becomes evidence: measured, explained, sealed and logged, on the test split."""
+"""The evidence of a fitted model on the test split: measured, explained, sealed and logged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from evaluation.evidence.evidence_file import seal
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.evidence.schema import SCHEMA, SCHEMA_FILE
-from evaluation.evidence.shortcuts import beside_model
+from evaluation.metrics.resample import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -78,7 +80,7 @@ def evaluate(
         **found.sections,
         "cost": fitted.cost,
         "data": data_section(prepared, _report(name, VALIDATION_FILE), audit),
-        "hashes": _hashes(run, name, params, kept),
+        "hashes": _hashes(run, params, kept),
     }
     evidence = seal(evidence)
     write_json(folder / "evidence.json", evidence)
@@ -96,19 +98,44 @@ def evaluate(
 
 
 def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
-    """Return what is measured and explained of a model, beside what the audit of the data found.
-
-    A score that a confounder reaches too is not worth much.
-    """
+    """Return metrics and explanations of a model, beside what the audit of the data found."""
     measures, modality = measures_of(run.task.problem), modality_of(run.task.modality)
     found = modality.evidence(run, measures) | measures.evidence(run, modality)
     shortcuts = beside_model(audit, {**found.metrics, **modality.probed(run)}, run.task.evaluate.metric)
-    told = None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts}
-    return found | Evidence(sections={"audit": told}, warnings=[each["sentence"] for each in shortcuts])
+    section = None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts}
+    return found | Evidence(sections={"audit": section}, warnings=[each["sentence"] for each in shortcuts])
 
 
-def _hashes(run: Evaluation, name: str, params: Params, predictions: Path) -> dict[str, str]:
+def beside_model(audit: dict[str, Any] | None, metrics: Mapping[str, Interval], otherwise: str) -> list[dict[str, Any]]:
+    """Return the shortcuts that the audit found, each with the model's score: where they are close, it says little.
+
+    The score is in the metric ``otherwise`` where the model has none in the probe's.
+    """
+    found = []
+    for probe in (audit or {}).get("shortcuts", []):
+        if not probe.get("finding"):
+            continue
+        metric = probe["metric"] if probe["metric"] in metrics else otherwise
+        model = metrics[metric]
+        other = "" if metric == probe["metric"] else f", in another measure, {metric}"
+        sentence = (
+            f"{probe['probe']} alone reaches {probe['metric']} "
+            f"{_with_ends(probe['score'], probe.get('low'), probe.get('high'))} (chance {probe['chance']:.3f}); "
+            f"the model reaches{other} {_with_ends(model.value, model.low, model.high)}"
+        )
+        score = {"model": model.value, "model_low": model.low, "model_high": model.high}
+        found.append({**probe, "model_metric": metric, **score, "sentence": sentence})
+    return found
+
+
+def _with_ends(value: float, low: float | None, high: float | None) -> str:
+    has_ends = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if has_ends else f"{value:.3f}"
+
+
+def _hashes(run: Evaluation, params: Params, predictions: Path) -> dict[str, str]:
     """Return the hashes of all that evidence was made of."""
+    name = run.fitted.task
     return {
         **tracking.lineage(name),
         **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
@@ -126,25 +153,22 @@ def params_sha256(params: Params, name: str) -> str:
 
 
 def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what is known of the data: how many samples, what validation said, what the audit found.
+    """Return the section ``data``: numbers of samples, the outcome of validation, the findings of the audit.
 
     Samples are not named: of copies there are counts alone. ``passed`` and the audit are None where their stage has
     not run.
     """
-    table = prepared.table
-    told = None
+    table, audited = prepared.table, None
     if audit is not None:
-        told = {key: audit.get(key, []) for key in ("findings", "shortcuts")}
-        told |= {"groups": audit.get("groups", {}), "duplicates": audit.get("duplicates", {}).get("counts", {})}
-    checked: dict[str, Any] = {"passed": None, "warnings": []}
-    if validation is not None:
-        checked = {key: validation[key] for key in ("passed", "warnings", "counts")}
+        audited = {key: audit.get(key, []) for key in ("findings", "shortcuts")}
+        audited |= {"groups": audit.get("groups", {}), "duplicates": audit.get("duplicates", {}).get("counts", {})}
+    checked = {"passed": None, "warnings": []} if validation is None else validation
     return {
         "samples": table["split"].value_counts().to_dict(),
         "groups": table.groupby("split")["group"].nunique().to_dict(),
         "dropped": {rule: count for rule, count in prepared.counts["rows"]["dropped"].items() if count},
-        "validation": checked,
-        "audit": told,
+        "validation": {key: checked[key] for key in ("passed", "warnings", "counts") if key in checked},
+        "audit": audited,
     }
 
 
@@ -155,24 +179,23 @@ def _report(name: str, file: str) -> dict[str, Any] | None:
 
 
 def logged_model_sha256(uri: str) -> str:
-    """Return the hash of the artifact folder of a logged model, ``models:/m-...``: what is served, and not a copy."""
+    """Return the hash of the artifact folder of a logged model, ``models:/m-...``: of what is served, not of a copy."""
     try:
         location = mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
             about = mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/MLmodel", dst_path=folder)
             place = yaml.safe_load(Path(about).read_text())["flavors"]["python_function"]["artifacts"]["model"]["path"]
-            return tracking.folder_sha256(
-                Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/{place}", dst_path=folder))
-            )
+            model = mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/{place}", dst_path=folder)
+            return tracking.folder_sha256(Path(model))
     except (MlflowException, OSError, KeyError) as error:
-        told = f"the logged model {uri} cannot be read ({error}); run the fit stage again"
-        raise tracking.refusal(error) or UserError(told) from error
+        message = f"the logged model {uri} cannot be read ({error}); run the fit stage again"
+        raise tracking.refusal(error) or UserError(message) from error
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path, method: str = "sha256") -> str:
     """Return the hash of a file."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, method).hexdigest()
 
 
 def dvc_md5(folder: Path) -> str:
@@ -181,14 +204,13 @@ def dvc_md5(folder: Path) -> str:
     for path in folder.rglob("*"):
         place = path.relative_to(folder)
         if path.is_file() and "__pycache__" not in place.parts and path.suffix != ".pyc":  # see .dvcignore
-            with path.open("rb") as file:
-                listed.append({"md5": hashlib.file_digest(file, "md5").hexdigest(), "relpath": place.as_posix()})
+            listed.append({"md5": file_sha256(path, "md5"), "relpath": place.as_posix()})
     listed.sort(key=lambda each: each["relpath"])
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _log_split(prepared: Prepared) -> None:
-    """Log who stood on which side, so that a later version knows which of its test rows this one has seen."""
+    """Log the side of each sample, so that a later version knows which of its test rows this one was fitted on."""
     with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
         path = Path(folder) / SPLIT
         prepared.table[["sample_id", "group", "split"]].to_parquet(path, index=False)
@@ -199,10 +221,14 @@ def _write(found: Evidence, folder: Path) -> None:
     """Write tables and figures into ``folder`` and log them to the active run."""
     for key, table in found.tables.items():
         table.to_csv(folder / f"{key}.csv", index=False)
-        mlflow.log_artifact(str(folder / f"{key}.csv"), "tables")
     for key, figure in found.figures.items():
         figure.savefig(folder / f"{key}.png")
-        mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
     for key, drawing in found.drawings.items():
         (folder / f"{key}.svg").write_text(drawing, encoding="utf-8")
-        mlflow.log_artifact(str(folder / f"{key}.svg"), "figures")
+    for names, suffix, kind in (
+        (found.tables, "csv", "tables"),
+        (found.figures, "png", "figures"),
+        (found.drawings, "svg", "figures"),
+    ):
+        for key in names:
+            mlflow.log_artifact(str(folder / f"{key}.{suffix}"), kind)

@@ -1,4 +1,4 @@
-"""What the evidence of every classifier says: how often it is right and how sure it is."""
+"""The evidence of every classifier: how often it is right and how sure it is."""
 
 from __future__ import annotations
 
@@ -6,37 +6,29 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
-from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
-from evaluation.metrics.classification import confusion
-from evaluation.metrics.weakest import of_classes
 from evaluation.modalities import Modality
 from evaluation.problems import Measures, columns_of
 from training.model.calibration import prediction_sets
 
 
-def class_evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
+def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a classifier, over all and within strata; see `Measures.evidence`."""
-    task, predictions, contract = run.task, run.predictions, run.contract
+    task, predictions = run.task, run.predictions
+    contract: Any = run.contract
     target, probabilities, baseline, scoring = measures.columns(predictions)
     assert baseline is not None
     classes: list[str] = scoring["classes"]
     raw = columns_of(predictions, "raw", classes)
     metrics = measures.intervals(predictions, task, run.seed)
     uncalibrated = measures.metrics(target, raw, classes=classes)
-    held = prediction_sets(probabilities, contract.threshold)  # type: ignore[attr-defined]
-    true_is_held = held[np.arange(len(target)), target]
-    covered, size = float(true_is_held.mean()), float(held.sum(axis=1).mean())
-    calibration = {
-        "temperature": contract.temperature,  # type: ignore[attr-defined]
-        "ece_before": uncalibrated["ece"],
-        "log_loss_before": uncalibrated["log_loss"],
-        "coverage": task.evaluate.interval_coverage,
-        "covered_on_test": covered,
-        "mean_set_size": size,
-    }
-    counts = confusion(target, probabilities.argmax(axis=1), len(classes))
+    sets = prediction_sets(probabilities, contract.threshold)
+    in_set = sets[np.arange(len(target)), target]
+    covered, size = float(in_set.mean()), float(sets.sum(axis=1).mean())
+    counts = confusion_matrix(target, probabilities.argmax(axis=1), labels=range(len(classes)))
     drawn = {
         "confusion_matrix": plots.confusion_matrix(counts, classes, run.title),
         "roc_curves": plots.roc_curves(target, probabilities, classes, run.title),
@@ -47,17 +39,29 @@ def class_evidence(measures: Measures, run: Evaluation, modality: Modality) -> E
         drawn["precision_recall"] = plots.precision_recall_curves(target == 1, scores, run.title)
     if history := run.history():
         drawn["learning_curves"] = plots.learning_curves(history, run.title)
-    test: dict[str, Any] = {
-        "confusion": {"classes": classes, "counts": counts.tolist()},
-        "baseline_labels": _labels(baseline, classes),
-    }
+    rows = np.bincount(target, minlength=len(classes)).tolist()
+    recalls = [
+        {"name": label, "n": count, **metrics[f"recall_{label}"].as_dict()}
+        for label, count in zip(classes, rows, strict=True)
+    ]
+    answers = pd.Series(np.array(classes)[baseline.argmax(axis=1)]).value_counts(sort=False)
     found = Evidence(
         metrics=metrics,
-        test=test,
+        test={
+            "confusion": {"classes": classes, "counts": counts.tolist()},
+            "baseline_labels": {label: int(answers[label]) for label in classes if label in answers},
+        },
         sections={
-            "worst": of_classes(metrics, target, classes),
-            "coverage": run.coverage(true_is_held),
-            "calibration": calibration,
+            "worst": worst("class", "recall", recalls),
+            "coverage": run.coverage(in_set),
+            "calibration": {
+                "temperature": contract.temperature,
+                "ece_before": uncalibrated["ece"],
+                "log_loss_before": uncalibrated["log_loss"],
+                "coverage": task.evaluate.interval_coverage,
+                "covered_on_test": covered,
+                "mean_set_size": size,
+            },
             "cross_validation": run.fitted.cross_validation,
         },
         tables={"confusion": pd.DataFrame(counts, columns=classes).assign(true=classes)},
@@ -71,7 +75,19 @@ def class_evidence(measures: Measures, run: Evaluation, modality: Modality) -> E
     return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
 
 
-def _labels(baseline: np.ndarray, classes: list[str]) -> dict[str, int]:
-    """Return how often the baseline answers each label."""
-    codes, counts = np.unique(baseline.argmax(axis=1), return_counts=True)
-    return {classes[code]: int(count) for code, count in zip(codes, counts, strict=True)}
+def explained(measures: Measures, run: Evaluation) -> Explained:
+    """Explain the true class of each row, whose probability masking lowers; see `Measures.explained`."""
+    found = measures.columns(run.predictions)
+    classes, target, probabilities = found.scoring["classes"], found.target, found.outputs
+    predicted = probabilities.argmax(axis=1)
+
+    def lost(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
+        every = np.arange(len(of_row))
+        difference: np.ndarray = before[every, of_row] - after[every, of_row]
+        return difference
+
+    def caption(row: int) -> str:
+        wrong = f"\n{classes[predicted[row]]}" if target[row] != predicted[row] else ""
+        return f"{classes[target[row]]}{wrong} {probabilities[row].max():.2f}"
+
+    return Explained(tuple(classes), target, lost, strata=target, right=target == predicted, caption=caption)

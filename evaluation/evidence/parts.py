@@ -1,9 +1,9 @@
-"""What is evaluated, and what the evidence of it is made of, whatever its modality and problem."""
+"""A model under evaluation, and the parts of its evidence, for every modality and problem."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from evaluation.metrics.means import coverage
-from evaluation.metrics.resample import Interval
+from evaluation.metrics.resample import Interval, mean_of_rows
 from pipelines.datasets import Prepared
 from pipelines.params import Task
 from training.contract import Contract
@@ -34,7 +33,7 @@ class Evaluation:
 
     @property
     def contract(self) -> Contract:
-        """Return what the model takes and answers."""
+        """Return the contract of the model."""
         return self.model.contract
 
     @cached_property
@@ -44,7 +43,7 @@ class Evaluation:
 
     @property
     def groups(self) -> np.ndarray:
-        """Return what varies independently, ``(n,)``."""
+        """Return the group of each test row, ``(n,)``."""
         return self.predictions["group"].to_numpy()
 
     @property
@@ -64,15 +63,24 @@ class Evaluation:
         return self.task.evaluate.explained_samples.of(self.fitted.budget)
 
     def parts(self, column: str) -> dict[str, pd.DataFrame]:
-        """Return the predictions of each value of a column that are of more than one group."""
+        """Return the predictions of each value of a column, if they are of more than one group."""
         parts = self.predictions.groupby(column)
         return {str(value): part for value, part in parts if part["group"].nunique() > 1}
 
-    def coverage(self, held: np.ndarray) -> dict[str, Any]:
-        """Return the section ``coverage``; ``held`` as of `evaluation.metrics.means.coverage`."""
-        declared = self.task.evaluate.interval_coverage
+    def coverage(self, covered: np.ndarray) -> dict[str, Any]:
+        """Return the section ``coverage``: the share of test rows that answers cover, over all and by novelty.
+
+        ``covered`` is ``(n,)`` or ``(n, targets)``, NaN where it is unknown.
+        """
         unlike = self.model.unlike(self.test)
-        return coverage(declared, held, self.predictions["group"], unlike=unlike, **self.bootstrap)
+        sides = {} if unlike is None else {"like": ~unlike, "unlike": unlike}
+        every = {"declared": self.task.evaluate.interval_coverage, **self._share(covered, slice(None))}
+        by_novelty = {name: {"rows": int(rows.sum()), **self._share(covered, rows)} for name, rows in sides.items()}
+        return {**every, "by_novelty": by_novelty} if sides else every
+
+    def _share(self, covered: np.ndarray, rows: Any) -> dict[str, float]:
+        found = mean_of_rows(covered[rows], self.groups[rows], **self.bootstrap)
+        return {"observed": found.value, "low": found.low, "high": found.high}
 
     def history(self) -> list[dict[str, float]]:
         """Return the metrics that the fit logged step by step, a row a step."""
@@ -87,87 +95,48 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Explained:
-    """Which answers are to be explained, and of which test rows.
+    """The answers that are explained, and the test rows that they are explained on; arrays are ``(n,)``."""
 
-    Attributes
-    ----------
-    names
-        Of the answers of a model: classes, targets, or that of the only one.
-    of_row
-        Which of them is explained of each test row, ``(n,)``.
-    change
-        Of the outputs before and after features were masked, and of ``of_row``, ``(n,)``: how much the answer changed.
-    every
-        Whether all answers of a row are explained, one after another.
-    strata
-        Codes of which rows are chosen evenly, ``(n,)``; None where the modality's own strata are.
-    right
-        Whether each test row is answered rightly, ``(n,)``; None where no answer is right or wrong.
-    caption
-        Of a test row in pictures, by its position.
-    """
-
-    names: tuple[str, ...]
-    of_row: np.ndarray
+    names: tuple[str, ...]  # of the answers: classes, targets, or that of the only one
+    of_row: np.ndarray  # the answer that is explained for each test row
+    # Of the outputs before and after features were masked, and of ``of_row``: the change of the answers, ``(n,)``.
     change: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    every: bool = False
-    strata: np.ndarray | None = None
-    right: np.ndarray | None = None
-    caption: Callable[[int], str] = str
+    every: bool = False  # all answers of a row are explained, one after another
+    strata: np.ndarray | None = None  # codes of which rows are chosen evenly; None for the modality's own
+    right: np.ndarray | None = None  # whether each test row is answered rightly; None where no answer is right or wrong
+    caption: Callable[[int], str] = str  # of a test row in pictures, by its position
 
     def rows(self, count: int, seed: int, strata: np.ndarray, right: np.ndarray | None = None) -> np.ndarray:
-        """Return about ``count`` rows, as many of each stratum as far as there are any."""
+        """Return about ``count`` rows, as many of each stratum, and of its right and wrong ones, as there are."""
         codes = strata if self.strata is None else self.strata
         right = np.ones(len(codes), dtype=bool) if right is None else right
         order = np.random.default_rng(seed).permutation(len(codes))
-        turn: dict[tuple[int, bool], int] = {}
-        place = np.empty(len(codes), dtype=int)
-        for row in order:
-            key = (int(codes[row]), bool(right[row]))
-            place[row] = turn[key] = turn.get(key, -1) + 1
-        return np.sort(order[np.argsort(place[order], kind="stable")[:count]])
+        turn = pd.DataFrame({"code": codes, "right": right}).iloc[order].groupby(["code", "right"]).cumcount()
+        return np.sort(order[np.argsort(turn.to_numpy(), kind="stable")[:count]])
 
     def output(self, rows: np.ndarray) -> np.ndarray | None:
-        """Return which output is attributed of each of ``rows``; None where a model has only one."""
+        """Return the output that is attributed for each of ``rows``; None where a model has only one."""
         return self.of_row[rows] if len(self.names) > 1 else None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measured and explained, before it is written; parts are joined by ``|``.
+    """Metrics and explanations before they are written; parts are joined by ``|``."""
 
-    Attributes
-    ----------
-    metrics
-        Of the test rows, by name.
-    strata
-        The same within parts of the test rows.
-    test
-        What else ``evidence.json`` says of the test rows.
-    sections
-        Further sections of ``evidence.json``.
-    tables, figures, drawings
-        Written as ``<name>.csv``, ``<name>.png`` and ``<name>.svg``; a drawing is the text of the SVG.
-    logged
-        Further metrics of the run.
-    warnings
-        Sentences for the terminal.
-    """
-
-    metrics: dict[str, Interval] = field(default_factory=dict)
-    strata: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    test: dict[str, Any] = field(default_factory=dict)
-    sections: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    figures: dict[str, Figure] = field(default_factory=dict)
-    logged: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    drawings: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Interval] = field(default_factory=dict)  # of the test rows
+    strata: dict[str, dict[str, Interval]] = field(default_factory=dict)  # the same within parts of them
+    test: dict[str, Any] = field(default_factory=dict)  # further entries of ``evidence.json`` on the test rows
+    sections: dict[str, Any] = field(default_factory=dict)  # further sections of ``evidence.json``
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # written as ``<name>.csv``
+    figures: dict[str, Figure] = field(default_factory=dict)  # written as ``<name>.png``
+    drawings: dict[str, str] = field(default_factory=dict)  # the text of ``<name>.svg``
+    logged: dict[str, float] = field(default_factory=dict)  # further metrics of the run
+    warnings: list[str] = field(default_factory=list)  # for the terminal
 
     def __or__(self, other: Evidence) -> Evidence:
         """Return both parts as one."""
-        parts = ((each.name, getattr(self, each.name), getattr(other, each.name)) for each in fields(Evidence))
-        return Evidence(**{name: one + two if name == "warnings" else one | two for name, one, two in parts})
+        joined = {name: one | getattr(other, name) for name, one in vars(self).items() if name != "warnings"}
+        return Evidence(**joined, warnings=self.warnings + other.warnings)
 
     def to_log(self) -> dict[str, float]:
         """Return the metrics of the run: ``test_<metric>``, with ``_low`` and ``_high``, as far as they are defined."""
@@ -179,3 +148,12 @@ class Evidence:
                 if np.isfinite(number):
                     logged[key + suffix] = number
         return logged
+
+
+def worst(unit: str, metric: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the section ``worst``: every class, drug or gene with its interval, the lowest first, undefined ones last.
+
+    A mean hides a class that is never recognized, and a drug whose differences between cell lines are not predicted.
+    """
+    lowest_first = sorted(rows, key=lambda row: (np.isnan(row["value"]), row["value"], row["name"]))
+    return {"unit": unit, "metric": metric, "rows": lowest_first}

@@ -1,38 +1,35 @@
-"""What the evidence of every model of one number says: its errors, over all and within strata, and its interval."""
+"""The evidence of every model of one number: its errors, over all and within strata, and its interval."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
-from evaluation.metrics.weakest import of_drugs
+from evaluation.metrics.columns import TOLERANCE
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 
 
-def number_evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
+def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of one number; see `Measures.evidence`."""
     task, predictions = run.task, run.predictions
     contract: Any = run.contract
     metrics = measures.intervals(predictions, task, run.seed)
     measured, predicted = (predictions[name].to_numpy() for name in ("target", "prediction"))
-    error = np.abs(measured - predicted)
     half = contract.half_width
-    held = np.full(len(error), np.nan) if half is None else (error <= half).astype(np.float64)
-    covered = float(held.mean())
+    inside = np.full(len(measured), np.nan) if half is None else (np.abs(measured - predicted) <= half).astype(float)
+    covered = float(inside.mean())
     every = {"name": "all", "n": len(predictions), **metrics["r2"].as_dict()}
-    worst = {"unit": "test split", "metric": "r2", "rows": [every]}
-    if task.within:
-        worst = of_drugs(predictions, modality.part_names(run), **run.bootstrap)
-    unit = modality.target_unit(task)
     found = Evidence(
         metrics=metrics,
         sections={
-            "worst": worst,
-            "coverage": run.coverage(held),
+            "worst": worst_drugs(run, modality.part_names(run)) if task.within else worst("test split", "r2", [every]),
+            "coverage": run.coverage(inside),
             "interval": {
                 "coverage": task.evaluate.interval_coverage,
                 "half_width": half,
@@ -40,7 +37,50 @@ def number_evidence(measures: Measures, run: Evaluation, modality: Modality) -> 
                 "covered_on_test": covered,
             },
         },
-        figures={"measured_against_predicted": plots.measured_against_predicted(measured, predicted, run.title, unit)},
+        figures={
+            "measured_against_predicted": plots.measured_against_predicted(
+                measured, predicted, run.title, modality.target_unit(task)
+            )
+        },
         logged={"test_interval_coverage": covered},
     )
     return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
+
+
+def explained(measures: Measures, run: Evaluation) -> Explained:
+    """Explain the only answer, which may move either way; see `Measures.explained`."""
+    first = np.zeros(len(run.predictions), dtype=np.int64)
+    return Explained(("prediction",), first, lambda before, after, of_row: np.abs(after - before))
+
+
+def worst_drugs(run: Evaluation, names: dict[str, str]) -> dict[str, Any]:
+    """Return the share of variance between cell lines that is explained of every drug."""
+    rows = []
+    for drug, part in run.predictions.groupby("drug_id"):
+        unit = part["group"] if part["group"].nunique() > 1 else part["cell_line_id"]
+        label = {"label": names[str(drug)]} if names.get(str(drug)) else {}
+        found = _explained_variance(part, unit.to_numpy(str), **run.bootstrap)
+        rows.append({"name": str(drug), **label, "n": len(part), **found.as_dict()})
+    return worst("drug", "r2", rows)
+
+
+def _explained_variance(
+    part: pd.DataFrame, unit: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> Interval:
+    """Return R2 of some rows with an interval over their units; NaN where the target does not vary."""
+    target, prediction = (part[name].to_numpy(np.float64) for name in ("target", "prediction"))
+    code = np.unique(unit, return_inverse=True)[1]
+    centered = target - target.mean()  # the same R2, and sums that lose no digits
+    columns = (np.ones(len(part)), centered, centered**2, (target - prediction) ** 2)
+    sums = np.stack([np.bincount(code, each) for each in columns], axis=1)
+    flat = (TOLERANCE * max(1.0, float(np.abs(target).max()))) ** 2 * len(part)
+
+    def r2(weighed: np.ndarray) -> np.ndarray:
+        rows, first, second, error = weighed.T
+        spread = second - first**2 / np.maximum(rows, 1)
+        return np.where(spread > flat, 1 - error / np.where(spread > flat, spread, 1), np.nan)
+
+    value = float(r2(sums.sum(axis=0, keepdims=True))[0])
+    if len(sums) < 2 or np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    return percentile_interval(value, r2(group_counts(len(sums), resamples, seed) @ sums), confidence)

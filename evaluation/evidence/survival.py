@@ -1,39 +1,51 @@
-"""What the evidence of every model of a time to an event says: its curves, its risk groups, and whether risks hold."""
+"""The evidence of every model of a time to an event: its curves, its risk groups, and the calibration of its risks."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
-from evaluation.figures.survival import calibration_at_horizon, curves_by_group
+from evaluation.figures.plots import BLUE, GRAY, RED, styled
 from evaluation.metrics.resample import group_counts, percentile_interval
-from evaluation.metrics.survival import log_rank, risk_bins
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
+from evaluation.problems.survival import log_rank, risk_bins
 from pipelines.samples.survival import kaplan_meier
 
-_GROUPS = ("low", "medium", "high")  # thirds of the test rows, by predicted risk
+_COLORS = {"low": BLUE, "medium": GRAY, "high": RED, "all": BLUE}  # of the thirds of the test rows, by predicted risk
 
 
-def survival_evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
+def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of a time to an event; see `Measures.evidence`."""
     task, predictions = run.task, run.predictions
     contract: Any = run.contract
     metrics = measures.intervals(predictions, task, run.seed)
     every = {"name": "all", "n": len(predictions), **metrics["concordance"].as_dict()}
-    held = held_until(predictions, contract.event_free_until(predictions["prediction_log_hazard"].to_numpy()))
-    covered = run.coverage(held)
+    until = contract.event_free_until(predictions["prediction_log_hazard"].to_numpy())
+    covered = run.coverage(free_of_event(predictions, until))
     groups = risk_groups(predictions)
-    by_group, test = by_risk_group(run, groups), log_rank_of_groups(predictions, groups)
-    bins = calibration_table(run)
-    unit = contract.time_unit
+    first = ~predictions["group"].duplicated().to_numpy()  # rows of one group are not independent
+    test = log_rank(predictions[["time", "event"]][first], groups[first])
+    by_group = pd.DataFrame(
+        [
+            {"group": name, "rows": len(part), "events": int(part["event"].sum()), **_observed(run, part)}
+            for name in _COLORS
+            if len(part := predictions[groups == name])
+        ]
+    )
+    code = risk_bins(predictions["prediction_risk"].to_numpy(), max(1, min(5, len(predictions) // 20)))
+    parts = [predictions[code == each] for each in np.unique(code)]
+    bins = pd.DataFrame([{"rows": len(part), **_observed(run, part)} for part in parts])
+    horizon, unit = float(predictions["horizon"].iloc[0]), contract.time_unit
     drawn = {
         "curves_by_risk_group": curves_by_group(predictions, groups, test["p"], run.title, unit),
-        "calibration_at_horizon": calibration_at_horizon(bins, float(predictions["horizon"].iloc[0]), run.title, unit),
+        "calibration_at_horizon": calibration_at_horizon(bins, horizon, run.title, unit),
     }
     if history := run.history():
         drawn["learning_curves"] = plots.learning_curves(history, run.title)
@@ -41,7 +53,7 @@ def survival_evidence(measures: Measures, run: Evaluation, modality: Modality) -
         metrics=metrics,
         test={"events": int(predictions["event"].sum()), "risk_groups": by_group.to_dict("records"), "log_rank": test},
         sections={
-            "worst": {"unit": "test split", "metric": "concordance", "rows": [every]},
+            "worst": worst("test split", "concordance", [every]),
             "coverage": covered,
             "cross_validation": run.fitted.cross_validation,
             "interval": {
@@ -59,11 +71,17 @@ def survival_evidence(measures: Measures, run: Evaluation, modality: Modality) -
     return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
 
 
-def held_until(predictions: pd.DataFrame, until: np.ndarray) -> np.ndarray:
+def explained(measures: Measures, run: Evaluation) -> Explained:
+    """Explain the log hazard, which may move either way; see `Measures.explained`."""
+    first = np.zeros(len(run.predictions), dtype=np.int64)
+    return Explained(("log hazard",), first, lambda before, after, of_row: np.abs(after - before))
+
+
+def free_of_event(predictions: pd.DataFrame, until: np.ndarray) -> np.ndarray:
     """Return 1 where no event came before a time, 0 where one did, ``(n,)``.
 
-    A row that is censored before takes the share of the rows followed longer that have none, in which way the mean is
-    that of Kaplan and Meier (Efron, 1967: redistribution to the right).
+    A row that is censored before takes the share of the rows followed longer that have none, so that the mean is that
+    of Kaplan and Meier (Efron, 1967: redistribution to the right).
     """
     time, event = predictions["time"].to_numpy(np.float64), predictions["event"].to_numpy()
     share = time / until
@@ -75,31 +93,9 @@ def held_until(predictions: pd.DataFrame, until: np.ndarray) -> np.ndarray:
 
 def risk_groups(predictions: pd.DataFrame) -> np.ndarray:
     """Return the risk group of each row; fewer where many rows have one risk, and one where all have."""
-    code = risk_bins(predictions["prediction_log_hazard"].to_numpy(), len(_GROUPS))
-    names = {1: ("all",), 2: ("low", "high"), 3: _GROUPS}[int(code.max()) + 1]
+    code = risk_bins(predictions["prediction_log_hazard"].to_numpy(), 3)
+    names = {1: ("all",), 2: ("low", "high"), 3: ("low", "medium", "high")}[int(code.max()) + 1]
     return np.array(names)[code]
-
-
-def by_risk_group(run: Evaluation, groups: np.ndarray) -> pd.DataFrame:
-    """Return a row a risk group: rows, events, and the risk until the horizon as predicted and as observed."""
-    rows = []
-    for name in [each for each in (*_GROUPS, "all") if each in groups]:
-        part = run.predictions[groups == name]
-        rows.append({"group": name, "rows": len(part), "events": int(part["event"].sum()), **_observed(run, part)})
-    return pd.DataFrame(rows)
-
-
-def calibration_table(run: Evaluation) -> pd.DataFrame:
-    """Return a row a bin of like predictions: the risk until the horizon as predicted and as observed."""
-    code = risk_bins(run.predictions["prediction_risk"].to_numpy(), max(1, min(5, len(run.predictions) // 20)))
-    parts = [run.predictions[code == each] for each in np.unique(code)]
-    return pd.DataFrame([{"rows": len(part), **_observed(run, part)} for part in parts])
-
-
-def log_rank_of_groups(predictions: pd.DataFrame, groups: np.ndarray) -> dict[str, float]:
-    """Return the log-rank test of the risk groups, on one row a group of the split, since others tell nothing new."""
-    first = ~predictions["group"].duplicated().to_numpy()
-    return log_rank(predictions[["time", "event"]][first], groups[first])
 
 
 def _observed(run: Evaluation, part: pd.DataFrame) -> dict[str, Any]:
@@ -107,12 +103,41 @@ def _observed(run: Evaluation, part: pd.DataFrame) -> dict[str, Any]:
     time, event = part["time"].to_numpy(np.float64), part["event"].to_numpy()
     at = part["horizon"].to_numpy(np.float64)[:1]
     value = float(1 - kaplan_meier(time, event, at)[0])
-    told = {"predicted": float(part["prediction_risk"].mean()), "observed": value}
-    code = np.unique(part["group"].to_numpy(str), return_inverse=True)[1]
-    if code.max() < 1:
-        return {**told, "low": float("nan"), "high": float("nan")}
-    counts = group_counts(int(code.max()) + 1, run.task.evaluate.resamples, run.seed)
-    found = percentile_interval(
-        value, 1 - kaplan_meier(time, event, at, counts[:, code])[:, 0], run.task.evaluate.confidence
-    )
-    return {**told, "low": found.low, "high": found.high}
+    found = {"predicted": float(part["prediction_risk"].mean()), "observed": value}
+    labels, code = np.unique(part["group"].to_numpy(str), return_inverse=True)
+    if len(labels) < 2:
+        return {**found, "low": float("nan"), "high": float("nan")}
+    counts = group_counts(len(labels), run.task.evaluate.resamples, run.seed)
+    resampled = 1 - kaplan_meier(time, event, at, counts[:, code])[:, 0]
+    interval = percentile_interval(value, resampled, run.task.evaluate.confidence)
+    return {**found, "low": interval.low, "high": interval.high}
+
+
+@styled
+def curves_by_group(predictions: pd.DataFrame, groups: np.ndarray, p: float, title: str, unit: str) -> Figure:
+    """Return the Kaplan-Meier curve of each risk group, with marks where a follow-up ended, and the test's p."""
+    figure, axes = plt.subplots(figsize=(5.4, 3.8))
+    for name in [each for each in _COLORS if each in groups]:
+        part = predictions[groups == name]
+        time, event = part["time"].to_numpy(np.float64), part["event"].to_numpy()
+        at = np.r_[0.0, np.unique(time)]
+        label = f"{name}: {len(part)} rows, {int(event.sum())} events"
+        axes.step(at, kaplan_meier(time, event, at), where="post", color=_COLORS[name], label=label)
+        ended = np.unique(time[event == 0])
+        axes.plot(ended, kaplan_meier(time, event, ended), "|", color=_COLORS[name], markersize=5)
+    test = "" if np.isnan(p) else f", log-rank p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    axes.set(xlabel=unit, ylabel="share without the event", ylim=(0, 1.02), title=f"{title}{test}")
+    axes.legend(title="predicted risk", frameon=False, loc="lower left")
+    return figure
+
+
+@styled
+def calibration_at_horizon(bins: pd.DataFrame, horizon: float, title: str, unit: str) -> Figure:
+    """Return the observed risk until the horizon over the predicted one, of bins of like predictions."""
+    figure, axes = plt.subplots(figsize=(4.2, 4.0))
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=1)
+    axes.vlines(bins["predicted"], bins["low"], bins["high"], color=BLUE, linewidth=2)
+    axes.scatter(bins["predicted"], bins["observed"], color=BLUE, zorder=3)
+    axes.set(xlabel=f"predicted risk until {horizon:g} {unit}", ylabel="observed risk (Kaplan-Meier)", title=title)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    return figure

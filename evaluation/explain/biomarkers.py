@@ -1,13 +1,4 @@
-"""Known biomarkers, looked up in what a model says: found, not found, not looked at; and does the data show them?
-
-A marker is *found* where its feature is among the drug's `PLACES` first, or among the first `SHARE` of all measured
-features if that is more, by mean absolute contribution, and its contribution goes the way that is known. One in a
-table that the model does not take, as a mutation for a model of expression alone, is *not looked at*: it cannot be
-found, and does not count among those that could be (`COULD_SEE`); one that the model's choice of features left out
-does. Whether the data shows it is tested without any model: how the measured response changes with the
-marker over the rows outside the test split. A marker that the data does not show cannot be held against a model, and
-one that it shows can.
-"""
+"""Known biomarkers, looked up in the explanation of a model by `RULE`, and tested in the data without any model."""
 
 from __future__ import annotations
 
@@ -16,18 +7,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
 
-from evaluation.explain.sensitizing import FEWEST, values_of
+from evaluation.explain.genes import FEWEST, drug_names, values_of
 from evaluation.metrics.columns import encode
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from pipelines.samples.gene_names import parts_of
 from pipelines.samples.response import ResponseSamples
-from pipelines.typed_yaml import TypedReader
 
 FILE = Path(__file__).with_name("biomarkers.yaml")
 PLACES = 10
@@ -36,8 +26,8 @@ RULE = (
     f"among the first {PLACES} measured features of the drug, or the first {SHARE:.0%} if that is more, by mean "
     "absolute contribution, and in the direction that is known"
 )
-COULD_SEE = ("found", "not found")  # what a model is asked: the others lie outside its eyes, its test rows or the data
-LEAST_LINES = 20  # of which the data is asked
+COULD_SEE = ("found", "not found")  # the model takes the table, and the drug was tested
+LEAST_LINES = 20  # with which the data is tested
 LEAST_CARRIERS = 3  # lines with a mutation, and lines without
 
 _COLUMNS = (
@@ -52,57 +42,46 @@ class Marker:
 
     Attributes
     ----------
-    drug, synonyms
-        Names of the drug; case and punctuation do not count.
-    gene, aliases
-        Names of the gene.
     omics
-        The table where it shows.
+        The table where it shows: ``expression``, ``mutation``, ``copy_number`` or ``methylation``.
     makes
-        What a mutation, a high expression or more copies make of a line.
+        ``sensitive`` or ``resistant``: what a mutation, a high expression or more copies make of a line.
     reference
         The work that showed it.
+    synonyms, aliases
+        Other names of the drug (case and punctuation do not count) and of the gene.
     """
 
     drug: str
-    synonyms: tuple[str, ...]
     gene: str
-    omics: Literal["expression", "mutation", "copy_number", "methylation"]
-    makes: Literal["sensitive", "resistant"]
+    omics: str
+    makes: str
     reference: str
-    aliases: tuple[str, ...] = ()
+    synonyms: Sequence[str] = ()
+    aliases: Sequence[str] = ()
 
     @property
     def direction(self) -> int:
-        """Return the sign that the effect on the response has: -1 lowers it, which is sensitive."""
+        """Return the sign of the effect on the response: -1 lowers it, which is sensitive."""
         return -1 if self.makes == "sensitive" else 1
 
 
-@dataclass(frozen=True)
-class _Markers:
-    markers: tuple[Marker, ...]
+def read_markers() -> list[Marker]:
+    """Return the markers of `FILE`."""
+    return [Marker(**marker) for marker in yaml.safe_load(FILE.read_text(encoding="utf-8"))["markers"]]
 
 
-def read_markers(path: Path = FILE) -> tuple[Marker, ...]:
-    """Return the markers of a file."""
-    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    assert node is not None
-    found: _Markers = TypedReader(path, {}).read(node, _Markers, "biomarkers")
-    return found.markers
+def marked_drugs(markers: Sequence[Marker], samples: ResponseSamples) -> list[str]:
+    """Return the ids of the drugs with a marker, in the order of the markers."""
+    return list(dict.fromkeys(drug for marker in markers for drug in ids_of(marker, samples)))
 
 
-def marked_drugs(markers: Sequence[Marker], drugs: pd.DataFrame) -> list[str]:
-    """Return the ids of the drugs that a marker is known of, in the order of the markers."""
-    return list(dict.fromkeys(drug for marker in markers for drug in ids_of(marker, drugs)))
-
-
-def ids_of(marker: Marker, drugs: pd.DataFrame) -> list[str]:
-    """Return the ids of the drugs (index ``drug_id``) that bear a name of the marker's drug, or are called so."""
+def ids_of(marker: Marker, samples: ResponseSamples) -> list[str]:
+    """Return the ids of the drugs whose name or id is a name of the marker's drug."""
     names = {_plain(name) for name in (marker.drug, *marker.synonyms)}
-    titles = drugs["name"] if "name" in drugs else pd.Series("", index=drugs.index)
     return [
         str(drug)
-        for drug, title in titles.items()
+        for drug, title in drug_names(samples).items()
         if (isinstance(title, str) and _plain(title) in names) or _plain(str(drug)) in names
     ]
 
@@ -120,83 +99,62 @@ def look_up(
     directed: pd.DataFrame,
     samples: ResponseSamples,
     train: ResponseSamples,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
+    **bootstrap: Any,
 ) -> pd.DataFrame:
-    """Look known markers up in what a model says.
+    """Look known markers up in an explanation: `_COLUMNS`, a row a marker and id of its drug.
 
-    Parameters
-    ----------
-    markers
-        From `read_markers`.
-    directed
-        From `evaluation.explain.sensitizing.directed`: every feature of every drug that was explained.
-    samples
-        Any samples of the data: its drugs and its tables.
-    train
-        Rows outside the test split, of which the data is asked.
-    resamples, confidence, seed
-        Of the interval of the data's effect; lines are resampled.
+    ``directed`` is of `evaluation.explain.genes.directed`; ``samples`` have the drugs and tables of the data, ``train``
+    the rows outside the test split.
 
-    Returns
-    -------
-    pandas.DataFrame
-        A row a marker and id of its drug: ``status`` is ``found``, ``not found``, ``not looked at`` (the model takes
-        nothing of that omics), ``not tested`` (the drug has too few explained rows) or ``not in the data``, and ``why``
-        says more. ``rank`` of ``features``, ``effect`` in units of what is predicted. ``data``: ``shown``,
-        ``contrary``, ``not shown`` or ``too few lines``, with the effect on the measured response (of a mutation, or of
-        one standard deviation) and its interval.
+    ``status`` is ``found``, ``not found``, ``not looked at`` (the model takes nothing of that omics), ``not tested``
+    (the drug has too few explained rows) or ``not in the data``. ``effect`` is in units of what is predicted. ``data``
+    is ``shown``, ``contrary``, ``not shown`` or ``too few lines``, with the effect on the measured response (of a
+    mutation, or of one standard deviation) and its interval, lines resampled.
     """
-    bootstrap: dict[str, Any] = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    ranked = {str(drug): table.set_index(_features(table)) for drug, table in directed.groupby("drug_id", sort=False)}
+    of_drug = {str(drug): table for drug, table in directed.groupby("drug_id", sort=False)}
     rows: list[dict[str, Any]] = []
     for marker in markers:
-        known = {"drug": marker.drug, "gene": marker.gene, "omics": marker.omics, "makes": marker.makes}
-        known |= {"reference": marker.reference}
-        drugs, feature = ids_of(marker, samples.drugs), feature_of(marker, samples)
+        known = {name: getattr(marker, name) for name in ("drug", "gene", "omics", "makes", "reference")}
+        drugs, feature = ids_of(marker, samples), feature_of(marker, samples)
         if not drugs or feature is None:
             lacking = f"{marker.gene} in {marker.omics.replace('_', ' ')}" if drugs else marker.drug
             rows.append({**known, "status": "not in the data", "why": f"there is no {lacking}"})
             continue
         seen = data_effect(marker, drugs, feature, train, **bootstrap)
-        rows += [{**known, "drug_id": drug, **_verdict(marker, feature, ranked.get(drug)), **seen} for drug in drugs]
+        rows += [{**known, "drug_id": drug, **_verdict(marker, feature, of_drug.get(drug)), **seen} for drug in drugs]
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
 def data_effect(
     marker: Marker, drugs: Sequence[str], feature: str, train: ResponseSamples, **bootstrap: Any
 ) -> dict[str, Any]:
-    """Return how the measured response changes with a marker, over all ids of its drug, each taken from its mean."""
+    """Return how the measured response changes with a marker, over all ids of its drug, each less its mean."""
     ids = train.drugs.index.astype(str).to_numpy()[train.drug]
     rows = np.flatnonzero(np.isin(ids, list(drugs)))
     x = values_of(train, [feature], rows)[:, 0]
     rows, x = rows[~np.isnan(x)], x[~np.isnan(x)]
-    measured = train.pairs["response" if "response" in train.pairs else "target"]
-    y = measured.to_numpy(np.float64)[rows]
+    y = train.pairs["response" if "response" in train.pairs else "target"].to_numpy(np.float64)[rows]
     y = y - pd.Series(y).groupby(ids[rows]).transform("mean").to_numpy()
     line = train.pairs["cell_line_id"].to_numpy(str)[rows]
-    lines = len(np.unique(line))
-    carriers = len(np.unique(line[x > 0])) if marker.omics == "mutation" else None
-    told: dict[str, Any] = {"data_lines": lines, "data_carriers": carriers}
+    lines, of_mutation = len(np.unique(line)), marker.omics == "mutation"
+    carriers = len(np.unique(line[x > 0])) if of_mutation else None
+    found: dict[str, Any] = {"data": "too few lines", "data_lines": lines, "data_carriers": carriers}
     few = carriers is not None and min(carriers, lines - carriers) < LEAST_CARRIERS
     if lines < LEAST_LINES or few or not x.std() > 0:
-        return {"data": "too few lines", **told}
-    found = slope(x if marker.omics == "mutation" else x / x.std(), y, line, **bootstrap)
-    told |= {"data_effect": found.value, "data_low": found.low, "data_high": found.high}
-    if found.low <= 0 <= found.high:
-        return {"data": "not shown", **told}
-    return {"data": "shown" if np.sign(found.value) == marker.direction else "contrary", **told}
+        return found
+    effect = slope(x if of_mutation else x / x.std(), y, line, **bootstrap)
+    found |= {"data_effect": effect.value, "data_low": effect.low, "data_high": effect.high}
+    if effect.low <= 0 <= effect.high:
+        return {**found, "data": "not shown"}
+    return {**found, "data": "shown" if np.sign(effect.value) == marker.direction else "contrary"}
 
 
 def slope(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, *, resamples: int, confidence: float, seed: int
 ) -> Interval:
-    """Return the least-squares slope of ``y`` on ``x`` with its interval over groups; all of shape ``(n,)``.
+    """Return the least-squares slope of ``y`` on ``x``, both ``(n,)``, with its interval over groups.
 
-    Of an ``x`` of zeros and ones that is the difference of the two means. A resample in which ``x`` does not vary is
-    left aside.
+    Of an ``x`` of zeros and ones it is the difference of two means. Resamples with a constant ``x`` are left out.
     """
     labels, group = encode("groups", groups, len(x))
     columns = np.column_stack([np.ones_like(x), x, y, x * x, x * y])
@@ -209,31 +167,29 @@ def slope(
     return percentile_interval(float(slopes[0]), slopes[1:], confidence)
 
 
-def _verdict(marker: Marker, feature: str, ranked: pd.DataFrame | None) -> dict[str, Any]:
-    """Return what a model says of a marker, from the ranked features of one drug."""
-    if ranked is None:
+def _verdict(marker: Marker, feature: str, of_drug: pd.DataFrame | None) -> dict[str, Any]:
+    """Return whether a marker is found among the ranked features of one drug."""
+    if of_drug is None:
         return {"status": "not tested", "why": f"fewer than {FEWEST} lines of the test split met the drug"}
-    told: dict[str, Any] = {"features": len(ranked), "rows": int(ranked["rows"].iloc[0])}
-    if feature not in ranked.index:
+    found: dict[str, Any] = {"status": "not found", "features": len(of_drug), "rows": int(of_drug["rows"].iloc[0])}
+    here = of_drug["omics"] == marker.omics
+    row = of_drug[here & (of_drug["gene"] == feature.partition(":")[2])]
+    if row.empty:
         table = marker.omics.replace("_", " ")
-        if not (ranked["omics"] == marker.omics).any():
-            return {**told, "status": "not looked at", "why": f"the model does not look at {table}"}
-        return {**told, "status": "not found", "why": f"of {table} the model does not look at {marker.gene}"}
-    row: dict[Any, Any] = ranked.loc[feature].to_dict()
-    place, direction = int(row["rank"]), int(row["direction"])
-    told |= {"rank": place, "effect": float(row["effect"])}
-    within = max(PLACES, math.ceil(SHARE * len(ranked)))
-    if place > within or row["mean_abs"] == 0:
-        why = "it adds nothing" if row["mean_abs"] == 0 else f"its place is {place}, beyond {within}"
-        return {**told, "status": "not found", "why": why}
+        if not here.any():
+            return {**found, "status": "not looked at", "why": f"the model does not look at {table}"}
+        return {**found, "why": f"of {table} the model does not look at {marker.gene}"}
+    place, direction, weight, effect = (row[name].iloc[0] for name in ("rank", "direction", "mean_abs", "effect"))
+    found |= {"rank": int(place), "effect": float(effect)}
+    within = max(PLACES, math.ceil(SHARE * len(of_drug)))
+    if weight == 0:
+        return {**found, "why": "it adds nothing"}
+    if place > within:
+        return {**found, "why": f"its place is {place}, beyond {within}"}
     if direction != marker.direction:
         why = "it varies in none of the explained lines" if direction == 0 else "its direction is the other one"
-        return {**told, "status": "not found", "why": why}
-    return {**told, "status": "found", "why": f"its place is {place} of {len(ranked)}"}
-
-
-def _features(table: pd.DataFrame) -> pd.Series:
-    return table["omics"].astype(str) + ":" + table["gene"].astype(str)
+        return {**found, "why": why}
+    return {**found, "status": "found", "why": f"its place is {place} of {len(of_drug)}"}
 
 
 def _plain(name: str) -> str:

@@ -1,62 +1,75 @@
-"""Checks of an explanation, the same for every kind of model: does it add up, and does it depend on the weights?
+"""Checks of an explanation, the same for every kind of model.
 
 ``completeness`` is how far attributions miss what they explain, relative to its size; small is good. ``random_weights``
-is how alike the explanations of the same network with random weights are; small is good. ``deletion`` is how much more
-masking the features that are named changes than masking random ones; above zero is good.
+is how alike the explanations of the same network with random weights are (Adebayo et al., 2018); small is good.
+``deletion`` is how much more masking the named features changes than masking random ones (Samek et al., 2017); above
+zero is good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import copy
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from evaluation.evidence.parts import Evidence
-from evaluation.explain.deletion import Deletion
-from evaluation.metrics.resample import Interval
-from training.estimator import Estimator
+from evaluation.metrics.resample import Interval, mean_of_rows
+from pipelines.samples.expression import ExpressionSamples
+from training.estimator import Attribution, Estimator
 from training.model.cross_fit import CrossFitted
 
+if TYPE_CHECKING:
+    from torch import nn
+
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions count as adding up to the prediction
-RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network that has learnt nothing
+RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network with random weights
+RANDOM_DRAWS = 3
+DELETED = 50  # features that are masked, at most a quarter of all
+_NETWORKS = ("module_", "network_")  # where estimators keep their network
 
 
 def not_explained() -> Evidence:
-    """Return the section of a model that looks at no feature."""
+    """Return the section of a model that uses no feature."""
     return Evidence(sections={"explanation": {"method": None, "checks": []}})
 
 
-def told(
-    method: str,
-    rows: int,
-    relative_error: float,
-    fell: Deletion | None,
+def explanation_evidence(
+    attribution: Attribution,
+    deletion: Deletion | None,
     alike: float | None,
     *,
     section: dict[str, Any],
+    relative_error: float | None = None,
     at_worst: str = "",
 ) -> Evidence:
-    """Return the section of an explanation by attributions, with its checks, what is logged of them, and warnings."""
-    done, warnings = [check("completeness", relative_error)], []
-    logged = {"explanation_additivity_error": relative_error}
-    if fell is not None:
-        done.append(check("deletion", fell.difference))
-        logged |= {"explanation_deletion_drop": fell.drop_top, "explanation_deletion_drop_random": fell.drop_random}
-        if not fell.passed:
+    """Return the section of an explanation by attributions, with its checks, logged metrics and warnings."""
+    error = attribution.relative_error if relative_error is None else relative_error
+    done, warnings = [check("completeness", error)], []
+    logged = {"explanation_additivity_error": error}
+    if deletion is not None:
+        done.append(check("deletion", deletion.difference))
+        logged |= {
+            "explanation_deletion_drop": deletion.drop_top,
+            "explanation_deletion_drop_random": deletion.drop_random,
+        }
+        if not deletion.passed:
             warnings.append("masking the named genes moves predictions no more than masking random ones")
     if alike is not None:
         done.append(check("random_weights", alike))
         logged["explanation_random_correlation"] = alike
-    additive = relative_error < ADDITIVE_WITHIN
-    if not additive:
-        warnings.append(f"attributions miss the prediction by {relative_error:.1%}{at_worst}")
+    if error >= ADDITIVE_WITHIN:
+        warnings.append(f"attributions miss the prediction by {error:.1%}{at_worst}")
     explanation = {
-        "method": method,
-        "rows": rows,
-        "additivity_relative_error": relative_error,
-        "additive": additive,
-        "deletion": None if fell is None else fell.as_dict(),
+        "method": attribution.method,
+        "rows": len(attribution.values),
+        "additivity_relative_error": error,
+        "additive": error < ADDITIVE_WITHIN,
+        "deletion": None if deletion is None else deletion.as_dict(),
         "checks": done,
         **section,
     }
@@ -69,19 +82,87 @@ def check(name: str, found: Interval | float) -> dict[str, Any]:
     return {"name": name, **interval.as_dict()}
 
 
+def first_member(estimator: Estimator) -> Estimator:
+    """Return the first model of an ensemble, or the model itself."""
+    return estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+
+
+# Masking features.
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """How much masking features changes an answer: the named ones, random ones, and their difference."""
+
+    genes: int
+    drop_top: float
+    drop_random: float
+    difference: Interval
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the named features matter more than random ones, beyond the interval."""
+        return bool(self.difference.low > 0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers, and whether they pass."""
+        return {**vars(self), "difference": self.difference.as_dict(), "passed": self.passed}
+
+
+def delete(
+    change: Callable[[np.ndarray], np.ndarray], importance: np.ndarray, groups: np.ndarray, **bootstrap: Any
+) -> Deletion:
+    """Mask the most important features of each row, and as many at random; ``change`` takes columns ``(n, masked)``."""
+    rows, features = importance.shape
+    count = max(1, min(DELETED, features // 4))
+    rng = np.random.default_rng(bootstrap["seed"])
+    top = change(np.argsort(-importance, axis=1, kind="stable")[:, :count])
+    at_random = np.zeros(rows)
+    for _ in range(RANDOM_DRAWS):
+        drawn = np.stack([rng.choice(features, count, replace=False) for _ in range(rows)])
+        at_random += change(drawn) / RANDOM_DRAWS
+    difference = mean_of_rows(top - at_random, groups, **bootstrap)
+    return Deletion(count, float(top.mean()), float(at_random.mean()), difference)
+
+
+def delete_genes(
+    estimator: Estimator,
+    samples: ExpressionSamples,
+    importance: np.ndarray,
+    names: Sequence[str],
+    *,
+    groups: np.ndarray,
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    **bootstrap: Any,
+) -> Deletion | None:
+    """Mask the most important genes of each profile: they become unknown, which models impute by the training mean."""
+    place = pd.Index(samples.genes).get_indexer(pd.Index(list(names)))
+    known = np.flatnonzero(place >= 0)
+    if len(known) < 2:
+        return None
+    before = estimator.outputs(samples)
+
+    def masked(columns: np.ndarray) -> np.ndarray:
+        values = samples.values[samples.index]  # a copy: the index is an array
+        np.put_along_axis(values, place[known][columns], np.nan, axis=1)
+        return change(before, estimator.outputs(replace(samples, values=values, index=np.arange(len(samples)))))
+
+    return delete(masked, importance[:, known], groups, **bootstrap)
+
+
+# Random weights.
+
+
 def random_correlation(
     estimator: Estimator, samples: Any, output: np.ndarray | None, seed: int, names: Collection[str] | None = None
 ) -> float | None:
-    """Return how alike attributions are to those of the same network with random weights."""
-    from evaluation.explain.randomized import network_name, randomized
-
-    first = estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    """Return the correlation of attributions with those of the same network with random weights; None of no network."""
+    first = first_member(estimator)
     if network_name(first) is None:
         return None
     rows = np.arange(min(RANDOM_ROWS, len(samples)))
     some, chosen = samples.take(rows), None if output is None else np.asarray(output)[rows]
-    trained = first.attribute(some, chosen)
-    other = randomized(first, seed).attribute(some, chosen)
+    trained, other = first.attribute(some, chosen), randomized(first, seed).attribute(some, chosen)
     if trained is None or other is None:
         return None
     kept = np.array([names is None or name in names for name in trained.names])
@@ -89,10 +170,55 @@ def random_correlation(
 
 
 def row_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean correlation of the rows of two tables, whatever their scale; a constant row has none with any."""
+    """Return the mean correlation of the rows of two tables; that of a constant row is 0."""
     found = []
     for one, other in zip(a, b, strict=True):
         flat = [each - each.mean() for each in (one, other)]
         sizes = [float(np.sqrt(each @ each)) for each in flat]
         found.append(float(flat[0] @ flat[1]) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0)
     return float(np.mean(found))
+
+
+def network_name(estimator: Estimator) -> str | None:
+    """Return the attribute that holds an estimator's network, None where it is no network."""
+    if "torch" not in sys.modules:
+        return None  # a fitted network has loaded PyTorch, which takes seconds
+    import torch
+
+    return next((name for name in _NETWORKS if isinstance(getattr(estimator, name, None), torch.nn.Module)), None)
+
+
+def randomized(estimator: Estimator, seed: int) -> Estimator:
+    """Return a copy of a network (of an ensemble its first) whose weights are drawn anew."""
+    import torch
+
+    other = copy.deepcopy(first_member(estimator))
+    if hasattr(other, "_frozen_id"):
+        other._frozen_id = None  # features of the trained weights are cached under it
+    place = network_name(other)
+    if place is None:
+        raise TypeError(f"{type(other).__name__} has no network")
+    integrate_coarsely(other)
+    torch.manual_seed(seed)
+    for module in getattr(other, place).modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        else:
+            _draw(module)
+    return other
+
+
+def integrate_coarsely(estimator: Estimator) -> None:
+    """Use the coarsest integral of an estimator: for attributions that are ranked or correlated, not added up."""
+    if isinstance(steps := getattr(estimator, "steps", None), tuple):
+        estimator.steps = steps[:1]
+
+
+def _draw(module: nn.Module) -> None:
+    """Draw the own parameters and buffers of a module without ``reset_parameters`` anew, with their spread."""
+    import torch
+
+    with torch.no_grad():
+        for values in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            if values.is_floating_point() and values.numel() > 1:
+                values.copy_(torch.randn(values.shape).to(values) * values.std())

@@ -33,7 +33,7 @@ def title_of(comparison: dict[str, Any]) -> str:
 def intervals(comparison: dict[str, Any]) -> Figure:
     """Return each architecture's metric with its interval, open where it is significantly worse than the best.
 
-    A leaderboard, of which nothing was compared, has rows without ``standing`` and no ``pairs``.
+    A leaderboard has rows without ``standing`` and no ``pairs``.
     """
     rows = [row for row in comparison["rows"] if row["value"] is not None][::-1]
     percent = f"{comparison['confidence']:.0%}".replace("%", " %")
@@ -61,10 +61,7 @@ def intervals(comparison: dict[str, Any]) -> Figure:
 
 @styled
 def differences(comparison: dict[str, Any]) -> Figure:
-    """Return by how much the architecture of a line is better than that of a column, colored where that is significant.
-
-    Each difference has its corrected p-value below.
-    """
+    """Return by how much the architecture of a line is better than that of a column, colored where significant."""
     names = [row["architecture"] for row in comparison["rows"]]
     size = len(names)
     table, p = np.full((size, size), np.nan), np.full((size, size), np.nan)

@@ -14,10 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.metrics.classification import reliability
+from evaluation.problems.classification import reliability
 
 P = ParamSpec("P")
 
@@ -60,39 +59,8 @@ def measured_against_predicted(measured: np.ndarray, predicted: np.ndarray, titl
 
 
 @styled
-def largest_contributions(genes: pd.DataFrame, title: str, unit: str, count: int = 20) -> Figure:
-    """Return bars of the mean absolute contribution of the first ``count`` rows of ``genes``."""
-    top = genes.head(count)[::-1]
-    figure, axes = plt.subplots(figsize=(5.4, 0.24 * len(top) + 1))
-    axes.barh(top["omics"] + ": " + top["gene"], top["mean_abs"], color=BLUE)
-    axes.set(xlabel=f"mean |contribution| to {unit}", title=title)
-    return figure
-
-
-@styled
-def contributions_by_drug(by_drug: pd.DataFrame, title: str, drugs: int = 24, genes: int = 24) -> Figure:
-    """Return a heat map of mean contributions: the genes that recur most, over the drugs that they matter most to."""
-    named = by_drug.assign(gene=by_drug["omics"] + ": " + by_drug["gene"], drug=by_drug["drug_id"])
-    columns = named.groupby("gene")["mean_abs"].sum().nlargest(genes).index
-    wide = named.pivot_table(index="drug", columns="gene", values="mean", fill_value=0.0)[columns]
-    wide = wide.loc[wide.abs().sum(axis=1).nlargest(drugs).index]
-    limit = float(np.abs(wide.to_numpy()).max()) or 1.0
-    figure, axes = plt.subplots(figsize=(8.2, 0.2 * len(wide) + 2.4))
-    shades = axes.imshow(wide, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=90)
-    axes.set_yticks(range(wide.shape[0]), wide.index)
-    axes.set_title(title)
-    figure.colorbar(shades, ax=axes, label="mean contribution (red: resistance)")
-    return figure
-
-
-@styled
-def confusion_matrix(counts: npt.ArrayLike, classes: Sequence[str], title: str) -> Figure:
-    """Return a table of ``counts``, true classes down and predicted across, shaded by the share of the true class.
-
-    A class without rows leaves its line unshaded.
-    """
-    table = np.asarray(counts)
+def confusion_matrix(table: npt.NDArray[np.integer], classes: Sequence[str], title: str) -> Figure:
+    """Return a table of counts, true classes down and predicted across, shaded by the share of the true class."""
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     size = len(classes)
     figure, axes = plt.subplots(figsize=(0.62 * size + 2.6, 0.52 * size + 1.9))
@@ -172,28 +140,22 @@ def calibration_curve(target: npt.ArrayLike, before: npt.ArrayLike, after: npt.A
 
 
 @styled
-def learning_curves(history: pd.DataFrame | Sequence[dict[str, float]], title: str) -> Figure:
+def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
     """Return metrics over epochs: losses in one panel, other metrics in another, the learning rate in a third."""
     table = pd.DataFrame(history)
-    numbered = next((name for name in ("epoch", "step") if name in table.columns), None)
-    if numbered is not None:
-        table = table.set_index(numbered)
-    table = table.apply(pd.to_numeric, errors="coerce").dropna(axis=1, how="all")
+    table = (table.set_index("step") if "step" in table else table).dropna(axis=1, how="all")
     panels: dict[str, list[str]] = {"loss": [], "metric": [], "learning rate": []}
     for name in map(str, table.columns):
         panels["loss" if "loss" in name else "learning rate" if "learning_rate" in name else "metric"].append(name)
-    kinds = [kind for kind, names in panels.items() if names] or ["no epoch was recorded"]
+    kinds = [kind for kind, names in panels.items() if names] or ["metric"]
     figure, grid = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + 0.6, 3.0), squeeze=False)
     for axes, kind in zip(grid[0], kinds, strict=True):
-        names = panels.get(kind, [])
-        for color, name in zip(_colors(len(names)), names, strict=True):
+        for color, name in zip(_colors(len(panels[kind])), panels[kind], strict=True):
             values = table[name].dropna()
-            mark = "o" if len(values) == 1 else None
-            axes.plot(values.index, values, color=color, marker=mark, label=name)
+            axes.plot(values.index, values, color=color, marker="o" if len(values) == 1 else None, label=name)
         axes.set(xlabel="epoch", ylabel=kind)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if names:
-            axes.legend(frameon=False, fontsize=7)
+        axes.legend(frameon=False, fontsize=7)
     grid[0][0].set_title(title)
     return figure
 
@@ -205,23 +167,17 @@ def attribution_panel(
     titles: Sequence[str],
     *,
     title: str,
-    right: npt.ArrayLike,
-    columns: int = 4,
+    right: npt.NDArray[np.bool_],
 ) -> Figure:
     """Return each cell beside its overlay, right predictions framed in blue and wrong ones in red."""
-    correct = np.asarray(right, dtype=bool)
-    if not len(images) == len(maps) == len(titles) == len(correct):
-        raise ValueError(f"{len(images)} images, {len(maps)} maps, {len(titles)} titles and {len(correct)} flags")
-    across = max(1, min(columns, len(images)))
+    across = max(1, min(4, len(images)))
     down = max(1, -(-len(images) // across))
-    figure, grid = plt.subplots(
-        down, across, figsize=(2.5 * across, 1.5 * down + 0.5), squeeze=False, gridspec_kw={"wspace": 0.1}
-    )
-    cells: list[Axes] = list(grid.flat)
-    for axes in cells[len(images) :]:
+    size = (2.5 * across, 1.5 * down + 0.5)
+    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.1})
+    for axes in grid.flat[len(images) :]:
         axes.axis("off")
-    for axes, image, heat, name, good in zip(cells, images, maps, titles, correct, strict=False):
-        strength = np.clip(np.nan_to_num(np.asarray(heat, dtype=np.float64)), 0, 1)[..., np.newaxis]
+    for axes, image, heat, name, good in zip(grid.flat, images, maps, titles, right, strict=False):
+        strength = np.clip(np.nan_to_num(heat.astype(np.float64)), 0, 1)[..., np.newaxis]
         colored = plt.get_cmap("inferno")(strength[..., 0])[..., :3] * 255
         overlay = np.rint(image * (1 - 0.6 * strength) + colored * 0.6 * strength).astype(np.uint8)
         axes.imshow(np.concatenate([image, overlay], axis=1))

@@ -43,7 +43,7 @@ FOLDER = "generalization"
 
 _SCHEMA = 1
 # What fits and scores; what draws and writes the table makes no fit anew.
-_CODE = ("evaluation.generalization.apart", "evaluation.metrics.regression", "evaluation.metrics.resample")
+_CODE = ("evaluation.generalization.apart", "evaluation.problems.regression", "evaluation.metrics.resample")
 
 Fit = Callable[..., Outcome]
 

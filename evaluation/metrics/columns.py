@@ -1,4 +1,4 @@
-"""Columns of predictions as metrics take them: checked, their groups numbered, and weighted block by block."""
+"""Columns of predictions: checked, their groups numbered, and weighted block by block."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from pipelines.problems import higher_is_better
 
@@ -15,7 +16,7 @@ Integers = npt.NDArray[np.intp]
 # Float32 has 7 digits: values that differ by less than this share of their magnitude differ by rounding.
 TOLERANCE = 1e-6
 
-# Weights held at once, rows x weightings: 8 MiB an array, of which some ten are alive together.
+# Weights in memory at once, rows x weightings: 8 MiB an array, of which some ten are alive together.
 BLOCK = 2**20
 
 
@@ -25,7 +26,7 @@ def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[n
     column = np.asarray(labels) if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
     if column.shape != (n_rows,) or not n_rows:
         raise ValueError(f"{name} has shape {column.shape}, not ({n_rows},)")
-    missing = np.flatnonzero([_is_missing(label) for label in column.tolist()])
+    missing = np.flatnonzero(pd.isna(column))
     if missing.size:
         raise ValueError(f"{name} has a missing label at row {missing[0]}")
     try:
@@ -36,10 +37,7 @@ def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[n
 
 
 def numbers(name: str, values: npt.ArrayLike, shape: tuple[int, ...], *, unknown: bool = False) -> Floats:
-    """Return finite numbers of a shape; with ``unknown`` also NaN.
-
-    A ``ValueError`` names the column, and the first row (counted from 0) that is no such number.
-    """
+    """Return finite numbers of a shape, with ``unknown`` also NaN; refuse others by column and row (from 0)."""
     try:
         table = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -73,10 +71,3 @@ def in_blocks(weights: Floats, n_rows: int, measure: Callable[[Floats], dict[str
 def gain(metric: str, model: Floats, baseline: Floats) -> Floats:
     """Return by how much a model is better than another, positive also of a metric that is better the lower it is."""
     return (1.0 if higher_is_better(metric) else -1.0) * (model - baseline)
-
-
-def _is_missing(label: object) -> bool:
-    try:
-        return label is None or bool(label != label)
-    except TypeError:  # pandas.NA compares to NA, which has no truth value
-        return True

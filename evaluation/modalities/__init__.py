@@ -24,51 +24,32 @@ if TYPE_CHECKING:
 
 
 class Modality(ABC):
-    """What depends on what a sample is.
+    """What depends on the kind of a sample."""
 
-    Attributes
-    ----------
-    stratum
-        What strata of the test rows are called, as the evidence has it: ``by_<stratum>``.
-    prefix
-        Of the name of a stratum in metrics of the run.
-    in_every_mode
-        Whether `evaluation.generalize` knows the units of its split modes.
-    """
-
-    stratum: ClassVar[str] = ""
-    prefix: ClassVar[str] = ""
-    in_every_mode: ClassVar[bool] = False
+    stratum: ClassVar[str] = ""  # what strata of the test rows are called in the evidence: ``by_<stratum>``
+    prefix: ClassVar[str] = ""  # of the name of a stratum in metrics of the run
+    in_every_mode: ClassVar[bool] = False  # whether `evaluation.generalize` knows the units of its split modes
 
     # A labelled cohort.
 
     @abstractmethod
     def read_cohort(self, folder: Path, task: Task, contract: Contract) -> tuple[Kept, list[str]]:
-        """Return the samples of a raw folder as a model takes them, and notes on what was read otherwise.
+        """Return the samples of a labelled raw folder in the model's terms, and notes on names that were translated.
 
-        Parameters
-        ----------
-        folder
-            Labelled, of the raw format; tables that the model imputes may be missing.
-        task, contract
-            Of the model.
-
-        Raises
-        ------
-        DataError
-            The folder is not of the format, or lacks features that the model needs.
+        Tables that the model imputes may be missing. A folder that is not of the format, or lacks features that the
+        model needs, is a ``DataError``.
         """
 
     def unit_warnings(self, task: Task, contract: Contract, samples: Any) -> list[str]:
-        """Return what looks as if it were in another unit, and what the model does not know."""
+        """Return warnings of values that may be in another unit, and of what is unknown to the model."""
         return []
 
     # The evidence.
 
     def simulated(self, samples: Any) -> bool:
         """Return whether some samples say that they are simulated."""
-        told = samples.table.get("simulated", pd.Series([False]))
-        return bool(told.astype(str).str.lower().eq("true").any())
+        column = samples.table.get("simulated", pd.Series([False]))
+        return bool(column.astype(str).str.lower().eq("true").any())
 
     def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
         """Return the predictions of each stratum of more than one group; None where the test rows have no strata."""
@@ -79,18 +60,18 @@ class Modality(ABC):
         return re.sub(r"[^\w\-. /:]", "_", f"{self.prefix}{stratum}")
 
     def by_stratum(self, run: Evaluation, measure: Callable[[pd.DataFrame], dict[str, Interval]]) -> Evidence:
-        """Return what ``measure`` finds in each stratum."""
+        """Return the metrics of each stratum."""
         from evaluation.evidence.parts import Evidence
 
         if (parts := self.strata(run)) is None:
             return Evidence()
         found = {name: measure(part) for name, part in parts.items()}
-        told = {name: {key: each.as_dict() for key, each in one.items()} for name, one in found.items()}
+        by_name = {name: {key: each.as_dict() for key, each in one.items()} for name, one in found.items()}
         strata = {self.logged_name(name): one for name, one in found.items()}
-        return Evidence(strata=strata, test={f"by_{self.stratum}": told})
+        return Evidence(strata=strata, test={f"by_{self.stratum}": by_name})
 
     def part_names(self, run: Evaluation) -> dict[str, str]:
-        """Return names of the parts (drugs) that the test rows are of, by id, as far as they have one."""
+        """Return the names of the parts (drugs) of the test rows by id, as far as they have one."""
         return {}
 
     def target_unit(self, task: Task) -> str:
@@ -98,21 +79,23 @@ class Modality(ABC):
         return "measured value"
 
     def probed(self, run: Evaluation) -> dict[str, Interval]:
-        """Return what the model scores in measures of the audit's probes that are none of its problem's metrics."""
+        """Return the model's scores in measures of the audit's probes that are none of its problem's metrics."""
         return {}
 
-    @abstractmethod
     def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
-        """Return the section ``explanation``, and the other evidence of samples of this modality."""
+        """Return the section ``explanation`` and other tables and figures, made by `evaluation.explain.<modality>`."""
+        module = importlib.import_module(f"evaluation.explain.{run.task.modality}")
+        made: Evidence = module.evidence(self, run, measures)
+        return made
 
     # Every split mode, see `evaluation.generalization`.
 
     def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
-        """Return what varies independently in a split mode: what it is called, and its name for each row, ``(n,)``."""
+        """Return what varies independently in a split mode: its word, and its name for each row, ``(n,)``."""
         raise NotImplementedError
 
     def of_known_parts(self, predictions: pd.DataFrame, samples: Any, split: Split) -> np.ndarray | None:
-        """Return which test rows are of a part (drug) that was trained on too, bool; None in a mode that asks not."""
+        """Return which test rows are of a part (drug) of the training rows, bool; None in other modes."""
         raise NotImplementedError
 
 

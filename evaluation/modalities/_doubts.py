@@ -1,4 +1,4 @@
-"""What looks as if a cohort were in other units than the training data: warnings, and findings that refuse it."""
+"""Signs that a cohort is in other units than the training data: warnings, and findings that refuse it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Doubts:
             self.warnings.append(f"{file}: {doubt.message}")
 
     def compare(self, file: str, table: str, values: np.ndarray, features: list[str], unit: dict[str, Any]) -> None:
-        """Hold profiles against the unit of the training profiles: a finding where most lie outside."""
+        """Compare profiles with the unit of the training profiles: a finding where most lie outside."""
         strange = [said for said in outside(values, features, unit, table) if said]
         if 2 * len(strange) > len(values):
             message = f"{len(strange)} of {len(values)} profiles are not as those that the model was trained on: "
@@ -37,19 +37,17 @@ class Doubts:
             self.warnings.append(f"{file}: {len(strange)} of {len(values)} profiles: {strange[0]}")
 
     def limit(self, file: str, scale: str, table: pd.DataFrame) -> None:
-        """Add a finding where values are none that a scale has."""
-        lowest, highest, what = LIMITS[scale]
-        values = table.to_numpy(np.float64)
-        wrong = (
-            (values < lowest) | (values > highest) | ((scale == "mutation") & np.isfinite(values) & (values % 1 != 0))
-        )
+        """Add a finding where values cannot be of a scale."""
+        (lowest, highest, what), values = LIMITS[scale], table.to_numpy(np.float64)
+        broken = (scale == "mutation") & np.isfinite(values) & (values % 1 != 0)
+        wrong = (values < lowest) | (values > highest) | broken
         if wrong.any():
             row, column = (int(each[0]) for each in np.nonzero(wrong))
             message = f"{str(table.index[row])!r} has {values[row, column]:g}, one of {wrong.sum()} such values; {what}"
             self.findings.append(Finding("units", file, message, str(table.columns[column])))
 
-    def told(self) -> list[str]:
-        """Return the warnings."""
+    def judged(self) -> list[str]:
+        """Return the warnings; raise the findings, if there are any."""
         if self.findings:
             raise DataError(self.findings)
         return self.warnings

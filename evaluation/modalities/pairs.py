@@ -1,7 +1,8 @@
-"""How pairs of a cell line and a drug are read for scoring, explained, and scored in every split mode."""
+"""How pairs of a cell line and a drug are read for scoring, and scored in every split mode."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.resample import Interval
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from pipelines.cross_study import CROSS_STUDY
@@ -27,12 +28,11 @@ from training.features.units import LIMITS
 from training.modalities.pairs import Pairs as Contract
 
 if TYPE_CHECKING:
-    from evaluation.evidence.parts import Evaluation, Evidence
-    from evaluation.problems import Measures
+    from evaluation.evidence.parts import Evaluation
 
-RESISTANT = 0  # its log odds are explained: a positive contribution means what it means where ln IC50 is predicted
+OF_LINES = "r2_over_drug_mean"  # in which `pipelines.probes.probe_response` measures its probes
 TARGET_UNITS = {"ln_ic50": "ln IC50 (µM)", "auc": "area under the dose-response curve"}
-_UNITS: dict[str, str] = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewhere cell lines
+_UNITS = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewhere cell lines
 
 
 class Pairs(Modality):
@@ -45,13 +45,14 @@ class Pairs(Modality):
         """See `Modality.read_cohort`; where calls are predicted, by the thresholds that the model was trained on."""
         optional = [name for name in task.data.omics if getattr(task.data.missing, name) != "drop"]
         tables = read_response_tables(folder, task, optional=optional)
-        _require_features(tables, contract)
-        _require_sound(tables, task)
-        tables, said = _as_the_model_writes(tables, contract)
+        for findings in (_feature_findings(tables, contract), _value_findings(tables, task)):
+            if findings:
+                raise DataError(findings)
+        tables, notes = _translated(tables, contract)
         kept = keep_samples(tables, task)
         if contract.thresholds:
             kept = Kept(call(kept.samples, Thresholds(**contract.thresholds)), kept.counts)
-        return kept, [*map(str, tables.notes), *said]
+        return kept, [*map(str, tables.notes), *notes]
 
     def unit_warnings(self, task: Any, contract: Any, samples: ResponseSamples) -> list[str]:
         """See `Modality.unit_warnings`."""
@@ -72,9 +73,9 @@ class Pairs(Modality):
             used = samples.pairs["drug_id"].nunique()
             found.doubt("response.parquet", response_doubt(samples.target, used), task.data.target)
         if strangers := int((~contract.known_drugs(samples)).sum()):
-            said = f"{strangers} of {len(samples)} samples are of drugs that the model does not know"
-            found.warnings.append(f"drugs.csv: {said}")
-        return found.told()
+            message = f"{strangers} of {len(samples)} samples are of drugs that the model does not know"
+            found.warnings.append(f"drugs.csv: {message}")
+        return found.judged()
 
     def simulated(self, samples: ResponseSamples) -> bool:
         """Return whether the cell lines of some pairs are simulated."""
@@ -95,31 +96,10 @@ class Pairs(Modality):
         return TARGET_UNITS.get(task.data.target, task.data.target)
 
     def probed(self, run: Evaluation) -> dict[str, Interval]:
-        """Return the share of the variance between lines that is explained; None for classes."""
-        from evaluation.evidence.shortcuts import OF_LINES, line_score
-
+        """Return the share of the variance between lines that is explained; nothing for classes."""
         if run.contract.thresholds:  # type: ignore[attr-defined]
             return {}
         return {OF_LINES: line_score(run.predictions, run.prepared.side("train"), **run.bootstrap)}
-
-    def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
-        """Explain the response, or the log odds of resistance; tell drug by drug how good the model is."""
-        from evaluation.evidence.pairs import explain_pairs
-        from evaluation.evidence.parts import Evidence
-
-        task, thresholds = run.task, run.contract.thresholds  # type: ignore[attr-defined]
-        table = measures.by_part(run.predictions, self.part_names(run))
-        by_drug = Evidence(tables={} if table is None else {"by_drug": table})
-        if not thresholds:
-            return explain_pairs(run, self.target_unit(task)) | by_drug
-        said = {
-            "method": task.data.threshold.method,
-            "learnt_on": "training rows",
-            "overall": thresholds["overall"],
-            "drugs": len(thresholds["by_drug"]),
-        }
-        explained = explain_pairs(run, "log odds of resistance", RESISTANT)
-        return explained | by_drug | Evidence(test={"thresholds": said})
 
     def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
         """Return the groups of the split, but in ``random`` the cell line.
@@ -134,7 +114,7 @@ class Pairs(Modality):
         return name, cell_line_groups(samples, split.near_identical).to_numpy(str)[samples.cell]
 
     def of_known_parts(self, predictions: pd.DataFrame, samples: ResponseSamples, split: Any) -> np.ndarray | None:
-        """Return across studies which rows are of a drug that the training study has too, under whatever id."""
+        """Return across studies which rows are of a drug that the training study has too, perhaps by another id."""
         if split.mode != CROSS_STUDY:
             return None
         groups = drug_groups(samples.drugs)
@@ -143,61 +123,93 @@ class Pairs(Modality):
         return known
 
 
-def _as_the_model_writes(tables: ResponseTables, contract: Contract) -> tuple[ResponseTables, list[str]]:
-    """Return ids of drugs and tissues as the model writes them, as the endpoint reads them, and what was read so."""
-    said = []
+def line_score(
+    predictions: pd.DataFrame, train: ResponseSamples, *, resamples: int, confidence: float, seed: int
+) -> Interval:
+    """Return how much of the differences between test lines a model explains, in the measure of the audit's probes.
+
+    R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements; 0 is the score
+    of the drug means alone. Rows of drugs that were not trained on have no mean and are left out.
+    """
+    means = pd.Series(train.target.astype(np.float64)).groupby(train.pairs["drug_id"].to_numpy()).mean()
+    drug = predictions["drug_id"].map(means)
+    rows = pd.DataFrame(
+        {
+            "group": predictions["group"].astype(str),
+            "line": predictions["cell_line_id"],
+            "target": predictions["target"] - drug,
+            "prediction": predictions["prediction"] - drug,
+        }
+    )[drug.notna().to_numpy()]
+    lines = rows.groupby(["group", "line"]).agg(
+        target=("target", "mean"), prediction=("prediction", "mean"), count=("target", "size")
+    )
+    squares = ((lines["target"] - lines["prediction"]) ** 2, lines["target"] ** 2)
+    missed, apart = ((lines["count"] * each).groupby("group").sum().to_numpy() for each in squares)
+    if not apart.sum() > 0:
+        return Interval(math.nan, math.nan, math.nan)
+    value = float(1 - missed.sum() / apart.sum())
+    if len(apart) < 2:
+        return Interval(value, math.nan, math.nan)
+    counts = group_counts(len(apart), resamples, seed)
+    total = counts @ apart
+    scores = np.where(total > 0, 1 - (counts @ missed) / np.where(total > 0, total, 1.0), np.nan)
+    return percentile_interval(value, scores, confidence)
+
+
+def _translated(tables: ResponseTables, contract: Contract) -> tuple[ResponseTables, list[str]]:
+    """Return ids of drugs and tissues in the model's spelling, as the endpoint reads them, and notes on them."""
+    notes = []
     ids = {each: contract.drug_id_as_known(each) for each in tables.drugs["drug_id"].dropna().unique()}
     if len(set(ids.values())) < len(ids):  # ids that the cohort tells apart stay apart
         ids = {each: each for each in ids}
     tissues = {each: contract.tissue_as_known(each) for each in tables.cell_lines["tissue"].dropna().unique()}
     for file, what, names in (("drugs.csv", "ids", ids), ("cell_lines.csv", "tissues", tissues)):
         if read := [each for each, name in names.items() if each != name]:
-            said.append(f"{file}: {what} in another case were read as the model's: {quoted(read)}")
+            notes.append(f"{file}: {what} in another case were read as the model's: {quoted(read)}")
     used = tables.cell_lines["cell_line_id"].isin(tables.response["cell_line_id"])
     here = [tissues[each] for each in tables.cell_lines.loc[used, "tissue"].dropna().unique()]
     if contract.tissues and (strange := {*here} - {*contract.tissues, UNKNOWN}):
-        said.append(f"cell_lines.csv: the model does not know the tissues {quoted(sorted(strange))}")
+        notes.append(f"cell_lines.csv: the model does not know the tissues {quoted(sorted(strange))}")
     return replace(
         tables,
         cell_lines=tables.cell_lines.assign(tissue=tables.cell_lines["tissue"].map(tissues)),
         drugs=tables.drugs.assign(drug_id=tables.drugs["drug_id"].map(ids)),
         response=tables.response.assign(drug_id=tables.response["drug_id"].map(lambda each: ids.get(each, each))),
-    ), said
+    ), notes
 
 
-def _require_features(tables: ResponseTables, contract: Contract) -> None:
-    """Refuse a table that lacks features of the model: imputing a gene for a whole cohort would pass unseen."""
+def _feature_findings(tables: ResponseTables, contract: Contract) -> list[Finding]:
+    """Return tables that lack features of the model: imputing a gene for a whole cohort would pass unseen."""
     findings = []
     for name, features in contract.features.items():
         table = tables.omics[name]
         if len(table) and (lacking := [feature for feature in features if feature not in table.columns]):
             message = f"lacks {len(lacking)} of the model's {len(features)} features: {', '.join(lacking[:5])}"
             findings.append(Finding("model_features", f"{name}.parquet", message, lacking[0]))
-    if findings:
-        raise DataError(findings)
+    return findings
 
 
-def _require_sound(tables: ResponseTables, task: PairsTask) -> None:
-    """Refuse values that would make every metric meaningless."""
-    findings = []
-    target = tables.response[task.data.target].to_numpy(np.float64)
-    if len(infinite := np.flatnonzero(np.isinf(target))):
-        findings.append(Finding.at_rows("finite", "response.parquet", task.data.target, infinite, "must be finite"))
-    for name, table in tables.omics.items():
+def _value_findings(tables: ResponseTables, task: PairsTask) -> list[Finding]:
+    """Return values that would make every metric meaningless: infinite ones and duplicates."""
+    target = task.data.target
+    omics = {f"{name}.parquet": table for name, table in tables.omics.items()}
+    infinite = {"response.parquet": (target, np.isinf(tables.response[target].to_numpy(np.float64)))}
+    for file, table in omics.items():
         values = table.drop(columns="cell_line_id").to_numpy(np.float64)
-        if len(rows := np.flatnonzero(np.isinf(values).any(axis=1))):
-            findings.append(Finding.at_rows("finite", f"{name}.parquet", None, rows, "must be finite"))
-        if len(rows := np.flatnonzero(table["cell_line_id"].duplicated())):
-            message = "duplicate cell line; write one row for each line, with the mean of its measurements"
-            findings.append(Finding.at_rows("unique", f"{name}.parquet", "cell_line_id", rows, message))
-    for file, frame, key in (
-        ("cell_lines.csv", tables.cell_lines, "cell_line_id"),
-        ("drugs.csv", tables.drugs, "drug_id"),
+        infinite[file] = (None, np.isinf(values).any(axis=1))
+    duplicates = {file: ("cell_line_id", table["cell_line_id"].duplicated()) for file, table in omics.items()}
+    duplicates["cell_lines.csv"] = ("cell_line_id", tables.cell_lines["cell_line_id"].duplicated())
+    duplicates["drugs.csv"] = ("drug_id", tables.drugs["drug_id"].duplicated())
+    findings = []
+    for rule, wrong, message in (
+        ("finite", infinite, "must be finite"),
+        ("unique", duplicates, "duplicate id; keep one row for each id (of measurements, their mean)"),
     ):
-        if len(rows := np.flatnonzero(frame[key].duplicated())):
-            findings.append(Finding.at_rows("unique", file, key, rows, "duplicate id; write one row for each id"))
-    if findings:
-        raise DataError(findings)
+        for file, (column, rows) in wrong.items():
+            if rows.any():
+                findings.append(Finding.at_rows(rule, file, column, np.flatnonzero(rows), message))
+    return findings
 
 
 MODALITY = Pairs()

@@ -1,4 +1,4 @@
-"""How expression profiles are read for scoring, and explained."""
+"""How expression profiles are read for scoring."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ from pipelines.samples.response import Kept
 from pipelines.text_values import folded, quoted
 
 if TYPE_CHECKING:
-    from evaluation.evidence.parts import Evaluation, Evidence
-    from evaluation.problems import Measures
+    from evaluation.evidence.parts import Evaluation
 
 LABEL = "label"
 
@@ -47,13 +46,13 @@ class Profiles(Modality):
         classes, targets = measures.classes(contract), measures.targets(contract)
         notes = [str(note) for note in tables.notes]
         if classes is not None:
-            tables, said = _with_classes(tables, classes)
-            notes += said
+            tables, of_labels = _with_classes(tables, classes)
+            notes += of_labels
         kept = keep_profiles(tables, task, classes=classes)
         for ruled in task.data.exclude:
-            if unsaid := int(unruled(tables.samples[ruled]).sum()):
+            if unknown := int(unruled(tables.samples[ruled]).sum()):
                 notes.append(
-                    f"{SAMPLES_FILE}: {ruled} of {unsaid} samples is empty or unknown, so that data.exclude of "
+                    f"{SAMPLES_FILE}: {ruled} of {unknown} samples is empty or unknown, so that data.exclude of "
                     "params.yaml cannot rule them out; they are kept"
                 )
         wanted = list(dict.fromkeys([*contract.genes, *targets]))
@@ -69,11 +68,8 @@ class Profiles(Modality):
         if lost := [gene for gene in missing if gene in targets]:
             message = f"lacks {len(lost)} of the {len(targets)} genes that the model predicts: {', '.join(lost[:20])}"
             raise DataError([Finding("model_targets", EXPRESSION_FILE, message, lost[0])])
-        column = {gene: place for place, gene in enumerate(kept.samples.genes)}
-        values = np.full((len(kept.samples.values), len(wanted)), np.nan, dtype=np.float32)
-        for place, gene in enumerate(wanted):
-            if gene in found:
-                values[:, place] = kept.samples.values[:, column[found[gene]]]
+        table = pd.DataFrame(kept.samples.values, columns=list(kept.samples.genes))
+        values = table.reindex(columns=[found.get(gene) for gene in wanted]).to_numpy(np.float32)
         about = pd.DataFrame(index=pd.Index(wanted))
         samples = replace(kept.samples, values=values, genes=tuple(wanted), about_genes=about)
         if targets:
@@ -89,39 +85,25 @@ class Profiles(Modality):
         if len(rows) and samples.scale != "as_is":
             message = f"holds values below 0, which {samples.scale} expression never is; bring them to the model's unit"
             found.findings.append(Finding.at_rows("units", EXPRESSION_FILE, None, rows, message))
-        return found.told()
+        return found.judged()
 
     def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
         """Return the predictions of each cohort, which the label names unless it is predicted."""
         task: Any = run.task
         return None if LABEL in task.needs or LABEL not in run.predictions else run.parts(LABEL)
 
-    def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
-        """Explain by genes: all answers of a profile, or the one that the problem names."""
-        explained = measures.explained(run)
-        labels = run.predictions.get(LABEL, pd.Series("", index=run.predictions.index))
-        strata = pd.factorize(labels)[0]
-        if explained.every:
-            from evaluation.evidence.target_genes import explain_every_target
-
-            return explain_every_target(run, explained, strata)
-        from evaluation.evidence.profiles import explain_one_answer
-
-        seeds = getattr(run.task.evaluate, "stability_seeds", None)
-        return explain_one_answer(run, explained, strata, 0 if seeds is None else seeds.of(run.fitted.budget))
-
 
 def _with_classes(tables: ExpressionTables, classes: Sequence[str]) -> tuple[ExpressionTables, list[str]]:
-    """Return labels as the model writes its classes, with what was read so and what it does not know."""
+    """Return labels in the spelling of the model's classes, and notes on those that differ or are unknown."""
     by_folded = {folded(name): name for name in classes}
     labels = tables.samples["label"]
     known = labels.map(lambda label: by_folded.get(folded(label), label), na_action="ignore")
-    said = []
+    notes = []
     if len(read := labels[(known != labels) & labels.notna()].unique()):
-        said.append(f"{SAMPLES_FILE}: labels in another case were read as the model's classes: {quoted(sorted(read))}")
+        notes.append(f"{SAMPLES_FILE}: labels in another case were read as the model's classes: {quoted(sorted(read))}")
     if len(strange := known[known.notna() & ~known.isin(list(classes))].unique()):
-        said.append(f"{SAMPLES_FILE}: the model does not know the labels {quoted(sorted(strange))}; they are dropped")
-    return replace(tables, samples=tables.samples.assign(label=known)), said
+        notes.append(f"{SAMPLES_FILE}: the model does not know the labels {quoted(sorted(strange))}; they are dropped")
+    return replace(tables, samples=tables.samples.assign(label=known)), notes
 
 
 MODALITY = Profiles()

@@ -1,4 +1,4 @@
-"""How what is predicted is measured, compared and told: a module a problem, found by its name."""
+"""The metrics of predictions and the evidence made of them: a module a problem, found by its name."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class Columns(NamedTuple):
-    """What a table of predictions holds: measured, answered by the model, and by the naive baseline.
+    """A table of predictions as arrays: measured, predicted by the model, and by the naive baseline.
 
-    ``scoring`` is what metrics have to know besides, as far as the table says it: names of classes.
+    ``scoring`` holds further arguments of the metrics that the table has, such as names of classes.
     """
 
     target: np.ndarray
@@ -37,72 +37,37 @@ class Columns(NamedTuple):
 
 
 class Measures(ABC):
-    """The metrics of a problem on test rows; `pipelines.problems` has their names and directions.
+    """The metrics of a problem on test rows; `pipelines.problems` has their names and directions."""
 
-    Attributes
-    ----------
-    answer
-        What the columns of a table of predictions that hold the model's answers begin with.
-    margin_metric
-        What the margin is taken of where no metric is named.
-    units
-        What the floor may be asked of, as the evidence's section ``worst`` names it.
-    promise
-        What an answer is declared to hold the true value in.
-    in_every_mode
-        Metrics of `evaluation.generalize`; empty where no such table is made.
-    """
-
-    answer: ClassVar[str] = "prediction"
-    promise: ClassVar[str] = "prediction intervals"
-    margin_metric: ClassVar[str]
-    units: ClassVar[tuple[str, ...]]
-    in_every_mode: ClassVar[tuple[str, ...]] = ()
+    answer: ClassVar[str] = "prediction"  # prefix of the columns of a table of predictions with the model's answers
+    promise: ClassVar[str] = "prediction intervals"  # what an answer is declared to cover the true value with
+    margin_metric: ClassVar[str]  # where none is named
+    units: ClassVar[tuple[str, ...]]  # that a floor can be set for, as the evidence's section ``worst`` names them
+    in_every_mode: ClassVar[tuple[str, ...]] = ()  # metrics of `evaluation.generalize`, if it makes a table
 
     @abstractmethod
-    def weigh(
-        self,
-        target: npt.ArrayLike,
-        outputs: npt.ArrayLike,
-        groups: npt.ArrayLike,
-        counts: npt.ArrayLike,
-        *,
-        baseline: npt.ArrayLike | None,
-        within: npt.ArrayLike | None,
-        margin_metric: str,
-        **scoring: Any,
-    ) -> dict[str, Floats]:
+    def weigh(self, *columns: Any, **known: Any) -> dict[str, Floats]:
         """Return every metric under each of many weightings of the groups, ``(n_weightings,)``.
 
         Parameters
         ----------
         target, outputs, baseline
-            Measured, answered by the model (calibrated), and by the naive baseline; without it no margin is taken.
+            Measured, predicted by the model (calibrated), and by the naive baseline; without it there is no margin.
         groups, counts
-            Group of each row, and how often each group counts, in ascending order of their names.
+            Group of each row, and the weights of the groups, in ascending order of their names.
         within
             The part (drug) of each row within which metrics are taken too; None where samples have no parts.
         margin_metric
-            The metric that the margin is taken of.
-        scoring
-            Of `training.contract.Contract.scoring`, or `learnt`.
+            The metric of the margin.
+
+        Others are of `training.contract.Contract.scoring` or `learnt`. A column of another shape or with an impossible
+        value is a ``ValueError`` that names column and row.
         """
 
-    def metrics(
-        self,
-        target: npt.ArrayLike,
-        outputs: npt.ArrayLike,
-        *,
-        baseline: npt.ArrayLike | None = None,
-        within: npt.ArrayLike | None = None,
-        margin_metric: str | None = None,
-        **scoring: Any,
-    ) -> dict[str, float]:
-        """Return every metric, without an interval; parameters as of `weigh`."""
+    def metrics(self, target: npt.ArrayLike, outputs: npt.ArrayLike, **known: Any) -> dict[str, float]:
+        """Return every metric, without an interval; parameters as of `weigh`, all others optional."""
         one = np.zeros(np.shape(target)[0] if np.ndim(target) else 0, dtype=np.intp)
-        known: dict[str, Any] = {"baseline": baseline, "within": within}
-        known |= {"margin_metric": margin_metric or self.margin_metric, **scoring}
-        found = self.weigh(target, outputs, one, np.ones((1, 1)), **known)
+        found = self.weigh(target, outputs, one, np.ones((1, 1)), **self._settings(known))
         return {name: float(values[0]) for name, values in found.items()}
 
     def bootstrap(
@@ -111,15 +76,12 @@ class Measures(ABC):
         outputs: npt.ArrayLike,
         groups: npt.ArrayLike,
         *,
-        baseline: npt.ArrayLike | None = None,
-        within: npt.ArrayLike | None = None,
-        margin_metric: str | None = None,
         resamples: int = 1000,
         confidence: float = 0.95,
         seed: int = 0,
-        **scoring: Any,
+        **known: Any,
     ) -> dict[str, Interval]:
-        """Return every metric with its cluster-bootstrap percentile interval.
+        """Return every metric with its cluster-bootstrap percentile interval; ``known`` as of `metrics`.
 
         Model and baseline see the same resamples: a margin is a paired comparison. Resamples that leave a metric
         undefined stay out of its interval.
@@ -129,13 +91,15 @@ class Measures(ABC):
         Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
         Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 13: percentile intervals.
         """
-        known: dict[str, Any] = {"baseline": baseline, "within": within}
-        known |= {"margin_metric": margin_metric or self.margin_metric, **scoring}
         value = self.metrics(target, outputs, **known)
         labels, _ = encode("groups", groups, np.shape(target)[0])
         counts = group_counts(labels.size, resamples, seed)
-        resampled = self.weigh(target, outputs, groups, counts, **known)
+        resampled = self.weigh(target, outputs, groups, counts, **self._settings(known))
         return {name: percentile_interval(value[name], resampled[name], confidence) for name in value}
+
+    def _settings(self, known: dict[str, Any]) -> dict[str, Any]:
+        margin_metric = known.get("margin_metric") or self.margin_metric
+        return {"baseline": None, "within": None, **known, "margin_metric": margin_metric}
 
     def weighted(
         self,
@@ -165,56 +129,45 @@ class Measures(ABC):
 
     @abstractmethod
     def columns(self, predictions: pd.DataFrame) -> Columns:
-        """Return what a table of predictions holds, as `bootstrap` takes it."""
+        """Return a table of predictions as arrays, as `bootstrap` takes them."""
 
     def alone(self, predictions: pd.DataFrame, task: Task) -> dict[str, float]:
         """Return every metric of a table of predictions, without an interval."""
-        target, outputs, known = self._known(predictions, task)
-        return self.metrics(target, outputs, **known)
+        return self.metrics(**self._known(predictions, task))
 
     def intervals(self, predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
         """Return every metric of a table of predictions with its interval."""
-        target, outputs, known = self._known(predictions, task)
-        known |= {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
-        return self.bootstrap(target, outputs, predictions["group"], **known)
+        settings = {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
+        return self.bootstrap(groups=predictions["group"], **self._known(predictions, task), **settings)
 
-    def _known(self, predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    def _known(self, predictions: pd.DataFrame, task: Task) -> dict[str, Any]:
         target, outputs, baseline, scoring = self.columns(predictions)
         within = predictions["drug_id"] if task.within else None
-        known = {"baseline": baseline, "within": within, "margin_metric": task.evaluate.metric, **scoring}
-        return target, outputs, known
+        settings = {"baseline": baseline, "within": within, "margin_metric": task.evaluate.metric}
+        return {"target": target, "outputs": outputs, **settings, **scoring}
 
     # Two models on the same rows.
 
     def measured(self, predictions: pd.DataFrame) -> list[str]:
-        """Return the columns of a table of predictions that hold what was measured: two models must agree on them."""
+        """Return the columns of a table of predictions with measured values: two models must agree on them."""
         return [str(column) for column in predictions if column == "target" or str(column).startswith("target_")]
 
     def naive(self, predictions: pd.DataFrame) -> pd.DataFrame:
-        """Return predictions as the naive baseline, which the fit stage predicted beside the model, has them."""
+        """Return predictions with those of the naive baseline, made by the fit stage too, in place of the model's."""
         baselines = [str(name) for name in predictions if name == "baseline" or str(name).startswith("baseline_")]
         if not baselines:
             raise UserError("the predictions have no column baseline; run the fit stage again")
         return predictions.assign(**{name.replace("baseline", self.answer, 1): predictions[name] for name in baselines})
 
     def learnt(self, task: Task, train: Callable[[], Any]) -> dict[str, Any]:
-        """Return what `weighted` has to know for the task's metric besides; ``train`` reads the training rows."""
+        """Return further arguments of `weighted` for the task's metric; ``train`` reads the training rows."""
         return {}
 
     def answered(self, model: Predictor, samples: Any, ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the part of ``ours`` that another model can answer too, and what it answers.
+        """Return the part of ``ours`` that an earlier model, perhaps of other classes or targets, can answer too.
 
-        Parameters
-        ----------
-        model
-            An earlier version, of which classes and targets may be others.
-        samples, ours
-            The same rows as samples and as predictions.
-
-        Raises
-        ------
-        ValueError
-            There is nothing in common to be compared.
+        With it come that model's answers. ``samples`` are the rows of ``ours``. Models that have nothing in common are
+        a ``ValueError``.
         """
         return ours, ours.assign(prediction=model.outputs(samples))
 
@@ -228,18 +181,22 @@ class Measures(ABC):
         """Return the features of a raw table that are predicted, such as genes."""
         return []
 
-    # The evidence.
+    # The evidence, made by `evaluation.evidence.<problem>`, which loads what draws.
 
-    @abstractmethod
     def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
-        """Return metrics, the sections ``worst`` and ``coverage`` and whatever else tells how good a model is."""
+        """Return metrics, the sections ``worst`` and ``coverage``, and other tables and figures of the errors."""
+        module = importlib.import_module(f"evaluation.evidence.{run.task.problem}")
+        made: Evidence = module.evidence(self, run, modality)
+        return made
 
-    @abstractmethod
     def explained(self, run: Evaluation) -> Explained:
-        """Return which answers are to be explained, and of which test rows."""
+        """Return the answers that are explained, and the test rows that they are explained on."""
+        module = importlib.import_module(f"evaluation.evidence.{run.task.problem}")
+        made: Explained = module.explained(self, run)
+        return made
 
     def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame | None:
-        """Return a row a drug, of which ``names`` are those by id; None where there is nothing to tell."""
+        """Return a row a drug, ``names`` by their ids; None where a problem has no such table."""
         return None
 
 

@@ -1,29 +1,36 @@
-"""How many predicted numbers are measured: each target, and their mean."""
+"""Metrics of many predicted numbers: of each target, such as a gene in log2 units, and their mean.
+
+All quantities add up over rows, so rows are added up by group once, and a resample weighs those sums.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.columns import Floats
-from evaluation.metrics.resample import Interval
-from evaluation.metrics.targets import bootstrap_each_target, mean_over_targets, weighted_target_metrics
+from evaluation.metrics.columns import TOLERANCE, Floats, encode, gain, in_blocks, numbers, weights_of
+from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from evaluation.problems import Columns, Measures, columns_of, names_of
+from pipelines.problems import get_problem
 
 if TYPE_CHECKING:
-    from evaluation.evidence.parts import Evaluation, Evidence, Explained
-    from evaluation.modalities import Modality
     from pipelines.params import Task
     from training.contract import Contract
     from training.model.predictor import Predictor
 
 
-_KINDS = ("target", "prediction", "baseline")  # columns of each target
-_FLAT = 1e-9  # log2 units: what varies less does not vary
+@dataclass(frozen=True)
+class TargetIntervals:
+    """Metrics of many targets with their intervals."""
+
+    mean: dict[str, Interval]
+    by_target: dict[str, list[Interval]]
+    undefined: dict[str, int]
 
 
 class TargetMeasures(Measures):
@@ -81,34 +88,14 @@ class TargetMeasures(Measures):
         if not common:
             raise ValueError("it predicts none of today's genes")
         outputs = model.outputs(samples.aimed(contract.targets, contract.genes))
-        mine = ours.drop(columns=[f"{kind}_{gene}" for gene in genes if gene not in common for kind in _KINDS])
-        columns = {f"prediction_{gene}": outputs[:, contract.targets.index(gene)] for gene in common}
-        return mine, mine.assign(**columns)
+        kinds = ("target", "prediction", "baseline")
+        mine = ours.drop(columns=[f"{kind}_{gene}" for gene in genes if gene not in common for kind in kinds])
+        return mine, mine.assign(**{f"prediction_{gene}": outputs[:, contract.targets.index(gene)] for gene in common})
 
     def targets(self, contract: Contract) -> list[str]:
         """Return the targets of the model."""
         targets: list[str] = contract.targets  # type: ignore[attr-defined]
         return targets
-
-    def evidence(self, run: Evaluation, modality: Modality) -> Evidence:
-        """See `evaluation.evidence.multi_target`."""
-        from evaluation.evidence.multi_target import target_evidence
-
-        return target_evidence(run, modality)
-
-    def explained(self, run: Evaluation) -> Explained:
-        """Return all targets of every row, which may move either way, each in units of its spread."""
-        from evaluation.evidence.parts import Explained
-
-        scale = target_spreads(run.prepared.side("train").target)
-        unit = np.where(scale > _FLAT, scale, 1.0)
-
-        def moved(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
-            distance: np.ndarray = (np.abs(after - before) / unit).mean(axis=1)
-            return distance
-
-        first = np.zeros(len(run.predictions), dtype=np.int64)
-        return Explained(tuple(names_of(run.predictions, "prediction")), first, moved, every=True)
 
 
 def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
@@ -118,6 +105,147 @@ def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
     distance = target - np.where(known, target, 0).sum(axis=0) / count
     spreads: npt.NDArray[np.float64] = np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count)
     return spreads
+
+
+def target_metrics(y: npt.ArrayLike, prediction: npt.ArrayLike, **known: Any) -> dict[str, Floats]:
+    """Return the metrics of each target, ``(n_targets,)``; ``known`` as of `weighted_target_metrics`."""
+    one_group = np.zeros(np.shape(y)[0] if np.ndim(y) else 0, dtype=np.intp)
+    metrics = weighted_target_metrics(y, prediction, one_group, np.ones((1, 1)), **known)
+    return {name: values[0] for name, values in metrics.items()}
+
+
+def weighted_target_metrics(
+    y: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    counts: npt.ArrayLike,
+    *,
+    scale: npt.ArrayLike | None = None,
+    baseline: npt.ArrayLike | None = None,
+    margin_metric: str = "r2",
+) -> dict[str, Floats]:
+    """Return metrics of each target under each of many weightings of the groups, ``(n_weightings, n_targets)`` each.
+
+    A weighting with whole numbers gives what the rows give when repeated that often. ``scale`` is the standard
+    deviation of each target over the training rows. NaN in ``y`` is a value that was not measured, and is left out.
+
+    Returns
+    -------
+    dict of str to array
+        - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square); `rmse_sd`, `mae_sd`: in units of `scale`;
+        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin` over the baseline.
+
+        What the data leave undefined is NaN: `r2` of a target that does not vary, `r2_over_baseline` where the baseline
+        makes no error, `rmse_sd` and `mae_sd` where `scale` is 0, everything of a target that was not measured. Values
+        closer than a millionth of the target's largest magnitude count as equal.
+    """
+    shape = np.shape(y)
+    if len(shape) != 2:
+        raise ValueError(f"y has shape {shape}, not (n_rows, n_targets)")
+    y, prediction = numbers("y", y, shape, unknown=True), numbers("prediction", prediction, shape)
+    naive = None if baseline is None else numbers("baseline", baseline, shape)
+    spread = None if scale is None else numbers("scale", scale, shape[1:])
+    if spread is not None:
+        if (spread < 0).any():
+            raise ValueError(f"scale is {spread.min()} at target {spread.argmin()}")
+        spread = np.where(spread > 0, spread, np.nan)
+    given = {"rmse_sd": spread, "mae_sd": spread, "r2_over_baseline": naive}
+    known = [metric.name for metric in get_problem("multi_target").metrics]
+    names = [name for name in known if name != "margin" and given.get(name, y) is not None]
+    if naive is not None and margin_metric not in names:
+        raise ValueError(f"margin_metric is {margin_metric!r}, not one of {', '.join(names)}")
+    labels, group = encode("groups", groups, len(y))
+    sums = _Sums(y, prediction, naive, group)
+    weights = weights_of(counts, labels.size)
+    size = sums.by_group[0].size
+    return in_blocks(weights, size, lambda block: sums.metrics(block, spread, names, margin_metric))
+
+
+def mean_over_targets(values: npt.ArrayLike) -> Floats:
+    """Return the mean over the last axis of the defined values; NaN where none is."""
+    table = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(table)
+    number = known.sum(axis=-1)
+    total = np.where(known, table, 0.0).sum(axis=-1)
+    mean: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    return mean
+
+
+def bootstrap_each_target(
+    y: npt.ArrayLike,
+    prediction: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    **known: Any,
+) -> TargetIntervals:
+    """Return metrics of each target and their mean, with cluster-bootstrap percentile intervals.
+
+    ``known`` is as of `weighted_target_metrics`. All targets, model and baseline see the same resamples: the interval
+    of a mean knows that the targets of a sample err together. A target that a resample leaves undefined stays out of
+    that resample's mean, and of its own interval.
+    """
+    labels, _ = encode("groups", groups, np.shape(y)[0] if np.ndim(y) else 0)
+    counts = np.vstack([np.ones((1, labels.size)), group_counts(labels.size, resamples, seed)])
+    metrics = weighted_target_metrics(y, prediction, groups, counts, **known)
+
+    def interval(column: Floats) -> Interval:
+        return percentile_interval(float(column[0]), column[1:], confidence)
+
+    return TargetIntervals(
+        mean={name: interval(mean_over_targets(values)) for name, values in metrics.items()},
+        by_target={name: [interval(column) for column in values.T] for name, values in metrics.items()},
+        undefined={name: int(np.isnan(values[0]).sum()) for name, values in metrics.items()},
+    )
+
+
+class _Sums:
+    """Sums over the rows of each group."""
+
+    def __init__(self, y: Floats, prediction: Floats, naive: Floats | None, group: npt.NDArray[np.intp]) -> None:
+        # One canonical order, so that sums round alike in whatever order the rows came.
+        columns = np.hstack([y, prediction] if naive is None else [y, prediction, naive])
+        order = np.lexsort((*columns.T, group))
+        y, prediction, group = y[order], prediction[order], group[order]
+        known = ~np.isnan(y)
+        magnitude = np.where(known, np.abs(y), 0.0).max(axis=0)
+        # Around the median sums of squares keep their digits, also beside an outlier.
+        middle = np.nanmedian(np.where(known.any(axis=0), y, 0.0), axis=0)
+        centered = np.where(known, y - middle, 0.0)
+        error = np.where(known, y - prediction, 0.0)
+        quantities = [known.astype(np.float64), centered, centered**2, np.abs(error), error**2]
+        if naive is not None:
+            naive_error = np.where(known, y - naive[order], 0.0)
+            quantities += [np.abs(naive_error), naive_error**2]
+        starts = np.flatnonzero(np.r_[True, np.diff(group) != 0])
+        self.by_group = np.add.reduceat(np.stack(quantities), starts, axis=1)  # (n_quantities, n_groups, n_targets)
+        self.smallest = TOLERANCE * magnitude  # (n_targets,) below which a spread is rounding
+
+    def metrics(self, weights: Floats, scale: Floats | None, names: list[str], margin_metric: str) -> dict[str, Floats]:
+        """Return the metrics `names`, `(n_weightings, n_targets)` each, for weights `(n_weightings, n_groups)`."""
+        # A product a quantity: within one product equal columns may round differently, as the processor's blocks fall.
+        sums = weights @ self.by_group
+        rows = np.where(sums[0] > 0, sums[0], np.nan)
+        variance = sums[2] / rows - (sums[1] / rows) ** 2
+        variance = np.where(variance > self.smallest**2, variance, np.nan)
+        found = _errors(sums[3] / rows, sums[4] / rows, variance, scale)
+        if len(sums) > 5:
+            naive = _errors(sums[5] / rows, sums[6] / rows, variance, scale)
+            has_error = naive["rmse"] > self.smallest
+            found["r2_over_baseline"] = 1 - found["mse"] / np.where(has_error, naive["mse"], np.nan)
+            naive["r2_over_baseline"] = np.zeros_like(found["r2_over_baseline"])
+            found["margin"] = gain(margin_metric, found[margin_metric], naive[margin_metric])
+            names = [*names, "margin"]
+        return {name: found[name] for name in names}
+
+
+def _errors(mae: Floats, mse: Floats, variance: Floats, scale: Floats | None) -> dict[str, Floats]:
+    metrics = {"r2": 1 - mse / variance, "rmse": np.sqrt(mse), "mae": mae, "mse": mse}
+    if scale is not None:
+        metrics |= {f"{name}_sd": metrics[name] / scale for name in ("rmse", "mae")}
+    return metrics
 
 
 MEASURES = TargetMeasures()

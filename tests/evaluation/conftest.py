@@ -28,6 +28,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     mlflow.set_tracking_uri(before)
 
 
+@pytest.fixture(scope="module")
+def run_id(place: Path) -> str:
+    """Give a run that logged two epochs."""
+    experiment = mlflow.create_experiment("planted", (place / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment, log_system_metrics=False) as run:
+        for step in range(2):
+            mlflow.log_metrics({"step_validation_rmse": 1.0 - step / 2}, step=step)
+    return str(run.info.run_id)
+
+
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """A warning, such as of a division by zero, is a fault; figures do not pile up."""

@@ -1,10 +1,9 @@
-"""Drawings of molecules that would mislead: colors of other atoms, a scale that lies, a drug that stands twice."""
+"""Drawings of molecules that would mislead: colors of other atoms, a drug that stands twice, another molecule."""
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +12,33 @@ import pandas as pd
 import pytest
 
 from evaluation.evidence.build import _write
-from evaluation.evidence.pairs import explain_pairs
-from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.parts import Evidence
 from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, explain_atoms, table
+from evaluation.explain.pairs import explain_pairs
 from pipelines.datasets import Prepared
 from pipelines.params import PerBudget
 from pipelines.samples.response import ResponseSamples, make_samples
-from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
+from tests.evaluation.planted import Known, Setting
+from tests.training.tiny import build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
-from training.model.final_fit import Fitted
-from training.model.predictor import Predictor
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SVG = "{http://www.w3.org/2000/svg}"
 UNIT = "ln IC50 (µM)"
+CONTRACT: dict[str, Any] = {"half_width": 2.0, "features": {}, "required": [], "target": "ln_ic50"}
 
 
-class Planted(Estimator):
+class Planted(Known):
     """Says of every oxygen that it adds what its line's gene A is."""
 
-    def fit(self, train: Any, validation: Any = None, context: Any = None) -> Planted:
-        return self
-
-    def predict(self, samples: ResponseSamples) -> np.ndarray:
-        return np.zeros(len(samples))
-
-    def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> list[np.ndarray]:
+    def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Any:
         gene = samples.omics["expression"]["A"].to_numpy(np.float64)[samples.cell]
-        sign = np.ones(len(samples)) if output is None else np.where(output == 1, -1.0, 1.0)
         return [
             np.array([float(symbol == "O") for symbol in _symbols(smiles)]) * value
-            for smiles, value in zip(samples.drugs["smiles"].iloc[samples.drug], gene * sign, strict=True)
+            for smiles, value in zip(samples.drugs["smiles"].iloc[samples.drug], gene, strict=True)
         ]
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> Planted:
-        return self
 
 
 class Blind(Planted):
@@ -70,16 +56,14 @@ def _symbols(smiles: str | None) -> list[str]:
 @pytest.fixture
 def samples() -> ResponseSamples:
     drugs = {"S1:1": ASPIRIN, "S2:1": "OC(=O)c1ccccc1OC(C)=O.[Na+]", "S1:2": "CCO", "S1:3": None, "S1:4": "CCCC"}
-    lines = [f"L{number}" for number in range(40)]
+    lines = pd.Index([f"L{number}" for number in range(40)])
     pairs = pd.DataFrame([(line, drug) for line in lines for drug in drugs], columns=["cell_line_id", "drug_id"])
+    names = ["aspirin <&>", "aspirin", None, "unknown", ""]
     return make_samples(
         pairs,
-        pd.DataFrame({"tissue": "lung"}, index=pd.Index(lines)),
-        pd.DataFrame(
-            {"smiles": list(drugs.values()), "name": ["aspirin <&>", "aspirin", None, "unknown", ""]},
-            index=pd.Index(list(drugs)),
-        ),
-        {"expression": pd.DataFrame({"A": np.linspace(1, 2, 40)}, index=pd.Index(lines))},
+        pd.DataFrame({"tissue": "lung"}, index=lines),
+        pd.DataFrame({"smiles": list(drugs.values()), "name": names}, index=pd.Index(list(drugs))),
+        {"expression": pd.DataFrame({"A": np.linspace(1, 2, 40)}, index=lines)},
     )
 
 
@@ -97,22 +81,19 @@ def _highlights(svg: str) -> dict[int, str]:
     return found
 
 
-def _redness(color: str) -> int:
-    return int(color[1:3], 16) - int(color[5:7], 16)
-
-
-# Which drugs, and how much
-
-
-def test_planted_atoms_are_found(samples: ResponseSamples) -> None:
+def test_planted_atoms_are_found_and_listed_beside_their_drawing(samples: ResponseSamples) -> None:
     found = explain_atoms(Planted(), samples, seed=1)
-    assert [drug.drug_id for drug in found][1:] == ["S1:2", "S1:4"]
+    assert [drug.drug_id for drug in found][1:] == [drug.name for drug in found][1:] == ["S1:2", "S1:4"]
     assert found[0].drug_id in ("S1:1", "S2:1")  # one molecule, which stands once
-    for drug in found:
+    listed = table(found)
+    assert list(drawings(found, UNIT)) == list(dict.fromkeys(listed["drawing"]))
+    for (_, part), drug in zip(listed.groupby("drawing"), found, strict=True):
         oxygen = np.array(_symbols(drug.smiles)) == "O"
         assert (drug.contributions[oxygen] > 1).all() and not drug.contributions[~oxygen].any()
         assert drug.rows == LINES
-    assert [drug.name for drug in found][1:] == ["S1:2", "S1:4"]
+        assert part["atom"].tolist() == list(range(len(drug.contributions)))
+        assert part["element"].tolist() == _symbols(drug.smiles)
+        assert part["contribution"].tolist() == drug.contributions.tolist()
 
 
 def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(samples: ResponseSamples) -> None:
@@ -122,51 +103,25 @@ def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(sample
     assert drawings([], UNIT) == {} and table([]).empty
 
 
-def test_the_table_lists_every_atom_beside_its_drawing(samples: ResponseSamples) -> None:
-    found = explain_atoms(Planted(), samples, seed=1)
-    listed = table(found)
-    assert list(drawings(found, UNIT)) == list(dict.fromkeys(listed["drawing"]))
-    for (_, part), drug in zip(listed.groupby("drawing"), found, strict=True):
-        assert part["atom"].tolist() == list(range(len(drug.contributions)))
-        assert part["element"].tolist() == _symbols(drug.smiles)
-        assert part["contribution"].tolist() == drug.contributions.tolist()
-
-
-# Drawing
-
-
-@pytest.mark.parametrize(
-    "smiles", [ASPIRIN, "C", "CCN.Cl", "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"]
-)
-def test_a_drawing_has_the_atoms_of_the_molecule(smiles: str) -> None:
-    count = len(_symbols(smiles))
-    assert sorted(_highlights(draw(_made(smiles, [0.1] * count), UNIT))) == list(range(count))
-
-
 def test_colors_say_which_atoms_raise_and_which_lower() -> None:
-    values = [0.4, -0.4, 0.2, 0.0, *[0.0] * 8, -0.1]
-    colors = _highlights(draw(_made(ASPIRIN, values), UNIT))
-    red = {atom: _redness(color) for atom, color in colors.items()}
+    colors = _highlights(draw(_made(ASPIRIN, [0.4, -0.4, 0.2, 0.0, *[0.0] * 8, -0.1]), UNIT))
+    red = {atom: int(color[1:3], 16) - int(color[5:7], 16) for atom, color in colors.items()}
+    assert sorted(red) == list(range(13))
     assert red[0] > red[2] > abs(red[3]) and red[1] < red[12] < -abs(red[3])
     assert abs(red[3]) < 10
-    brightness = [min(int(color[at : at + 2], 16) for at in (1, 3, 5)) + 256 for color in colors.values()]
-    assert min(brightness) > 256 + 20  # letters can be read on every color
+    brightness = [min(int(color[at : at + 2], 16) for at in (1, 3, 5)) for color in colors.values()]
+    assert min(brightness) > 20  # letters can be read on every color
 
 
-def test_a_drawing_tells_in_words_what_it_shows() -> None:
+def test_a_drawing_says_in_words_what_it_shows() -> None:
     root = ET.fromstring(draw(_made(ASPIRIN, [0.0] * 12 + [-0.25]), UNIT))
-    assert root.get("role") == "img"
-    told = {
-        each.get("id"): each.text or ""
-        for each in (root.find(f"{SVG}title"), root.find(f"{SVG}desc"))
-        if each is not None
-    }
-    assert set((root.get("aria-labelledby") or "").split()) == set(told)
-    assert told["title"] == "aspirin (S1:1)"
-    assert "O 12: -0.25" in told["description"] and "7 cell lines" in told["description"]
-    written = [each.text for each in root.iter(f"{SVG}text")]
-    assert {"−0.25", "0", "+0.25", "lowers it", "raises it"} <= set(written)
-    assert any(UNIT in (text or "") for text in written)
+    elements = [root.find(f"{SVG}title"), root.find(f"{SVG}desc")]
+    words = {each.get("id"): each.text or "" for each in elements if each is not None}
+    assert set((root.get("aria-labelledby") or "").split()) == set(words)
+    assert words["title"] == "aspirin (S1:1)"
+    assert "O 12: -0.25" in words["description"] and "7 cell lines" in words["description"]
+    written = " ".join(each.text or "" for each in root.iter(f"{SVG}text"))
+    assert UNIT in written and "red raises" in written and "0.25" in written
 
 
 @pytest.mark.parametrize("smiles", [ASPIRIN, "no molecule", ""])
@@ -175,43 +130,33 @@ def test_contributions_of_another_molecule_are_refused(smiles: str) -> None:
         draw(_made(smiles, [0.1, 0.2, 0.3]), UNIT)
 
 
-# Evidence
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return tiny_prepared(tmp_path_factory.mktemp("raw") / "cell_blind")
 
 
 def _explained(architecture: str, prepared: Prepared) -> Evidence:
-    task = response_task(tiny_params())
-    task = replace(task, evaluate=replace(task.evaluate, resamples=50, explained_samples=PerBudget(12, 12)))
-    known = get_architecture(architecture, "pairs", "regression")
-    made = build(known, epochs=2, rounds=5).fit(prepared.side("train"), prepared.side("validation"))
-    fitted = Fitted(NAME, architecture, "quick", "", "", {}, "rmse", 1.0, "", 1.0, {})
+    made = build(get_architecture(architecture, "pairs", "regression"), epochs=2, rounds=5)
+    made.fit(prepared.side("train"), prepared.side("validation"))
     test = prepared.side("test")
     predictions = test.pairs.assign(group=test.pairs["cell_line_id"], prediction=made.predict(test))
-    model = Predictor()
-    model.estimator = made
-    return explain_pairs(Evaluation(task, fitted, model, predictions, prepared, 1), UNIT)
+    setting = Setting(response_task(tiny_params()), prepared, predictions, CONTRACT)
+    return explain_pairs(setting.evaluated(resamples=50, explained_samples=PerBudget(12, 12)).run(made), UNIT)
 
 
 def test_evidence_of_a_graph_network_has_atoms_and_drawings(prepared: Prepared, tmp_path: Path) -> None:
     found = _explained("gnn", prepared)
     listed = found.tables["atoms"]
-    known = prepared.side("test").drugs["smiles"].dropna()
-    assert set(listed["drug_id"]) <= set(known.index)
+    assert set(listed["drug_id"]) <= set(prepared.side("test").drugs["smiles"].dropna().index)
     assert 1 < listed["drug_id"].nunique() <= DRUGS
     assert list(found.drawings) == list(dict.fromkeys(listed["drawing"]))
     for name, part in listed.groupby("drawing"):
         assert sorted(_highlights(found.drawings[str(name)])) == part["atom"].tolist()
     logged: dict[str, str] = {}
-    evidence = Evidence(tables={"atoms": listed}, drawings=found.drawings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlflow.log_artifact", lambda path, folder: logged.__setitem__(Path(path).name, folder))
-        _write(evidence, tmp_path)
+        _write(Evidence(tables={"atoms": listed}, drawings=found.drawings), tmp_path)
     assert logged == {"atoms.csv": "tables", **{f"{name}.svg": "figures" for name in found.drawings}}
-    assert {path.name for path in tmp_path.iterdir()} == set(logged)
     for name, drawing in found.drawings.items():
         assert (tmp_path / f"{name}.svg").read_text(encoding="utf-8") == drawing
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "atoms.csv", keep_default_na=False), listed)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from evaluation.metrics.classification import confusion, metric_names, reliability, weighted_classification_metrics
 from evaluation.metrics.resample import group_counts
+from evaluation.problems.classification import metric_names, reliability
 from pipelines.problems import higher_is_better
-from tests.evaluation.measures import bootstrap_classification, classification_metrics
+from tests.evaluation.measures import CLASSIFICATION, bootstrap_classification, classification_metrics
 
 LETTERS = "abcdefgh"
 
@@ -25,16 +25,9 @@ def _sample(seed: int, n_rows: int, n_classes: int, decimals: int | None = 1, si
     target = rng.permutation(np.arange(n_rows) % n_classes)
     logits = rng.normal(size=(2, n_rows, n_classes))
     logits[0, np.arange(n_rows), target] += signal
-    tables = np.exp(logits)
-    if decimals is not None:
-        tables = np.round(tables, decimals) + 0.1
-    tables /= tables.sum(axis=-1, keepdims=True)
-    return {
-        "target": target,
-        "probabilities": tables[0],
-        "baseline": tables[1],
-        "classes": [LETTERS[k] if k < len(LETTERS) else f"class{k}" for k in range(n_classes)],
-    }
+    tables = np.exp(logits) if decimals is None else np.round(np.exp(logits), decimals) + 0.1
+    outputs, baseline = tables / tables.sum(axis=-1, keepdims=True)
+    return {"target": target, "outputs": outputs, "baseline": baseline, "classes": list(LETTERS[:n_classes])}
 
 
 def _by_scikit_learn(
@@ -74,22 +67,18 @@ def _by_scikit_learn(
     return found
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 5])
-@pytest.mark.parametrize("decimals", [1, None])
+@pytest.mark.parametrize(("n_classes", "decimals"), [(2, None), (3, 1), (5, 1)])
 def test_values_are_those_of_scikit_learn(n_classes, decimals):
     sample = _sample(n_classes, 120, n_classes, decimals)
     found = classification_metrics(**sample)
-    expected = _by_scikit_learn(sample["target"], sample["probabilities"], sample["classes"])
+    expected = _by_scikit_learn(sample["target"], sample["outputs"], sample["classes"])
     naive = _by_scikit_learn(sample["target"], sample["baseline"], sample["classes"])
     expected["margin"] = expected["accuracy"] - naive["accuracy"]
     assert list(found) == list(expected) == [*metric_names(sample["classes"]), "margin"]
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-14)
-    if n_classes > 2:
-        multiclass = sk.roc_auc_score(sample["target"], sample["probabilities"], multi_class="ovr")
-        assert found["roc_auc"] == pytest.approx(multiclass, rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n_classes=st.integers(2, 4),
@@ -103,23 +92,15 @@ def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, 
     if len(np.unique(sample["target"][weight > 0])) < n_classes:
         return
     del sample["baseline"]
-    found = weighted_classification_metrics(**sample, groups=np.arange(n_rows), counts=[weight, np.ones(n_rows)])
+    found = CLASSIFICATION.weigh(**sample, groups=np.arange(n_rows), counts=[weight, np.ones(n_rows)])
     plain = classification_metrics(**sample)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = _by_scikit_learn(sample["target"], sample["probabilities"], sample["classes"], weight)
+        expected = _by_scikit_learn(sample["target"], sample["outputs"], sample["classes"], weight)
     assert {name: values[0] for name, values in found.items()} == pytest.approx(
         expected, rel=1e-9, abs=1e-12, nan_ok=True
     )
     assert {name: values[1] for name, values in found.items()} == pytest.approx(plain, rel=1e-12, nan_ok=True)
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_certain_and_right_prediction_scores_exactly_one_and_costs_nothing(n_classes):
-    target = np.arange(12) % n_classes
-    found = classification_metrics(target, np.eye(n_classes)[target], classes=LETTERS[:n_classes])
-    costs = {"ece", "log_loss", "brier"}
-    assert found == {name: 0.0 if name in costs else 1.0 for name in metric_names(LETTERS[:n_classes])}
 
 
 def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity():
@@ -143,23 +124,23 @@ def test_the_majority_class_has_no_precision_of_others_and_areas_of_chance():
 def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone():
     sample = _sample(5, 90, 4)
     kept = sample["target"] != 2
-    target, probabilities = sample["target"][kept], sample["probabilities"][kept]
+    target, probabilities = sample["target"][kept], sample["outputs"][kept]
     assert (probabilities.argmax(axis=1) == 2).any()  # predicted, though it has no rows
     found = classification_metrics(target, probabilities, classes="abcd")
     assert {name for name, value in found.items() if np.isnan(value)} == {name for name in found if name.endswith("_c")}
-    present = [0, 1, 3]
-    predicted = probabilities.argmax(axis=1)
-    roc = [sk.roc_auc_score(target == k, probabilities[:, k]) for k in present]
-    pr = [sk.average_precision_score(target == k, probabilities[:, k]) for k in present]
-    assert found["balanced_accuracy"] == pytest.approx(
-        sk.recall_score(target, predicted, labels=present, average="macro")
-    )
-    assert found["macro_f1"] == pytest.approx(sk.f1_score(target, predicted, labels=present, average="macro"))
-    assert found["weighted_f1"] == pytest.approx(sk.f1_score(target, predicted, average="weighted"))
-    assert [found["roc_auc"], found["pr_auc"]] == pytest.approx([np.mean(roc), np.mean(pr)])
+    present, predicted = [0, 1, 3], probabilities.argmax(axis=1)
+    of_present: dict[str, Any] = {"labels": present, "average": "macro"}
+    expected = {
+        "balanced_accuracy": sk.recall_score(target, predicted, **of_present),
+        "macro_f1": sk.f1_score(target, predicted, **of_present),
+        "weighted_f1": sk.f1_score(target, predicted, average="weighted"),
+        "roc_auc": np.mean([sk.roc_auc_score(target == k, probabilities[:, k]) for k in present]),
+        "pr_auc": np.mean([sk.average_precision_score(target == k, probabilities[:, k]) for k in present]),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "log_loss", "brier", "ece", "recall_b"])
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "ece", "recall_b"])
 def test_a_margin_is_positive_where_the_model_is_better_whatever_the_metric(metric):
     sample = _sample(2, 300, 3, decimals=None, signal=3.0)
     sample["baseline"] = np.full((300, 3), [0.1, 0.8, 0.1]) if metric != "recall_b" else np.full((300, 3), 1 / 3)
@@ -179,7 +160,7 @@ def test_resamples_without_a_class_stay_out_of_what_needs_it():
     counts = group_counts(4, 400, 0)
     lost = (counts[:, :2].sum(axis=1) == 0) | (counts[:, 2:].sum(axis=1) == 0)
     assert 20 < lost.sum() < 100
-    resampled = weighted_classification_metrics(target, probabilities, subject, counts, classes=["all", "hem"])
+    resampled = CLASSIFICATION.weigh(target, probabilities, subject, counts, classes=["all", "hem"])
     for name in ("balanced_accuracy", "macro_f1", "roc_auc", "pr_auc", "roc_auc_all", "pr_auc_hem"):
         np.testing.assert_array_equal(np.isnan(resampled[name]), lost, err_msg=name)
     for name in ("accuracy", "weighted_f1", "ece", "log_loss", "brier"):
@@ -201,17 +182,11 @@ def test_a_metric_that_no_resample_defines_keeps_its_value_and_has_no_ends():
     assert np.isnan([result["roc_auc"].low, result["roc_auc"].high]).all()
 
 
-def test_confusion_counts_true_classes_down_and_predicted_ones_across():
-    counts = confusion([0, 0, 1, 2, 2], [0, 1, 1, 2, 0], 4)
-    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
-    assert counts.dtype == np.int64
-
-
 def test_the_bins_add_up_to_the_calibration_error_and_close_above():
     sample = _sample(11, 200, 3)
-    share, confidence, accuracy = reliability(sample["target"], sample["probabilities"])
+    share, confidence, accuracy = reliability(sample["target"], sample["outputs"])
     assert share.sum() == pytest.approx(1)
-    found = classification_metrics(sample["target"], sample["probabilities"], classes="abc")
+    found = classification_metrics(sample["target"], sample["outputs"], classes="abc")
     assert np.nansum(share * np.abs(accuracy - confidence)) == pytest.approx(found["ece"], rel=1e-12)
     share, _, _ = reliability([0, 0, 0], [[0.6, 0.4], [0.6 + 1e-9, 0.4 - 1e-9], [1.0, 0.0]])
     assert np.flatnonzero(share).tolist() == [8, 9, 14]
@@ -223,16 +198,11 @@ def test_the_bins_add_up_to_the_calibration_error_and_close_above():
         ({"target": [0, 1, 2]}, "target is 2 at row 2, and there are 2 classes"),
         ({"target": [0, -1, 1]}, "target is -1 at row 1"),
         ({"target": [0.0, 1.0, 1.0]}, "of float64, not the numbers of classes"),
-        ({"target": ["a", "b", "b"]}, "not the numbers of classes"),
         ({"target": []}, "target has shape"),
-        ({"target": 1}, "target has shape"),
         ({"target": [0, 1]}, r"probabilities has shape \(3, 2\), not \(2, 2\)"),
-        ({"probabilities": [[0.5, 0.5], [np.nan, 0.5], [0.5, 0.5]]}, "probabilities is .* at row 1"),
-        ({"probabilities": [[0.5, 0.5], [1.0, 0.0], [1.2, -0.2]]}, "probabilities is .* at row 2"),
-        ({"probabilities": [[0.5, 0.5], [1.0, 0.0], [3.0, 1.0]]}, "at row 2: no probabilities that sum to one"),
-        ({"probabilities": [["x", "y"]] * 3}, "probabilities holds what is no number"),
+        ({"outputs": [[0.5, 0.5], [np.nan, 0.5], [0.5, 0.5]]}, "probabilities is .* at row 1"),
+        ({"outputs": [[0.5, 0.5], [1.0, 0.0], [3.0, 1.0]]}, "at row 2: no probabilities that sum to one"),
         ({"baseline": [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]}, "baseline is .* at row 1"),
-        ({"baseline": [[1.0], [1.0], [1.0]]}, "baseline has shape"),
         ({"classes": ["a"]}, "classes are a: at least two"),
         ({"classes": ["a", "a"]}, "classes are a, a"),
         ({"margin_metric": "r2"}, "margin_metric is 'r2', not one of accuracy"),
@@ -241,7 +211,7 @@ def test_the_bins_add_up_to_the_calibration_error_and_close_above():
 def test_bad_input_is_refused_with_its_column_and_row(change, message):
     good = {
         "target": [0, 1, 1],
-        "probabilities": [[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]],
+        "outputs": [[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]],
         "groups": ["x", "y", "y"],
         "classes": ["a", "b"],
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,28 +15,30 @@ import pytest
 from sklearn.metrics import r2_score
 
 from evaluation.evidence.evidence_file import evidence_sha256, read_evidence, seal
-from evaluation.explain.deletion import delete
-from evaluation.metrics.means import coverage, mean_of_rows
-from evaluation.metrics.weakest import of_drugs
+from evaluation.evidence.regression import worst_drugs
+from evaluation.explain.checks import delete
+from evaluation.metrics.resample import mean_of_rows
 from pipelines.errors import UserError
 from pipelines.files import write_json
 from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
+from tests.evaluation.planted import Known, Setting
+from tests.evaluation.test_atoms import CONTRACT
+from tests.training.tiny import response_task, tiny_params
 
 BOOTSTRAP: dict[str, Any] = {"resamples": 400, "confidence": 0.95, "seed": 3}
 
 
-def test_evidence_is_read_as_it_was_sealed(tmp_path: Path) -> None:
-    evidence = made_evidence()
-    write_json(tmp_path / "evidence.json", evidence)
-    assert read_evidence(tmp_path / "evidence.json") == evidence
-
-
-def test_edited_evidence_is_refused(tmp_path: Path) -> None:
-    evidence = made_evidence()
+def test_evidence_is_read_as_it_was_sealed_and_refused_where_it_was_edited_or_cut(tmp_path: Path) -> None:
+    evidence, path = made_evidence(), tmp_path / "evidence.json"
+    write_json(path, evidence)
+    assert read_evidence(path) == evidence
     evidence["worst"]["rows"][0]["value"] = 0.99
-    write_json(tmp_path / "evidence.json", evidence)
+    write_json(path, evidence)
     with pytest.raises(UserError, match="edited"):
-        read_evidence(tmp_path / "evidence.json")
+        read_evidence(path)
+    path.write_text(json.dumps(made_evidence())[:100])
+    with pytest.raises(UserError, match="not JSON"):
+        read_evidence(path)
 
 
 @pytest.mark.parametrize("schema", [2, 4, "3", None])
@@ -89,28 +93,33 @@ def test_a_fault_is_named_by_its_place_though_the_hash_is_right(
         seal(evidence)
 
 
-def test_a_file_cut_short_is_told(tmp_path: Path) -> None:
-    (tmp_path / "evidence.json").write_text(json.dumps(made_evidence())[:100])
-    with pytest.raises(UserError, match="not JSON"):
-        read_evidence(tmp_path / "evidence.json")
-
-
 def test_numbers_that_are_not_finite_are_null_and_the_hash_is_of_what_is_written() -> None:
     evidence = made_evidence(coverage={"declared": 0.9, "observed": np.nan, "low": np.nan, "high": np.nan})
     assert evidence["coverage"]["observed"] is None
     assert evidence_sha256(json.loads(json.dumps(evidence))) == evidence["sha256"]
 
 
-# What the sections are made of.
+def setting(predictions: pd.DataFrame) -> Setting:
+    prepared: Any = SimpleNamespace(side=lambda side: None)
+    return replace(Setting(response_task(tiny_params()), prepared, predictions, CONTRACT), seed=3).evaluated(
+        resamples=400
+    )
 
 
-def test_coverage_resamples_groups_and_not_rows() -> None:
+def test_coverage_resamples_groups_and_not_rows_and_is_shown_on_both_sides_of_novelty() -> None:
     groups = np.repeat(np.arange(20), 30)
-    held = np.repeat(np.arange(20) < 18, 30).astype(float)  # whole groups are missed
-    by_group = coverage(0.9, held, groups, **BOOTSTRAP)
-    by_row = coverage(0.9, held, np.arange(600), **BOOTSTRAP)
-    assert by_group["observed"] == by_row["observed"] == pytest.approx(0.9)
-    assert by_group["high"] - by_group["low"] > 3 * (by_row["high"] - by_row["low"])
+    covered = np.repeat(np.arange(20) < 18, 30).astype(float)  # whole groups are missed
+    run = setting(pd.DataFrame({"group": groups})).run(Known())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(run.model), "unlike", lambda *_: groups >= 17)
+        found = run.coverage(covered)
+        patch.setattr(type(run.model), "unlike", lambda *_: None)
+        by_row = setting(pd.DataFrame({"group": np.arange(600)})).run(Known()).coverage(covered)
+    assert found["observed"] == by_row["observed"] == pytest.approx(0.9)
+    assert found["high"] - found["low"] > 3 * (by_row["high"] - by_row["low"])
+    like, unlike = (found["by_novelty"][side] for side in ("like", "unlike"))
+    assert (like["rows"], like["observed"], unlike["rows"]) == (510, 1, 90)
+    assert unlike["observed"] == pytest.approx(1 / 3) and "by_novelty" not in by_row
 
 
 def test_the_mean_of_several_columns_weighs_them_alike_and_leaves_out_what_is_unknown() -> None:
@@ -128,8 +137,7 @@ def test_the_drug_that_is_predicted_worst_comes_first_whatever_the_split_keeps_a
     frame["target"] = np.where(frame["drug_id"] == "flat", 2.0, rng.normal(100, 1, len(frame)))
     frame["prediction"] = frame["target"] + np.where(frame["drug_id"] == "B", 2.0, 0.2) * rng.normal(size=len(frame))
     for group in ("cell_line_id", "drug_id"):
-        worst = of_drugs(frame.assign(group=frame[group]), {"B": "bee"}, **BOOTSTRAP)
-        rows = worst["rows"]
+        rows = worst_drugs(setting(frame.assign(group=frame[group])).run(Known()), {"B": "bee"})["rows"]
         assert [row["name"] for row in rows] == ["B", "A", "flat"]
         assert rows[0]["label"] == "bee" and "label" not in rows[1]
         assert np.isnan(rows[2]["value"])  # a drug to which all lines respond alike has no variance to explain
@@ -140,11 +148,8 @@ def test_the_drug_that_is_predicted_worst_comes_first_whatever_the_split_keeps_a
         assert rows[0]["high"] < rows[1]["low"]
 
 
-# Checks of explanations.
-
-
-@pytest.mark.parametrize(("honest", "passes"), [(True, True), (False, False)])
-def test_the_deletion_test_tells_named_features_from_any(honest: bool, passes: bool) -> None:
+@pytest.mark.parametrize("honest", [True, False])
+def test_the_deletion_test_tells_named_features_from_any(honest: bool) -> None:
     rng = np.random.default_rng(1)
     values, weights = rng.normal(size=(60, 40)), np.zeros(40)
     weights[:10] = 3.0
@@ -154,6 +159,6 @@ def test_the_deletion_test_tells_named_features_from_any(honest: bool, passes: b
 
     importance = np.abs(values * weights) if honest else rng.random((60, 40))
     found = delete(change, importance, np.arange(60), **BOOTSTRAP)
-    assert found.passed is passes
+    assert found.passed is honest
     assert found.genes == 10
-    assert (found.drop_top > 2 * found.drop_random) is passes
+    assert (found.drop_top > 2 * found.drop_random) is honest

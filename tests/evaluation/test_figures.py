@@ -6,14 +6,13 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score
 
 from evaluation.figures import plots
-from evaluation.metrics.classification import confusion
 from tests.evaluation.measures import classification_metrics
 
 CLASSES = ["basophil", "monocyte", "myeloblast"]
@@ -44,41 +43,40 @@ def _predicted(n_rows: int = 60, n_classes: int = 3, seed: int = 0) -> tuple[np.
 
 
 def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
-    counts = confusion([0, 0, 0, 2, 2], [0, 0, 1, 2, 0], 3)
+    counts = np.array([[2, 1, 0], [0, 0, 0], [1, 0, 1]])
     figure = _drawn(plots.confusion_matrix(counts, CLASSES, "resnet50"))
     numbers = [text.get_text() for text in figure.axes[0].texts]
-    assert numbers == [str(count) for count in counts.ravel()]
-    shades = _pixels(figure.axes[0])
-    np.testing.assert_allclose(shades, np.array([[2 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0.5]]))
+    assert numbers == list("210000101")
+    np.testing.assert_allclose(_pixels(figure.axes[0]), [[2 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0.5]])
 
 
-def test_the_area_in_the_legend_is_the_metric():
-    target, probabilities = _predicted()
-    words = _words(plots.roc_curves(target, probabilities, CLASSES, "resnet50"))
-    found = classification_metrics(target, probabilities, classes=CLASSES)
-    for name in CLASSES:
-        assert f"{name}: {found[f'roc_auc_{name}']:.3f}" in words
-
-
-def test_a_class_without_rows_has_no_roc_curve_but_its_name():
-    target, probabilities = _predicted()
-    figure = _drawn(plots.roc_curves(target * 0, probabilities, CLASSES, "resnet50"))
-    assert "monocyte: undefined, 0 of 60 rows" in _words(figure)
-    assert "basophil: undefined, 60 of 60 rows" in _words(figure)
-
-
-def test_the_calibration_error_in_the_legend_is_the_metric():
+def test_the_areas_and_errors_in_the_legends_are_the_metrics():
     target, before = _predicted()
     after = (before + 1 / 3) / 2
+    found = classification_metrics(target, before, classes=CLASSES)
+    words = _words(_drawn(plots.roc_curves(target, before, CLASSES, "resnet50")))
+    assert all(f"{name}: {found[f'roc_auc_{name}']:.3f}" in words for name in CLASSES)
     words = _words(_drawn(plots.calibration_curve(target, before, after, "resnet50")))
     for probabilities, name in ((before, "as predicted"), (after, "temperature-scaled")):
         error = classification_metrics(target, probabilities, classes=CLASSES)["ece"]
         assert f"{name}: ECE {error:.3f}" in words
+    scores = {"mlp": before[:, 1], "baseline": after[:, 1]}
+    words = _words(_drawn(plots.precision_recall_curves(target == 1, scores, "title")))
+    areas = {name: average_precision_score(target == 1, each) for name, each in scores.items()}
+    assert f"chance: {1 / 3:.3f}" in words and all(f"{name}: {area:.3f}" in words for name, area in areas.items())
 
 
-@pytest.mark.parametrize("history", [[], pd.DataFrame(), pd.DataFrame({"epoch": []}), [{"epoch": 0}]])
-def test_a_fit_without_epochs_has_a_figure_that_says_so(history):
-    assert "no epoch was recorded" in _words(_drawn(plots.learning_curves(history, "random_forest")))
+def test_a_class_without_rows_has_no_curve_but_its_name():
+    target, probabilities = _predicted()
+    words = _words(_drawn(plots.roc_curves(target * 0, probabilities, CLASSES, "resnet50")))
+    assert "monocyte: undefined, 0 of 60 rows" in words and "basophil: undefined, 60 of 60 rows" in words
+    words = _words(_drawn(plots.precision_recall_curves(np.zeros(5), {"mlp": np.ones(5)}, "title")))
+    assert "mlp: undefined, no row is positive" in words
+
+
+@pytest.mark.parametrize("history", [[], [{"step": 0}]])
+def test_a_fit_without_epochs_has_an_empty_figure(history):
+    assert not _drawn(plots.learning_curves(history, "random_forest")).axes[0].lines
 
 
 def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps():
@@ -103,9 +101,8 @@ def test_the_panel_shows_cell_and_overlay_side_by_side_and_frames_wrong_ones_in_
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
     maps = np.zeros((5, 16, 16))
     maps[1] = 1
-    figure = _drawn(
-        plots.attribution_panel(images, maps, list("abcde"), title="resnet50", right=[True, False, True, True, True])
-    )
+    right = np.array([True, False, True, True, True])
+    figure = _drawn(plots.attribution_panel(images, maps, list("abcde"), title="resnet50", right=right))
     shown = [axes for axes in figure.axes if axes.images]
     assert len(shown) == 5
     for axes, image in zip(shown, images, strict=True):

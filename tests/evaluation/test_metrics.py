@@ -1,6 +1,9 @@
-"""What would make a regression metric lie: another definition, a constant prediction, a bad row."""
+"""What would make a regression metric or its interval lie: another definition, resampled rows, chance, bad rows."""
 
 from __future__ import annotations
+
+import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,69 +11,104 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from evaluation.metrics.regression import weighted_regression_metrics
+from evaluation.metrics.resample import group_counts
 from pipelines.problems import get_problem
-from tests.evaluation.measures import regression_metrics
+from tests.evaluation.measures import REGRESSION, bootstrap_regression, regression_metrics
 
 NAMES = [metric.name for metric in get_problem("regression").metrics]
 
 
-@pytest.fixture
-def screen() -> pd.DataFrame:
-    """40 cell lines x 12 drugs with a third missing, y rounded so that ties occur."""
-    rng = np.random.default_rng(7)
-    cell_line, drug = np.divmod(rng.choice(480, 320, replace=False), 12)
-    effect = rng.normal(0, 2, 12)[drug]
-    y = np.round(effect + rng.normal(0, 1, 40)[cell_line] + rng.normal(0, 1, 320), 1)
-    prediction = np.round(effect + 0.5 * (y - effect) + rng.normal(0, 1, 320), 1)
-    return pd.DataFrame({"cell_line": cell_line, "drug": drug, "y": y, "prediction": prediction, "baseline": effect})
+def _screen(rng: np.random.Generator, cell_lines: int, drugs: int, share: float = 1.0) -> pd.DataFrame:
+    """Return responses of which the rounding makes ties, and drugs that lose all variance in some resamples."""
+    pairs = rng.choice(cell_lines * drugs, int(share * cell_lines * drugs), replace=False)
+    cell_line, drug = np.divmod(pairs, drugs)
+    effect = rng.normal(0, 2, drugs)[drug]
+    y = effect + rng.normal(0, 1, cell_lines)[cell_line] + rng.normal(0, 1, pairs.size)
+    return pd.DataFrame(
+        {
+            "cell_line": [f"cl{code}" for code in cell_line],
+            "within": [f"drug{code}" for code in drug],
+            "target": np.round(y),
+            "outputs": np.round(effect + 0.4 * (y - effect) + rng.normal(0, 0.7, pairs.size)),
+            "baseline": effect,
+        }
+    )
 
 
-def test_values_are_those_of_scikit_learn_and_scipy(screen):
-    y, prediction, baseline = screen["y"], screen["prediction"], screen["baseline"]
-    metrics = regression_metrics(y, prediction, within=screen["drug"], baseline=baseline)
-    by_drug = [drug for _, drug in screen.groupby("drug") if len(drug) >= 5]
-    assert len(by_drug) == 12
-    expected = {
-        "r2": r2_score(y, prediction),
+def _correlation(statistic, y, prediction):
+    if np.ptp(y) == 0:
+        return np.nan
+    return 0.0 if np.ptp(prediction) == 0 else statistic(y, prediction)[0]
+
+
+def _by_other_libraries(drawn: pd.DataFrame, unit: pd.Series, min_rows: int = 5) -> dict[str, float]:
+    inside = [drug for _, drug in drawn.groupby(unit) if drug["row"].nunique() >= min_rows]
+
+    def mean_within(statistic):
+        values = [_correlation(statistic, drug["target"], drug["outputs"]) for drug in inside]
+        values = [value for value in values if not np.isnan(value)]
+        return np.mean(values) if values else np.nan
+
+    y, prediction, baseline = drawn["target"], drawn["outputs"], drawn["baseline"]
+    constant = np.ptp(y) == 0
+    return {
+        "r2": np.nan if constant else r2_score(y, prediction),
         "rmse": mean_squared_error(y, prediction) ** 0.5,
         "mae": mean_absolute_error(y, prediction),
         "mse": mean_squared_error(y, prediction),
-        "pearson": pearsonr(y, prediction)[0],
-        "spearman": spearmanr(y, prediction)[0],
-        "within_drug_pearson": np.mean([pearsonr(d["y"], d["prediction"])[0] for d in by_drug]),
-        "within_drug_spearman": np.mean([spearmanr(d["y"], d["prediction"])[0] for d in by_drug]),
+        "pearson": _correlation(pearsonr, y, prediction),
+        "spearman": _correlation(spearmanr, y, prediction),
+        "within_drug_pearson": mean_within(pearsonr),
+        "within_drug_spearman": mean_within(spearmanr),
         "r2_over_baseline": 1 - mean_squared_error(y, prediction) / mean_squared_error(y, baseline),
-        "margin": r2_score(y, prediction) - r2_score(y, baseline),
+        "margin": np.nan if constant else r2_score(y, prediction) - r2_score(y, baseline),
     }
+
+
+def test_values_are_those_of_scikit_learn_and_scipy():
+    table = _screen(np.random.default_rng(7), 40, 12, 0.7)
+    metrics = regression_metrics(**table.drop(columns="cell_line"))
+    expected = _by_other_libraries(table.assign(row=table.index), table["within"])
     assert list(metrics) == NAMES == list(expected)
     assert metrics == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_perfect_prediction_scores_exactly_one():
-    y = np.random.default_rng(0).normal(size=50)
-    metrics = regression_metrics(y, y, within=np.repeat(["a", "b"], 25), baseline=np.zeros(50))
-    ones = ["r2", "pearson", "spearman", "within_drug_pearson", "within_drug_spearman", "r2_over_baseline"]
-    assert {name: metrics[name] for name in ones} == dict.fromkeys(ones, 1.0)
-    assert metrics["rmse"] == metrics["mae"] == metrics["mse"] == 0
+@pytest.mark.parametrize("groups", ["cell_line", "within", "cluster"])
+def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups):
+    table = _screen(np.random.default_rng(0), cell_lines=9, drugs=6, share=0.8)
+    # Some drugs lie whole in one group, alone or together, and the others cross groups.
+    cluster = {"drug0": "first", "drug1": "first", "drug2": "second"}
+    table["cluster"] = table["within"].map(cluster).fillna(table["cell_line"])
+    labels, counts = sorted(table[groups].unique()), group_counts(table[groups].nunique(), 8, 0)
+    known = {"within": table["within"], "baseline": table["baseline"], "min_rows": 4}
+    fast = REGRESSION.weigh(table["target"], table["outputs"], table[groups], counts, **known)
+    nested = table.groupby("within")[groups].agg(lambda names: len(set(names)) == 1)
+    expected = []
+    for count in counts:
+        copies = [
+            table[table[groups] == group].assign(row=lambda rows: rows.index, copy=str(copy))
+            for group, times in zip(labels, count, strict=True)
+            for copy in range(times)
+        ]
+        drawn = pd.concat(copies, ignore_index=True)
+        # Each draw of a group that holds a drug whole draws that drug anew.
+        unit = drawn["within"].where(~drawn["within"].map(nested), drawn["within"] + "#" + drawn["copy"])
+        expected.append(_by_other_libraries(drawn, unit, 4))
+    for name, values in pd.DataFrame(expected).items():
+        np.testing.assert_allclose(fast[str(name)], values, rtol=1e-9, atol=1e-12, err_msg=str(name))
 
 
-def test_a_drug_mean_scores_zero_within_drug_even_after_rounding(screen):
-    drug_mean = screen.groupby("drug")["y"].transform("mean").to_numpy()
-    noise = np.random.default_rng(1).uniform(-1, 1, len(screen))
-    exact = regression_metrics(screen["y"], drug_mean, within=screen["drug"])
-    rounded = regression_metrics(screen["y"], drug_mean * (1 + 1e-7 * noise), within=screen["drug"])
-    for metrics in (exact, rounded):
+def test_a_drug_mean_or_a_constant_scores_zero_within_drug_even_after_rounding():
+    table = _screen(np.random.default_rng(7), 40, 12, 0.7)
+    drug_mean = table.groupby("within")["target"].transform("mean").to_numpy()
+    noise = np.random.default_rng(1).uniform(-1, 1, len(table))
+    for prediction in (drug_mean, drug_mean * (1 + 1e-7 * noise)):
+        metrics = regression_metrics(table["target"], prediction, within=table["within"])
         assert metrics["within_drug_pearson"] == metrics["within_drug_spearman"] == 0.0
         assert metrics["pearson"] > 0.5
-
-
-@pytest.mark.parametrize("constant", [0.0, 0.1, -3.7, 1e6])
-def test_a_constant_prediction_scores_zero_not_nan(constant):
-    prediction = np.full(9, constant) + np.spacing(constant) * np.arange(9)
-    metrics = regression_metrics(np.arange(9.0), prediction, within=np.zeros(9))
-    names = ["pearson", "spearman", "within_drug_pearson", "within_drug_spearman"]
-    assert {name: metrics[name] for name in names} == dict.fromkeys(names, 0.0)
+    for constant in (0.0, 0.1, -3.7, 1e6):
+        metrics = regression_metrics(np.arange(9.0), np.full(9, constant) + np.spacing(constant) * np.arange(9))
+        assert metrics["pearson"] == metrics["spearman"] == 0.0
 
 
 def test_drugs_with_few_rows_or_constant_response_are_left_out():
@@ -82,53 +120,82 @@ def test_drugs_with_few_rows_or_constant_response_are_left_out():
     assert with_few["within_drug_pearson"] == pytest.approx(0, abs=1e-12)
 
 
-def test_every_drug_weighs_the_same_however_many_rows_it_has():
-    drug = np.repeat(["small", "large"], [5, 500])
-    y = np.r_[np.arange(5.0), np.arange(500.0)]
-    prediction = np.r_[np.arange(5.0), -np.arange(500.0)]
-    metrics = regression_metrics(y, prediction, within=drug)
-    assert metrics["within_drug_spearman"] == pytest.approx(0, abs=1e-12)
-
-
 def test_what_the_data_leave_undefined_is_nan_and_the_errors_are_not():
     metrics = regression_metrics(np.full(6, 2.0), np.arange(6.0), within=np.zeros(6), baseline=np.full(6, 2.0))
-    undefined = {name for name, value in metrics.items() if np.isnan(value)}
-    assert undefined == set(NAMES) - {"rmse", "mae", "mse"}
+    assert {name for name, value in metrics.items() if np.isnan(value)} == set(NAMES) - {"rmse", "mae", "mse"}
     no_drug = regression_metrics(np.arange(6.0), np.arange(6.0), within=np.arange(6))
-    assert np.isnan(no_drug["within_drug_pearson"])
-    assert np.isnan(no_drug["within_drug_spearman"])
-    assert np.isnan(regression_metrics([1.0], [1.0])["r2"])
+    assert np.isnan([no_drug["within_drug_pearson"], no_drug["within_drug_spearman"]]).all()
+    # Constant y inside each group: a resample that draws one group alone has no r2.
+    y = np.repeat([1.0, 2.0], 6)
+    drawn = bootstrap_regression(y, y + np.tile([0.1, -0.1], 6), np.repeat(["a", "b"], 6), resamples=50)
+    assert np.isfinite([drawn["r2"].low, drawn["r2"].high]).all()
 
 
 def test_a_far_outlier_does_not_cost_the_other_rows_their_digits():
     rng = np.random.default_rng(3)
-    y = np.r_[rng.normal(size=30), 1e5]
-    prediction = np.r_[rng.normal(size=30), -1e5]
+    y, prediction = np.r_[rng.normal(size=30), 1e5], np.r_[rng.normal(size=30), -1e5]
     weights = [[1.0, 0.0]]  # the outlier is not drawn, yet it set the scale and the mean
-    metrics = weighted_regression_metrics(y, prediction, np.r_[np.zeros(30), 1], weights)
+    metrics = REGRESSION.weigh(y, prediction, np.r_[np.zeros(30), 1], weights)
     assert metrics["pearson"][0] == pytest.approx(pearsonr(y[:30], prediction[:30])[0], rel=1e-9)
     assert metrics["r2"][0] == pytest.approx(r2_score(y[:30], prediction[:30]), rel=1e-9)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    # A row's error is its cell line's miss plus noise of its own: the true MSE is 1 + 1.
+    by_group = by_row = 0
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        cell_line = np.repeat(np.arange(60), 8)
+        y = rng.normal(0, 3, 480)
+        error = rng.normal(0, 1, 60)[cell_line] + rng.normal(0, 1, 480)
+        for groups in (cell_line, np.arange(480)):
+            interval = bootstrap_regression(y, y + error, groups, resamples=100, seed=seed)["mse"]
+            covers = interval.low <= 2 <= interval.high
+            by_group, by_row = by_group + covers * (groups is cell_line), by_row + covers * (groups is not cell_line)
+    # The percentile interval of 60 skewed groups falls a little short of the 95 % that it aims at.
+    assert 0.87 * 80 <= by_group <= 0.99 * 80
+    assert by_row < 0.8 * 80
+
+
+def test_the_margin_is_paired_with_its_baseline():
+    rng = np.random.default_rng(9)
+    table = _screen(rng, cell_lines=30, drugs=20)
+    baseline = table["baseline"] + rng.normal(0, 3, 30)[table["cell_line"].astype("category").cat.codes]
+    better = baseline + 0.1 * (table["target"] - baseline)
+    result = bootstrap_regression(table["target"], better, table["cell_line"], baseline=baseline, resamples=200)
+    unpaired = bootstrap_regression(table["target"], baseline, table["cell_line"], resamples=200)
+    assert result["margin"].low > 0
+    assert result["r2_over_baseline"].low == pytest.approx(1 - 0.9**2)
+    assert result["r2"].low < unpaired["r2"].high  # apart, the two intervals overlap and would hide the gain
+
+
+def test_group_counts_draw_as_many_groups_as_there_are_and_each_alike():
+    counts = group_counts(7, 4000, 0)
+    assert (counts.sum(axis=1) == 7).all()
+    assert counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.06)
+    # Drawn with replacement: the counts of two groups have covariance -1/7 and variance 6/7.
+    covariance = np.cov(counts.T)
+    pairs = [covariance[pair] for pair in itertools.combinations(range(7), 2)]
+    assert np.mean(pairs) == pytest.approx(-1 / 7, abs=0.02)
+    assert np.diag(covariance).mean() == pytest.approx(6 / 7, abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y": [1.0, 2.0, np.nan, np.nan]}, "y is nan at row 2"),
-        ({"prediction": [1.0, np.inf, 3.0, 4.0]}, "prediction is inf at row 1"),
+        ({"target": [1.0, 2.0, np.nan, np.nan]}, "target is nan at row 2"),
+        ({"outputs": [1.0, np.inf, 3.0, 4.0]}, "prediction is inf at row 1"),
         ({"baseline": [1.0, 2.0, 3.0, -np.inf]}, "baseline is -inf at row 3"),
-        ({"prediction": [1.0, 2.0, 3.0]}, r"prediction has shape \(3,\), not \(4,\)"),
-        ({"within": ["a", None, "b", "b"]}, "within has a missing label at row 1"),
+        ({"outputs": [1.0, 2.0, 3.0]}, r"prediction has shape \(3,\), not \(4,\)"),
         ({"within": ["a", "b", float("nan"), "b"]}, "within has a missing label at row 2"),
         ({"within": pd.array([1, 1, 1, pd.NA], dtype="Int64")}, "within has a missing label at row 3"),
         ({"within": np.array(["a", 1, "b", 2], dtype=object)}, "within mixes labels"),
-        ({"y": []}, "y has shape"),
-        ({"y": 3.0}, "y has shape"),
-        ({"prediction": [[1.0], [2.0], [3.0], [4.0]]}, r"prediction has shape \(4, 1\)"),
-        ({"prediction": ["1", "x", "3", "4"]}, "prediction holds what is no number"),
+        ({"target": []}, "target has shape"),
+        ({"outputs": ["1", "x", "3", "4"]}, "prediction holds what is no number"),
         ({"min_rows": 1}, "min_rows is 1"),
     ],
 )
-def test_bad_input_is_refused_with_its_column_and_row(change, message):
-    good = {"y": [1.0, 2.0, 3.0, 4.0], "prediction": [1.0, 2.0, 3.0, 5.0]}
+def test_bad_input_is_refused_with_its_column_and_row(change: dict[str, Any], message: str):
+    good: dict[str, Any] = {"target": [1.0, 2.0, 3.0, 4.0], "outputs": [1.0, 2.0, 3.0, 5.0]}
     with pytest.raises(ValueError, match=message):
         regression_metrics(**(good | change))

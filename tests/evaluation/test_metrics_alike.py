@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.metrics import columns
-from evaluation.metrics.columns import encode
 from evaluation.metrics.resample import group_counts, percentile_interval
 from evaluation.problems import measures_of
 from pipelines.problems import get_problem
@@ -67,11 +66,7 @@ def survival(rng: np.random.Generator, n: int) -> Sample:
 
 
 MADE: dict[str, Callable[..., Sample]] = {
-    "regression": regression,
-    "classification": classification,
-    "sensitivity": sensitivity,
-    "multi_target": multi_target,
-    "survival": survival,
+    made.__name__: made for made in (regression, classification, sensitivity, multi_target, survival)
 }
 PROBLEM = {name: "classification" if name == "sensitivity" else name for name in MADE}
 every = pytest.mark.parametrize("kind", MADE)
@@ -174,23 +169,16 @@ def test_rows_that_are_copies_do_not_make_an_interval_narrow(kind: str) -> None:
 
 
 @every
-@pytest.mark.parametrize(
-    ("counts", "message"),
-    [
+def test_weights_groups_and_settings_that_do_not_fit_are_refused(kind: str) -> None:
+    sample, groups = MADE[kind](np.random.default_rng(0), 9), list("abcabcabc")
+    for counts, message in (
         ([[1, 1]], "counts has shape"),
         ([1, 1, 1], "has shape"),
         ([[0, 0, 0]], "without any"),
         ([[1, -1, 1]], "negative"),
-    ],
-)
-def test_weights_that_fit_no_group_are_refused(kind: str, counts: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        weighed(kind, MADE[kind](np.random.default_rng(0), 9), np.arange(9) % 3, counts)
-
-
-@every
-def test_one_group_a_missing_label_and_impossible_settings_are_refused(kind: str) -> None:
-    sample, groups = MADE[kind](np.random.default_rng(0), 9), list("abcabcabc")
+    ):
+        with pytest.raises(ValueError, match=message):
+            weighed(kind, sample, groups, counts)
     for wrong, drawn, message in (
         (["a"] * 9, {}, r"at least two groups and there is 1: .* Evaluate on more groups"),
         ([*groups[:4], None, *groups[5:]], {}, "groups has a missing label at row 4"),
@@ -200,13 +188,6 @@ def test_one_group_a_missing_label_and_impossible_settings_are_refused(kind: str
     ):
         with pytest.raises(ValueError, match=message):
             intervals(kind, sample, wrong, **drawn)
-
-
-def test_labels_are_numbered_by_their_order_and_must_compare() -> None:
-    labels, codes = encode("groups", ["b", "a", "c", "a"], 4)
-    assert labels.tolist() == ["a", "b", "c"] and codes.tolist() == [1, 0, 2, 0]
-    with pytest.raises(ValueError, match="groups mixes labels"):
-        encode("groups", np.array(["a", 1], dtype=object), 2)
 
 
 @every

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +10,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.evidence.build import evidence_of
-from evaluation.evidence.parts import Evaluation
-from evaluation.evidence.shortcuts import OF_LINES, beside_model, line_score
+from evaluation.evidence.build import beside_model, evidence_of
 from evaluation.metrics.resample import Interval
+from evaluation.modalities.pairs import OF_LINES, line_score
 from pipelines.samples.response import ResponseSamples, make_samples
-from tests.training.tiny import NAME, build, response_task, tiny_params, tiny_prepared
+from tests.evaluation.planted import Setting
+from tests.evaluation.test_atoms import CONTRACT
+from tests.training.tiny import build, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
-from training.contract import contract_class
-from training.model.final_fit import Fitted
-from training.model.predictor import Predictor
 
 BOOTSTRAP: dict[str, Any] = {"resamples": 200, "confidence": 0.95, "seed": 3}
 PROBE = {"probe": "border", "metric": "roc_auc", "score": 0.8, "low": 0.7, "high": 0.9, "chance": 0.5, "finding": True}
 METRICS = {"roc_auc": Interval(0.85, 0.75, 0.95), "r2": Interval(0.6, 0.4, 0.7), "bare": Interval(0.6, math.nan, 0.7)}
 
 
-def test_both_scores_stand_with_their_intervals() -> None:
-    (found,) = beside_model({"shortcuts": [PROBE, {**PROBE, "finding": False}]}, METRICS, "r2")
+def test_both_scores_stand_with_their_intervals_and_none_is_made_up() -> None:
+    bare = {key: value for key, value in PROBE.items() if key not in ("low", "high")} | {"metric": "bare"}
+    shortcuts = [PROBE, {**PROBE, "finding": False}, bare]
+    found, without = beside_model({"shortcuts": shortcuts}, METRICS, "r2")
     assert found["sentence"] == (
         "border alone reaches roc_auc 0.800 [0.700, 0.900] (chance 0.500); the model reaches 0.850 [0.750, 0.950]"
     )
     assert found.items() >= PROBE.items()
-    assert (found["model_metric"], found["model"]) == ("roc_auc", 0.85)
-    assert (found["model_low"], found["model_high"]) == (0.75, 0.95)
-
-
-def test_no_interval_is_made_up() -> None:
-    bare = {key: value for key, value in PROBE.items() if key not in ("low", "high")} | {"metric": "bare"}
-    (found,) = beside_model({"shortcuts": [bare]}, METRICS, "r2")
-    assert "[" not in found["sentence"] and "0.800 (chance" in found["sentence"]
+    assert [found[key] for key in ("model_metric", "model", "model_low", "model_high")] == ["roc_auc", 0.85, 0.75, 0.95]
+    assert "[" not in without["sentence"] and "0.800 (chance" in without["sentence"]
 
 
 # The score of a model of responses in the measure of the probes.
@@ -102,46 +95,23 @@ def test_drugs_that_were_not_trained_on_have_no_mean(train: ResponseSamples, pre
     assert one.value == 1.0 and math.isnan(one.low) and math.isnan(one.high)
 
 
-def test_the_measure_bears_the_name_of_the_audit_s() -> None:
+def test_a_shortcut_of_responses_stands_beside_the_models_score_in_its_own_measure(tmp_path: Path) -> None:
     from pipelines.probes import probe_response
 
-    samples = make_samples(
-        pd.DataFrame({"cell_line_id": ["L0"], "drug_id": ["D0"], "target": [0.0]}),
-        pd.DataFrame({"tissue": ["lung"]}, index=["L0"]),
-        pd.DataFrame({"smiles": [None]}, index=["D0"]),
-        {},
-    )
-    assert probe_response("x", pd.DataFrame({"v": [1.0]}), samples, np.array(["L0"]), 0)["metric"] == OF_LINES
-
-
-def test_a_shortcut_of_responses_stands_beside_the_models_score_in_its_own_measure(tmp_path: Path) -> None:
-    task, prepared = response_task(tiny_params()), tiny_prepared(tmp_path / "raw")
-    task = replace(task, evaluate=replace(task.evaluate, resamples=100))
+    prepared = tiny_prepared(tmp_path / "raw")
     train, test = prepared.side("train"), prepared.side("test")
-    model = Predictor()
-    model.estimator = build(get_architecture("mean_effects", "pairs", "regression")).fit(train)
-    predicted = model.estimator.predict(test)
+    assert probe_response("x", pd.DataFrame({"v": [1.0]}), train, np.array(["L0"]), 0)["metric"] == OF_LINES
+    estimator = build(get_architecture("mean_effects", "pairs", "regression")).fit(train)
+    predicted = estimator.predict(test)
     predictions = prepared.table.iloc[prepared.rows("test")].assign(prediction=predicted, baseline=predicted)
-    fitted = Fitted(NAME, "mean_effects", "quick", "r", "models:/m", {}, "rmse", 1.0, prepared.sha256, 1.0, {})
+    setting = Setting(response_task(tiny_params()), prepared, predictions, CONTRACT).evaluated(resamples=100)
     probe = {**PROBE, "probe": "level_methylation", "metric": OF_LINES, "score": 0.3, "low": 0.2, "high": 0.4}
     audit = {"findings": [{"name": "shortcut_level_methylation"}], "shortcuts": [probe]}
-    kind: Any = contract_class("pairs", "regression")
-    model.contract = kind(
-        task=NAME,
-        architecture="mean_effects",
-        baseline="mean_effects",
-        task_text="",
-        coverage=0.9,
-        half_width=2.0,
-        features={},
-        required=[],
-        target="ln_ic50",
-    )
-    run = Evaluation(task, fitted, model, predictions, prepared, 3)
+    run = setting.run(estimator, "mean_effects")
     found = evidence_of(run, audit)
-    told = found.sections["audit"]
-    assert told["findings"] == audit["findings"]
-    (beside,) = told["shortcuts"]
+    section = found.sections["audit"]
+    assert section["findings"] == audit["findings"]
+    (beside,) = section["shortcuts"]
     assert beside["model_metric"] == OF_LINES
     assert abs(beside["model"]) < 0.2, "drug means alone, which is what the baseline knows of unseen lines, reach 0"
     assert beside["model_low"] <= beside["model"] <= beside["model_high"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.evidence.survival import held_until
-from evaluation.metrics.survival import log_rank
+from evaluation.evidence.survival import free_of_event
 from evaluation.problems import measures_of
+from evaluation.problems.survival import log_rank
 from pipelines.samples.survival import kaplan_meier
 
 HORIZONS = [3.0, 6.0, 10.0]
@@ -19,22 +20,16 @@ MEASURES = measures_of("survival")
 
 
 @st.composite
-def follow_ups(draw: st.DrawFn, least: int = 12) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return time and event ``(n, 2)``, survival ``(n, horizons)`` and groups, with ties of every kind."""
-    count = draw(st.integers(least, 60))
+def follow_ups(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Return time and event ``(n, 2)`` and survival ``(n, horizons)``, with ties of every kind."""
+    count = draw(st.integers(12, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     time = np.ceil(rng.exponential(6, count)) if draw(st.booleans()) else rng.exponential(6, count) + 1e-3
-    time[:2] = 11.0, 12.0  # followed beyond the last horizon
+    time[:3] = 11.0, 12.0, 2.0  # two are followed beyond the last horizon
     event = (rng.random(count) < draw(st.floats(0.3, 1.0))).astype(float)
     event[:3] = 0, 0, 1
-    time[2] = 2.0
     risk = np.round(rng.normal(size=count), draw(st.integers(0, 3)))
-    survival = np.exp(-np.exp(risk)[:, None] * np.array(HORIZONS) / 8)
-    return np.column_stack([time, event]), survival, rng.integers(0, max(2, count // 2), count)
-
-
-def _parts(target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return target[:, 0], target[:, 1]
+    return np.column_stack([time, event]), np.exp(-np.exp(risk)[:, None] * np.array(HORIZONS) / 8)
 
 
 def _outputs(survival: np.ndarray) -> np.ndarray:
@@ -48,51 +43,35 @@ def _measured(target: np.ndarray, survival: np.ndarray, **others: Any) -> dict[s
     return MEASURES.metrics(target, _outputs(survival), horizons=HORIZONS, horizon=HORIZONS[1], **others)
 
 
-@settings(max_examples=60, deadline=None)
-@given(follow_ups())
-def test_all_metrics_are_those_of_scikit_survival(drawn: tuple[np.ndarray, ...]) -> None:
-    from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, integrated_brier_score
-    from sksurv.util import Surv
-
-    target, survival, _ = drawn
-    time, event = target.T
-    known, risk = Surv.from_arrays(event > 0, time), -np.log(survival[:, -1])
-    found = _measured(target, survival)
-    assert found["concordance"] == pytest.approx(concordance_index_censored(event > 0, time, risk)[0], abs=1e-9)
-    uno = concordance_index_ipcw(known, known, risk, tau=HORIZONS[-1])[0]
-    assert found["uno_concordance"] == pytest.approx(uno, abs=1e-9)
-    assert found["brier"] == pytest.approx(brier_score(known, known, survival, HORIZONS)[1][1], abs=1e-9)
-    integrated = integrated_brier_score(known, known, survival, HORIZONS)
-    assert found["integrated_brier"] == pytest.approx(integrated, abs=1e-9)
-
-
 @settings(max_examples=40, deadline=None)
-@given(follow_ups())
-def test_curves_are_those_of_scikit_survival(drawn: tuple[np.ndarray, ...]) -> None:
+@given(follow_ups(), st.integers(2, 4))
+def test_metrics_curves_and_the_log_rank_test_are_those_of_scikit_survival(
+    drawn: tuple[np.ndarray, np.ndarray], count: int
+) -> None:
+    from sksurv.compare import compare_survival
+    from sksurv.metrics import brier_score, concordance_index_censored, concordance_index_ipcw, integrated_brier_score
     from sksurv.nonparametric import CensoringDistributionEstimator, kaplan_meier_estimator
     from sksurv.util import Surv
 
-    (time, event), at = drawn[0].T, np.array([1.0, 4.0, 9.0])
-    moments, expected = kaplan_meier_estimator(event > 0, time)
-    np.testing.assert_allclose(kaplan_meier(time, event, moments), expected, rtol=0, atol=1e-12)
-    censored = CensoringDistributionEstimator().fit(Surv.from_arrays(event > 0, time))
-    followed = kaplan_meier(time, event, at, censoring=True)
-    np.testing.assert_allclose(followed, censored.predict_proba(at), rtol=0, atol=1e-12)
-
-
-@settings(max_examples=40, deadline=None)
-@given(follow_ups(), st.integers(2, 4))
-def test_the_log_rank_test_is_that_of_scikit_survival(drawn: tuple[np.ndarray, ...], count: int) -> None:
-    from sksurv.compare import compare_survival
-    from sksurv.util import Surv
-
-    target = drawn[0]
+    target, survival = drawn
+    time, event = target.T
+    known, risk = Surv.from_arrays(event > 0, time), -np.log(survival[:, -1])
+    expected = {
+        "concordance": concordance_index_censored(event > 0, time, risk)[0],
+        "uno_concordance": concordance_index_ipcw(known, known, risk, tau=HORIZONS[-1])[0],
+        "brier": brier_score(known, known, survival, HORIZONS)[1][1],
+        "integrated_brier": integrated_brier_score(known, known, survival, HORIZONS),
+    }
+    found = _measured(target, survival)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    moments, curve = kaplan_meier_estimator(event > 0, time)
+    np.testing.assert_allclose(kaplan_meier(time, event, moments), curve, rtol=0, atol=1e-12)
+    at = np.array([1.0, 4.0, 9.0])
+    followed = CensoringDistributionEstimator().fit(known).predict_proba(at)
+    np.testing.assert_allclose(kaplan_meier(time, event, at, censoring=True), followed, rtol=0, atol=1e-12)
     groups = np.arange(len(target)) % count
-    statistic, p = compare_survival(Surv.from_arrays(target[:, 1] > 0, target[:, 0]), groups)
-    found = log_rank(target, groups)
-    assert found["df"] == count - 1
-    assert found["statistic"] == pytest.approx(statistic, abs=1e-6)
-    assert found["p"] == pytest.approx(p, abs=1e-6)
+    statistic, p = compare_survival(known, groups)
+    assert log_rank(target, groups) == pytest.approx({"statistic": statistic, "df": count - 1, "p": p}, abs=1e-6)
 
 
 def test_true_curves_score_better_than_those_of_all_and_risks_that_hold_are_calibrated() -> None:
@@ -101,7 +80,7 @@ def test_true_curves_score_better_than_those_of_all_and_risks_that_hold_are_cali
     time, censored = rng.exponential(8 / np.exp(risk)), rng.uniform(2, 14, 4000)
     target = np.column_stack([np.minimum(time, censored), time <= censored]).astype(float)
     true = np.exp(-np.exp(risk)[:, None] * np.array(HORIZONS) / 8)
-    naive = np.tile(kaplan_meier(*_parts(target), np.array(HORIZONS)), (4000, 1))
+    naive = np.tile(kaplan_meier(target[:, 0], target[:, 1], np.array(HORIZONS)), (4000, 1))
     found = _measured(target, true, baseline=naive, margin_metric="integrated_brier")
     assert found["margin"] > 0.03
     assert found["ece"] < 0.03
@@ -113,11 +92,9 @@ def test_true_curves_score_better_than_those_of_all_and_risks_that_hold_are_cali
 
 
 def test_rows_censored_too_early_count_as_those_that_were_followed_longer() -> None:
-    import pandas as pd
-
     rng = np.random.default_rng(2)
     table = pd.DataFrame({"time": rng.exponential(8, 200), "event": (rng.random(200) < 0.6).astype(int)})
-    held = held_until(table, np.full(200, 5.0))
+    held = free_of_event(table, np.full(200, 5.0))
     assert ((held >= 0) & (held <= 1)).all()
     expected = kaplan_meier(table["time"].to_numpy(), table["event"].to_numpy(), np.array([5.0]), before=True)[0]
     assert held.mean() == pytest.approx(expected, abs=1e-9)
@@ -128,7 +105,7 @@ def test_rows_censored_too_early_count_as_those_that_were_followed_longer() -> N
     [
         ([[0.0, 1.0], [2.0, 0.0]], [[0.9] * 3] * 2, "time is 0 at row 0"),
         ([[1.0, 1.0], [2.0, 2.0]], [[0.9] * 3] * 2, "event is 2 at row 1"),
-        ([[1.0, 1.0], [np.nan, 0.0]], [[0.9] * 3] * 2, "time is nan at row 1"),
+        ([[1.0, 1.0], [np.nan, 0.0]], [[0.9] * 3] * 2, "target is nan at row 1"),
         ([[1.0, 1.0], [2.0, 0.0]], [[0.9] * 2] * 2, "survival has shape"),
         ([[1.0, 1.0], [2.0, 0.0]], [[0.9] * 3, [0.9, 1.1, 0.2]], "survival is 1.1 at row 1"),
         ([1.0, 2.0], [[0.9] * 3] * 2, "target has shape"),

@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
-from evaluation.metrics.targets import bootstrap_each_target, target_metrics, weighted_target_metrics
+from evaluation.problems.multi_target import bootstrap_each_target, target_metrics, weighted_target_metrics
 from pipelines.problems.multi_target import PROBLEM
 from tests.evaluation.measures import bootstrap_targets
 
 NAMES = [metric.name for metric in PROBLEM.metrics]
-
-ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")
-
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -29,10 +26,7 @@ def table(n_rows: int = 60, n_targets: int = 4, seed: int = 0) -> dict[str, Any]
     return {"y": y, "prediction": prediction, "baseline": np.tile(level, (n_rows, 1)), "scale": spread}
 
 
-# One sample.
-
-
-def test_values_of_each_target_are_those_of_scikit_learn() -> None:
+def test_values_of_each_target_are_those_of_scikit_learn_and_means_those_of_a_study() -> None:
     given = table()
     y, prediction, baseline, scale = (given[key] for key in ("y", "prediction", "baseline", "scale"))
     found = target_metrics(**given)
@@ -50,14 +44,10 @@ def test_values_of_each_target_are_those_of_scikit_learn() -> None:
     assert list(found) == NAMES == list(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-10, err_msg=name)
-
-
-def test_means_are_what_a_study_optimizes_and_what_a_leaderboard_can_show() -> None:
-    given = table()
-    found = bootstrap_targets(**given, groups=np.arange(60), resamples=10)
+    means = bootstrap_targets(y, prediction, np.arange(60), baseline=baseline, scale=scale, resamples=10)
     for name in PROBLEM.tunable:
-        assert found[name].value == pytest.approx(PROBLEM.score(name, given["y"], given["prediction"])), name
-    assert set(found) == set(PROBLEM.reported(within=False))
+        assert means[name].value == pytest.approx(PROBLEM.score(name, y, prediction)), name
+    assert set(means) == set(PROBLEM.reported(within=False))
 
 
 @pytest.mark.parametrize("metric", [name for name in NAMES if name != "margin"])
@@ -72,7 +62,7 @@ def test_the_margin_of_any_metric_is_positive_where_the_model_is_better(metric: 
         np.testing.assert_allclose(margin, -worse)
 
 
-@pytest.mark.parametrize("level", [0.0, 0.1, 7.3, -1e6])
+@pytest.mark.parametrize("level", [0.0, 7.3, -1e6])
 def test_a_constant_target_has_no_r2_but_errors_and_is_left_out_and_counted(level: float) -> None:
     given = table()
     given["y"][:, 1] = level + np.spacing(level) * np.arange(60)
@@ -87,12 +77,10 @@ def test_a_constant_target_has_no_r2_but_errors_and_is_left_out_and_counted(leve
 
 
 def test_targets_that_are_all_undefined_give_nan_not_an_error() -> None:
-    found = bootstrap_each_target(
-        np.full((6, 2), 3.0), np.zeros((6, 2)), np.arange(6), baseline=np.full((6, 2), 3.0), scale=[0.0, 0.0]
-    )
+    flat = np.full((6, 2), 3.0)
+    found = bootstrap_each_target(flat, np.zeros((6, 2)), np.arange(6), baseline=flat, scale=[0.0, 0.0])
     assert found.undefined == {**dict.fromkeys(NAMES, 2), "rmse": 0, "mae": 0, "mse": 0}
-    assert np.isnan(found.mean["r2"].value)
-    assert np.isnan(found.mean["r2"].low)
+    assert np.isnan([found.mean["r2"].value, found.mean["r2"].low]).all()
     assert found.mean["rmse"].value == 3
 
 
@@ -101,8 +89,7 @@ def test_what_was_not_measured_is_left_out_of_its_target_alone() -> None:
     holes = given["y"].copy()
     holes[5:20, 2] = np.nan
     holes[:, 3] = np.nan
-    found = target_metrics(**{**given, "y": holes})
-    whole = target_metrics(**given)
+    found, whole = target_metrics(**{**given, "y": holes}), target_metrics(**given)
     rows = np.r_[0:5, 20:60]
     part = target_metrics(**{key: value[rows] if key != "scale" else value for key, value in given.items()})
     for name in NAMES:
@@ -119,9 +106,6 @@ def test_a_far_outlier_does_not_cost_the_other_rows_their_digits() -> None:
     assert found["r2"][0, 0] == pytest.approx(r2_score(y[:30], prediction[:30]), rel=1e-9)
 
 
-# Resamples.
-
-
 def test_a_resample_that_leaves_a_target_constant_stays_out_of_its_interval() -> None:
     y = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [1.0, 3.0]])  # the first varies by the last patient alone
     found = bootstrap_each_target(y, y + 0.1, np.arange(4), resamples=300)
@@ -130,23 +114,16 @@ def test_a_resample_that_leaves_a_target_constant_stays_out_of_its_interval() ->
         assert np.isfinite(list(interval.as_dict().values())).all()
 
 
-# What is refused.
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"y": [[1.0, 2.0], [np.inf, 2.0], [1.0, 2.0]]}, "y is inf at row 1, column 0"),
         ({"prediction": [[1.0, 2.0], [3.0, 2.0], [1.0, np.nan]]}, "prediction is nan at row 2, column 1"),
-        ({"baseline": [[-np.inf, 2.0], [3.0, 2.0], [1.0, 2.0]]}, "baseline is -inf at row 0, column 0"),
         ({"prediction": [[1.0, 2.0]]}, r"prediction has shape \(1, 2\), not \(3, 2\)"),
-        ({"prediction": [["a", "b"]] * 3}, "prediction holds what is no number"),
         ({"y": [1.0, 2.0, 3.0]}, r"y has shape \(3,\), not \(n_rows, n_targets\)"),
-        ({"y": np.empty((0, 2))}, "y has shape"),
         ({"scale": [1.0]}, r"scale has shape \(1,\), not \(2,\)"),
         ({"scale": [1.0, -2.0]}, "scale is -2.0 at target 1"),
-        ({"baseline": np.zeros((3, 2)), "margin_metric": "accuracy"}, "margin_metric is 'accuracy', not one of r2,"),
-        ({"baseline": np.zeros((3, 2)), "margin_metric": "rmse_sd"}, "margin_metric is 'rmse_sd'"),
+        ({"baseline": np.zeros((3, 2)), "margin_metric": "rmse_sd"}, "margin_metric is 'rmse_sd', not one of r2,"),
     ],
 )
 def test_bad_input_is_refused_with_its_table_row_and_target(change: dict[str, Any], message: str) -> None:

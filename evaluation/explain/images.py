@@ -1,0 +1,121 @@
+"""Where in an image of a cell a model looks (Grad-CAM), and whether the maps depend on the model at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evaluation.evidence.parts import Evaluation, Evidence, Explained
+from evaluation.explain import checks
+from evaluation.figures import plots
+from evaluation.modalities import Modality
+from evaluation.problems import Measures
+from pipelines.samples.images import ImageSamples
+from training.estimator import Classifier
+from training.features.cell_image import foreground
+
+PANELS = 16  # images of the Grad-CAM panel
+RANDOM_DRAWS = 3  # networks with random weights; one alone may look at the cell by chance
+MAPS_DIFFER_BELOW = 0.5  # mean correlation with the maps of a network with random weights
+GRID = 7  # fields a side that are masked whole: single pixels are noise to a network, and maps are no finer
+
+
+def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidence:
+    """Explain some images of each class, right and wrong ones, and check the maps; see `Modality.evidence`."""
+    explained, estimator = measures.explained(run), run.model.estimator
+    every = np.zeros(len(run.predictions), dtype=np.int64)
+    rows = explained.rows(run.explained_samples, run.seed, every, explained.right)
+    samples = run.test.take(rows)
+    maps = estimator.heatmaps(samples)
+    if maps is None:
+        return checks.not_explained()
+    cells = np.stack([foreground(samples.pixels[row]) for row in samples.index])
+    share = float(((maps * cells).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-9)).mean())
+    alike = []
+    for draw in range(RANDOM_DRAWS):
+        other = checks.randomized(estimator, run.seed + draw).heatmaps(samples)
+        assert other is not None
+        alike.append(_mean_correlation(maps, other))
+    correlation = float(np.mean(alike))
+    fell = deletion(estimator, samples, maps, run.groups[rows], **run.bootstrap)
+    depends = bool(abs(correlation) < MAPS_DIFFER_BELOW)
+    warnings = []
+    if not fell.passed:
+        warnings.append("masking where the Grad-CAM maps are hot takes no more confidence than masking elsewhere")
+    if not depends:
+        warnings.append("the Grad-CAM maps hardly change with random weights: they show the image, not the model")
+    section = {
+        "method": "grad_cam",
+        "images": len(rows),
+        "attribution_on_the_cell": share,
+        "area_of_the_cell": float(cells.mean()),
+        "correlation_with_random_weights": correlation,
+        "maps_depend_on_the_weights": depends,
+        "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
+        "checks": [checks.check("random_weights", correlation), checks.check("deletion", fell.difference)],
+    }
+    return Evidence(
+        sections={"explanation": section},
+        figures={"grad_cam": _panel(run, explained, rows, maps)},
+        logged={
+            "explanation_on_the_cell": share,
+            "explanation_random_correlation": correlation,
+            "explanation_deletion_drop": fell.drop_top,
+            "explanation_deletion_drop_random": fell.drop_random,
+        },
+        warnings=warnings,
+    )
+
+
+def deletion(
+    estimator: Classifier, samples: ImageSamples, maps: np.ndarray, groups: np.ndarray, **bootstrap: Any
+) -> checks.Deletion:
+    """Mask the hottest fields of each image, a quarter of it, and as many at random."""
+    pixels = np.array(samples.pixels[samples.index])  # in memory: of a file's images, features may be on disk
+    every, size = np.arange(len(samples)), pixels.shape[1]
+    field = np.minimum(np.arange(size) * GRID // size, GRID - 1)
+    of_pixel = field[:, None] * GRID + field
+    in_field = np.bincount(of_pixel.ravel(), minlength=GRID**2)
+    heat = np.stack([np.bincount(of_pixel.ravel(), each.ravel(), GRID**2) / in_field for each in maps])
+    mean = pixels.mean(axis=(1, 2), keepdims=True).round().astype(pixels.dtype)
+
+    def outputs(shown: np.ndarray) -> np.ndarray:
+        return estimator.outputs(replace(samples, pixels=shown, index=every))
+
+    before = outputs(pixels)
+    predicted = before.argmax(axis=1)
+
+    def change(fields: np.ndarray) -> np.ndarray:
+        masked = np.zeros((len(samples), GRID**2), dtype=bool)
+        np.put_along_axis(masked, fields, True, axis=1)
+        shown = np.where(masked[:, of_pixel][..., None], mean, pixels)
+        fell: np.ndarray = before[every, predicted] - outputs(shown)[every, predicted]
+        return fell
+
+    return checks.delete(change, heat, groups, **bootstrap)
+
+
+def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the mean correlation of two rows of maps; that of a constant map is 1 with a constant one, else 0."""
+    flat_a, flat_b = (each.reshape(len(each), -1).astype(np.float64) for each in (a, b))
+    flat_a, flat_b = (each - each.mean(axis=1, keepdims=True) for each in (flat_a, flat_b))
+    size_a, size_b = (np.sqrt((each**2).sum(axis=1)) for each in (flat_a, flat_b))
+    constant = (size_a < 1e-6) & (size_b < 1e-6)  # a map that is constant for any weights does not depend on them
+    product = (flat_a * flat_b).sum(axis=1) / np.maximum(size_a * size_b, 1e-9)
+    return float(np.where(constant, 1.0, product).mean())
+
+
+def _panel(run: Evaluation, explained: Explained, rows: np.ndarray, maps: np.ndarray) -> Figure:
+    right = np.ones(len(rows), dtype=bool) if explained.right is None else explained.right[rows]
+    of_row = explained.of_row[rows]
+    # Of each class right and wrong ones in turn; wrong ones first: readers look for these.
+    turn = pd.Series(right).groupby([of_row, right]).cumcount().to_numpy()
+    chosen = np.lexsort((right, turn))[:PANELS]
+    shown = chosen[np.lexsort((of_row[chosen], right[chosen]))]
+    captions = [explained.caption(row) for row in rows[shown].tolist()]
+    images = run.test.pixels[run.test.index[rows[shown]]]
+    return plots.attribution_panel(images, maps[shown], captions, title=run.title, right=right[shown])
