@@ -155,7 +155,8 @@ def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
             axes.plot(values.index, values, color=color, marker="o" if len(values) == 1 else None, label=name)
         axes.set(xlabel="epoch", ylabel=kind)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, fontsize=7)
+        if panels[kind]:
+            axes.legend(frameon=False, fontsize=7)
     grid[0][0].set_title(title)
     return figure
 

@@ -23,8 +23,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import nn
 
-from evaluation import leaderboard, score
-from evaluation.comparison import ranking
+from evaluation import score
 from evaluation.evidence.build import evaluate, evidence_of
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
@@ -139,10 +138,8 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
 def test_the_metrics_are_those_of_another_library_and_on_the_run(trees: Judged, task: Any) -> None:
     metrics, classes = trees.evidence["test"]["metrics"], list(task.data.classes)
     assert set(metrics) == {*metric_names(classes), "margin"}
-    target, probabilities = (
-        trees.predictions["target"].to_numpy(),
-        columns_of(trees.predictions, "probability", classes),
-    )
+    target = trees.predictions["target"].to_numpy()
+    probabilities = columns_of(trees.predictions, "probability", classes)
     guessed = probabilities.argmax(axis=1)
     expected = {
         "accuracy": accuracy_score(target, guessed),
@@ -238,26 +235,19 @@ class Small(CellNetwork):
     backbone = Backbone(_create, lambda network: list(network.children()), smallest=16)
 
 
-class Edges(Small):
-    """Shows what is dark in the image, whatever the network has learnt."""
-
-    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        dark = 255.0 - samples.pixels[samples.index].mean(axis=3)
-        return (dark / dark.max(axis=(1, 2), keepdims=True)).astype(np.float32)
+def _dark(self: Small, samples: ImageSamples) -> np.ndarray:
+    """Show what is dark in the image, whatever the network has learnt."""
+    dark = 255.0 - samples.pixels[samples.index].mean(axis=3)
+    return (dark / dark.max(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
-class Everywhere(Small):
-    """Shows the same at every pixel."""
-
-    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        return np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32)
+def _everywhere(self: Small, samples: ImageSamples) -> np.ndarray:
+    return np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32)
 
 
-class Elsewhere(Small):
-    """Its maps are hot where the network looks least."""
-
-    def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        return 1 - super().heatmaps(samples)
+def _elsewhere(self: Small, samples: ImageSamples) -> np.ndarray:
+    """Be hot where the network looks least."""
+    return 1 - Small.heatmaps(self, samples)
 
 
 SETTINGS: dict[str, Any] = {
@@ -292,9 +282,9 @@ def network(glass: Prepared) -> Small:
     return fitted
 
 
-def as_kind(kind: type[Small], network: Small) -> Small:
-    """Return the same fitted network with the maps of another class."""
-    made = kind(**network.get_params())
+def with_maps(maps: Any, network: Small) -> Small:
+    """Return the same fitted network with other maps."""
+    made: Small = type("Shows", (Small,), {"heatmaps": maps})(**network.get_params())
     made.__dict__.update(network.__dict__)
     return made
 
@@ -336,35 +326,28 @@ def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weight
     assert found.warnings == []
     assert found.logged["explanation_on_the_cell"] == explained["attribution_on_the_cell"]
     check, fell = explained["checks"]
-    assert check["name"] == "random_weights"
-    assert (
-        check["value"] == explained["correlation_with_random_weights"] == found.logged["explanation_random_correlation"]
-    )
+    value = explained["correlation_with_random_weights"]
+    assert check["name"] == "random_weights" and check["value"] == value
+    assert found.logged["explanation_random_correlation"] == value
     assert fell["name"] == "deletion" and fell["low"] > 0
     assert fell["value"] == pytest.approx(explained["deletion"]["drop_top"] - explained["deletion"]["drop_random"])
     assert found.logged["explanation_deletion_drop"] == explained["deletion"]["drop_top"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "warning"),
-    [
-        (Edges, "show the image, not the model"),
-        (Everywhere, "show the image, not the model"),
-        (Elsewhere, "takes no more confidence"),
-    ],
-)
+@pytest.mark.parametrize("maps", [_dark, _everywhere, _elsewhere])
 def test_maps_that_show_the_image_or_what_decides_nothing_are_called_so(
-    kind: type[Small], warning: str, network: Small, shown: Shown
+    maps: Any, network: Small, shown: Shown
 ) -> None:
-    found = shown(as_kind(kind, network))
+    found = shown(with_maps(maps, network))
     explained = found.sections["explanation"]
-    assert any(warning in each for each in found.warnings)
-    if kind is Elsewhere:
+    if maps is _elsewhere:
         assert explained["checks"][1]["value"] < 0
-    else:
-        assert explained["correlation_with_random_weights"] == pytest.approx(1)
-        assert explained["maps_depend_on_the_weights"] is False
-    if kind is Everywhere:  # attribution that is everywhere is on the cell by its area alone
+        assert any("takes no more confidence" in warning for warning in found.warnings)
+        return
+    assert explained["correlation_with_random_weights"] == pytest.approx(1)
+    assert explained["maps_depend_on_the_weights"] is False
+    assert any("show the image, not the model" in warning for warning in found.warnings)
+    if maps is _everywhere:  # attribution that is everywhere is on the cell by its area alone
         assert explained["attribution_on_the_cell"] == pytest.approx(explained["area_of_the_cell"])
 
 
@@ -466,18 +449,7 @@ def cohort(place: Path, prepared: Prepared) -> Path:
     return folder
 
 
-def test_scoring_the_test_rows_as_a_folder_gives_the_evidence_again(trees: Judged, cohort: Path) -> None:
-    found = scoring.score(trees.model, cohort, seed=SEED)
-    assert found["n"] == trees.evidence["test"]["samples"]
-    assert found["groups"] == trees.evidence["test"]["groups"]
-    assert set(found["metrics"]) == set(trees.evidence["test"]["metrics"])
-    for name, numbers in found["metrics"].items():
-        expected = trees.metric(name)
-        for key in ("value", "low", "high"):
-            assert numbers[key] == pytest.approx(expected[key], abs=1e-6, nan_ok=True), (name, key)
-
-
-def test_the_command_prints_one_line_of_json_for_a_logged_model(
+def test_scoring_the_test_rows_as_a_folder_prints_the_evidence_again_in_one_line_of_json(
     trees: Judged, cohort: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for data in (cohort, cohort.parent):  # the task's folder, or the folder of tasks
@@ -485,8 +457,11 @@ def test_the_command_prints_one_line_of_json_for_a_logged_model(
         assert score.main() == 0
         (line,) = capfd.readouterr().out.splitlines()
         printed = json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
-        assert set(printed) == {"model", "n", "groups", "dropped", "warnings", "metrics"}
-        assert printed["metrics"]["accuracy"]["value"] == pytest.approx(trees.metric("accuracy")["value"])
+        test = trees.evidence["test"]
+        assert (printed["n"], printed["groups"]) == (test["samples"], test["groups"])
+        assert set(printed["metrics"]) == set(test["metrics"])
+        for name, numbers in printed["metrics"].items():
+            assert numbers["value"] == pytest.approx(trees.metric(name)["value"], abs=1e-6), name
 
 
 def test_a_cohort_stands_in_the_candidates_evidence_and_card(
@@ -516,27 +491,3 @@ def test_a_cohort_of_one_subject_or_with_a_broken_image_is_refused(trees: Judged
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=f"images/monocyte/{path.name}: cannot be decoded"):
         scoring.score(trees.model, copied)
-
-
-# Side by side.
-
-
-def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
-    trees: Judged, majority: Judged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], params: Params
-) -> None:
-    monkeypatch.setattr(leaderboard, "read_params", lambda: params)
-    folder = Path("reports") / NAME
-    for arguments in ([], ["--show"]):
-        monkeypatch.setattr("sys.argv", ["leaderboard", "--task", NAME, *arguments])
-        assert leaderboard.main() == 0
-        shown = capsys.readouterr().out
-        assert "SIMULATED" in shown
-        assert f"{trees.metric('accuracy')['value']:.3f}" in shown
-        rows = [line for line in shown.splitlines() if line.startswith("xgboost") and trees.fitted.run_id not in line]
-        assert len(rows[0].split()) == 1 + len(ranking.COSTS)
-        assert "-" in rows[0].split()  # trees have no multiply-adds, which is no zero
-    listed = json.loads((folder / "leaderboard.json").read_text())
-    assert [row["architecture"] for row in listed] == ["xgboost", "majority_class"]
-    for name in ("leaderboard", "quality_against_cost"):
-        with Image.open(folder / f"{name}.png") as figure:
-            assert min(figure.size) > 200
