@@ -67,17 +67,6 @@ def _by_scikit_learn(
     return found
 
 
-@pytest.mark.parametrize(("n_classes", "decimals"), [(2, None), (3, 1), (5, 1)])
-def test_values_are_those_of_scikit_learn(n_classes, decimals):
-    sample = _sample(n_classes, 120, n_classes, decimals)
-    found = classification_metrics(**sample)
-    expected = _by_scikit_learn(sample["target"], sample["outputs"], sample["classes"])
-    naive = _by_scikit_learn(sample["target"], sample["baseline"], sample["classes"])
-    expected["margin"] = expected["accuracy"] - naive["accuracy"]
-    assert list(found) == list(expected) == [*metric_names(sample["classes"]), "margin"]
-    assert found == pytest.approx(expected, rel=1e-12, abs=1e-14)
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -94,6 +83,7 @@ def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, 
     del sample["baseline"]
     found = CLASSIFICATION.weigh(**sample, groups=np.arange(n_rows), counts=[weight, np.ones(n_rows)])
     plain = classification_metrics(**sample)
+    assert list(plain) == metric_names(sample["classes"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = _by_scikit_learn(sample["target"], sample["outputs"], sample["classes"], weight)
@@ -109,16 +99,6 @@ def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity():
     assert found["accuracy"] == found["roc_auc"] == found["f1_a"] == 0
     assert found["ece"] == found["brier"] == 1
     assert found["log_loss"] == pytest.approx(36.04, abs=0.01)
-
-
-def test_the_majority_class_has_no_precision_of_others_and_areas_of_chance():
-    target = np.r_[np.zeros(9, int), np.ones(3, int)]
-    found = classification_metrics(target, np.tile([0.75, 0.25], (12, 1)), classes=["all", "hem"])
-    assert found["accuracy"] == 0.75
-    assert found["balanced_accuracy"] == found["roc_auc"] == 0.5
-    assert found["pr_auc"] == found["pr_auc_hem"] == 0.25
-    assert found["recall_hem"] == found["f1_hem"] == found["ece"] == 0
-    assert np.isnan(found["precision_hem"])
 
 
 def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone():

@@ -54,13 +54,6 @@ class Planted(Known):
         return Attribution(PREDICTORS, values * scale, base, self.predict(samples)[:, target], "planted")
 
 
-class Blind(Planted):
-    """Looks at no gene."""
-
-    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> None:
-        return None
-
-
 class Ordered(Planted):
     """Reads its genes in windows of seven, in the order ``start`` on."""
 
@@ -258,17 +251,14 @@ def test_the_target_whose_attributions_do_not_add_up_is_named_though_its_unit_is
     assert "V by 80.0%" in found.warnings[0]
 
 
-def test_a_model_that_looks_at_no_gene_has_no_explanation(setting: Setting) -> None:
-    found = setting.evidence(Blind())
-    assert found.sections["explanation"] == {"method": None, "checks": []}
-    assert set(found.tables) == {"by_gene", "by_cohort"}
-    assert "explanation_additivity_error" not in found.logged
-
-
-def test_rows_are_explained_from_every_cohort(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_every_cohort_are_explained_and_a_model_may_name_no_gene(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[ExpressionSamples] = []
     monkeypatch.setattr(Planted, "attribute", lambda self, samples, output: seen.append(samples))
-    setting.evidence(Planted())
+    found = setting.evidence(Planted())
+    assert found.sections["explanation"] == {"method": None, "checks": []}  # it names no gene
+    assert set(found.tables) == {"by_gene", "by_cohort"} and "explanation_additivity_error" not in found.logged
     counts = seen[0].table["label"].value_counts()
     assert counts.sum() == 30 and counts["rare"] == 1
     assert counts.drop("rare").between(9, 10).all()

@@ -149,7 +149,7 @@ def test_the_planted_genes_lead_their_class_with_their_sign(found: Evidence) -> 
     assert found.sections["explanation"]["top"]["B"][:2] == [GENES[2], GENES[3]]
 
 
-def test_a_class_without_a_row_is_left_out_and_the_others_keep_theirs(setting: Setting) -> None:
+def test_a_class_without_a_row_is_left_out_and_a_model_that_uses_no_gene_has_no_explanation(setting: Setting) -> None:
     test = setting.prepared.side("test")
     some = test.take(np.flatnonzero(test.target != 1))
     attribution = Planted().attribute(some, some.target)
@@ -158,13 +158,10 @@ def test_a_class_without_a_row_is_left_out_and_the_others_keep_theirs(setting: S
     assert set(genes["class"]) == {"A", "C"}
     figure = genes_by_class(means, GENES, CLASSES, "t")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["A", "C"]
-
-
-def test_a_model_that_looks_at_no_gene_has_no_explanation(setting: Setting) -> None:
-    found = setting.evidence(Blind())
-    assert found.sections["explanation"] == {"method": None, "checks": []}
-    assert not {"genes_by_class", "layout"} & {*found.tables, *found.figures}
-    assert not any(name.startswith("explanation") for name in found.logged)
+    blind = setting.evidence(Blind())
+    assert blind.sections["explanation"] == {"method": None, "checks": []}
+    assert not {"genes_by_class", "layout"} & {*blind.tables, *blind.figures}
+    assert not any(name.startswith("explanation") for name in blind.logged)
 
 
 def test_the_layout_shows_a_gene_at_its_pixel_and_is_an_artifact_of_the_run(
