@@ -178,7 +178,7 @@ def _regressor(estimator: Estimator) -> Estimator:
 def contributions(labels: pd.Series, table: pd.DataFrame, title: str, what: str, count: int = 20) -> Figure:
     """Return bars of ``mean_abs`` of the first rows of a table, with their ``share`` if the table has it."""
     labels, shown = labels.head(count)[::-1], table.head(count)[::-1]
-    figure, axes = plt.subplots(figsize=(5.4, 0.25 * len(shown) + 1))
+    figure, axes = plt.subplots(figsize=(5.4, (0.3 if "share" in shown else 0.24) * len(shown) + 1))
     bars = axes.barh(labels, shown["mean_abs"], color=BLUE)
     if "share" in shown:
         axes.bar_label(bars, [f" {share:.0%}" for share in shown["share"]], fontsize=8)
