@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,15 @@ from hypothesis import strategies as st
 from evaluation.evidence.survival import free_of_event
 from evaluation.problems import measures_of
 from evaluation.problems.survival import log_rank
+from pipelines.params import read_params
+from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.survival import kaplan_meier
+from tests.evaluation.planted import Known, Setting, split_by
+from tests.training.profile_samples import GENES
+from tests.training.survival_samples import follow_up_samples
+from training.estimator import Attribution
 
+ROOT = Path(__file__).parents[2]
 HORIZONS = [3.0, 6.0, 10.0]
 MEASURES = measures_of("survival")
 
@@ -114,3 +123,48 @@ def test_rows_censored_too_early_count_as_those_that_were_followed_longer() -> N
 def test_what_cannot_be_measured_is_refused_by_row(target: Any, survival: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _measured(np.array(target), np.array(survival))
+
+
+class Planted(Known):
+    """Names the genes that raise the hazard in `follow_up_samples`; all alike if it is ``flat``."""
+
+    def __init__(self, flat: bool = False) -> None:
+        self.flat = flat
+
+    @property
+    def weights(self) -> np.ndarray:
+        return np.where(np.arange(len(GENES)) < 8, 0.0 if self.flat else 0.16, 0.0)
+
+    def predict(self, samples: ExpressionSamples) -> np.ndarray:
+        return (samples.logged(GENES) - 6.0) @ self.weights
+
+    def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
+        values, base = (samples.logged(GENES) - 6.0) * self.weights, np.zeros(len(samples))
+        return Attribution([f"expression:{gene}" for gene in GENES], values, base, values.sum(axis=1), "planted")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_evidence_parts_rows_by_risk_and_shows_what_their_risk_came_to(flat: bool, run_id: str) -> None:
+    samples, model, times = follow_up_samples(240), Planted(flat), np.arange(1.0, 301.0)
+    prepared = split_by(samples, np.where(np.arange(240) < 100, "train", "test"), np.zeros(240))
+    contract = {"time_unit": "days", "horizons": [50.0, 100.0, 200.0], "horizon": 100.0, "slope": 1.0, "end": 300.0}
+    contract |= {"times": times.tolist(), "hazard": (times / 100).tolist(), "naive": [0.6, 0.4, 0.2]}
+    contract |= {"spread": [[0.01, 0.0], [0.0, 0.01]], "genes": list(GENES), "known": list(GENES)}
+    task = read_params(ROOT / "params.yaml").task("breast_survival")
+    setting = Setting(task, prepared, pd.DataFrame(), contract, run_id).evaluated(resamples=60)
+    rows, test = prepared.table.iloc[prepared.rows("test")], prepared.side("test")
+    known: Any = setting.run(model).contract
+    predictions = known.predicted(rows, test, model.predict(test), np.zeros(len(test)))
+    found = replace(setting, predictions=predictions).evidence(model)
+    groups = {row["group"]: row for row in found.test["risk_groups"]}
+    assert sum(row["rows"] for row in groups.values()) == len(test)
+    assert set(found.figures) >= {"curves_by_risk_group", "calibration_at_horizon", "learning_curves"}
+    if flat:
+        assert list(groups) == ["all"] and found.test["log_rank"]["df"] == 0
+        return
+    assert list(groups) == ["low", "medium", "high"]
+    assert groups["low"]["high"] < groups["high"]["low"] and found.test["log_rank"]["p"] < 1e-3
+    assert all(row["low"] <= row["observed"] <= row["high"] for row in groups.values())
+    assert found.metrics["concordance"].low > 0.55
+    assert found.tables["calibration_at_horizon"]["observed"].is_monotonic_increasing
+    assert set(found.tables["genes_by_class"]["gene"].head(8)) == {f"expression:{gene}" for gene in GENES[:8]}
