@@ -378,32 +378,26 @@ def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Smal
     assert min(counts[("all", True)], counts[("hem", True)]) >= 2
 
 
-def test_the_network_that_was_fitted_is_not_touched_by_randomizing_it(network: Small, glass: Prepared) -> None:
-    test = glass.side("test")
-    before = network.predict_proba(test)
-    state = {key: value.clone() for key, value in network.module_.state_dict().items()}
-    first, second, again = (randomized(network, seed) for seed in (1, 2, 1))
-    for key, value in network.module_.state_dict().items():
-        assert torch.equal(value, state[key])
-    np.testing.assert_array_equal(network.predict_proba(test), before)
-    weights = [torch.cat([p.flatten() for p in each.module_.parameters()]) for each in (first, second, again)]
-    assert not torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
-    # Nothing of what was learnt is left, in any layer and in no statistic either.
-    for (name, mine), theirs in zip(first.module_.named_parameters(), network.module_.parameters(), strict=True):
-        if mine.ndim > 1:
-            assert not torch.equal(mine, theirs), name
-
-
-@pytest.mark.parametrize("mode", ["head", "partial"])
-def test_a_randomized_network_does_not_read_what_is_cached_of_the_trained_one(mode: str, glass: Prepared) -> None:
+@pytest.mark.parametrize("mode", ["head", "partial", "full"])
+def test_randomizing_touches_no_fitted_network_and_leaves_nothing_of_it_not_even_cached(
+    mode: str, glass: Prepared
+) -> None:
     fitted = Small(mode=mode, **{**SETTINGS, "epochs": 2}).fit(glass.side("train"))
     test = glass.side("test")
     assert isinstance(test.pixels, np.memmap)
-    trained = fitted.predict_proba(test)
-    other = randomized(fitted, 3)
-    in_memory = replace(test, pixels=np.array(test.pixels))
-    np.testing.assert_allclose(other.predict_proba(test), other.predict_proba(in_memory), atol=1e-3)
+    trained, state = (
+        fitted.predict_proba(test),
+        {key: value.clone() for key, value in fitted.module_.state_dict().items()},
+    )
+    first, second, again = (randomized(fitted, seed) for seed in (7, 8, 7))  # fitted from seed 1
+    in_memory = replace(test, pixels=np.array(test.pixels))  # of which no features are cached
+    np.testing.assert_allclose(first.predict_proba(test), first.predict_proba(in_memory), atol=1e-3)
     np.testing.assert_array_equal(fitted.predict_proba(test), trained)
+    assert all(torch.equal(value, state[key]) for key, value in fitted.module_.state_dict().items())
+    weights = [torch.cat([p.flatten() for p in each.module_.parameters()]) for each in (first, second, again)]
+    assert not torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    for (name, mine), theirs in zip(first.module_.named_parameters(), fitted.module_.parameters(), strict=True):
+        assert mine.ndim == 1 or not torch.equal(mine, theirs), name
 
 
 @given(
@@ -415,22 +409,18 @@ def test_the_images_shown_are_of_each_class_right_and_wrong(
     codes: Sequence[tuple[int, int]], count: int, seed: int
 ) -> None:
     target, predicted = np.array(codes).T
-
-    def chosen_rows() -> np.ndarray:
-        return Explained(("a",), target, lambda *_: target).rows(count, seed, target, target == predicted)
-
-    rows = chosen_rows()
-    assert len(rows) == min(count, len(target)) == len(set(rows.tolist()))
-    assert rows.tolist() == sorted(rows.tolist())
-    there = Counter(zip(target.tolist(), (target == predicted).tolist(), strict=True))
-    chosen = Counter(zip(target[rows].tolist(), (target[rows] == predicted[rows]).tolist(), strict=True))
-    if count >= len(there):
-        assert set(chosen) == set(there)
+    right = target == predicted
+    explained = Explained(("a",), target, lambda *_: target)
+    rows = explained.rows(count, seed, target, right)
+    assert len(rows) == min(count, len(target)) and rows.tolist() == sorted(set(rows.tolist()))
+    there, chosen = (
+        Counter(zip(target[some].tolist(), right[some].tolist(), strict=True)) for some in (slice(None), rows)
+    )
     # In turn: no kind has two more than another that still had some to give.
     for kind, number in chosen.items():
         for other, total in there.items():
             assert number <= chosen[other] + 1 or chosen[other] == total, (kind, other)
-    np.testing.assert_array_equal(chosen_rows(), rows)
+    np.testing.assert_array_equal(explained.rows(count, seed, target, right), rows)
 
 
 # Scoring a folder.
