@@ -193,23 +193,24 @@ def _feature_findings(tables: ResponseTables, contract: Contract) -> list[Findin
 def _value_findings(tables: ResponseTables, task: PairsTask) -> list[Finding]:
     """Return values that would make every metric meaningless: infinite ones and duplicates."""
     target = task.data.target
-    omics = {f"{name}.parquet": table for name, table in tables.omics.items()}
-    infinite = {"response.parquet": (target, np.isinf(tables.response[target].to_numpy(np.float64)))}
-    for file, table in omics.items():
-        values = table.drop(columns="cell_line_id").to_numpy(np.float64)
-        infinite[file] = (None, np.isinf(values).any(axis=1))
-    duplicates = {file: ("cell_line_id", table["cell_line_id"].duplicated()) for file, table in omics.items()}
-    duplicates["cell_lines.csv"] = ("cell_line_id", tables.cell_lines["cell_line_id"].duplicated())
-    duplicates["drugs.csv"] = ("drug_id", tables.drugs["drug_id"].duplicated())
-    findings = []
-    for rule, wrong, message in (
-        ("finite", infinite, "must be finite"),
-        ("unique", duplicates, "duplicate id; keep one row for each id (of measurements, their mean)"),
-    ):
-        for file, (column, rows) in wrong.items():
-            if rows.any():
-                findings.append(Finding.at_rows(rule, file, column, np.flatnonzero(rows), message))
-    return findings
+    checked: list[tuple[str, str, str | None, Any]] = [
+        ("finite", "response.parquet", target, np.isinf(tables.response[target].to_numpy(np.float64))),
+        ("unique", "cell_lines.csv", "cell_line_id", tables.cell_lines["cell_line_id"].duplicated()),
+        ("unique", "drugs.csv", "drug_id", tables.drugs["drug_id"].duplicated()),
+    ]
+    for name, table in tables.omics.items():
+        infinite = np.isinf(table.drop(columns="cell_line_id").to_numpy(np.float64)).any(axis=1)
+        checked.append(("finite", f"{name}.parquet", None, infinite))
+        checked.append(("unique", f"{name}.parquet", "cell_line_id", table["cell_line_id"].duplicated()))
+    messages = {
+        "finite": "must be finite",
+        "unique": "duplicate id; keep one row for each id (of measurements, their mean)",
+    }
+    return [
+        Finding.at_rows(rule, file, column, np.flatnonzero(wrong), messages[rule])
+        for rule, file, column, wrong in checked
+        if wrong.any()
+    ]
 
 
 MODALITY = Pairs()

@@ -60,7 +60,7 @@ class Setting:
         named = {"task": "any", "architecture": architecture, "baseline": task.evaluate.baseline}
         model.contract = kind(**named, task_text=task_text(task), coverage=0.9, **self.contract)
         model.estimator = estimator
-        receipt = ("any", architecture, "quick", self.run_id, "models:/m-0", {}, "r2", 0.5, "0" * 64, 1.0, {})
+        receipt: Any = ("any", architecture, "quick", self.run_id, "models:/m-0", {}, "r2", 0.5, "0" * 64, 1.0, {})
         return Evaluation(task, Fitted(*receipt), model, self.predictions, self.prepared, self.seed)
 
     def evidence(self, estimator: Estimator) -> Evidence:

@@ -147,7 +147,13 @@ class Planted(Known):
 def test_the_evidence_parts_rows_by_risk_and_shows_what_their_risk_came_to(flat: bool, run_id: str) -> None:
     samples, model, times = follow_up_samples(240), Planted(flat), np.arange(1.0, 301.0)
     prepared = split_by(samples, np.where(np.arange(240) < 100, "train", "test"), np.zeros(240))
-    contract = {"time_unit": "days", "horizons": [50.0, 100.0, 200.0], "horizon": 100.0, "slope": 1.0, "end": 300.0}
+    contract: dict[str, Any] = {
+        "time_unit": "days",
+        "horizons": [50.0, 100.0, 200.0],
+        "horizon": 100.0,
+        "slope": 1.0,
+        "end": 300.0,
+    }
     contract |= {"times": times.tolist(), "hazard": (times / 100).tolist(), "naive": [0.6, 0.4, 0.2]}
     contract |= {"spread": [[0.01, 0.0], [0.0, 0.01]], "genes": list(GENES), "known": list(GENES)}
     task = read_params(ROOT / "params.yaml").task("breast_survival")
