@@ -166,9 +166,8 @@ def _attribute(estimator: Estimator, samples: ResponseSamples, output: int | Non
 
 def _regressor(estimator: Estimator) -> Estimator:
     """Return what may be a network: of an ensemble its first, of a classifier of responses the regressor."""
-    first = checks.first_member(estimator)
-    found: Estimator = getattr(first, "regressor_", first)
-    return found
+    first: Any = checks.first_member(estimator)
+    return getattr(first, "regressor_", first)
 
 
 # Figures.

@@ -77,6 +77,7 @@ def explain_every_target(run: Evaluation, explained: Explained, rows: np.ndarray
     tables = {"predictors_by_target": by_target, "top_predictors": predictors}
     drawn = {"predictors_by_target": heat_map(standardized, direction, run.title)}
     found |= Evidence(tables=tables, figures=drawn)
+    assert attribution is not None
     return found | checks.explanation_evidence(attribution, deletion, alike, **known)
 
 
@@ -149,7 +150,9 @@ def heat_map(importance: pd.DataFrame, direction: pd.DataFrame, title: str) -> F
     top = importance.mean(axis=1).sort_values(ascending=False, kind="stable").head(_PREDICTORS).index
     signed = (importance * direction).loc[top].to_numpy()
     rows, columns = (
-        leaves_list(linkage(table, "average", optimal_ordering=True)) if len(table) > 2 else np.arange(len(table))
+        leaves_list(linkage(table, "average", optimal_ordering=True)).tolist()
+        if len(table) > 2
+        else [*range(len(table))]
         for table in (signed, signed.T)
     )
     size = float(np.quantile(np.abs(signed), 0.99)) or 1e-12

@@ -137,8 +137,9 @@ class Measures(ABC):
 
     def intervals(self, predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
         """Return every metric of a table of predictions with its interval."""
-        settings = {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
-        return self.bootstrap(groups=predictions["group"], **self._known(predictions, task), **settings)
+        known = self._known(predictions, task)
+        known |= {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
+        return self.bootstrap(groups=predictions["group"], **known)
 
     def _known(self, predictions: pd.DataFrame, task: Task) -> dict[str, Any]:
         target, outputs, baseline, scoring = self.columns(predictions)

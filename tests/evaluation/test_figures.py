@@ -47,7 +47,7 @@ def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
     figure = _drawn(plots.confusion_matrix(counts, CLASSES, "resnet50"))
     numbers = [text.get_text() for text in figure.axes[0].texts]
     assert numbers == list("210000101")
-    np.testing.assert_allclose(_pixels(figure.axes[0]), [[2 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0.5]])
+    np.testing.assert_allclose(_pixels(figure.axes[0]), np.array([[2 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0.5]]))
 
 
 def test_the_areas_and_errors_in_the_legends_are_the_metrics():

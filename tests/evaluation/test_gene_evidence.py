@@ -265,7 +265,7 @@ def test_rows_of_every_cohort_are_explained_and_a_model_may_name_no_gene(
 
 
 def test_members_that_read_in_the_same_order_are_listed_once_and_others_each() -> None:
-    def orders(*members: Estimator) -> dict[str, list[str]]:
+    def orders(*members: Estimator) -> dict[Any, Any]:
         found = orders_of_genes(ensemble(*members))
         assert found is not None
         return found.groupby("member")["gene"].agg(list).to_dict()
