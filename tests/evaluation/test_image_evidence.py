@@ -23,7 +23,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import nn
 
-from evaluation import score
+from evaluation import leaderboard, score
 from evaluation.evidence.build import evaluate, evidence_of
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
@@ -481,3 +481,18 @@ def test_a_cohort_of_one_subject_or_with_a_broken_image_is_refused(trees: Judged
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=f"images/monocyte/{path.name}: cannot be decoded"):
         scoring.score(trees.model, copied)
+
+
+def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
+    trees: Judged, majority: Judged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], params: Params
+) -> None:
+    monkeypatch.setattr(leaderboard, "read_params", lambda: params)
+    monkeypatch.setattr("sys.argv", ["leaderboard", "--task", NAME])
+    assert leaderboard.main() == 0
+    shown, folder = capsys.readouterr().out, Path("reports") / NAME
+    assert "SIMULATED" in shown and f"{trees.metric('accuracy')['value']:.3f}" in shown
+    listed = json.loads((folder / "leaderboard.json").read_text())
+    assert [row["architecture"] for row in listed] == ["xgboost", "majority_class"]
+    for name in ("leaderboard", "quality_against_cost"):
+        with Image.open(folder / f"{name}.png") as figure:
+            assert min(figure.size) > 200

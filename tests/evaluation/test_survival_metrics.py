@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -172,5 +173,11 @@ def test_the_evidence_parts_rows_by_risk_and_shows_what_their_risk_came_to(flat:
     assert groups["low"]["high"] < groups["high"]["low"] and found.test["log_rank"]["p"] < 1e-3
     assert all(row["low"] <= row["observed"] <= row["high"] for row in groups.values())
     assert found.metrics["concordance"].low > 0.55
+    assert MEASURES.measured(predictions) == ["time", "event"]
+    theirs: Any = SimpleNamespace(contract=known, estimator=model, baseline=Planted(flat=True))
+    pd.testing.assert_frame_equal(MEASURES.answered(theirs, test, predictions)[1], predictions)
+    theirs.contract = replace(known, horizons=[50.0, 100.0])
+    with pytest.raises(ValueError, match="its horizons are 50, 100, its risk is until 100"):
+        MEASURES.answered(theirs, test, predictions)
     assert found.tables["calibration_at_horizon"]["observed"].is_monotonic_increasing
     assert set(found.tables["genes_by_class"]["gene"].head(8)) == {f"expression:{gene}" for gene in GENES[:8]}
