@@ -42,7 +42,7 @@ class TargetMeasures(Measures):
     def weigh(
         self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, counts: npt.ArrayLike, **known: Any
     ) -> dict[str, Floats]:
-        """See `evaluation.metrics.targets.weighted_target_metrics`; means over the targets."""
+        """See `weighted_target_metrics`; means over the targets."""
         known.pop("within")
         found = weighted_target_metrics(target, outputs, groups, counts, **known)
         return {name: mean_over_targets(values) for name, values in found.items()}
@@ -55,7 +55,7 @@ class TargetMeasures(Measures):
     def bootstrap(
         self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, **known: Any
     ) -> dict[str, Interval]:
-        """See `evaluation.metrics.targets.bootstrap_each_target`, whose means these are."""
+        """See `bootstrap_each_target`, whose means these are."""
         known.pop("within", None)
         return bootstrap_each_target(target, outputs, groups, **known).mean
 
