@@ -1,7 +1,7 @@
-"""What a logged model takes and answers: the checks of a request, and the columns of the answer.
+"""What a logged model takes and answers, saved beside it: all that the endpoint knows of the task.
 
-A contract is saved beside each model and is all that the endpoint knows of its task. Its class joins that of a modality
-(`training.modalities`: the samples) and that of a problem (`training.problems`: the prediction).
+The class of a contract joins that of a modality (`training.modalities`: the samples) and that of a problem
+(`training.problems`: the prediction).
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 _SHOWN = 160  # characters of a place in a message: names of features come from the request
 ATOMS = Array(DataType.double)
-CONTRIBUTIONS = Array(Object([Property("feature", DataType.string), Property("value", DataType.double)]))
 
 
 class PayloadError(UserError):
@@ -65,14 +64,8 @@ class Remarks:
 class Contract(ABC):
     """What a model takes and answers.
 
-    Attributes
-    ----------
-    task, architecture, baseline
-        Names.
-    task_text
-        The task as `pipelines.params.task_text` wrote it.
-    coverage
-        Share of rows whose true value lies in the interval or set of the answer.
+    ``task_text`` is the task as `pipelines.params.task_text` wrote it; ``coverage`` the share of rows whose true value
+    lies in the interval or set of the answer.
     """
 
     modality: ClassVar[str]
@@ -96,10 +89,7 @@ class Contract(ABC):
     def read(self, frame: pd.DataFrame) -> Any:
         """Check a request, one question a row, and return its samples.
 
-        Raises
-        ------
-        PayloadError
-            Names the row (from 0, as in the request) and the field of the first fault.
+        A `PayloadError` names the row (from 0, as in the request) and the field of the first fault.
         """
 
     @abstractmethod
@@ -155,9 +145,10 @@ class Contract(ABC):
 
     def explained(self) -> list[ColSpec]:
         """Return the columns of `explain`, which are not required."""
+        parts = Array(Object([Property("feature", DataType.string), Property("value", DataType.double)]))
         return [
             ColSpec(DataType.double, name="base", required=False),
-            ColSpec(CONTRIBUTIONS, name="attributions", required=False),
+            ColSpec(parts, name="attributions", required=False),
         ]
 
     def outputs(self) -> list[ColSpec]:
@@ -210,13 +201,7 @@ class Contract(ABC):
 
 @cache
 def contract_class(modality: str, problem: str) -> Any:
-    """Return the class of contracts of a modality and a problem.
-
-    Raises
-    ------
-    UserError
-        There is no such modality or problem.
-    """
+    """Return the class of contracts of a modality and a problem; UserError if there is no such one."""
     try:
         taken = importlib.import_module(f"training.modalities.{modality}").TAKEN
         answered = importlib.import_module(f"training.problems.{problem}").ANSWERED
@@ -250,10 +235,7 @@ def largest_contributions(attribution: Attribution, count: int = EXPLAINED_FEATU
 def make_contract(
     name: str, architecture: str, task: Task, *, prepared: Prepared, final: FinalFit, refit: Refit | None = None
 ) -> Contract:
-    """Return the contract of a final fit, calibrated on rows that it was not fitted on.
-
-    Without ``refit``, see `Contract.measure_unseen`, samples that are `Contract.unseen` have no interval.
-    """
+    """Return the contract of a final fit, calibrated on rows outside it; ``refit`` as in `Contract.measure_unseen`."""
     kind = contract_class(task.modality, task.problem)
     return kind(
         task=name,
@@ -316,26 +298,13 @@ def kind_of(value: Any) -> str:
 
 
 def numbers_of(values: Sequence[Any], names: Sequence[str], where: str) -> np.ndarray:
-    """Return numbers of a request, float64.
-
-    Raises
-    ------
-    PayloadError
-        Names the place of the first value that is no number, or none that a float32 holds.
-    """
+    """Return numbers of a request, float64; a PayloadError names the first that is none, or not within a float32."""
     if set(map(type, values)) <= {int, float}:
         with contextlib.suppress(OverflowError):
             found = np.array(values, dtype=np.float64)
             if (np.abs(found) <= _LARGEST).all():
                 return found
     return np.array([_number(value, f"{where}.{name}"[:_SHOWN]) for value, name in zip(values, names, strict=True)])
-
-
-def refuse_values(refused: np.ndarray, values: np.ndarray, names: Sequence[str], where: str, reason: str) -> None:
-    """Raise for the first of ``values`` that is ``refused`` (bool, ``(n,)``)."""
-    if refused.any():
-        first = int(refused.argmax())
-        raise PayloadError(f"{where}.{names[first]}"[:_SHOWN] + f": is {values[first]:g}; {reason}")
 
 
 def _number(value: Any, where: str) -> float:
@@ -346,3 +315,10 @@ def _number(value: Any, where: str) -> float:
     if not abs(float(value)) <= _LARGEST:
         raise PayloadError(f"{where}: must be finite, it is {str(float(value))[:40]}")
     return float(value)
+
+
+def refuse_values(refused: np.ndarray, values: np.ndarray, names: Sequence[str], where: str, reason: str) -> None:
+    """Raise for the first of ``values`` that is ``refused`` (bool, ``(n,)``)."""
+    if refused.any():
+        first = int(refused.argmax())
+        raise PayloadError(f"{where}.{names[first]}"[:_SHOWN] + f": is {values[first]:g}; {reason}")

@@ -18,18 +18,10 @@ OnStep = Callable[[int, dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each raw feature adds to each prediction.
+    """What each raw feature, named ``<table>:<feature>``, adds to each prediction.
 
-    Attributes
-    ----------
-    names
-        Raw features, ``<table>:<feature>``.
-    values
-        Contributions in units of the target, shape ``(n, len(names))``.
-    base, prediction
-        Shape ``(n,)``; ``prediction`` is ``base + values.sum(axis=1)`` up to `relative_error`.
-    method
-        Name of the method, for reports.
+    ``values``, in units of the target, have shape ``(n, len(names))``, ``base`` and ``prediction`` ``(n,)``;
+    ``prediction`` is ``base + values.sum(axis=1)`` up to `relative_error`.
     """
 
     names: list[str]
@@ -53,29 +45,19 @@ def add(parts: Sequence[Attribution], weight: float = 1.0) -> Attribution:
     values = np.zeros((len(parts[0].prediction), len(names)))
     for part in parts:
         values[:, [position[name] for name in part.names]] += part.values * weight
-    return Attribution(
-        names,
-        values,
-        np.sum([part.base * weight for part in parts], axis=0),
-        np.sum([part.prediction * weight for part in parts], axis=0),
-        " + ".join(dict.fromkeys(part.method for part in parts)),
+    base, prediction = (
+        np.sum([getattr(part, name) * weight for part in parts], axis=0) for name in ("base", "prediction")
     )
+    return Attribution(names, values, base, prediction, " + ".join(dict.fromkeys(part.method for part in parts)))
 
 
 @dataclass
 class FitContext:
     """Options of a fit besides its samples.
 
-    Attributes
-    ----------
-    on_step
-        Called with the step and its metrics after every epoch or every few boosting rounds; may raise to end the fit.
-    checkpoint
-        File that a network writes after every epoch, and resumes from.
-    memory
-        Features that the trials of a study share.
-    progress
-        Whether a progress bar is shown.
+    ``on_step`` is called with the step and its metrics after every epoch or every few boosting rounds, and may raise to
+    end the fit. A network writes ``checkpoint`` after every epoch, and resumes from it. The trials of a study share the
+    features in ``memory``.
     """
 
     on_step: OnStep | None = None
@@ -98,19 +80,14 @@ class Estimator(BaseEstimator, ABC):
     """A model on raw samples, in scikit-learn's manner.
 
     Constructor arguments are hyperparameters and nothing else. Featurizers are fitted inside `fit`, on the rows given
-    to it, and travel with the model.
+    to it, and saved with the model.
     """
 
     architecture: ClassVar[str] = ""
     masks_omics: ClassVar[bool] = False  # whether any omics of a line may be missing
 
     @abstractmethod
-    def fit(
-        self,
-        train: Any,
-        validation: Any | None = None,
-        context: FitContext | None = None,
-    ) -> Self:
+    def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Fit on ``train``; ``validation`` serves early stopping and nothing else."""
 
     @abstractmethod

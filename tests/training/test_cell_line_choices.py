@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.preprocessing import QuantileTransformer
+from training.features.line_response import line_response, residual_matrix
 
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
@@ -27,7 +28,6 @@ from training.contract import make_contract
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
 from training.features.cell_line_choices import CellLineChoices, cell_line_space, imputations
 from training.features.drug import DrugFeatures
-from training.features.line_response import line_response, residual_matrix
 from training.features.pair import PairFeatures
 from training.features.selection import SELECTIONS, SUPERVISED, selected
 from training.model.cross_fit import fit_final

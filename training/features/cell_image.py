@@ -22,8 +22,8 @@ _TEXTURE = ("contrast", "homogeneity", "energy", "correlation")
 def descriptors(samples: ImageSamples) -> np.ndarray:
     """Return descriptors of every image: float16, shape ``(n, features)``.
 
-    Means, spreads and percentiles of red, green, blue, hematoxylin and eosin on the cell; co-occurrence and local
-    binary patterns of its gray values (Haralick et al., 1973; Ojala et al., 2002); size and shape of its foreground.
+    Distributions of red, green, blue, hematoxylin and eosin on the cell; co-occurrence and local binary patterns of its
+    gray values (Haralick et al., 1973; Ojala et al., 2002); size and shape of its foreground.
     """
 
     def run(pixels: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from pipelines.samples.response import UNKNOWN
 from training.features.selection import SELECTIONS, SUPERVISED, selected
 
-SCALINGS = ("standard", "min_max", "quantile_normal", "quantile_uniform")
+SCALINGS = ("standard", "min_max", "quantile_normal")
 IMPUTATIONS = ("mean", "knn", "drop")
 
 _QUANTILES = 100  # at most: as many as there are training lines
@@ -30,21 +30,9 @@ _PARTS = 5  # that training lines are cut into, to see how lines spread that com
 class _Table:
     """The map of one omics table: select, impute, scale, and rotate for PCA.
 
-    Attributes
-    ----------
-    names
-        All features of the raw table, in its order.
-    kept
-        Positions of the selected features; ``fill`` (training means for missing values), ``center`` and ``scale`` are
-        theirs.
-    components
-        Orthonormal columns, shape ``(len(kept), k)``; None without PCA.
-    flagged
-        Whether a column says that the line was not measured.
-    quantiles, distribution
-        Shape ``(levels, len(kept))``, and ``normal`` or ``uniform``; None unless scaling is by quantiles.
-    middle
-        Means of the scaled features, subtracted before the rotation; None where they are 0.
+    ``kept`` are positions of the selected features in ``names``; ``fill`` (training means), ``center``, ``scale``,
+    ``quantiles`` ``(levels, len(kept))`` and ``middle`` (means of the scaled features, 0 without PCA) are theirs.
+    ``components``, ``(len(kept), k)``, has orthonormal columns. A ``flagged`` table marks lines without data.
     """
 
     names: list[str]
@@ -52,15 +40,14 @@ class _Table:
     fill: np.ndarray
     center: np.ndarray
     scale: np.ndarray
-    components: np.ndarray | None
     flagged: bool
     quantiles: np.ndarray | None = None
-    distribution: str = ""
-    middle: np.ndarray | None = None
+    components: np.ndarray | None = None
+    middle: np.ndarray | float = 0.0
 
     @property
     def inner(self) -> int:
-        """Return the number of columns but for the flag."""
+        """Return the number of columns without the flag."""
         return len(self.kept) if self.components is None else self.components.shape[1]
 
     @property
@@ -68,19 +55,18 @@ class _Table:
         return self.inner + int(self.flagged)
 
     def scaled(self, table: pd.DataFrame, impute: bool = True) -> np.ndarray:
-        """Return the kept features, scaled, gaps imputed by the mean or else left, shape ``(lines, len(kept))``."""
-        values = _aligned(table, self.names)[:, self.kept]
+        """Return the kept features, found by name and scaled, ``(lines, len(kept))``; gaps are imputed or left."""
+        aligned = table if list(table.columns) == self.names else table.reindex(columns=self.names)
+        values = aligned.to_numpy(np.float64)[:, self.kept]
         if impute:
             values = np.where(np.isnan(values), self.fill, values)
-        if self.quantiles is None:
-            return (values - self.center) / self.scale
-        return _ranked(values, self.quantiles, self.distribution)
-
-    def centered(self, scaled: np.ndarray) -> np.ndarray:
-        return scaled if self.middle is None else scaled - self.middle
+        return (values - self.center) / self.scale if self.quantiles is None else _ranked(values, self.quantiles)
 
     def rotated(self, scaled: np.ndarray) -> np.ndarray:
-        return scaled if self.components is None else self.centered(scaled) @ self.components
+        return scaled if self.components is None else (scaled - self.middle) @ self.components
+
+    def flags(self, table: pd.DataFrame) -> list[np.ndarray]:
+        return [1.0 - measured(table)[:, None]] if self.flagged else []
 
 
 @dataclass
@@ -92,14 +78,12 @@ class CellLineFeatures:
     omics
         Tables that are used, in this order.
     scaling
-        Of every feature, over the training lines: ``standard`` (zero mean, unit variance), ``min_max`` (to 0..1),
-        ``quantile_normal`` or ``quantile_uniform`` (ranks, as scikit-learn's QuantileTransformer).
-    keep_share
-        Share of each table's features that a selection other than ``all`` keeps.
-    components
-        Principal components per table; 0 for none. Fewer where lines or features are fewer.
-    selection
+        Of every feature, over the training lines: ``standard`` (zero mean, unit variance), ``min_max`` (to 0..1), or
+        ``quantile_normal`` (ranks, as scikit-learn's QuantileTransformer).
+    keep_share, selection
         See `training.features.selection.selected`.
+    components
+        Principal components per table, at most; 0 for none.
     imputation
         Of missing tables and values. ``mean``: by the mean over the training lines. ``knn``: by the mean of the five
         nearest training lines, over all tables (Troyanskaya et al., 2001). ``drop``: training lines without a table are
@@ -118,12 +102,8 @@ class CellLineFeatures:
     needed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("scaling", self.scaling, SCALINGS),
-            ("selection", self.selection, SELECTIONS),
-            ("imputation", self.imputation, IMPUTATIONS),
-        ):
-            if value not in choices:
+        for name, choices in (("scaling", SCALINGS), ("selection", SELECTIONS), ("imputation", IMPUTATIONS)):
+            if (value := getattr(self, name)) not in choices:
                 raise UserError(f"{name}: {value!r} is none of {', '.join(choices)}")
 
     @property
@@ -136,13 +116,8 @@ class CellLineFeatures:
     ) -> CellLineFeatures:
         """Fit on the cell lines of the training rows, and on no others.
 
-        ``response``, shape ``(lines, columns)``, is needed by supervised selections: see
-        `training.features.line_response`.
-
-        Raises
-        ------
-        UserError
-            ``imputation`` is ``drop`` and no line has every table.
+        ``response``, shape ``(lines, columns)``, is needed by supervised selections, see
+        `training.features.drug.line_response`. UserError if ``imputation`` is ``drop`` and no line has every table.
         """
         if self.imputation == "drop":
             # A table that no line has is none.
@@ -157,8 +132,8 @@ class CellLineFeatures:
             response = None if response is None else response[whole]
         self.tables = {name: self._fit_table(omics[name], response) for name in self.omics}
         if self.imputation == "knn" and self.tables:
-            gaps_left = [table.scaled(omics[name], impute=False) for name, table in self.tables.items()]
-            self.neighbors = np.hstack(gaps_left).astype(np.float32)
+            with_gaps = [table.scaled(omics[name], impute=False) for name, table in self.tables.items()]
+            self.neighbors = np.hstack(with_gaps).astype(np.float32)
         if self.components:
             for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
                 self._fit_components(table, scaled[measured(omics[name])])
@@ -177,12 +152,12 @@ class CellLineFeatures:
             center, scale = known.min(axis=0), np.ptp(known, axis=0)
         else:
             center, scale = known.mean(axis=0), known.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        fitted = _Table(list(table.columns), kept, fill[kept], center, scale, None, not has.all())
-        if self.scaling.startswith("quantile") and kept.size:
+        fitted = _Table(
+            list(table.columns), kept, fill[kept], center, np.where(scale > 0, scale, 1.0), flagged=not has.all()
+        )
+        if self.scaling == "quantile_normal" and kept.size:
             transformer = QuantileTransformer(n_quantiles=min(_QUANTILES, len(values)), subsample=None)
             fitted.quantiles = transformer.fit(values).quantiles_
-            fitted.distribution = self.scaling.removeprefix("quantile_")
         return fitted
 
     def _fit_components(self, table: _Table, scaled: np.ndarray) -> None:
@@ -190,7 +165,7 @@ class CellLineFeatures:
             return
         if self.scaling != "standard":  # whose means are 0
             table.middle = scaled.mean(axis=0)
-        _, _, rotation = np.linalg.svd(table.centered(scaled), full_matrices=False)
+        _, _, rotation = np.linalg.svd(scaled - table.middle, full_matrices=False)
         rotation = rotation[: self.components]
         largest = np.abs(rotation).argmax(axis=1)
         table.components = (rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]).T
@@ -206,8 +181,7 @@ class CellLineFeatures:
         blocks = self.blocks.values()
         for (name, table), scaled, block in zip(self.tables.items(), self._scaled(omics), blocks, strict=True):
             if table.components is not None:
-                values = table.centered(scaled)[measured(omics[name])]
-                found[block] = _unseen_spread(values, table.components)
+                found[block] = _unseen_spread((scaled - table.middle)[measured(omics[name])], table.components)
         return found
 
     def complete(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> np.ndarray:
@@ -215,10 +189,7 @@ class CellLineFeatures:
 
         Other lines get the drug's mean; ``missing: {<table>: drop}`` in ``params.yaml`` refuses them instead.
         """
-        found = np.ones(len(lines), dtype=bool)
-        for name in self.needed:
-            found &= measured(omics[name])
-        return found
+        return np.all([np.ones(len(lines), dtype=bool), *(measured(omics[name]) for name in self.needed)], axis=0)
 
     def _scaled(self, omics: dict[str, pd.DataFrame]) -> list[np.ndarray]:
         """Return each table's kept features, imputed and scaled, shapes ``(lines, len(kept))``."""
@@ -236,7 +207,7 @@ class CellLineFeatures:
         """Return float32 of shape ``(lines, width)``."""
         blocks = []
         for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
-            blocks += [table.rotated(scaled), *_flags(table, omics[name])]
+            blocks += [table.rotated(scaled), *table.flags(omics[name])]
         return np.hstack([*blocks, self._of_tissue(lines)]).astype(np.float32)
 
     def _of_tissue(self, lines: pd.DataFrame) -> np.ndarray:
@@ -258,7 +229,7 @@ class CellLineFeatures:
 
     @property
     def names(self) -> list[str]:
-        """Return the raw features that attributions speak of: ``expression:EGFR``, ..., ``tissue:lung``."""
+        """Return the raw features of attributions: ``expression:EGFR``, ..., ``tissue:lung``."""
         names: list[str] = []
         for name, table in self.tables.items():
             names += [f"{name}:{table.names[position]}" for position in table.kept]
@@ -276,24 +247,18 @@ class CellLineFeatures:
     def spread_gradient(
         self, gradient: np.ndarray, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], cell: np.ndarray
     ) -> np.ndarray:
-        """Return path-averaged gradients times the distance from the baseline, per raw feature.
+        """Return path-averaged gradients times the distance from the baseline, ``(n, len(names))``.
 
         Integrated Gradients of the scaled features: their map to transformed features is affine, so that sums are kept,
         and each belongs to one raw feature. The baseline is a line whose transformed features are all zero: the
         training mean with PCA or standard scaling, else the training median (``quantile_normal``) or minimum.
 
-        Parameters
-        ----------
-        gradient
-            Averaged along the path, with respect to the transformed features, shape ``(n, width)``.
-        lines, omics
-            Tables of the cell lines.
-        cell
-            Row of each sample in them, shape ``(n,)``.
+        ``gradient``, ``(n, width)``, is with respect to the transformed features; ``cell``, ``(n,)``, is the row of
+        each sample in ``lines`` and ``omics``.
         """
         distances = []
         for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
-            distances += [scaled if table.components is None else table.centered(scaled), *_flags(table, omics[name])]
+            distances += [scaled - table.middle, *table.flags(omics[name])]
         slope = self._to_features(gradient, lambda components, part: part @ components.T)
         return slope * np.hstack([*distances, self._of_tissue(lines)])[cell]
 
@@ -309,17 +274,18 @@ class CellLineFeatures:
 
     def state(self) -> dict[str, Any]:
         """Return everything that was fitted, as JSON values and arrays."""
-        return {
-            **vars(self),
-            "omics": list(self.omics),
-            "tables": {name: vars(table) for name, table in self.tables.items()},
-        }
+        return {**vars(self), "tables": {name: vars(table) for name, table in self.tables.items()}}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> CellLineFeatures:
         """Rebuild from `state`."""
         tables = {name: _Table(**table) for name, table in state["tables"].items()}
         return cls(**{**state, "omics": tuple(state["omics"]), "tables": tables})
+
+
+def measured(table: pd.DataFrame) -> np.ndarray:
+    """Return which lines have any value of the table, bool, shape ``(lines,)``."""
+    return ~np.isnan(table.to_numpy(np.float64)).all(axis=1)
 
 
 def _unseen_spread(values: np.ndarray, components: np.ndarray) -> np.ndarray:
@@ -339,27 +305,11 @@ def _unseen_spread(values: np.ndarray, components: np.ndarray) -> np.ndarray:
     return np.where(lines == len(values), np.maximum(ratio, 1.0), np.inf)
 
 
-def _aligned(table: pd.DataFrame, names: list[str]) -> np.ndarray:
-    """Return the table's values in the order of ``names``; a feature that it lacks is NaN."""
-    if list(table.columns) != names:
-        table = table.reindex(columns=names)
-    return table.to_numpy(np.float64)
-
-
-def measured(table: pd.DataFrame) -> np.ndarray:
-    """Return which lines have any value of the table, bool, shape ``(lines,)``."""
-    return ~np.isnan(table.to_numpy(np.float64)).all(axis=1)
-
-
-def _flags(table: _Table, raw: pd.DataFrame) -> list[np.ndarray]:
-    return [1.0 - measured(raw)[:, None]] if table.flagged else []
-
-
-def _ranked(values: np.ndarray, quantiles: np.ndarray, distribution: str) -> np.ndarray:
-    """Return the quantiles of values in their column, as scikit-learn's QuantileTransformer; missing values stay."""
+def _ranked(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+    """Return normal scores of values in their column, as scikit-learn's QuantileTransformer; missing values stay."""
     levels = np.linspace(0, 1, len(quantiles))
     ranks = np.empty_like(values)
     for column, (value, at) in enumerate(zip(values.T, quantiles.T, strict=True)):
         above, below = np.interp(value, at, levels), -np.interp(-value, -at[::-1], -levels[::-1])
         ranks[:, column] = np.select([value <= at[0], value >= at[-1]], [0.0, 1.0], (above + below) / 2)
-    return ndtri(np.clip(ranks, _TAIL, 1 - _TAIL)) if distribution == "normal" else ranks
+    return ndtri(np.clip(ranks, _TAIL, 1 - _TAIL))

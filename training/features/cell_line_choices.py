@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
-from training.features.cell_line import IMPUTATIONS, CellLineFeatures, measured
+from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures, measured
 from training.features.selection import SELECTIONS
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 _SHARES = (0.1, 0.25, 0.5)
-_SCALINGS = ("standard", "min_max", "quantile_normal")
 _ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not tried
 
 
@@ -53,7 +52,7 @@ def cell_line_space(
     if len(omics) > 1:
         drawn["omics"] = trial.suggest_categorical("omics", omics)
     drawn["selection"] = trial.suggest_categorical("selection", SELECTIONS)
-    drawn["scaling"] = trial.suggest_categorical("scaling", _SCALINGS)
+    drawn["scaling"] = trial.suggest_categorical("scaling", SCALINGS)
     if drawn["selection"] != "all":
         drawn["keep_share"] = trial.suggest_categorical("keep_share", _SHARES)
     tried = settings.get("imputations", IMPUTATIONS)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from rdkit.Chem import rdFingerprintGenerator
 
-from pipelines.samples.molecules import canonical, parent, parse
+from pipelines.samples.molecules import parent, parse
 from pipelines.samples.response import ResponseSamples
-from training.features.line_response import residual_matrix
+from training.features.fitted import Featurizer
 
 _SHRINKAGE = 1.0  # prior observations at the overall mean, for drugs that were measured rarely
+_LINE_COMPONENTS = 4
 
 
 @dataclass
-class DrugFeatures:
+class DrugFeatures(Featurizer):
     """Numbers that describe a drug.
 
     Parameters
@@ -42,44 +42,36 @@ class DrugFeatures:
 
     def fit(self, train: ResponseSamples) -> DrugFeatures:
         """Fit on training rows: means and response profiles of the drugs in them."""
-        used = np.unique(train.drug)
-        position = np.full(len(train.drugs), -1)
-        position[used] = np.arange(len(used))
-        drug, target = position[train.drug], train.target
+        used, drug = np.unique(train.drug, return_inverse=True)
         self.ids = [str(name) for name in train.drugs.index[used]]
-        self.overall = float(target.mean())
+        self.overall = float(train.target.mean())
         count = np.bincount(drug, minlength=len(used))
-        total = np.bincount(drug, target, minlength=len(used))
+        total = np.bincount(drug, train.target, minlength=len(used))
         self.mean = (total + _SHRINKAGE * self.overall) / (count + _SHRINKAGE)
         self.molecules = {}
-        # Most measured first, so that a molecule under two ids is met at the one that is known best.
+        # Most measured first: a molecule under two ids is found at the one that is known best.
         for index in np.argsort(-count, kind="stable"):
             smiles = train.drugs["smiles"].iloc[used[index]]
             if isinstance(smiles, str) and (key := parent(smiles)) is not None:
                 self.molecules.setdefault(key, self.ids[index])
-        self.profile = self._fit_profile(train, drug, target - self.mean[drug], len(used))
+        self.profile = np.zeros((len(used), 0))
+        if self.identity == "profile" and self.components:
+            matrix = residual_matrix(train, train.target - self.mean[drug])
+            _, size, rotation = np.linalg.svd(matrix, full_matrices=False)
+            rotation, size = rotation[: self.components], size[: self.components]
+            signs = np.sign(rotation[np.arange(len(rotation)), np.abs(rotation).argmax(axis=1)])
+            self.profile = (rotation * (signs * size / np.sqrt(len(matrix)))[:, None]).T
         return self
-
-    def _fit_profile(self, train: ResponseSamples, drug: np.ndarray, residual: np.ndarray, n_drugs: int) -> np.ndarray:
-        if self.identity != "profile" or self.components == 0:
-            return np.zeros((n_drugs, 0))
-        matrix = residual_matrix(np.unique(train.cell, return_inverse=True)[1], drug, residual)
-        _, size, rotation = np.linalg.svd(matrix, full_matrices=False)
-        rotation, size = rotation[: self.components], size[: self.components]
-        largest = np.abs(rotation).argmax(axis=1)
-        signs = np.sign(rotation[np.arange(len(rotation)), largest])
-        return (rotation * (signs * size / np.sqrt(len(matrix)))[:, None]).T
 
     def known(self, drugs: pd.DataFrame) -> np.ndarray:
         """Return for each drug its position among the training drugs, by id or else by molecule; -1 if unseen."""
         position = {name: index for index, name in enumerate(self.ids)}
         found = np.full(len(drugs), -1)
         for row, (drug_id, smiles) in enumerate(zip(drugs.index, drugs["smiles"], strict=True)):
-            name = str(drug_id) if str(drug_id) in position else None
-            if name is None and isinstance(smiles, str):  # by their canonical SMILES in models of before
-                keys = (parent(smiles) or "", canonical(smiles) or "")
-                name = next((self.molecules[key] for key in keys if key in self.molecules), None)
-            found[row] = position.get(name, -1) if name is not None else -1
+            name = str(drug_id)
+            if name not in position and isinstance(smiles, str):
+                name = self.molecules.get(parent(smiles) or "", name)
+            found[row] = position.get(name, -1)
         return found
 
     def offset(self, drugs: pd.DataFrame) -> np.ndarray:
@@ -93,8 +85,7 @@ class DrugFeatures:
         seen = known >= 0
         blocks = []
         if self.identity != "none":
-            blocks.append(np.where(seen, self.mean[known], self.overall)[:, None])
-            blocks.append(seen[:, None].astype(float))
+            blocks += [np.where(seen, self.mean[known], self.overall)[:, None], seen[:, None].astype(float)]
         if self.identity == "profile":
             blocks.append(np.where(seen[:, None], self.profile[known], 0.0))
         if self.identity == "one_hot":
@@ -106,9 +97,7 @@ class DrugFeatures:
     @property
     def names(self) -> list[str]:
         """Return the names of the columns of `transform`."""
-        names = []
-        if self.identity != "none":
-            names += ["drug:mean_response", "drug:known"]
+        names = [] if self.identity == "none" else ["drug:mean_response", "drug:known"]
         if self.identity == "profile":
             names += [f"drug:profile_{index}" for index in range(self.profile.shape[1])]
         if self.identity == "one_hot":
@@ -116,15 +105,6 @@ class DrugFeatures:
         if self.bits:
             names += ["fingerprint:none", *(f"fingerprint:{bit}" for bit in range(self.bits))]
         return names
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that was fitted, as JSON values and arrays."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> DrugFeatures:
-        """Rebuild from `state`."""
-        return cls(**state)
 
 
 def fingerprints(smiles: list[str | None], bits: int) -> np.ndarray:
@@ -138,3 +118,22 @@ def fingerprints(smiles: list[str | None], bits: int) -> np.ndarray:
         else:
             found[row, 1:] = generator.GetFingerprintAsNumPy(molecule)
     return found
+
+
+def residual_matrix(train: ResponseSamples, residual: np.ndarray) -> np.ndarray:
+    """Return mean residuals from the drugs' means, ``(lines, drugs)``, both ascending; 0 for pairs without a row."""
+    (lines, line), (drugs, drug) = (np.unique(code, return_inverse=True) for code in (train.cell, train.drug))
+    total, count = np.zeros((2, len(lines), len(drugs)))
+    np.add.at(total, (line, drug), residual)
+    np.add.at(count, (line, drug), 1)
+    return total / np.maximum(count, 1)
+
+
+def line_response(train: ResponseSamples, residual: np.ndarray) -> np.ndarray:
+    """Return the target of supervised selection, ``(lines, components)``; lines ascend as in ``np.unique``.
+
+    At most four leading principal components of `residual_matrix`: the first is close to a line's mean residual, which
+    finds genes of general sensitivity; the next ones show classes of drugs.
+    """
+    scores, size, _ = np.linalg.svd(residual_matrix(train, residual), full_matrices=False)
+    return (scores * size)[:, :_LINE_COMPONENTS]

@@ -26,10 +26,7 @@ def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
 
 
 def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
-    """Return mean and spread of every channel of three feature maps, float16, shape ``(n, features)``.
-
-    Images that are files are embedded once and then read from the cache.
-    """
+    """Return mean and spread of every channel of three feature maps, float16 ``(n, features)``; files are cached."""
     stages, identity, mean, std = _network()
     where = network_device(device)
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
-from training.features.fitted import FittedAttributes
+from training.features.fitted import Featurizer, FittedAttributes
 
 STUDY_VARIANCE = 1.19  # log2 units squared: the filter of the study of gene images
 SELECTIONS = ("all", "variance", "top_300", "top_1000", "top_3000")
 Scaling = Literal["standard", "min_max", "none"]
 
 
-class ProfileFeatures:
+@dataclass
+class ProfileFeatures(Featurizer):
     """Log2, imputation, filter and scaling of profiles.
 
     Parameters
@@ -26,17 +28,16 @@ class ProfileFeatures:
         most variable.
     scaling
         ``standard``: mean 0 and variance 1; ``min_max``: 0 to 1, clipped; ``none``: log2 units.
-
-    Attributes
-    ----------
     genes
-        Those kept, in the order of the table.
+        Those kept, in the order of the table; ``impute``, ``shift`` and ``scale`` are theirs, float32.
     """
 
-    def __init__(self, selection: str = "all", scaling: Scaling = "standard") -> None:
-        self.selection = selection
-        self.scaling = scaling
-        self.genes: list[str] = []
+    selection: str = "all"
+    scaling: Scaling = "standard"
+    genes: list[str] = field(default_factory=list)
+    impute: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    shift: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    scale: np.ndarray = field(default_factory=lambda: np.ones(0, np.float32))
 
     def fit(self, samples: ExpressionSamples) -> Self:
         """Learn means, filter and scales; raise UserError if fewer than two genes are left."""
@@ -52,15 +53,13 @@ class ProfileFeatures:
                 f"of {len(inputs)} genes {len(kept)} are left by the selection {self.selection!r}; choose another"
             )
         self.genes = [inputs[column] for column in kept]
-        shift: np.ndarray = np.zeros(len(kept))
-        scale: np.ndarray = np.ones(len(kept))
+        shift, scale = np.zeros(len(kept)), np.ones(len(kept))
         if self.scaling == "min_max":
             shift = values[:, kept].min(axis=0)
             scale = values[:, kept].max(axis=0) - shift
         elif self.scaling == "standard":
             shift, scale = mean[kept], np.sqrt(variance[kept])
-        self._impute = mean[kept].astype(np.float32)
-        self._shift, self._scale = shift.astype(np.float32), scale.astype(np.float32)
+        self.impute, self.shift, self.scale = (each.astype(np.float32) for each in (mean[kept], shift, scale))
         return self
 
     def _kept(self, variance: np.ndarray) -> np.ndarray:
@@ -75,29 +74,14 @@ class ProfileFeatures:
     def transform(self, samples: ExpressionSamples) -> np.ndarray:
         """Return the features, float32, shape ``(n, len(genes))``."""
         values = samples.logged(self.genes).astype(np.float32)
-        values = np.where(np.isnan(values), self._impute, values)
-        values = (values - self._shift) / self._scale
+        values = np.where(np.isnan(values), self.impute, values)
+        values = (values - self.shift) / self.scale
         return np.clip(values, 0, 1) if self.scaling == "min_max" else values
 
     @property
     def middle(self) -> np.ndarray:
         """Return the features of the mean training profile, float32, shape ``(len(genes),)``."""
-        return (self._impute - self._shift) / self._scale
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that was fitted."""
-        arrays = {"impute": self._impute, "shift": self._shift, "scale": self._scale}
-        return {"selection": self.selection, "scaling": self.scaling, "genes": self.genes, **arrays}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Rebuild from `state`."""
-        made = cls(state["selection"], state["scaling"])
-        made.genes = list(state["genes"])
-        made._impute, made._shift, made._scale = (
-            np.asarray(state[key], np.float32) for key in ("impute", "shift", "scale")
-        )
-        return made
+        return (self.impute - self.shift) / self.scale
 
 
 class ProfileEstimator(FittedAttributes):

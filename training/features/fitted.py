@@ -1,4 +1,4 @@
-"""Fitted state that is a few attributes: how most estimators are saved and loaded."""
+"""Fitted state that is a few attributes: how most featurizers and estimators are saved and loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from training.estimator import Estimator
+
+
+class Featurizer:
+    """A dataclass whose fields are settings and what `fit` learned: JSON values and arrays."""
+
+    def state(self) -> dict[str, Any]:
+        """Return all fields."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Rebuild from `state`."""
+        return cls(**state)
 
 
 class FittedAttributes(Estimator):

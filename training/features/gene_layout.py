@@ -23,21 +23,10 @@ _LARGE = ("X", "Y", "M")  # chromosomes after the numbered ones
 class GeneLayout:
     """A map from genes to pixels of a square image.
 
-    Parameters
-    ----------
-    kind
-        ``given``: row by row in the table's order; ``chromosome``: row by row along the genome; ``similarity``: genes
-        that correlate become neighbors, by t-SNE (as DeepInsight; Sharma et al., 2019) and the exact assignment of its
-        points to the pixels of a grid (Jonker and Volgenant).
-    smallest
-        Minimal side of the image; pixels without a gene are empty.
-
-    Attributes
-    ----------
-    side
-        Of the image, in pixels.
-    pixel
-        Pixel number of each gene, row by row; int64, shape ``(genes,)``.
+    ``kind`` is ``given``: row by row in the table's order; ``chromosome``: row by row along the genome; or
+    ``similarity``: genes that correlate become neighbors, by t-SNE (as DeepInsight; Sharma et al., 2019) and the exact
+    assignment of its points to the pixels of a grid (Jonker and Volgenant). The image has at least ``smallest`` pixels
+    a side; ``pixel``, int64 ``(genes,)``, numbers the pixel of each gene, row by row.
     """
 
     def __init__(self, kind: Kind = "given", smallest: int = 32) -> None:
@@ -45,23 +34,10 @@ class GeneLayout:
         self.smallest = smallest
 
     def fit(self, values: np.ndarray, genes: list[str], about: pd.DataFrame, seed: int = 0) -> Self:
-        """Lay the genes out.
+        """Lay ``genes`` out; ``values``, training rows ``(n, genes)``, and ``seed`` are for ``similarity``.
 
-        Parameters
-        ----------
-        values
-            Training rows, ``(n, genes)``, for ``similarity``.
-        genes
-            Names of the columns.
-        about
-            Indexed by gene; ``chromosome`` needs the columns ``chromosome`` and ``start``.
-        seed
-            Of the embedding.
-
-        Raises
-        ------
-        UserError
-            The genes' positions are not known, or there are too many genes for ``similarity``.
+        ``about``, indexed by gene, has the columns ``chromosome`` and ``start``. UserError where ``chromosome`` lacks
+        them, or if there are too many genes for ``similarity``.
         """
         self.genes = list(genes)
         within = max(1, math.ceil(math.sqrt(len(genes))))  # the genes' own square, in the middle of the image
@@ -144,12 +120,11 @@ def _assigned(values: np.ndarray, side: int, seed: int) -> np.ndarray:
     distance = np.clip(1 - correlation.T @ correlation, 0, 2)
     np.fill_diagonal(distance, 0)
     perplexity = min(_PERPLEXITY, max(1.0, (genes - 1) / 3))
-    embedding = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed).fit_transform(
-        distance
-    )
+    scaler = TSNE(metric="precomputed", init="random", perplexity=perplexity, random_state=seed)
+    embedding = scaler.fit_transform(distance)
     # Ranks spread the points evenly over the square before they are assigned.
     spread = np.argsort(np.argsort(embedding, axis=0, kind="stable"), axis=0, kind="stable") / max(1, genes - 1)
-    ticks = np.linspace(0, 1, side) if side > 1 else np.zeros(1)
+    ticks = np.linspace(0, 1, side)
     cells = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)
     cost = ((spread[:, None, :] - cells[None, :, :]) ** 2).sum(axis=2)
     _, assigned = linear_sum_assignment(cost)

@@ -6,10 +6,9 @@ import numpy as np
 
 
 def correlation_order(values: np.ndarray) -> np.ndarray:
-    """Return an order of columns by hierarchical clustering (average linkage), int64, shape ``(columns,)``.
+    """Return an order of the columns of ``values``, centered training rows ``(n, columns)``; int64, ``(columns,)``.
 
-    The distance of two columns is one less their absolute correlation; ``values`` are centered training rows,
-    ``(n, columns)``. Memory grows with the square of the columns.
+    Hierarchical clustering with average linkage; the distance is one less the absolute correlation.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
 

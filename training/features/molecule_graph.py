@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.samples.molecules import parse, without_salt
+from training.features.fitted import Featurizer
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 NO_MOLECULE = "molecule:none"
-_OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Property:
 
     @property
     def columns(self) -> list[str]:
-        return [self.name] if self.values is None else [f"{self.name}_{value}" for value in (*self.values, _OTHER)]
+        return [self.name] if self.values is None else [f"{self.name}_{value}" for value in (*self.values, "other")]
 
     def encode(self, part: Any) -> list[float]:
         value = self.of(part)
@@ -74,14 +74,11 @@ def drawn_molecule(smiles: str | None) -> Any | None:
 
 @lru_cache(maxsize=8192)
 def molecule_graph(smiles: str | None) -> Data | None:
-    """Return the graph of a molecule, the same for any spelling of its SMILES.
+    """Return the graph of a molecule, the same for any spelling of its SMILES; None without a valid one.
 
-    Returns
-    -------
-    torch_geometric.data.Data or None
-        ``x`` float32 ``(atoms, len(ATOM_NAMES))``; ``edge_index`` int64 ``(2, 2 * bonds)``, each bond in both
-        directions; ``edge_attr`` float32 ``(2 * bonds, len(BOND_NAMES))``. Hydrogens are a property of their atom. None
-        without a valid SMILES. Cached: callers must not change it.
+    ``x`` float32 ``(atoms, len(ATOM_NAMES))``; ``edge_index`` int64 ``(2, 2 * bonds)``, each bond in both directions;
+    ``edge_attr`` float32 ``(2 * bonds, len(BOND_NAMES))``. Hydrogens are a property of their atom. Callers must not
+    change it: it is cached.
     """
     import torch
     from torch_geometric.data import Data  # takes seconds to import, which only this architecture should cost
@@ -104,7 +101,7 @@ def molecule_graph(smiles: str | None) -> Data | None:
 
 
 @dataclass
-class MoleculeGraphs:
+class MoleculeGraphs(Featurizer):
     """Graphs of drugs as arrays with a row per drug, centered on the average atom and bond of the training drugs.
 
     Atoms and bonds are scaled by one number each, the root mean square of all centered columns: scales per column would
@@ -127,12 +124,9 @@ class MoleculeGraphs:
     def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the parts of molecules, a mask of atoms, and the atoms that bonds join.
 
-        Returns
-        -------
-        tuple of numpy.ndarray
-            ``parts``, float32, ``(n, atoms + bonds, len(names))``: atoms, then bonds, each with zeros in the other's
-            columns and behind the last one; the first part of a drug without a molecule says so. ``there``, bool, ``(n,
-            atoms)``. ``ends``, int64, ``(n, bonds, 2)``, -1 behind the last bond.
+        The parts, float32 ``(n, atoms + bonds, len(names))``, are atoms, then bonds, each with zeros in the other's
+        columns and behind the last one; the first part of a drug without a molecule says so. The mask is bool,
+        ``(n, atoms)``; the ends of bonds are int64, ``(n, bonds, 2)``, -1 behind the last bond.
         """
         graphs = [molecule_graph(each) for each in smiles]
         known = [graph for graph in graphs if graph is not None]
@@ -158,15 +152,6 @@ class MoleculeGraphs:
     def names(self) -> list[str]:
         """Return the names of the last axis of the parts."""
         return [*ATOM_NAMES, *BOND_NAMES, NO_MOLECULE]
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that was fitted, as arrays."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> MoleculeGraphs:
-        """Rebuild from `state`."""
-        return cls(**state)
 
 
 def _center_and_scale(tables: list[np.ndarray], columns: int) -> tuple[np.ndarray, float]:

@@ -10,24 +10,16 @@ import numpy as np
 
 from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
-from training.features.drug import DrugFeatures
-from training.features.line_response import line_response
+from training.features.drug import DrugFeatures, line_response
 
 
 @dataclass(frozen=True)
 class PairMatrix:
     """The feature matrix of pairs, gathered in batches.
 
-    Attributes
-    ----------
-    cells, drugs
-        float32, shapes ``(lines, cell width)`` and ``(drugs, drug width)``.
-    cell, drug
-        Row of each sample in them, shape ``(n,)``.
-    offset
-        Added to the model's prediction, float32, shape ``(n,)``.
-    complete
-        Which lines have all required tables, bool, shape ``(lines,)``; None where all have.
+    ``cells`` ``(lines, cell width)`` and ``drugs`` ``(drugs, drug width)`` are float32; ``cell`` and ``drug`` ``(n,)``
+    are the rows of each sample in them. ``offset`` ``(n,)`` is added to the model's prediction. ``complete`` says which
+    lines have all required tables, bool, ``(lines,)``; None where all have.
     """
 
     cells: np.ndarray
@@ -70,12 +62,11 @@ class PairFeatures:
         """Fit both featurizers on the lines and drugs of the training rows."""
         self.drug.fit(train)
         lines = np.unique(train.cell)
+        omics = {name: table.iloc[lines] for name, table in train.omics.items()}
         response = None
         if self.cell_line.supervised:
             response = line_response(train, train.target - self.drug.offset(train.drugs)[train.drug])
-        self.cell_line.fit(
-            train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}, response
-        )
+        self.cell_line.fit(train.cell_lines.iloc[lines], omics, response)
         return self
 
     def complete(self, samples: ResponseSamples) -> np.ndarray:
@@ -84,8 +75,7 @@ class PairFeatures:
 
     def transform(self, samples: ResponseSamples) -> PairMatrix:
         """Return the features of ``samples``."""
-        overall = np.full(len(samples.drugs), self.drug.overall)
-        offset = self.drug.offset(samples.drugs) if self.center else overall
+        offset = self.drug.offset(samples.drugs) if self.center else np.full(len(samples.drugs), self.drug.overall)
         complete = self.cell_line.complete(samples.cell_lines, samples.omics)
         return PairMatrix(
             cells=self.cell_line.transform(samples.cell_lines, samples.omics),
@@ -98,17 +88,12 @@ class PairFeatures:
 
     @property
     def names(self) -> list[str]:
-        """Return the raw features that attributions speak of, the cell line's first."""
+        """Return the raw features of attributions, the cell line's first."""
         return self.cell_line.names + self.drug.names
 
-    @property
-    def cell_width(self) -> int:
-        """Return the number of transformed cell-line features."""
-        return self.cell_line.width
-
     def spread(self, attribution: np.ndarray) -> np.ndarray:
-        """Hand attributions of gathered features, shape ``(n, width)``, down to ``names``."""
-        width = self.cell_width
+        """Distribute attributions of gathered features, shape ``(n, width)``, to ``names``."""
+        width = self.cell_line.width
         return np.hstack([self.cell_line.spread(attribution[:, :width]), attribution[:, width:]])
 
     def state(self) -> dict[str, Any]:
@@ -118,8 +103,5 @@ class PairFeatures:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> PairFeatures:
         """Rebuild from `state`."""
-        return cls(
-            CellLineFeatures.from_state(state["cell_line"]),
-            DrugFeatures.from_state(state["drug"]),
-            state["center"],
-        )
+        cell_line, drug = CellLineFeatures.from_state(state["cell_line"]), DrugFeatures.from_state(state["drug"])
+        return cls(cell_line, drug, state["center"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from sklearn.feature_selection import RFE, mutual_info_regression
 from sklearn.linear_model import Ridge
@@ -30,51 +28,35 @@ def selected(values: np.ndarray, selection: str, share: float, response: np.ndar
         2014, for discrete features), averaged over its columns by their variance; ``rfe``, recursive elimination (Guyon
         et al., 2002) by ridge regression of the response on standardized features.
     response
-        Of the training lines, shape ``(lines, columns)``: see `line_response`. If it is constant, the most variable
-        features are kept.
+        `training.features.drug.line_response`, ``(lines, columns)``; constant: the most variable features are kept.
     """
     variance = values.var(axis=0)
     varying = np.flatnonzero(variance > _CONSTANT)
     wanted = max(1, round(share * values.shape[1]))
     if selection == "all" or len(varying) <= wanted:
         return varying
-    known = values[:, varying]
-    if selection not in SUPERVISED:
-        score = variance[varying]
-    elif response is None:
-        raise ValueError(f"the selection {selection} needs the response of the training lines")
-    elif not (response.var(axis=0) > _CONSTANT).any():
-        score = variance[varying]
-    else:
-        score = _SCORES[selection](known, response, wanted)
+    score = variance[varying]
+    if selection in SUPERVISED:
+        if response is None:
+            raise ValueError(f"the selection {selection} needs the response of the training lines")
+        if (response.var(axis=0) > _CONSTANT).any():
+            known = values[:, varying]
+            by_rank = selection == "rfe"
+            score = _elimination(known, response, wanted) if by_rank else _mutual_information(known, response)
     return np.sort(varying[np.argsort(-score, kind="stable")[:wanted]])
 
 
-def _mutual_information(values: np.ndarray, response: np.ndarray, wanted: int) -> np.ndarray:
+def _mutual_information(values: np.ndarray, response: np.ndarray) -> np.ndarray:
     lines = len(values)
     few = min(_FEW, lines - 1)  # with fewer values than lines one of them occurs twice, which the estimate needs
     discrete = np.array([len(np.unique(column)) <= few for column in values.T])
-    size = response.var(axis=0)
-    return np.average(
-        [
-            mutual_info_regression(
-                values, column, discrete_features=discrete, n_neighbors=min(_NEIGHBORS, lines - 1), random_state=0
-            )
-            for column in response.T
-        ],
-        axis=0,
-        weights=size,
-    )
+    options = {"discrete_features": discrete, "n_neighbors": min(_NEIGHBORS, lines - 1), "random_state": 0}
+    found = [mutual_info_regression(values, column, **options) for column in response.T]
+    return np.average(found, axis=0, weights=response.var(axis=0))
 
 
 def _elimination(values: np.ndarray, response: np.ndarray, wanted: int) -> np.ndarray:
     standardized = (values - values.mean(axis=0)) / values.std(axis=0)
-    # With the number of lines as penalty, the weight of a feature that goes with no other is halved.
+    # With the number of lines as penalty, the weight of a feature that correlates with no other is halved.
     ridge = Ridge(alpha=float(len(values)))
     return -RFE(ridge, n_features_to_select=wanted, step=_STEP).fit(standardized, response).ranking_
-
-
-_SCORES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "mutual_information": _mutual_information,
-    "rfe": _elimination,
-}

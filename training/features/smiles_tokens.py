@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from pipelines.samples.molecules import canonical
+from training.features.fitted import Featurizer
 
 # Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
 _TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")
 _KNOWN_FROM = 2  # training molecules with a token; rarer ones count as unknown, whose weights are thereby trained
-UNKNOWN = "unknown"
 
 
 def tokens_of(smiles: str | None) -> list[str]:
@@ -24,7 +24,7 @@ def tokens_of(smiles: str | None) -> list[str]:
 
 
 @dataclass
-class SmilesTokens:
+class SmilesTokens(Featurizer):
     """The vocabulary of the training drugs' SMILES; token 0 is any other.
 
     At most ``longest`` tokens of a molecule are read; every molecule is padded to ``length``, that of the longest
@@ -38,10 +38,7 @@ class SmilesTokens:
     def fit(self, smiles: Sequence[str | None]) -> SmilesTokens:
         """Learn the vocabulary of the training drugs."""
         found = [tokens_of(each) for each in smiles]
-        count: dict[str, int] = {}
-        for tokens in found:
-            for token in set(tokens):
-                count[token] = count.get(token, 0) + 1
+        count = Counter(token for tokens in found for token in set(tokens))
         self.vocabulary = sorted(token for token, times in count.items() if times >= _KNOWN_FROM)
         self.length = min(self.longest, max([1, *map(len, found)]))
         return self
@@ -58,13 +55,4 @@ class SmilesTokens:
     @property
     def names(self) -> list[str]:
         """Return the names of the last axis of `transform`."""
-        return [f"token:{token}" for token in (UNKNOWN, *self.vocabulary)]
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that was fitted, as JSON values."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> SmilesTokens:
-        """Rebuild from `state`."""
-        return cls(**state)
+        return [f"token:{token}" for token in ("unknown", *self.vocabulary)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 from scipy.ndimage import laplace
 from skimage.filters import threshold_otsu
@@ -21,10 +23,10 @@ _BANDS = 4  # octaves of spatial frequency, the finest last
 
 
 def image_summary(pixels: np.ndarray) -> pd.DataFrame:
-    """Return color, sharpness, foreground and spectrum of RGB images, uint8, shape ``(n, size, size, 3)``.
+    """Return `IMAGE_COLUMNS` of RGB images, uint8, shape ``(n, size, size, 3)``; colors and shares are in 0..1.
 
-    Colors and shares lie between 0 and 1; ``sharpness`` is the logarithm of the variance of the Laplacian (Pech-Pacheco
-    et al., 2000); ``band_1`` to ``band_4`` are logarithms of the power in octaves of spatial frequency.
+    ``sharpness`` is the logarithm of the variance of the Laplacian (Pech-Pacheco et al., 2000), ``band_1`` to
+    ``band_4`` are logarithms of the power in octaves of spatial frequency.
     """
     return pd.DataFrame([_image(each) for each in pixels], columns=IMAGE_COLUMNS)
 
@@ -102,11 +104,10 @@ def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[st
 
 
 def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Return level, spread, shares and panel means of profiles, NaN where nothing is known.
+    """Return summaries of profiles ``(n, genes)`` in log2 units or standardized, NaN where nothing is known.
 
     ``level`` and ``spread`` are mean and standard deviation of a profile's values, ``detected`` the share of values
-    above 0, ``missing`` the share of genes without a value; then the mean of each panel of `choose_panels`. ``values``
-    are in log2 units or standardized, shape ``(n, genes)``; NaN where unknown.
+    above 0, ``missing`` the share of genes without a value; then the mean of each panel of `choose_panels`.
     """
     known = np.isfinite(values)
     count = known.sum(axis=1)
@@ -114,13 +115,9 @@ def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[st
     filled = np.where(known, values, 0).astype(np.float64)
     mean = filled.sum(axis=1) / total
     variance = np.maximum((filled**2).sum(axis=1) / total - mean**2, 0)
-    unknown = count == 0
-    found = {
-        "level": np.where(unknown, np.nan, mean),
-        "spread": np.where(unknown, np.nan, np.sqrt(variance)),
-        "detected": np.where(unknown, np.nan, (filled > 0).sum(axis=1) / total),
-        "missing": 1 - count / max(1, values.shape[1]),
-    }
+    numbers = {"level": mean, "spread": np.sqrt(variance), "detected": (filled > 0).sum(axis=1) / total}
+    found = {name: np.where(count == 0, np.nan, number) for name, number in numbers.items()}
+    found["missing"] = 1 - count / max(1, values.shape[1])
     place = {gene: column for column, gene in enumerate(genes)}
     for name, members in panels.items():
         columns = [place[gene] for gene in members if gene in place]
@@ -129,40 +126,33 @@ def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[st
     return pd.DataFrame(found)
 
 
-DRUG_COLUMNS = [
-    *("molecular_weight", "log_p", "polar_area", "hydrogen_donors", "hydrogen_acceptors"),
-    *("rotatable_bonds", "rings", "aromatic_rings", "sp3_carbons", "heteroatoms", "charge"),
-]
+DRUG_COLUMNS: dict[str, Callable[[Any], float]] = {
+    "molecular_weight": rdMolDescriptors._CalcMolWt,
+    "log_p": lambda molecule: rdMolDescriptors.CalcCrippenDescriptors(molecule)[0],
+    "polar_area": rdMolDescriptors.CalcTPSA,
+    "hydrogen_donors": rdMolDescriptors.CalcNumHBD,
+    "hydrogen_acceptors": rdMolDescriptors.CalcNumHBA,
+    "rotatable_bonds": rdMolDescriptors.CalcNumRotatableBonds,
+    "rings": rdMolDescriptors.CalcNumRings,
+    "aromatic_rings": rdMolDescriptors.CalcNumAromaticRings,
+    "sp3_carbons": rdMolDescriptors.CalcFractionCSP3,
+    "heteroatoms": rdMolDescriptors.CalcNumHeteroatoms,
+    "charge": Chem.GetFormalCharge,
+}
 
 
 @lru_cache(maxsize=8192)
 def drug_numbers(smiles: str | None) -> tuple[float, ...]:
-    """Return descriptors of a molecule in the order of `DRUG_COLUMNS`; NaN where it is not known."""
+    """Return descriptors of a molecule, 11 numbers; NaN where it is not known."""
     molecule = parse(smiles) if isinstance(smiles, str) else None
     if molecule is None:
         return (float("nan"),) * len(DRUG_COLUMNS)
-    log_p, _ = rdMolDescriptors.CalcCrippenDescriptors(molecule)
-    return (
-        float(rdMolDescriptors._CalcMolWt(molecule)),
-        float(log_p),
-        float(rdMolDescriptors.CalcTPSA(molecule)),
-        float(rdMolDescriptors.CalcNumHBD(molecule)),
-        float(rdMolDescriptors.CalcNumHBA(molecule)),
-        float(rdMolDescriptors.CalcNumRotatableBonds(molecule)),
-        float(rdMolDescriptors.CalcNumRings(molecule)),
-        float(rdMolDescriptors.CalcNumAromaticRings(molecule)),
-        float(rdMolDescriptors.CalcFractionCSP3(molecule)),
-        float(rdMolDescriptors.CalcNumHeteroatoms(molecule)),
-        float(sum(atom.GetFormalCharge() for atom in molecule.GetAtoms())),
-    )
+    return tuple(float(descriptor(molecule)) for descriptor in DRUG_COLUMNS.values())
 
 
 def drug_summary(smiles: Sequence[str | None]) -> pd.DataFrame:
     """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule."""
-    table = pd.DataFrame([drug_numbers(each) for each in smiles], columns=DRUG_COLUMNS)
-    return table.assign(drug=pd.Series([_pseudonym(each) for each in smiles], dtype=object))
-
-
-def _pseudonym(smiles: str | None) -> str:
-    molecule = parent(smiles) if isinstance(smiles, str) else None
-    return "unknown" if molecule is None else hashlib.sha256(molecule.encode()).hexdigest()[:8]
+    table = pd.DataFrame([drug_numbers(each) for each in smiles], columns=list(DRUG_COLUMNS))
+    parents = [parent(each) if isinstance(each, str) else None for each in smiles]
+    hashed = ["unknown" if each is None else hashlib.sha256(each.encode()).hexdigest()[:8] for each in parents]
+    return table.assign(drug=pd.Series(hashed, dtype=object))

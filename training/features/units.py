@@ -1,7 +1,7 @@
 """The unit of a model's tables, and values in requests outside of it.
 
-A unit is recognized by the range of the training values and by a level of each profile: of expression the logarithm of
-its total, which differs more between linear and logged values than between samples; of other tables the mean.
+It is recognized by the range of the training values, and by a level of each profile: the logarithm of the total
+expression, which differs more between linear and logged values than between samples, or the mean of other tables.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ import numpy as np
 
 from pipelines.samples.expression import to_log2
 
-Unit = Mapping[str, Any]
-"""``scale``; ``values`` and ``levels``: lowest and highest of the training rows. Few rows have no levels (None)."""
-
 LIMITS = {
     "mutation": (0.0, 1.0, "a mutation is 0 or 1"),
     "copy_number": (0.0, 1000.0, "copies are relative to the genome's mean, 1, and never below 0"),
     "methylation": (0.0, 1.0, "methylation is a share from 0 to 1"),
     "log2_tpm_plus_1": (0.0, 25.0, "expression is log2(TPM + 1), from 0 to 20"),
 }
-"""What values of a scale cannot lie beyond, whatever the training rows held; and what they are."""
+"""Bounds of the values of a scale, whatever the training rows had; and a description of the scale."""
 _SAID = {
     "log2_tpm_plus_1": "log2(TPM + 1)",
     "copy_number": "copies relative to the genome's mean",
@@ -31,8 +28,8 @@ _SAID = {
     "log2": "log2(x + 1)",
     "linear": "linear values",
 }
-# Of the training rows' range: a new sample may reach a little farther. Of GDSC, TCGA miRNA and TCGA mRNA no test
-# profile lies so far out, and every one does that is in natural for binary logarithms, or linear for either.
+# Of the training rows' range. No test profile of GDSC, TCGA miRNA and TCGA mRNA lies so far out, and every one does
+# that is in natural for binary logarithms, or linear for either.
 _BEYOND = 0.25
 _FEW = 20  # minimal number of profiles for levels
 
@@ -41,7 +38,8 @@ def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
     """Return the unit of training profiles, None where all values are unknown.
 
     ``values``, shape ``(n, features)``, are as in the raw table, NaN where unknown; ``scale`` is ``log2_tpm_plus_1``,
-    ``copy_number``, ``methylation``, ``mutation``, or one of `pipelines.modalities.profiles.ProfilesData`.
+    ``copy_number``, ``methylation``, ``mutation``, or one of `pipelines.modalities.profiles.ProfilesData`. The unit has
+    the ``scale``, and lowest and highest ``values`` and ``levels``; few rows have no levels (None).
     """
     if not np.isfinite(values).any():
         return None
@@ -54,11 +52,8 @@ def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
     }
 
 
-def outside(values: np.ndarray, features: list[str], unit: Unit, table: str) -> list[str | None]:
-    """Return for each profile, ``(n, features)``, the evidence of another unit than ``unit`` of `unit_of`, or None.
-
-    ``table`` is its name in messages.
-    """
+def outside(values: np.ndarray, features: list[str], unit: Mapping[str, Any], table: str) -> list[str | None]:
+    """Return for each profile ``(n, features)`` of ``table`` the evidence of another unit than ``unit``, or None."""
     scale = str(unit["scale"])
     (lowest, highest), (low, high) = unit["values"], unit["levels"] or (-math.inf, math.inf)
     beyond = _BEYOND * (highest - lowest)
@@ -93,10 +88,9 @@ def _levels(values: np.ndarray, scale: str) -> np.ndarray:
     known = np.isfinite(values)
     count = known.sum(axis=1)
     filled = np.where(known, values, 0).astype(np.float64)
+    level = filled.sum(axis=1) / np.maximum(count, 1)
     if scale in _LOGGED:
         linear = np.exp2(np.clip(filled, None, 1000)) - 1 if scale != "linear" else np.maximum(filled, 0)
         share = np.maximum(count, 1) / max(1, values.shape[1])  # as if nothing were missing
         level = to_log2(np.where(known, linear, 0).sum(axis=1) / share, "linear")
-    else:
-        level = filled.sum(axis=1) / np.maximum(count, 1)
     return np.where(count > 0, level, np.nan)

@@ -25,14 +25,8 @@ if TYPE_CHECKING:
 class Classes(Contract):
     """What a classifier answers.
 
-    Attributes
-    ----------
-    classes
-        In the order of the probabilities.
-    temperature
-        Divisor of the logits, which calibrates the probabilities.
-    threshold
-        Largest score, 1 - probability, of a class in the set; sets have the true class with probability `coverage`.
+    ``temperature`` divides the logits, which calibrates the probabilities of ``classes``; ``threshold`` is the largest
+    score, 1 - probability, of a class in the set. Sets have the true class with probability `coverage`.
     """
 
     promised: ClassVar[tuple[str, ...]] = ("coverage",)
@@ -100,9 +94,7 @@ class Classes(Contract):
 def with_probabilities(
     table: pd.DataFrame, classes: Sequence[str], raw: np.ndarray, temperature: float, baseline: np.ndarray
 ) -> pd.DataFrame:
-    """Return ``table`` with ``prediction`` (a code) and, for each class, ``probability_`` (calibrated), ``raw_`` and
-    ``baseline_``.
-    """
+    """Return ``table`` with ``prediction``, a code, and ``probability_``, ``raw_`` and ``baseline_`` of each class."""
     columns = {"probability": apply_temperature(raw, temperature), "raw": raw, "baseline": baseline}
     made = {
         f"{kind}_{label}": values[:, code] for kind, values in columns.items() for code, label in enumerate(classes)

@@ -30,16 +30,10 @@ _OF_TARGETS = Array(
 
 @dataclass(frozen=True, kw_only=True)
 class Targets(Contract):
-    """What a model of many numbers answers.
+    """What a model of many numbers answers; genes are in log2 units.
 
-    Attributes
-    ----------
-    targets
-        Their names; genes are in log2 units.
-    spreads
-        Standard deviations of the targets over the training rows.
-    half_widths
-        Of each target's prediction interval; None for no interval.
+    ``spreads`` are standard deviations of the targets over the training rows, ``half_widths`` those of the prediction
+    intervals; None for no interval.
     """
 
     targets: list[str]
@@ -99,7 +93,7 @@ class Targets(Contract):
     def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
         """Return the largest contributions to each target; ``base`` and they add up to it."""
         rows: list[list[dict[str, Any]]] = [[] for _ in range(len(samples))]
-        bases: list[dict[str, float]] = [{} for _ in range(len(samples))]
+        bases: list[dict[str, float]] = [{} for _ in rows]
         for position, target in enumerate(self.targets):
             attribution = estimator.attribute(samples, np.full(len(samples), position))
             if attribution is None:

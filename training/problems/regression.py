@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Contract):
-    """What a model of one number answers.
-
-    Attributes
-    ----------
-    half_width
-        Of the prediction interval; None for no interval.
-    unseen_half_width
-        Of the interval for samples that are `unseen`; None for no interval.
-    """
+    """What a model of one number answers; a half width, also that of `unseen` samples, is None for no interval."""
 
     half_width: float | None
     unseen_half_width: float | None = None

@@ -35,22 +35,11 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Survival(Contract):
-    """What a model of the time to an event answers.
+    """What a model of the time to an event answers; for horizons see `pipelines.tasks.profiles_survival.SurvivalData`.
 
-    Attributes
-    ----------
-    time_unit, horizons, horizon
-        See `pipelines.tasks.profiles_survival.SurvivalData`.
-    slope
-        Factor of the predicted log hazards, which calibrates them.
-    times, hazard
-        Steps of the cumulative hazard at a log hazard of 0.
-    end
-        End of the follow-up of the calibration rows.
-    spread
-        Covariance of the log cumulative hazard at the horizon and of the slope, over resampled groups.
-    naive
-        Survival at the horizons by the estimator of Kaplan and Meier.
+    ``slope`` times predicted log hazards calibrates them; ``times`` and ``hazard`` are the steps of the cumulative
+    hazard at a log hazard of 0, until the ``end`` of the follow-up; ``spread`` is the covariance of its logarithm at
+    the horizon and of the slope, over resampled groups; ``naive`` the survival at the horizons by Kaplan and Meier.
     """
 
     promised: ClassVar[tuple[str, ...]] = ("low", "high", "event_free_until", "coverage")
@@ -67,13 +56,7 @@ class Survival(Contract):
 
     @classmethod
     def calibrate(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
-        """Return slope, cumulative hazard and their spread, from rows outside the fit.
-
-        Raises
-        ------
-        UserError
-            None of these rows has the event until the horizon.
-        """
+        """Return slope, cumulative hazard and their spread, from rows outside the fit; some must have the event."""
         data, risk = task.data, final.held_out
         time, event = prepared.samples.target[final.held_out_rows].T
         if not (event.astype(bool) & (time <= data.horizon)).any():
@@ -110,14 +93,15 @@ class Survival(Contract):
 
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return the log hazard, and the survival at each of the horizons; ``(n, 1 + horizons)``."""
-        log_hazard = self.slope * outputs
-        return np.column_stack([log_hazard, self._survival(log_hazard, np.array(self.horizons))])
+        return self._with_curve(self.slope * outputs)
 
     def of_risk(self, risk: np.ndarray) -> np.ndarray:
         """Return the result of `calibrated` from answered risks until the horizon, ``(n,)``."""
         at_horizon = -np.log(self._survival(np.zeros(1), np.array([self.horizon]))[0, 0])
         hazard = -np.log1p(-np.clip(risk, _TINY, 1 - _TINY))
-        log_hazard = np.log(hazard / at_horizon)
+        return self._with_curve(np.log(hazard / at_horizon))
+
+    def _with_curve(self, log_hazard: np.ndarray) -> np.ndarray:
         return np.column_stack([log_hazard, self._survival(log_hazard, np.array(self.horizons))])
 
     def _survival(self, log_hazard: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -128,8 +112,7 @@ class Survival(Contract):
         """Return the risk of the event until the horizon, and the curve.
 
         With probability ``coverage`` the share of samples of this log hazard that have the event until the horizon lies
-        in ``low`` to ``high``. Until ``event_free_until``, at most the end of the follow-up, the share ``coverage`` of
-        samples of this log hazard has no event.
+        in ``low`` to ``high``.
         """
         log_hazard, curves = outputs[:, 0], outputs[:, 1:]
         risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]
@@ -138,20 +121,18 @@ class Survival(Contract):
         error = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", direction, np.array(self.spread), direction), 0))
         reach = np.exp(norm.ppf((1 + self.coverage) / 2) * error)
         log_survival = np.log1p(-np.minimum(risk, 1 - _TINY))
-        answer = pd.DataFrame(
-            {
-                "prediction": risk,
-                "low": -np.expm1(log_survival / reach),
-                "high": -np.expm1(log_survival * reach),
-                "horizon": self.horizon,
-                "time_unit": self.time_unit,
-                "log_hazard": log_hazard,
-                "survival": named_numbers([f"{at:g}" for at in self.horizons], curves),
-                "event_free_until": self.event_free_until(log_hazard),
-                "coverage": self.coverage,
-            }
-        )
-        return self.withdrawn(answer, unseen)
+        columns = {
+            "prediction": risk,
+            "low": -np.expm1(log_survival / reach),
+            "high": -np.expm1(log_survival * reach),
+            "horizon": self.horizon,
+            "time_unit": self.time_unit,
+            "log_hazard": log_hazard,
+            "survival": named_numbers([f"{at:g}" for at in self.horizons], curves),
+            "event_free_until": self.event_free_until(log_hazard),
+            "coverage": self.coverage,
+        }
+        return self.withdrawn(pd.DataFrame(columns), unseen)
 
     def event_free_until(self, log_hazard: np.ndarray) -> np.ndarray:
         """Return the time before which the share ``coverage`` of samples has no event, at most `end`; ``(n,)``."""
@@ -165,17 +146,14 @@ class Survival(Contract):
 
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """Return ``table`` with log hazard, risk and survival by horizon, as ``prediction_`` and ``baseline_``."""
-        curves = {"prediction": self.calibrated(outputs), "baseline": self.alike(baseline)}
+        naive = np.column_stack([baseline, np.tile(self.naive, (len(baseline), 1))])  # the same curve for all rows
+        curves = {"prediction": self.calibrated(outputs), "baseline": naive}
         at = self.horizons.index(self.horizon)
         made: dict[str, Any] = {"horizon": np.full(len(table), self.horizon)}
         for kind, values in curves.items():
             made |= {f"{kind}_log_hazard": values[:, 0], f"{kind}_risk": 1 - values[:, 1 + at]}
             made |= {f"{kind}_{name:g}": values[:, 1 + place] for place, name in enumerate(self.horizons)}
         return table.assign(**made)
-
-    def alike(self, baseline: np.ndarray) -> np.ndarray:
-        """Return the naive baseline's answer in the form of `calibrated`: the same for all rows."""
-        return np.column_stack([baseline, np.tile(self.naive, (len(baseline), 1))])
 
     def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
         """Return contributions that add up to ``log_hazard``."""
