@@ -34,18 +34,10 @@ def main() -> int:
 
         distributed.start(params.device)
         if distributed.rank():
-            return follow(
-                architecture, tuned["hyperparameters"], prepared, params=params, task=task, study=tuned["study"]
-            )
-    fitted = fit(
-        arguments.task,
-        architecture,
-        tuned["hyperparameters"],
-        prepared=prepared,
-        params=params,
-        folder=folder,
-        study=tuned["study"],
-    )
+            follow(architecture, tuned["hyperparameters"], prepared, params=params, task=task, study=tuned["study"])
+            return 0
+    how = {"prepared": prepared, "params": params, "folder": folder, "study": tuned["study"]}
+    fitted = fit(arguments.task, architecture, tuned["hyperparameters"], **how)
     write_json(folder / "fitted.json", asdict(fitted))
     print(
         f"{arguments.task} {architecture.name}: {fitted.metric} {fitted.validation:.4f} on held-out rows, "

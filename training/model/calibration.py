@@ -71,37 +71,46 @@ def conformal_threshold(
 ) -> float:
     """Return the score, 1 - probability, up to which a class belongs to the prediction set; between 0 and 1.
 
-    A row of a new group that is exchangeable with these has its true class in its set with probability ``coverage`` at
-    least. It is 1, so that sets have every class, for fewer groups than coverage / (1 - coverage), 9 for 90 %.
-
-    Parameters
-    ----------
-    probabilities, target
-        As for `fit_temperature`, after temperature scaling.
-    groups : array of shape (n_rows,)
-        What varies independently, such as the subject. Each group has the same weight, however many rows it has, and so
-        has the new group, whose scores are taken to be the largest.
-    coverage : float
-        Share of true classes in sets, between 0 and 1.
+    A row of a new group that is exchangeable with ``groups`` ``(n_rows,)``, such as subjects, has its true class in its
+    set with probability ``coverage`` at least. It is 1, so that sets have every class, for fewer groups than
+    coverage / (1 - coverage), 9 for 90 %. ``probabilities`` and ``target`` are as for `fit_temperature`, after
+    temperature scaling.
 
     References
     ----------
     Sadinle M., Lei J., Wasserman L. (2019). Least ambiguous set-valued classifiers with bounded error levels. JASA.
-    Lee Y., Barber R. F., Willett R. (2023). Distribution-free inference with hierarchical data. arXiv:2306.06342.
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage}, not between 0 and 1")
     table = _table(probabilities)
     true = _true(target, *table.shape)
+    return float(np.clip(quantile_of_groups(1 - table[np.arange(true.size), true], groups, coverage), 0.0, 1.0))
+
+
+def quantile_of_groups(scores: Floats, groups: npt.ArrayLike, share: float) -> float:
+    """Return the score that rows of a new group exceed with probability 1 - ``share`` at most; infinite for few groups.
+
+    Each group has the same weight, however many rows it has, and so has the new group, whose scores are taken to be the
+    largest (Lee, Barber, Willett, 2023, arXiv:2306.06342).
+    """
     _, code, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
-    if code.shape != true.shape:
-        raise ValueError(f"groups has shape {code.shape}, not ({true.size},)")
-    scores = 1 - table[np.arange(true.size), true]
+    if code.shape != scores.shape:
+        raise ValueError(f"groups has shape {code.shape}, not {scores.shape}")
     order = np.argsort(scores)
-    # In units of a group: all rows weigh n_groups together, and coverage * (n_groups + 1) of that must lie below.
+    # In units of a group: all rows weigh n_groups together, and share * (n_groups + 1) of that must lie below.
     below = np.cumsum(1 / sizes[code[order]])
-    place = int(np.searchsorted(below, coverage * (sizes.size + 1) - 1e-9))
-    return float(np.clip(scores[order[place]], 0.0, 1.0)) if place < true.size else 1.0
+    place = int(np.searchsorted(below, share * (sizes.size + 1) - 1e-9))
+    return float(scores[order[place]]) if place < scores.size else np.inf
+
+
+def half_widths(errors: Floats, groups: int, coverage: float) -> Floats:
+    """Return the half width of split conformal intervals (Lei et al., 2018) by the ``errors`` of held-out rows.
+
+    The finite-sample quantile counts ``groups``, not rows, since rows of one cell line or patient err together.
+    """
+    level = min(1.0, np.ceil((groups + 1) * coverage) / groups)
+    widths: Floats = np.quantile(np.abs(errors), level, axis=0, method="higher")
+    return widths
 
 
 def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:

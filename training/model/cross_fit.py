@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.datasets import Prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext, add
+from training.model.calibration import half_widths
 
 _T = TypeVar("_T")
 
@@ -31,27 +32,22 @@ class CrossFitted(Estimator):
         context: FitContext | None = None,
         folds: np.ndarray | None = None,
     ) -> Self:
-        """Fit one member a fold of ``folds`` (``(n,)``; groups must not cross them), stopped early on that fold.
-
-        ``validation`` is not used.
-        """
+        """Fit one member a fold of ``folds`` ``(n,)``, which no group crosses, stopped early on that fold alone."""
         if folds is None or len(folds) != len(train):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
         self.members_: list[Estimator] = []
-        unseen: list[tuple[np.ndarray, np.ndarray]] = []
+        unseen: list[np.ndarray] = []
         for number, fold in enumerate(np.unique(folds)):
-            member = self._unfitted()
             on_step = _numbered(context.on_step, number) if context.on_step else None
             checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{number}.pt")
             held_out = train.take(folds == fold)
             own = FitContext(on_step=on_step, checkpoint=checkpoint, progress=context.progress)
-            member.fit(train.take(folds != fold), held_out, own)
-            unseen.append((np.flatnonzero(folds == fold), member.outputs(held_out)))
-            self.members_.append(member)
-        self.out_of_fold_ = np.full((len(train), *unseen[0][1].shape[1:]), np.nan)
-        for rows, outputs in unseen:
-            self.out_of_fold_[rows] = outputs
+            self.members_.append(self._unfitted().fit(train.take(folds != fold), held_out, own))
+            unseen.append(self.members_[-1].outputs(held_out))
+        self.out_of_fold_ = np.full((len(train), *unseen[0].shape[1:]), np.nan)
+        for fold, outputs in zip(np.unique(folds), unseen, strict=True):
+            self.out_of_fold_[folds == fold] = outputs
         return self
 
     def _unfitted(self) -> Estimator:
@@ -108,14 +104,9 @@ class CrossFitted(Estimator):
 
 @dataclass(frozen=True)
 class FinalFit:
-    """A fitted estimator with its outputs for held-out rows.
+    """A fitted estimator, and outputs of models that were not fitted on the held-out rows.
 
-    Attributes
-    ----------
-    held_out_rows
-        Positions of these rows in the prepared samples; none is of the test split.
-    held_out
-        Outputs of models that were not fitted on them, see `Estimator.outputs`.
+    ``held_out_rows`` are positions in the prepared samples; none is of the test split.
     """
 
     estimator: Estimator
@@ -127,17 +118,11 @@ class FinalFit:
         return prepared.table["group"].to_numpy()[self.held_out_rows]
 
     def interval_half_widths(self, prepared: Prepared, coverage: float) -> np.ndarray:
-        """Return the half width of a prediction interval for each target (split conformal; Lei et al., 2018).
-
-        The finite-sample quantile counts groups, not rows, since rows of one cell line or patient err together. The
-        shape is ``()`` of one target, ``(targets,)`` of several; NaN without held-out rows.
-        """
+        """Return the half width of intervals, ``()`` of one target, ``(targets,)`` of several; NaN without rows."""
         measured = prepared.samples.target[self.held_out_rows]
         if len(self.held_out) == 0:
             return np.full(measured.shape[1:], np.nan)
-        n_groups = len(np.unique(self.groups(prepared)))
-        level = min(1.0, np.ceil((n_groups + 1) * coverage) / n_groups)
-        return np.quantile(np.abs(measured - self.held_out), level, axis=0, method="higher")
+        return half_widths(measured - self.held_out, len(np.unique(self.groups(prepared))), coverage)
 
 
 def fit_final(

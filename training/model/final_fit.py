@@ -38,12 +38,9 @@ LARGEST_MODEL = 150  # megabytes
 class Fitted:
     """The receipt of the stage, for `evaluation` and `serving`.
 
-    Attributes
-    ----------
-    validation
-        The study's metric on held-out rows, by which architectures are chosen; never on the test split.
-    cross_validation
-        ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was fitted.
+    ``validation`` is the study's metric on held-out rows, by which architectures are chosen; never on the test split.
+    ``cross_validation`` has ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was
+    fitted.
     """
 
     task: str
@@ -72,15 +69,9 @@ def fit(
 ) -> Fitted:
     """Fit, log and save a model of the task ``name``.
 
-    ``folder`` takes ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A fit that was
-    killed goes on from its checkpoint, in its run; one without a ``study`` starts anew.
-
-    Raises
-    ------
-    UserError
-        The fit diverged, or the model is larger than `LARGEST_MODEL`.
-    Unreachable
-        The tracking server was away for longer than `pipelines.retry.outage_seconds`; the same call goes on.
+    ``folder`` gets ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A fit that was
+    killed goes on from its checkpoint, in its run; one without a ``study`` starts anew. UserError if the fit diverged,
+    or the model is larger than `LARGEST_MODEL`.
     """
     task = params.task(name)
     plan = _Plan.of(architecture, hyperparameters, params, task, study)
@@ -103,26 +94,30 @@ def fit(
         contract = make_contract(name, architecture.name, task, prepared=prepared, final=final, refit=plan.refit)
         measured = prepared.samples.target[final.held_out_rows]
         validation = get_problem(task.problem).score(task.tune.metric, measured, final.held_out)
-        logged = _log(final, baseline, contract, prepared, folder, seconds=seconds)
+        model_uri, cost, predictions = _log(final, baseline, contract, prepared, folder, seconds=seconds)
         folds = cross_validated(final, prepared, get_problem(task.problem)) if plan.members > 1 else {}
-        found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **logged.cost, **folds}
+        found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
-        _refuse_large(logged.cost, architecture.name)
+        if cost["cost_model_megabytes"] > LARGEST_MODEL:
+            raise UserError(
+                f"{architecture.name}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} "
+                "are served; lower fit.members in params.yaml"
+            )
     with written_whole(folder / "predictions.parquet") as path:
-        logged.predictions.to_parquet(path, index=False)
+        predictions.to_parquet(path, index=False)
     plan.files.settle(name, run.info.run_id)
     return Fitted(
         task=name,
         architecture=architecture.name,
         budget=params.budget,
         run_id=run.info.run_id,
-        model_uri=logged.model_uri,
+        model_uri=model_uri,
         hyperparameters=hyperparameters,
         metric=task.tune.metric,
         validation=validation,
         split_sha256=prepared.sha256,
         seconds=seconds,
-        cost=logged.cost,
+        cost=cost,
         cross_validation=folds,
     )
 
@@ -143,15 +138,9 @@ class _Plan:
     ) -> Self:
         members = affordable(architecture, task.fit.members.of(params.budget))
         settings = fit_settings(params, task)
-        files = Unfinished.of(
-            study,
-            task,
-            architecture=architecture.name,
-            hyperparameters=hyperparameters,
-            members=members,
-            settings=settings,
-        )
-        return cls(architecture, hyperparameters, members, settings, files)
+        asked: dict[str, Any] = {"hyperparameters": hyperparameters, "members": members, "settings": settings}
+        files = Unfinished.of(study, task, architecture=architecture.name, **asked)
+        return cls(architecture=architecture, files=files, **asked)
 
     def tags(self, params: Params, split: str) -> dict[str, Any]:
         return {
@@ -167,30 +156,17 @@ class _Plan:
 
     def fit(self, prepared: Prepared, on_step: OnStep | None = None, *, progress: bool = False) -> FinalFit:
         context = FitContext(on_step, self.files.checkpoint, progress=progress)
-        return fit_final(
-            self.architecture,
-            self.hyperparameters,
-            prepared,
-            members=self.members,
-            settings=self.settings,
-            context=context,
-        )
+        how: dict[str, Any] = {"members": self.members, "settings": self.settings, "context": context}
+        return fit_final(self.architecture, self.hyperparameters, prepared, **how)
 
     def refit(self, train: Any, validation: Any) -> Estimator:
         return self.architecture.build(self.hyperparameters, **self.settings).fit(train, validation)
 
 
-@dataclass(frozen=True)
-class _Logged:
-    model_uri: str
-    cost: dict[str, float]
-    predictions: pd.DataFrame
-
-
 def _log(
     final: FinalFit, baseline: Estimator, contract: Contract, prepared: Prepared, folder: Path, *, seconds: float
-) -> _Logged:
-    """Log the model to the active run, save it in ``folder``, measure its cost and predict the test rows."""
+) -> tuple[str, dict[str, float], pd.DataFrame]:
+    """Log the model to the active run, save it in ``folder``; return its URI, its cost and the test predictions."""
     reference = make_reference(contract, prepared, final)
     test = prepared.rows("test")
     samples = prepared.samples.take(test)
@@ -203,7 +179,7 @@ def _log(
         model_uri = tracking.patiently(lambda: log_model(saved, contract, example))
         shutil.rmtree(folder / "model", ignore_errors=True)
         shutil.copytree(saved, folder / "model")
-    return _Logged(model_uri, cost, contract.predicted(prepared.table.iloc[test], samples, *outputs))
+    return model_uri, cost, contract.predicted(prepared.table.iloc[test], samples, *outputs)
 
 
 def follow(
@@ -214,10 +190,9 @@ def follow(
     params: Params,
     task: Task,
     study: str,
-) -> int:
+) -> None:
     """Take part in a fit that another process leads: the same steps, and nothing is written."""
     _Plan.of(architecture, hyperparameters, params, task, study).fit(prepared)
-    return 0
 
 
 def affordable(architecture: Architecture, members: int) -> int:
@@ -238,14 +213,6 @@ def cross_validated(final: FinalFit, prepared: Prepared, problem: Problem) -> di
         scores = [problem.score(metric, measured[fold == one], final.held_out[fold == one]) for one in np.unique(fold)]
         found |= {f"cv_{metric}_mean": float(np.mean(scores)), f"cv_{metric}_sd": float(np.std(scores, ddof=1))}
     return found
-
-
-def _refuse_large(cost: dict[str, float], architecture: str) -> None:
-    if cost["cost_model_megabytes"] > LARGEST_MODEL:
-        raise UserError(
-            f"{architecture}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} are served; "
-            "lower fit.members in params.yaml"
-        )
 
 
 def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:

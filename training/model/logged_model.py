@@ -16,12 +16,11 @@ def predictor_folder(files: Path) -> Path:
     """Return the folder that `Predictor.read` reads, below the folder ``files`` of a logged model."""
     try:
         logged = yaml.safe_load((files / "MLmodel").read_text(encoding="utf-8"))
-        folder = files / logged["flavors"]["python_function"]["artifacts"]["model"]["path"]
+        return files / logged["flavors"]["python_function"]["artifacts"]["model"]["path"]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(
             f"the model was not logged by this platform: MLmodel names no artifact model: {error}"
         ) from error
-    return folder
 
 
 def contract_of(folder: Path) -> Contract:

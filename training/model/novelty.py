@@ -17,6 +17,8 @@ import numpy as np
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
+from training.model.calibration import quantile_of_groups
+
 SHARE = 0.01  # of known inputs beyond the threshold
 ROWS = 2_000  # training rows that are used, at most
 _LEAST = 5  # different rows that a view needs
@@ -83,7 +85,7 @@ class Novelty:
         """Write ``novelty.json`` and ``novelty.npz``: text and plain arrays."""
         folder.mkdir(parents=True, exist_ok=True)
         parts = [{"view": part.view, "kind": part.kind, "scales": list(part.scales)} for part in self.parts]
-        content = {"threshold": self.threshold, "share": SHARE, "parts": parts}
+        content = {"threshold": self.threshold, "parts": parts}
         (folder / "novelty.json").write_text(json.dumps(content), encoding="utf-8")
         arrays: dict[str, Any] = {
             f"{number}.{name}": array for number, part in enumerate(self.parts) for name, array in part.arrays.items()
@@ -96,11 +98,14 @@ class Novelty:
         content = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
         with np.load(folder / "novelty.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        parts = []
-        for number, part in enumerate(content["parts"]):
-            prefix = f"{number}."
-            own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            parts.append(Part(part["view"], part["kind"], tuple(part["scales"]), own))
+        owns: list[Arrays] = [{} for _ in content["parts"]]
+        for name, array in arrays.items():
+            number, _, own = name.partition(".")
+            owns[int(number)][own] = array
+        parts = [
+            Part(part["view"], part["kind"], tuple(part["scales"]), own)
+            for part, own in zip(content["parts"], owns, strict=True)
+        ]
         return cls(tuple(parts), content["threshold"])
 
 
@@ -112,18 +117,11 @@ def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:
 
 
 def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
-    """Fit the score, and its threshold by cross-validation.
+    """Fit the score on training rows, and its threshold.
 
-    Parameters
-    ----------
-    views
-        Of training rows.
-    folds
-        Fold of each, shape ``(n,)``; groups do not cross them. The threshold is the larger one of those from the scores
-        of folds that are left out and from the scores of the fitted rows.
-    groups
-        What varies independently, shape ``(n,)``. Each group has the same weight in the threshold, and so has the new
-        group, see `training.model.calibration.conformal_threshold`: for fewer than 99 groups it is the largest score.
+    The threshold is the larger one of those from the scores of folds that are left out and from the scores of the
+    fitted rows. ``folds`` and ``groups``, which do not cross them, have shape ``(n,)``; for fewer than 99 groups the
+    threshold is the largest score, see `training.model.calibration.quantile_of_groups`.
     """
     fits = {name: _fit_view(view) for name, view in views.items()}
     parts = tuple(
@@ -144,14 +142,11 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
         scores[outside] = Novelty(known, 0.0).scores({name: v.take(outside) for name, v in views.items()})
     # Components of few rows and many columns follow the rows' own noise: along them these rows lie farther out than new
     # rows do, and would be called novel.
-    fitted = Novelty(parts, 0.0).scores(views)
-    measured = [np.isfinite(each) for each in (scores, fitted)]
-    found = [
-        _quantile_of_groups(each[known], groups[known])
-        for each, known in zip((scores, fitted), measured, strict=True)
-        if known.any()
-    ]
-    return Novelty(parts, max(1.0, *found))
+    found = [1.0]
+    for each in (scores, Novelty(parts, 0.0).scores(views)):
+        if (known := np.isfinite(each)).any():
+            found.append(min(quantile_of_groups(each[known], groups[known], 1 - SHARE), each[known].max()))
+    return Novelty(parts, float(max(found)))
 
 
 def _known(view: View) -> np.ndarray:
@@ -169,21 +164,9 @@ def _scales(view: View) -> tuple[float, ...]:
     fit, score = _MEASURES[view.kind]
     values = _known(view)
     fold = np.random.default_rng(0).permutation(len(values)) % _FOLDS
-    found = []
-    for each in range(_FOLDS):
-        arrays = fit(values[fold != each])
-        if arrays is not None:
-            found.append(score(arrays, values[fold == each]))
-    scores = np.concatenate(found)
+    fits = [(fit(values[fold != each]), values[fold == each]) for each in range(_FOLDS)]
+    scores = np.concatenate([score(arrays, left_out) for arrays, left_out in fits if arrays is not None])
     return tuple(np.maximum(np.nanquantile(scores, 1 - SHARE, axis=0, method="higher"), 1e-9).tolist())
-
-
-def _quantile_of_groups(scores: np.ndarray, groups: np.ndarray) -> float:
-    _, code, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.argsort(scores)
-    below = np.cumsum(1 / sizes[code[order]])
-    place = int(np.searchsorted(below, (1 - SHARE) * (len(sizes) + 1) - 1e-9))
-    return float(scores[order[min(place, len(order) - 1)]])
 
 
 def _fit_distance(values: np.ndarray) -> Arrays | None:

@@ -84,9 +84,7 @@ class PredictionLog:
             return None
         salt = os.environ.get(LOG_SALT, "").encode()
         if not salt:
-            _logger.warning(
-                "%s is not set: hashes of this process cannot be joined with labels or other logs", LOG_SALT
-            )
+            _logger.warning("%s is not set: hashes of this process match no labels and no other logs", LOG_SALT)
             salt = secrets.token_bytes(32)
         return cls(Path(folder), task, salt)
 
@@ -96,16 +94,14 @@ class PredictionLog:
         """Queue a request; never waits and never raises.
 
         ``identities`` (see `Contract.identities`) and ``names`` (``sample_id`` of each row) are hashed at once, so that
-        no patient's features wait in memory.
+        no patient's features stay in memory.
         """
         if self._rows >= _ROWS:
             self._lost(len(answer), "answers are faster than they can be written")
             return
         hashed = [self._hash(each) for each in identities]
-        called = [
-            self._hash(name.encode()) if isinstance(name, str) else None for name in names or [None] * len(answer)
-        ]
-        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, called, answer, described))
+        ids = [self._hash(name.encode()) if isinstance(name, str) else None for name in names or [None] * len(answer)]
+        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, ids, answer, described))
         self._count(len(answer))
         if self._rows > _ROWS // 4:  # not before: a thread that runs after every request costs 5 % of its time
             self._due.set()
@@ -118,23 +114,18 @@ class PredictionLog:
         atexit.unregister(self.close)
 
     def _work(self) -> None:
-        while not self._closing.is_set():
+        closing = False
+        while not closing:
             self._due.wait(self.seconds)
             self._due.clear()
-            self._flush()
-        self._flush()
-
-    def _flush(self) -> None:
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        if not taken:
-            return
-        rows = sum(len(asked.answer) for asked in taken)
-        try:
-            self._write(taken)
-        except Exception as error:  # answers go on
-            self._lost(rows, f"{type(error).__name__}: {error}")
-        finally:
-            self._count(-rows)
+            closing = self._closing.is_set()
+            if taken := [self._waiting.popleft() for _ in range(len(self._waiting))]:
+                rows = sum(len(asked.answer) for asked in taken)
+                try:
+                    self._write(taken)
+                except Exception as error:  # answers go on
+                    self._lost(rows, f"{type(error).__name__}: {error}")
+                self._count(-rows)
 
     def _count(self, rows: int) -> None:
         with self._lock:

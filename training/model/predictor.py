@@ -64,7 +64,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
             names = model_input[SAMPLE_ID].tolist() if SAMPLE_ID in model_input else None
             samples = self.contract.read(model_input.drop(columns=SAMPLE_ID, errors="ignore"))
             described = self.contract.describe(samples)
-            answer = self._answer(samples, described)
+            answer = self.answer(samples, described)
             if self.log is not None:
                 self.log.write(self.contract.identities(samples), names, answer, described)
             if (params or {}).get("explain"):
@@ -80,16 +80,12 @@ class Predictor(mlflow.pyfunc.PythonModel):
         """Return predicted values ``(n,)`` or ``(n, targets)``, or calibrated probabilities ``(n, classes)``."""
         return self.contract.calibrated(self.estimator.outputs(samples))
 
-    def answer(self, samples: Any) -> pd.DataFrame:
-        """Return the answer to ``samples``, in their order."""
-        return self._answer(samples, self.contract.describe(samples))
-
-    def _answer(self, samples: Any, described: pd.DataFrame) -> pd.DataFrame:
-        score: np.ndarray | None = None  # null without a reference
-        threshold: float | None = None
+    def answer(self, samples: Any, described: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Return the answer to ``samples``, in their order; ``described`` by `Contract.describe`, if it is known."""
+        score, threshold = None, None  # null without a reference
         remarks = self.contract.remarks(samples)
         if self.novelty is not None:
-            score, threshold = self.novelty.scores(self.contract.views(samples, described)), self.novelty.threshold
+            score, threshold = self._scores(samples, described), self.novelty.threshold
             remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
         answer = self.contract.answer(self.outputs(samples), samples)
         return self.contract.withdrawn(answer, remarks.withdrawn).assign(
@@ -101,10 +97,12 @@ class Predictor(mlflow.pyfunc.PythonModel):
 
     def unlike(self, samples: Any) -> np.ndarray | None:
         """Return which samples are called unlike the training data, bool, ``(n,)``; None without a reference."""
-        if self.novelty is None:
-            return None
-        described = self.contract.describe(samples)
-        return self.novelty.scores(self.contract.views(samples, described)) > self.novelty.threshold
+        return None if self.novelty is None else self._scores(samples) > self.novelty.threshold
+
+    def _scores(self, samples: Any, described: pd.DataFrame | None = None) -> np.ndarray:
+        assert self.novelty is not None
+        described = self.contract.describe(samples) if described is None else described
+        return self.novelty.scores(self.contract.views(samples, described))
 
 
 def _nulls(answer: pd.DataFrame) -> pd.DataFrame:

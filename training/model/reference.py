@@ -19,16 +19,10 @@ INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 
 @dataclass(frozen=True)
 class Reference:
-    """Summaries of training rows.
+    """Summaries of at most 2,000 training rows, without ids.
 
-    Attributes
-    ----------
-    inputs
-        `Contract.describe` of at most 2,000 training rows; no ids.
-    predictions
-        Of at most 2,000 held-out rows, as the prediction log writes them, and ``target``, see `Contract.targets_text`.
-    novelty
-        Fitted on the rows of ``inputs``.
+    ``inputs`` are by `Contract.describe`, and what ``novelty`` was fitted on; ``predictions`` are of held-out rows, as
+    the prediction log writes them, with ``target`` by `Contract.targets_text`.
     """
 
     inputs: pd.DataFrame

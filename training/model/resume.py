@@ -17,21 +17,16 @@ from pipelines import tracking
 from pipelines.code_closure import closure
 from pipelines.files import written_whole
 from pipelines.params import Task
-from training.studies.trials import CHECKPOINTS
+from training.studies.trials import CHECKPOINTS, runs_of
 
 FIT_ORIGIN = "fit.origin"  # tag of the run; the fit writes its value into a file before it opens the run
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Files of a fit in ``checkpoints/fit/``; a fit without a study has none.
+    """Files of a fit in ``checkpoints/fit/``; a fit without a ``study`` has none.
 
-    Attributes
-    ----------
-    study
-        Name of the study whose best point is fitted.
-    stem
-        Of the files' names; it changes with the question and the code, so that no fit goes on from another's state.
+    Their ``stem`` changes with the question and the code, so that no fit goes on from another's state.
     """
 
     study: str
@@ -49,10 +44,8 @@ class Unfinished:
         settings: Mapping[str, Any],
     ) -> Self:
         """Return the files of a fit, the same in all processes that take part in it."""
-        fitted = (architecture, task.evaluate.baseline)
-        code = closure("training.model.final_fit", task=task, architectures=fitted)
-        how = [dict(hyperparameters), members, dict(settings), code]
-        asked = json.dumps(how, sort_keys=True, default=str)
+        code = closure("training.model.final_fit", task=task, architectures=(architecture, task.evaluate.baseline))
+        asked = json.dumps([dict(hyperparameters), members, dict(settings), code], sort_keys=True, default=str)
         return cls(study, f"{study}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}")
 
     @property
@@ -89,17 +82,8 @@ class Unfinished:
 
     def _runs(self, task: str) -> list[Run]:
         """Return the runs of this fit, the first one first."""
-        if not (tags := self.tags()):
-            return []
-        return tracking.patiently(
-            lambda: list(
-                mlflow.MlflowClient().search_runs(
-                    [tracking.experiment(task)],
-                    f"tags.`{FIT_ORIGIN}` = '{tags[FIT_ORIGIN]}'",
-                    order_by=["attributes.start_time ASC"],
-                )
-            )
-        )
+        tags = self.tags()
+        return runs_of(task, f"tags.`{FIT_ORIGIN}` = '{tags[FIT_ORIGIN]}'", "ASC") if tags else []
 
     def _file(self, kind: str) -> Path | None:
         return None if self.study == "none" else CHECKPOINTS / "fit" / f"{self.stem}.{kind}"

@@ -34,10 +34,8 @@ _PACKAGES = (
 def log_dataset(name: str, prepared: Prepared) -> None:
     """Log the sample table as the run's MLflow input."""
     table = prepared.table.astype({"fold": "int64"})
-    targets = "target" if "target" in table else None
-    dataset = mlflow.data.from_pandas(
-        table, source=f"data/{name}", name=f"{name}@{prepared.sha256[:12]}", targets=targets
-    )
+    about = {"source": f"data/{name}", "name": f"{name}@{prepared.sha256[:12]}"}
+    dataset = mlflow.data.from_pandas(table, targets="target" if "target" in table else None, **about)
     mlflow.log_input(dataset, context="training")
 
 
@@ -77,10 +75,8 @@ def signature(contract: Contract) -> ModelSignature:
     answered = contract.outputs()
     outputs = [
         *(column for column in answered if column.required),
-        ColSpec(DataType.double, name="out_of_distribution"),
-        ColSpec(DataType.double, name="out_of_distribution_threshold"),
-        ColSpec(DataType.string, name="model_version"),
-        ColSpec(DataType.string, name="note"),
+        *(ColSpec(DataType.double, name=name) for name in ("out_of_distribution", "out_of_distribution_threshold")),
+        *(ColSpec(DataType.string, name=name) for name in ("model_version", "note")),
         *(column for column in answered if not column.required),
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=explain)

@@ -6,13 +6,13 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
 from training.studies.workers import WorkerCommand
 
-GPUS_PER_WORKER = "GPUS_PER_WORKER"  # the environment variable
 _MOST_RETRIES = 20  # of one worker, for nodes and processes that are lost
 _WATCH_SECONDS = 1.0
 # Environment variables of the workers; secrets among them are sent to the cluster, which must be the user's own.
@@ -21,7 +21,7 @@ _HANDED_ON = ("OPTUNA_STORAGE", "MLFLOW_", "AWS_", "OUTAGE_SECONDS", "OMP_", "ON
 
 def gpus_per_worker() -> float | None:
     """Return ``GPUS_PER_WORKER``, a fraction below 1 or a whole number; None where it is not set."""
-    text = os.environ.get(GPUS_PER_WORKER, "")
+    text = os.environ.get("GPUS_PER_WORKER", "")
     if not text:
         return None
     try:
@@ -29,7 +29,7 @@ def gpus_per_worker() -> float | None:
     except ValueError:
         share = -1.0
     if not share >= 0 or (share > 1 and not share.is_integer()):
-        raise UserError(f"{GPUS_PER_WORKER} is {text!r}; it must be a fraction like 0.25, or a whole number of GPUs")
+        raise UserError(f"GPUS_PER_WORKER is {text!r}; it must be a fraction like 0.25, or a whole number of GPUs")
     return share
 
 
@@ -49,7 +49,13 @@ def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Ca
     about every second.
     """
     share = gpus_per_worker()
-    ray = _ray()
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            'CLUSTER needs Ray, the extra "ray" of pyproject.toml; install it with '
+            'uv pip install "ray[client]>=2.50,<3", or run WORKERS=n without CLUSTER'
+        ) from error
     try:
         _connect(ray, address)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -59,11 +65,8 @@ def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Ca
             share = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         task = ray.remote(num_cpus=1, num_gpus=share, max_retries=_MOST_RETRIES)(work_in)
         environment = {key: value for key, value in os.environ.items() if key.startswith(_HANDED_ON)}
-        folder = str(Path.cwd())
-        left = [
-            task.remote(folder, command.module, command.numbered(number), environment)
-            for number in range(1, workers + 1)
-        ]
+        begin = partial(task.remote, str(Path.cwd()), command.module)
+        left = [begin(command.numbered(number), environment) for number in range(1, workers + 1)]
         while left:
             ready, left = ray.wait(left, num_returns=1, timeout=_WATCH_SECONDS)
             watch()
@@ -82,24 +85,9 @@ def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Ca
         ray.shutdown()
 
 
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            'CLUSTER needs Ray, the extra "ray" of pyproject.toml; install it with '
-            'uv pip install "ray[client]>=2.50,<3", or run WORKERS=n without CLUSTER'
-        ) from error
-    return ray
-
-
 def _connect(ray: Any, address: str) -> None:
     # Workers import the project from the folder that they work in.
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
-    local: dict[str, Any] = {
-        "include_dashboard": False,
-        "object_store_memory": 100 * 1024**2,  # arguments alone are sent
-        "log_to_driver": True,
-    }
+    local = {"include_dashboard": False, "object_store_memory": 100 * 1024**2}  # arguments alone are sent
     own = local if address == "local" else {}
     ray.init(address=address, runtime_env=runtime, logging_level="warning", **own)

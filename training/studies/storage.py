@@ -7,10 +7,10 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
@@ -79,15 +79,8 @@ def _is_outage(error: Exception) -> bool:
     return isinstance(error, (OperationalError, InterfaceError, PendingRollbackError))
 
 
-def _method(name: str) -> Callable[..., Any]:
-    def call(self: PatientStorage, *arguments: Any, **named: Any) -> Any:
-        return self.wait_out(lambda: getattr(self.inner, name)(*arguments, **named))
-
-    return call
-
-
-class PatientStorage(BaseStorage):
-    """A study storage that waits for a database that is away.
+class PatientStorage:
+    """The methods of an Optuna storage, which wait for a database that is away.
 
     Every method may be repeated without harm, but for `create_new_trial`: a lost answer may leave a trial that nobody
     runs. It has no worker's name, so that the next claim under the study's lock finds it.
@@ -97,7 +90,11 @@ class PatientStorage(BaseStorage):
         self.inner = inner
         self._given_up: Unreachable | None = None
 
-    def wait_out(self, call: Callable[[], Any]) -> Any:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.inner, name)
+        return lambda *arguments, **named: self._wait_out(lambda: method(*arguments, **named))
+
+    def _wait_out(self, call: Callable[[], Any]) -> Any:
         """Return the result of ``call``; after an outage that was too long further calls do not wait."""
         try:
             if self._given_up is None:
@@ -115,26 +112,6 @@ class PatientStorage(BaseStorage):
         self._given_up = None
         return answer
 
-    create_new_study = _method("create_new_study")
-    delete_study = _method("delete_study")
-    get_all_studies = _method("get_all_studies")
-    get_all_trials = _method("get_all_trials")
-    get_best_trial = _method("get_best_trial")
-    get_study_directions = _method("get_study_directions")
-    get_study_id_from_name = _method("get_study_id_from_name")
-    get_study_name_from_id = _method("get_study_name_from_id")
-    get_study_system_attrs = _method("get_study_system_attrs")
-    get_study_user_attrs = _method("get_study_user_attrs")
-    get_trial = _method("get_trial")
-    get_trial_id_from_study_id_trial_number = _method("get_trial_id_from_study_id_trial_number")
-    create_new_trial = _method("create_new_trial")
-    set_study_system_attr = _method("set_study_system_attr")
-    set_study_user_attr = _method("set_study_user_attr")
-    set_trial_intermediate_value = _method("set_trial_intermediate_value")
-    set_trial_param = _method("set_trial_param")
-    set_trial_system_attr = _method("set_trial_system_attr")
-    set_trial_user_attr = _method("set_trial_user_attr")
-
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set the state; it counts as set where an earlier call set it and its answer was lost."""
         asked_before = False
@@ -149,10 +126,10 @@ class PatientStorage(BaseStorage):
                     return True
                 raise
 
-        return bool(self.wait_out(call))
+        return bool(self._wait_out(call))
 
     def remove_session(self) -> None:
-        """Give the database session of this thread back."""
+        """Give the database session of this thread back; this asks no database."""
         self.inner.remove_session()
 
 
@@ -174,22 +151,8 @@ def open_storage(*, wait: bool) -> PatientStorage:
         raise UserError(f"{SERVER} cannot be opened: {reason}; look at the address and whether it runs") from error
 
 
-class StudyLock(Protocol):
-    """The lock of a study, for the claim of a trial; it is released when its holder dies."""
-
-    def acquire(self) -> object:
-        """Wait for the lock."""
-
-    def release(self) -> None:
-        """Give it back; no error if it is not held."""
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether it is still held: a restart of the database releases it."""
-
-
 class _PostgresStudyLock:
-    """A session's advisory lock, on a connection of its own: the server frees it when the connection ends."""
+    """An advisory lock of PostgreSQL, on a connection of its own: the server frees it when the connection ends."""
 
     # The server's probes of a host that has vanished without closing its connections; seconds and times.
     _KEEPALIVE = "set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3"
@@ -200,48 +163,40 @@ class _PostgresStudyLock:
         )
         self._key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:8], signed=True)
         self._connection: sqlalchemy.Connection | None = None
-        self._is_held = False
 
     def acquire(self) -> None:
+        """Wait for the lock, and for a database that is away."""
         retry(self._acquire, _is_outage, SERVER)
 
     def _acquire(self) -> None:
         try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-                self._connection.exec_driver_sql(self._KEEPALIVE)
+            self._connection = self._engine.connect()
+            self._connection.exec_driver_sql(self._KEEPALIVE)
             self._connection.execute(sqlalchemy.text("select pg_advisory_lock(:key)"), {"key": self._key})
         except Exception:
-            self._drop()
+            self.release()
             raise
-        self._is_held = True
 
     def release(self) -> None:
-        if not self._is_held or self._connection is None:
-            return
-        self._is_held = False
-        try:
-            self._connection.execute(sqlalchemy.text("select pg_advisory_unlock(:key)"), {"key": self._key})
-        except DBAPIError:  # the lock ended with its connection
-            self._drop()
-
-    @property
-    def is_locked(self) -> bool:
-        if not self._is_held or self._connection is None:
-            return False
-        try:
-            self._connection.exec_driver_sql("select 1")
-        except DBAPIError:
-            self._drop()
-        return self._is_held
-
-    def _drop(self) -> None:
-        self._is_held = False
+        """End the connection, and with it the lock; no error if it is not held."""
         if self._connection is not None:
             with contextlib.suppress(Exception):
                 self._connection.invalidate()
                 self._connection.close()
             self._connection = None
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the lock is still held: a restart of the database releases it."""
+        if self._connection is not None:
+            try:
+                self._connection.exec_driver_sql("select 1")
+            except DBAPIError:
+                self.release()
+        return self._connection is not None
+
+
+StudyLock = BaseFileLock | _PostgresStudyLock  # for the claim of a trial; it is released when its holder dies
 
 
 def study_lock(study: str) -> StudyLock:

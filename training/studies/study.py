@@ -86,15 +86,9 @@ def tune(
     """Tune ``architecture`` for the task ``name``, and go on with the study if it was interrupted.
 
     Ended trials are kept, a trial whose process died is run again under the same MLflow run, and the first trial of
-    every study is the architecture's defaults.
-
-    Parameters
-    ----------
-    workers, cluster
-        Processes that share the study, on this machine or on a Ray cluster (``ray://host:port`` or ``local``). A single
-        one without a cluster works in this process.
-    command
-        The command of the workers, which calls `follow`.
+    every study is the architecture's defaults. ``workers`` processes share the study, on this machine or on a Ray
+    ``cluster`` (``ray://host:port`` or ``local``), started by ``command``, which calls `follow`; a single one without a
+    cluster works in this process.
     """
     refuse_what_many_workers_cannot_share(workers, cluster, mlflow.get_tracking_uri())
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params)
@@ -114,12 +108,8 @@ def tune(
             study.set_user_attr(RUN_ID, run_id)
             first = {"trials": search.budget, "metric": tuning.metric, "objective": tuning.objective}
             tracking.patiently(lambda: mlflow.log_params(first))
-        watched = _Watched(search=search, study=study, lock=lock, progress=progress)
-        if command is not None and (workers > 1 or cluster):
-            command = WorkerCommand(command.module, (*command.arguments, "--worker-of", run_id))
-            watched.run_workers(command, workers, cluster)
-        else:
-            watched.run_here(run_id)
+        how: dict[str, Any] = {"workers": workers, "cluster": cluster, "command": command, "progress": progress}
+        _run_trials(search, study, run_id, lock=lock, **how)
         if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             raise UserError(
                 f"{name} {architecture.name}: none of {search.budget} trials gave finite predictions; look at run "
@@ -143,46 +133,43 @@ def tune(
     )
 
 
-@dataclass(kw_only=True)
-class _Watched:
-    """A study whose trials are run, by workers or in this process, under a progress bar."""
+def _run_trials(
+    search: Search,
+    study: optuna.Study,
+    parent: str,
+    *,
+    lock: StudyLock,
+    workers: int,
+    cluster: str,
+    command: WorkerCommand | None,
+    progress: bool,
+) -> None:
+    """Run the trials that are left, by workers or in this process, under a progress bar."""
+    beats, title = Beats(), f"{search.name} {search.architecture.name}"
+    with tqdm(total=search.budget, initial=ended(study), desc=title, disable=not progress) as bar:
 
-    search: Search
-    study: optuna.Study
-    lock: StudyLock
-    progress: bool
+        def show() -> int:
+            done = study.get_trials(deepcopy=False, states=DONE)
+            bar.update(len(done) - bar.n)
+            if any(trial.state == TrialState.COMPLETE for trial in done):
+                bar.set_postfix({f"best {search.task.tune.metric}": f"{study.best_value:.4f}"})
+            return len(done)
 
-    def run_workers(self, command: WorkerCommand, workers: int, cluster: str) -> None:
-        beats = Beats()
-        with self._bar() as bar:
+        def watch() -> int:
+            with locked(lock):
+                requeue_orphans(study, beats)
+            return show()
 
-            def watch() -> int:
-                with locked(self.lock):
-                    requeue_orphans(self.study, beats)
-                self._show(bar)
-                return ended(self.study)
-
-            if bar.n >= self.search.budget:
-                return
-            if cluster:
-                run_on_cluster(command, workers, cluster, watch)
-            else:
-                run_processes(command, workers, watch)
-
-    def run_here(self, parent: str) -> None:
-        with self._bar() as bar:
-            if bar.n < self.search.budget:
-                _work(self.search, self.study, parent, number=0, after=lambda: self._show(bar))
-
-    def _bar(self) -> tqdm:
-        title = f"{self.search.name} {self.search.architecture.name}"
-        return tqdm(total=self.search.budget, initial=ended(self.study), desc=title, disable=not self.progress)
-
-    def _show(self, bar: tqdm) -> None:
-        done = self.study.get_trials(deepcopy=False, states=DONE)
-        bar.update(len(done) - bar.n)
-        if any(trial.state == TrialState.COMPLETE for trial in done):
-            bar.set_postfix({f"best {self.search.task.tune.metric}": f"{self.study.best_value:.4f}"})
+        if bar.n >= search.budget:
+            return
+        if command is None or (workers == 1 and not cluster):
+            _work(search, study, parent, number=0, after=show)
+            return
+        command = WorkerCommand(command.module, (*command.arguments, "--worker-of", parent))
+        if cluster:
+            run_on_cluster(command, workers, cluster, watch)
+        else:
+            run_processes(command, workers, watch)
 
 
 def follow(
@@ -204,15 +191,14 @@ def _open(search: Search, *, wait: bool, create: bool) -> optuna.Study:
     name = study_name(search.name, search.architecture, search.prepared, search.params)
     storage = open_storage(wait=wait)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
+    how = {"study_name": name, "storage": storage, "pruner": pruner}
     if not create:
-        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        return optuna.load_study(**how)
     direction = "maximize" if higher_is_better(search.task.tune.metric) else "minimize"
-    return optuna.create_study(
-        study_name=name, storage=storage, load_if_exists=True, direction=direction, pruner=pruner
-    )
+    return optuna.create_study(load_if_exists=True, direction=direction, **how)
 
 
-def _work(search: Search, study: optuna.Study, parent: str, *, number: int, after: Callable[[], None]) -> None:
+def _work(search: Search, study: optuna.Study, parent: str, *, number: int, after: Callable[[], object]) -> None:
     """Claim and run trials until the budget is spent."""
     # A sampler with the same seed would draw the same points again after a restart, and in another worker.
     seed = search.params.seed + len(study.trials) + _WORKER_SEEDS * number

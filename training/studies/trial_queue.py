@@ -4,8 +4,8 @@ A worker claims a trial under the study's lock: it queues the trials of dead wor
 releases the lock as soon as the trial has the worker's name. So under the lock a running trial without a name is one of
 a worker that died, or lost the lock, during its claim.
 
-Optuna's own means do not suffice: ``MaxTrialsCallback`` overshoots the budget, and ``RetryFailedTrialCallback`` takes
-the time in which the database was away for the workers' silence, and trials away from workers that live.
+Optuna's ``MaxTrialsCallback`` overshoots the budget, and its ``RetryFailedTrialCallback`` counts the time in which the
+database was away as silence of the workers, and takes trials from workers that live.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ _LONGEST_POLL_SECONDS = 3.0
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 Objective = Callable[[optuna.Trial], float]
-Callback = Callable[[optuna.Study, FrozenTrial], None]
 
 
 class LostTrial(Exception):
@@ -79,11 +78,8 @@ class Beats:
     def silent(self, trials: list[FrozenTrial], now: float | None = None) -> set[int]:
         """Return the numbers of the running ``trials`` whose worker has been silent for too long."""
         now = time.monotonic() if now is None else now
-        if now - self._last > 2 * _BEAT_SECONDS:
-            self._heard.clear()
-        self._last = now
-        before = self._heard
-        self._heard = {}
+        before = self._heard if now - self._last <= 2 * _BEAT_SECONDS else {}
+        self._last, self._heard = now, {}
         for trial in trials:
             beat = trial.user_attrs.get(_BEAT)
             known = before.get(trial.number)
@@ -106,19 +102,17 @@ def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[Fro
                 study.tell(trial.number, state=TrialState.FAIL)
         trials = study.get_trials(deepcopy=False)
     succeeded = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
-    if orphans := [trial for trial in trials if _is_orphan(trial) and trial.number not in succeeded]:
-        for trial in orphans:
-            carried = {
-                ORIGIN: trial.user_attrs.get(ORIGIN, trial.number),
-                _RETRY_OF: trial.number,
-                # A trial that nobody began has not killed its worker.
-                _ATTEMPT: attempt(trial) + (WORKER in trial.user_attrs),
-            }
-            if RUN_ID in trial.user_attrs:
-                carried[RUN_ID] = trial.user_attrs[RUN_ID]
-            study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params}, user_attrs=carried)
-        trials = study.get_trials(deepcopy=False)
-    return trials
+    orphans = [trial for trial in trials if _is_orphan(trial) and trial.number not in succeeded]
+    for trial in orphans:
+        kept = {
+            ORIGIN: trial.user_attrs.get(ORIGIN, trial.number),
+            _RETRY_OF: trial.number,
+            # A trial that nobody began has not killed its worker.
+            _ATTEMPT: _attempt(trial) + (WORKER in trial.user_attrs),
+        }
+        kept |= {RUN_ID: trial.user_attrs[RUN_ID]} if RUN_ID in trial.user_attrs else {}
+        study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params}, user_attrs=kept)
+    return study.get_trials(deepcopy=False) if orphans else trials
 
 
 def _is_dead(trial: FrozenTrial, silent: set[int]) -> bool:
@@ -132,11 +126,10 @@ def _is_orphan(trial: FrozenTrial) -> bool:
     """Whether a trial failed with its worker, and may be run again; a claim without parameters is drawn anew."""
     failed = trial.state == TrialState.FAIL and _FAULT not in trial.user_attrs
     begun = WORKER in trial.user_attrs or bool(trial.system_attrs.get("fixed_params"))
-    return failed and begun and attempt(trial) < MOST_ATTEMPTS
+    return failed and begun and _attempt(trial) < MOST_ATTEMPTS
 
 
-def attempt(trial: FrozenTrial | optuna.Trial) -> int:
-    """Return how many times the trial has been begun, this one included."""
+def _attempt(trial: FrozenTrial) -> int:
     return trial.user_attrs.get(_ATTEMPT, 1)
 
 
@@ -156,7 +149,7 @@ def work(
     budget: int,
     lock: StudyLock,
     *,
-    callbacks: list[Callback] | None = None,
+    callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] | None = None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Run trials until ``budget`` of them are complete or pruned, together with other workers.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 import numpy as np
@@ -41,7 +41,7 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What a study searches: hyperparameters of an architecture, for the task ``name``."""
+    """The question of a study: hyperparameters of an architecture, for the task ``name``."""
 
     name: str
     architecture: Architecture
@@ -89,7 +89,7 @@ class Objective:
         origin, architecture = trial.user_attrs[ORIGIN], self.search.architecture
         hyperparameters = architecture.space(trial, self.search.settings) if architecture.space else {}
         trial.set_user_attr("hyperparameters", hyperparameters)
-        tags = {**self._tags, "trial": trial.number, TRIAL_ORIGIN: origin}
+        tags = {**self.search.tags(self.study), "trial": trial.number, TRIAL_ORIGIN: origin}
         run_id = existing_run(trial.user_attrs.get(RUN_ID))
         label = f"{architecture.name} trial {origin}"
         found: list[float] = []
@@ -108,10 +108,6 @@ class Objective:
         if not found:
             raise optuna.TrialPruned
         return found[0]
-
-    @cached_property
-    def _tags(self) -> dict[str, Any]:
-        return self.search.tags(self.study)
 
     @cached_property
     def _parts(self) -> list[tuple[Any, Any]]:
@@ -147,9 +143,8 @@ class Objective:
     def _reporter(self, trial: optuna.Trial, steps: StepMetrics, number: int) -> OnStep:
         """Return the function that logs the steps of part ``number``, and prunes by them where it is the only part."""
         several, seen = len(self._parts) > 1, list[int]()
-        problem, sign = get_problem(self.search.task.problem), 1.0
-        if higher_is_better(self.search.task.tune.metric):  # reports of losses, in the study's direction
-            sign = -1.0
+        problem = get_problem(self.search.task.problem)
+        sign = -1.0 if higher_is_better(self.search.task.tune.metric) else 1.0  # of losses, in the study's direction
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
             steps.log(step_metrics(metrics, f"_fold_{number}" if several else ""), step)
@@ -173,10 +168,7 @@ def forget(study: str, trial: optuna.trial.FrozenTrial) -> None:
 
 
 def step_metrics(metrics: dict[str, float], suffix: str = "") -> dict[str, float]:
-    """Return the metrics of a step under names of their own.
-
-    MLflow shows a metric's value at its last step, which is not that of the epoch that is kept.
-    """
+    """Return metrics of a step under other names: MLflow shows the last step's, which is not the one that is kept."""
     return {f"step_{key}{suffix}": value for key, value in metrics.items()}
 
 
@@ -195,7 +187,7 @@ def existing_run(run_id: str | None) -> str | None:
 
 def unrecorded_parent(task: str, study: str) -> str | None:
     """Return the run of a study whose process was killed before it wrote the run's id down."""
-    runs = _runs(task, f"tags.study = '{study}' and tags.stage = 'tune'")
+    runs = runs_of(task, f"tags.study = '{study}' and tags.stage = 'tune'")
     return next((run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags), None)
 
 
@@ -206,29 +198,18 @@ def settle_runs(study: optuna.Study, task: str, parent: str) -> None:
     """
     client = mlflow.MlflowClient()
     last = {trial.user_attrs.get(ORIGIN, trial.number): trial for trial in study.get_trials(deepcopy=False)}
-    for run in _runs(task, f"tags.mlflow.parentRunId = '{parent}'"):
+    for run in runs_of(task, f"tags.mlflow.parentRunId = '{parent}'"):
         trial, run_id = last.get(int(run.data.tags.get(TRIAL_ORIGIN, -1))), run.info.run_id
         if trial is None:
             continue
         status = "FAILED" if trial.state == TrialState.FAIL else "FINISHED"
         if trial.user_attrs.get(RUN_ID) not in (None, run_id):
-            tracking.patiently(lambda run_id=run_id: client.delete_run(run_id))  # type: ignore[misc]
+            tracking.patiently(partial(client.delete_run, run_id))
         elif run.info.status != status:
-            tracking.patiently(
-                lambda run_id=run_id, status=status: client.set_terminated(run_id, status)  # type: ignore[misc]
-            )
+            tracking.patiently(partial(client.set_terminated, run_id, status))
 
 
-def _runs(task: str, condition: str) -> list[mlflow.entities.Run]:
-    """Return all runs of the task under a condition, of every page: a run that is deleted moves the pages."""
-    runs, token = list[mlflow.entities.Run](), None
-    while True:
-        page = tracking.patiently(
-            lambda token=token: mlflow.MlflowClient().search_runs(  # type: ignore[misc]
-                [tracking.experiment(task)], condition, page_token=token
-            )
-        )
-        runs.extend(page)
-        token = page.token
-        if not token:
-            return runs
+def runs_of(task: str, condition: str, order: Literal["ASC", "DESC"] = "DESC") -> list[mlflow.entities.Run]:
+    """Return all runs of the task under a condition, by their start."""
+    how = {"order_by": [f"attributes.start_time {order}"], "output_format": "list"}
+    return tracking.patiently(lambda: mlflow.search_runs([tracking.experiment(task)], condition, **how))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import psutil
 
 from pipelines.errors import UserError
 from pipelines.files import cores
@@ -79,8 +80,8 @@ def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]
     """
     devices = gpus()
 
-    def start(number: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    def start(number: int) -> psutil.Popen:
+        return psutil.Popen(
             [sys.executable, "-m", command.module, *command.numbered(number)],
             env=worker_environment((number - 1) % workers + 1, workers, devices),
         )
@@ -95,10 +96,9 @@ def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]
             stopped = {number: code for number, each in running.items() if (code := each.poll()) is not None}
             for number, code in stopped.items():
                 del running[number]
-                _refuse_failed(number, code)
+                in_vain += code < 0
+                _refuse(number, code, in_vain, most=_KILLED_IN_VAIN * workers)
                 if code < 0:
-                    in_vain += 1
-                    _refuse_killed(in_vain, workers, code)
                     running[following] = start(following)  # a new number, which draws other points
                     following += 1
         watch()
@@ -106,29 +106,23 @@ def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]
         _stop(list(running.values()))
 
 
-def _refuse_failed(number: int, code: int) -> None:
+def _refuse(number: int, code: int, in_vain: int, *, most: int) -> None:
     if code > 0:
         raise UserError(
             f"worker {number} ended with exit status {code}, see its message above; run the same command to go on"
         )
-
-
-def _refuse_killed(in_vain: int, workers: int, code: int) -> None:
-    if in_vain > _KILLED_IN_VAIN * workers:
+    if code < 0 and in_vain > most:
         raise UserError(
             f"workers were killed {in_vain} times (last by {signal.Signals(-code).name}) and no trial ended; give them "
             "more memory, or run fewer at once"
         )
 
 
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+def _stop(processes: list[psutil.Popen]) -> None:
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-    until = time.monotonic() + _STOP_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(0.1, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    _, left = psutil.wait_procs(processes, _STOP_SECONDS)
+    for process in left:
+        process.kill()
+        process.wait()
