@@ -1,13 +1,14 @@
-"""Rounds of random kills: ``python -m tests.training.killed_rounds [ROUNDS]`` prints what was lost and doubled.
+"""Rounds of random kills: ``python -m tests.training.killed_rounds [ROUNDS]`` counts lost and doubled trials.
 
-In each round four workers share a study on PostgreSQL; between one and six of them are killed at random moments, in
-the midst of claims too, and followed by others.
+In each round four workers share a study on PostgreSQL; between one and six of them are killed at random moments, also
+during claims, and others follow.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
-import multiprocessing
 import os
 import random
 import sys
@@ -18,8 +19,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
+from tests.training.forked import begin
 from tests.training.postgres import postgres
 from training.studies.storage import open_storage, study_lock
 from training.studies.trial_queue import work
@@ -49,19 +52,12 @@ def _objective(trial: optuna.Trial) -> float:
 
 def one_round(number: int, rng: random.Random) -> dict[str, int]:
     """Run one study under kills and count its trials."""
-    name = f"round-{number}"
+    name, numbers = f"round-{number}", itertools.count(1000 * number + 1)
     study = optuna.create_study(study_name=name, storage=open_storage(wait=True))
     study.enqueue_trial({"x": 0.5})
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.killed_rounds"])
-    started = 0
 
     def start() -> BaseProcess:
-        nonlocal started
-        started += 1
-        process = context.Process(target=one_worker, args=(name, 1000 * number + started))
-        process.start()
-        return process
+        return begin(one_worker, name, next(numbers))
 
     running = [start() for _ in range(WORKERS)]
     kills, killed = rng.randint(1, 6), 0
@@ -97,20 +93,16 @@ def one_round(number: int, rng: random.Random) -> dict[str, int]:
 
 def rounds(number: int, seed: int = 0) -> dict[str, int]:
     """Return the sums over ``number`` rounds, on a PostgreSQL of their own, in a folder of their own."""
-    rng, total, before = random.Random(seed), Counter[str](), (Path.cwd(), os.environ.get("OPTUNA_STORAGE"))
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path(folder).chmod(0o755)
-        try:
-            with postgres() as server:
-                os.environ["OPTUNA_STORAGE"] = server.database("studies")
-                for each in range(number):
-                    total.update(one_round(each, rng))
-        finally:
-            os.chdir(before[0])
-            os.environ.pop("OPTUNA_STORAGE", None)
-            if before[1] is not None:
-                os.environ["OPTUNA_STORAGE"] = before[1]
+    rng, total = random.Random(seed), Counter[str]()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        postgres() as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("OPTUNA_STORAGE", server.database("studies"))
+        for each in range(number):
+            total.update(one_round(each, rng))
     return {"rounds": number, **total}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-pgserver = pytest.importorskip("pgserver", reason="the wheel pgserver is not to be had for this Python")
+pgserver = pytest.importorskip("pgserver", reason="there is no wheel of pgserver for this Python")
 from pgserver._commands import pg_ctl  # noqa: E402
 
 
@@ -32,29 +32,34 @@ class Postgres:
     def start(self) -> None:
         self.server.ensure_postgres_running()
 
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
+            connection.execute(statement)
+
     def database(self, name: str) -> str:
         """Make a database and return its URL."""
-        with psycopg.connect(self.server.get_uri(), autocommit=True) as connection:
-            connection.execute(f'create database "{name}"')
+        self.execute(f'create database "{name}"')
         return self.url.replace("/postgres?", f"/{name}?")
 
 
 @contextlib.contextmanager
 def postgres(connections: int = 100) -> Iterator[Postgres]:
-    """Run a server.
+    """Run a server, which does not wait for the disk.
 
-    Its files do not lie in pytest's folders: as root it runs as somebody else, from whom every other pytest that starts
+    Its files do not lie in pytest's folders: as root it runs as another user, from whom every other pytest that starts
     on the machine would lock them.
     """
     with tempfile.TemporaryDirectory(prefix="oncolineage-pg-", ignore_cleanup_errors=True) as folder:
-        server = pgserver.get_server(folder, cleanup_mode="stop")
-        running = Postgres(server)
+        running = Postgres(pgserver.get_server(folder, cleanup_mode="stop"))
         try:
+            running.execute("alter system set fsync = off")
+            running.execute("select pg_reload_conf()")
             if connections != 100:
-                with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-                    connection.execute(f"alter system set max_connections = {connections}")
+                running.execute(f"alter system set max_connections = {connections}")
                 running.stop()
                 running.start()
             yield running
         finally:
-            server.cleanup()
+            with contextlib.suppress(Exception):
+                running.stop()
+            running.server.cleanup()

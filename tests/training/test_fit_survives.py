@@ -1,12 +1,12 @@
-"""A final fit that is cut off from its tracking server, killed, or shared by two processes: one run tells all of it."""
+"""A final fit that is cut off from its tracking server, killed, or shared by two processes: one run shows all of it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,47 +23,30 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from pipelines import code_closure, retry
+import training.fit
+from pipelines import code_closure, retry, tracking
 from pipelines.datasets import Prepared, prepare, write_prepared
 from pipelines.params import PerBudget, read_params
 from pipelines.simulate.response import simulate_drug_response
 from tests.empty_store import empty_store
-from tests.training.test_distributed import LAUNCHERS
+from tests.servers import free_port
+from tests.training.forked import begin
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
 from training.architectures import get_architecture
 from training.model.final_fit import fit
 from training.model.resume import Unfinished
+from training.networks import loop
 
 EPOCHS = 4
 # Without dropout two processes do what one does.
 HYPERPARAMETERS = {
     **get_architecture("mlp", "pairs", "regression").defaults,
-    "dropout": 0.0,
-    "units": 16,
-    "batch_size": 64,
-    "components": 8,
+    **{"dropout": 0.0, "units": 16, "batch_size": 64, "components": 8},
 }
 
-KILLED = """
-import os, signal, sys
-from training.networks import loop
-save = loop._Checkpoint.save
 
-def killed(state, epoch, *others):
-    save(state, epoch, *others)
-    if epoch == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-loop._Checkpoint.save = killed
-from pipelines import tracking
-tracking.git = lambda *arguments: "0" * 40
-from training.fit import main
-main()
-"""
-
-
-def _steps(client: MlflowClient, run_id: str) -> list[tuple[int, float]]:
-    return [(each.step, each.value) for each in client.get_metric_history(run_id, "step_train_loss")]
+def _steps(client: MlflowClient, run: Any) -> list[tuple[int, float]]:
+    return [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, "step_train_loss")]
 
 
 # A tracking store that is away
@@ -78,8 +61,8 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
     def failing(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def call(store: Any, *args: Any, **kwargs: Any) -> Any:
-            told = (value for value in (*args, *kwargs.values()) if isinstance(value, list))
-            what = (name, *(each.key for values in told for each in values if isinstance(each, Metric)))
+            lists = (value for value in (*args, *kwargs.values()) if isinstance(value, list))
+            what = (name, *(each.key for values in lists for each in values if isinstance(each, Metric)))
             fails = what not in failed
             failed.add(what)
             done = method(store, *args, **kwargs) if does_it or not fails else None
@@ -98,21 +81,14 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
     params = tiny_params(epochs=EPOCHS)
     task = params.task(NAME)
     params = with_task(params, replace(task, fit=replace(task.fit, members=PerBudget(1, 1))))
-    fitted = fit(
-        NAME,
-        get_architecture("mlp", "pairs", "regression"),
-        HYPERPARAMETERS,
-        prepared=prepared,
-        params=params,
-        folder=tmp_path / "models",
-        study="one",
-    )
+    how: dict[str, Any] = {"prepared": prepared, "params": params, "folder": tmp_path / "models", "study": "one"}
+    fitted = fit(NAME, get_architecture("mlp", "pairs", "regression"), HYPERPARAMETERS, **how)
     called = {name for name, *_ in failed}
     assert {"create_run", "log_batch", "log_inputs", "search_runs", "update_run_info", "create_logged_model"} <= called
     client = MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name(NAME).experiment_id])
     assert (run.info.run_id, run.info.status) == (fitted.run_id, "FINISHED")
-    assert [step for step, _ in _steps(client, run.info.run_id)] == list(range(EPOCHS))
+    assert [step for step, _ in _steps(client, run)] == list(range(EPOCHS))
     assert run.data.params["units"] == "16"
     assert run.data.metrics["validation_rmse"] == pytest.approx(fitted.validation)
     assert len(run.inputs.dataset_inputs) == 1
@@ -142,28 +118,44 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _fit(root: Path, *how: str) -> int:
-    env = os.environ | {
-        **{"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        **{"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"},
-    }
-    command = [sys.executable, *how, "--task", NAME, "--architecture", "mlp"]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=400)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
-    return done.returncode
+def run_fit(commit: str, killed: bool) -> int:
+    """Run the stage in this process, which with ``killed`` is killed after the second epoch."""
+    sys.argv = ["training.fit", "--task", NAME, "--architecture", "mlp"]
+    tracking.git = lambda *arguments: commit if "rev-parse" in arguments else None  # type: ignore[assignment]
+    save: Any = loop._Checkpoint.save
+
+    def save_and_die(state: Any, epoch: int, *others: Any) -> None:
+        save(state, epoch, *others)
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if killed:
+        loop._Checkpoint.save = save_and_die  # type: ignore[method-assign]
+    return training.fit.main()
+
+
+def _fit(root: Path, *, processes: int = 1, commit: str = "0" * 40, killed: bool = False) -> None:
+    env = {"CUDA_VISIBLE_DEVICES": "", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
+    env |= {"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "WORLD_SIZE": str(processes)}
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with contextlib.chdir(root):
+        running = [
+            begin(run_fit, commit, killed, environment={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(processes)
+        ]
+    for process in running:
+        process.join(300)
+        assert process.exitcode == (-signal.SIGKILL if killed else 0)
 
 
 @pytest.fixture(scope="module")
 def killed(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which a fit was killed after its second epoch and gone on with."""
+    """Return a folder in which a fit was killed after its second epoch, and gone on with at another commit."""
     root = tmp_path_factory.mktemp("fit") / "killed"
     shutil.copytree(ready, root)
     empty_store(root)
-    assert _fit(root, "-c", KILLED) == -signal.SIGKILL
-    for arguments in (("init", "-q"), ("add", "params.yaml"), ("commit", "-qm", "mended")):
-        name = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        subprocess.run(["git", *name, *arguments], cwd=root, check=True)
-    assert _fit(root, "-m", "training.fit") == 0
+    _fit(root, killed=True)
+    _fit(root, commit="1" * 40)
     return root
 
 
@@ -177,48 +169,38 @@ def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(k
     client, run = _only_run(killed)
     fitted = json.loads((killed / "models" / NAME / "mlp" / "fitted.json").read_text())
     assert (run.info.run_id, run.info.status) == (fitted["run_id"], "FINISHED")
-    assert [step for step, _ in _steps(client, run.info.run_id)] == list(range(EPOCHS))
+    assert [step for step, _ in _steps(client, run)] == list(range(EPOCHS))
     assert len(run.inputs.dataset_inputs) == 1
     assert not list((killed / "checkpoints" / "fit").iterdir())
-
-
-def test_a_fit_that_went_on_at_another_commit_says_so(killed: Path) -> None:
-    """`make reproduce` checks that commit out, and evidence and card are of it."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=killed, capture_output=True, text=True, check=True)
-    _, run = _only_run(killed)
-    assert run.data.tags["git.commit"] == done.stdout.strip() and run.data.tags["stage"] == "fit"
-
-
-def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pipelines", "training"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
-
-    def stem() -> str:
-        asked: dict[str, Any] = {"hyperparameters": {"units": 8}, "members": 5, "settings": {"epochs": 3}}
-        return Unfinished.of("a study", tiny_params().task(NAME), architecture="mlp", **asked).stem
-
-    stems = [stem()]
-    assert stem() == stems[0]
-    for changed in (
-        "training/model/cross_fit.py",
-        "training/networks/loop.py",
-        "training/architectures/mean_effects.py",
-    ):
-        with (tmp_path / changed).open("a") as file:
-            file.write("ANOTHER = 1\n")
-        stems.append(stem())
-    assert len(set(stems)) == 4
+    # `make reproduce` checks the last commit out, and evidence and card are of it.
+    assert run.data.tags["git.commit"] == "1" * 40 and run.data.tags["stage"] == "fit"
 
 
 def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, tmp_path: Path) -> None:
     root = tmp_path / "two"
     shutil.copytree(ready, root)
     empty_store(root)
-    assert _fit(root, *LAUNCHERS["accelerate"], "-m", "training.fit") == 0
-    (one_client, one), (two_client, two) = _only_run(killed), _only_run(root)
-    curves = [_steps(one_client, one.info.run_id), _steps(two_client, two.info.run_id)]
+    _fit(root, processes=2)
+    curves = [_steps(*_only_run(each)) for each in (killed, root)]
     assert len(curves[1]) == EPOCHS
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
     fits = [json.loads((each / "models" / NAME / "mlp" / "fitted.json").read_text()) for each in (killed, root)]
     assert fits[1]["validation"] == pytest.approx(fits[0]["validation"], rel=1e-3)
+
+
+def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pipelines", "training"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
+    asked: dict[str, Any] = {"hyperparameters": {"units": 8}, "members": 5, "settings": {"epochs": 3}}
+
+    def stem() -> str:
+        return Unfinished.of("a study", tiny_params().task(NAME), architecture="mlp", **asked).stem
+
+    stems = [stem()]
+    assert stem() == stems[0]
+    for changed in ("model/cross_fit.py", "networks/loop.py", "architectures/mean_effects.py"):
+        with (tmp_path / "training" / changed).open("a") as file:
+            file.write("ANOTHER = 1\n")
+        stems.append(stem())
+    assert len(set(stems)) == 4

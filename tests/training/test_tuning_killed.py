@@ -1,4 +1,4 @@
-"""Servers that go away in the midst of a study: nothing is lost, or it ends with a clear word and goes on later."""
+"""Servers that fail during a study: nothing is lost, or it ends with a clear message and goes on later."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import optuna
-import psycopg
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
@@ -61,7 +59,7 @@ def test_a_study_goes_on_after_its_database_was_stopped_and_started(server: Post
     def one() -> None:
         try:
             study = optuna.load_study(study_name="one", storage=open_storage(wait=True))
-            work(study, objective, 16, study_lock("one"))
+            work(study, objective, 10, study_lock("one"))
         except BaseException as error:
             faults.append(error)
 
@@ -69,20 +67,16 @@ def test_a_study_goes_on_after_its_database_was_stopped_and_started(server: Post
     for thread in threads:
         thread.start()
 
-    def reached(count: int) -> bool:
-        return len(ran) >= count
-
-    for done in (3, 8):
-        _until(partial(reached, done))
-        server.stop()
-        time.sleep(0.4)
-        server.start()
+    _until(lambda: len(ran) >= 3)
+    server.stop()
+    time.sleep(0.4)
+    server.start()
     for thread in threads:
         thread.join(60)
     assert not faults
     trials = optuna.load_study(study_name="one", storage=open_storage(wait=True)).trials
     ended = [trial for trial in trials if trial.state != TrialState.FAIL]
-    assert len(ended) == len({trial.user_attrs["origin"] for trial in ended}) == 16
+    assert len(ended) == len({trial.user_attrs["origin"] for trial in ended}) == 10
     assert {trial.state for trial in ended} == {TrialState.COMPLETE}
     assert all(set(trial.intermediate_values) == {0, 1, 2, 3} for trial in ended)
     # A claim that the stop has broken off may leave a trial that nobody ran, and no other.
@@ -201,19 +195,17 @@ def tracking_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_no_metric_is_lost_when_the_tracking_server_is_restarted_in_training(
     tracking_server: TrackingServer, tmp_path: Path
 ) -> None:
-    with tracking.run("drug_response", "tune", "a trial") as run:
-        with sending(run.info.run_id, tmp_path / "spool.jsonl") as steps:
-            for step in range(300):
-                if step == 100:
-                    tracking_server.stop()
-                steps.log({"loss": step / 7, "error": 1.0}, step)
-                if step == 200:
-                    tracking_server.start()
-                time.sleep(0.002)
-        tracking_server.stop()
-        restarting = threading.Timer(1.0, tracking_server.start)
-        restarting.start()
-    restarting.join()
+    with (
+        tracking.run("drug_response", "tune", "a trial") as run,
+        sending(run.info.run_id, tmp_path / "spool.jsonl") as steps,
+    ):
+        for step in range(300):
+            if step == 100:
+                tracking_server.stop()
+            steps.log({"loss": step / 7, "error": 1.0}, step)
+            if step == 200:
+                tracking_server.start()
+            time.sleep(0.002)
     client = mlflow.MlflowClient()
     history = client.get_metric_history(run.info.run_id, "loss")
     assert [(metric.step, metric.value) for metric in history] == [(step, step / 7) for step in range(300)]
@@ -246,7 +238,7 @@ def test_metrics_of_a_fit_that_was_killed_are_sent_by_who_goes_on(store: str, tm
     assert [metric.value for metric in history][:5] == [0, 1, 2, 3, 4]
 
 
-def test_a_tracking_server_that_stays_away_ends_the_fit_with_a_clear_word(
+def test_a_tracking_server_that_stays_away_ends_the_fit_with_a_clear_message(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -300,8 +292,7 @@ def test_postgresql_that_refuses_is_reported_at_once(
     monkeypatch.setenv("OUTAGE_SECONDS", "300")
     database = make_url(shared).database
     study = optuna.create_study(study_name="one", storage=open_storage(wait=True))
-    with psycopg.connect(server.server.get_uri(), autocommit=True) as connection:
-        connection.execute(f'alter database "{database}" set default_transaction_read_only = on')
+    server.execute(f'alter database "{database}" set default_transaction_read_only = on')
     read_only = optuna.load_study(study_name=study.study_name, storage=open_storage(wait=True))
     with pytest.raises(StoreError, match=r"OPTUNA_STORAGE\) is read-only"):
         read_only.ask()
