@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 import training.fit
-from pipelines import code_closure, retry, tracking
+from pipelines import retry, tracking
 from pipelines.datasets import Prepared, prepare, write_prepared
 from pipelines.params import PerBudget, read_params
 from pipelines.simulate.response import simulate_drug_response
@@ -34,7 +34,6 @@ from tests.training.forked import begin
 from tests.training.tiny import NAME, ROOT, SIZE, tiny_params, with_task
 from training.architectures import get_architecture
 from training.model.final_fit import fit
-from training.model.resume import Unfinished
 from training.networks import loop
 
 EPOCHS = 4
@@ -186,21 +185,3 @@ def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, tmp_pa
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
     fits = [json.loads((each / "models" / NAME / "mlp" / "fitted.json").read_text()) for each in (killed, root)]
     assert fits[1]["validation"] == pytest.approx(fits[0]["validation"], rel=1e-3)
-
-
-def test_no_fit_goes_on_from_what_other_code_has_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pipelines", "training"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_closure, "ROOT", tmp_path)
-    asked: dict[str, Any] = {"hyperparameters": {"units": 8}, "members": 5, "settings": {"epochs": 3}}
-
-    def stem() -> str:
-        return Unfinished.of("a study", tiny_params().task(NAME), architecture="mlp", **asked).stem
-
-    stems = [stem()]
-    assert stem() == stems[0]
-    for changed in ("model/cross_fit.py", "networks/loop.py", "architectures/mean_effects.py"):
-        with (tmp_path / "training" / changed).open("a") as file:
-            file.write("ANOTHER = 1\n")
-        stems.append(stem())
-    assert len(set(stems)) == 4

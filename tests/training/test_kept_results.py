@@ -141,3 +141,31 @@ def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Pat
             path.write_text(source, encoding="utf-8")
             tried += 1
     assert tried >= 3
+
+
+def test_code_discards_the_studies_and_fits_that_run_it_and_no_others(copy: Path, params: Params) -> None:
+    task, prepared = params.task("drug_response"), SimpleNamespace(sha256="of one split")
+    asked: dict[str, Any] = {"architecture": "mlp", "hyperparameters": {}, "members": 5, "settings": {}}
+
+    def names() -> list[str]:
+        mlp: Any = get_architecture("mlp", "pairs", "regression")
+        return [study_name("drug_response", mlp, prepared, params), Unfinished.of("one", task, **asked).stem]
+
+    before = names()
+    for discarded, files in {
+        (False, False): ("architectures/xgboost", "architectures/a_new_one"),
+        (False, True): ("model/cross_fit", "model/novelty", "architectures/mean_effects"),
+        (True, False): ("studies/study",),
+        (True, True): (
+            "architectures/mlp",
+            "architectures/__init__",
+            "networks/loop",
+            "features/cell_line",
+            "estimator",
+        ),
+    }.items():
+        for file in files:
+            append(copy / "training" / f"{file}.py")
+            after = names()
+            assert tuple(one != other for one, other in zip(before, after, strict=True)) == discarded, file
+            before = after
