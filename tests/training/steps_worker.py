@@ -11,7 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,9 +41,7 @@ class Steps(Estimator):
     def __init__(self, level: float = 0.5, seconds: float = 0.05) -> None:
         self.level, self.seconds = level, seconds
 
-    def fit(
-        self, train: ResponseSamples, validation: ResponseSamples | None = None, context: FitContext | None = None
-    ) -> Self:
+    def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
         assert context is not None and context.checkpoint is not None and context.on_step is not None
         context.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         begun = int(context.checkpoint.read_text()) if context.checkpoint.is_file() else 0
@@ -84,50 +82,29 @@ def question(budget: int) -> tuple[Prepared, Params]:
     return prepare(task.read(folder), task, params.seed), params
 
 
-@dataclass(frozen=True)
-class Counted:
-    """Trials of a study by what became of them; a good study has none but ``done``."""
-
-    done: int
-    lost: int
-    doubled: int
-    runs_doubled: int
-    runs_missing: int
-    runs_untrue: int
-    metrics_lost: int
-    metrics_doubled: int
-
-    def faults(self) -> dict[str, int]:
-        return {key: value for key, value in vars(self).items() if key != "done" and value}
-
-
-def count(study: str, url: str, budget: int, parent: str) -> Counted:
-    """Count the study's trials and its MLflow runs; every trial is known by the number that it began with."""
+def count(study: str, url: str, budget: int, parent: str) -> Counter[str]:
+    """Count the trials that are done, and the faults of the study and its MLflow runs: a good study has none."""
     trials = optuna.load_study(study_name=study, storage=url).get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == list(range(len(trials)))
     done = Counter(trial.user_attrs["origin"] for trial in trials if trial.state in DONE)
     begun = {trial.user_attrs["origin"] for trial in trials if "origin" in trial.user_attrs}
     client = mlflow.MlflowClient()
-    experiment = client.get_experiment_by_name(NAME)
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent}'", max_results=50_000)
-    by_origin = Counter(int(run.data.tags["trial.origin"]) for run in runs)
-    lost_metrics = doubled_metrics = 0
-    for run in runs:
-        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "step_train_loss")]
-        lost_metrics += len(set(range(STEPS)) - set(steps))
-        doubled_metrics += len(steps) - len(set(steps))
-    assert sum(trial.state == TrialState.RUNNING for trial in trials) == 0
-    return Counted(
+    condition = f"tags.mlflow.parentRunId = '{parent}'"
+    runs: Any = mlflow.search_runs(experiment_names=[NAME], filter_string=condition, output_format="list")
+    of_runs = Counter(int(run.data.tags["trial.origin"]) for run in runs)
+    found = Counter(
         done=len(done),
+        running=sum(trial.state == TrialState.RUNNING for trial in trials),
         lost=max(0, budget - len(done)) + len(begun - set(done)),
         doubled=sum(done.values()) - len(done) + max(0, len(done) - budget),
-        runs_doubled=sum(by_origin.values()) - len(by_origin),
-        runs_missing=len(set(done) - set(by_origin)),
-        runs_untrue=sum(run.info.status != "FINISHED" for run in runs),
-        metrics_lost=lost_metrics,
-        metrics_doubled=doubled_metrics,
+        runs_doubled=sum(of_runs.values()) - len(of_runs),
+        runs_missing=len(set(done) - set(of_runs)),
+        runs_open=sum(run.info.status != "FINISHED" for run in runs),
     )
+    for run in runs:
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "step_train_loss")]
+        found += Counter(metrics_lost=len({*range(STEPS)} - {*steps}), metrics_doubled=len(steps) - len({*steps}))
+    return +found
 
 
 def steps_made(folder: Path) -> list[tuple[str, int, int]]:
