@@ -1,4 +1,4 @@
-"""What would make "nine of ten" a lie: sets and intervals that hold less, or promise more, on rows nobody has seen."""
+"""Sets and intervals must have the declared coverage on rows that neither fit nor calibration has seen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _blurred(count: int, seed: int) -> ExpressionSamples:
 
 
 @pytest.mark.parametrize("declared", [0.8, 0.9])
-def test_sets_of_classes_hold_what_they_declare(declared: float, tmp_path: Path) -> None:
+def test_sets_of_classes_have_the_declared_coverage(declared: float, tmp_path: Path) -> None:
     task = read_params(ROOT / "params.yaml").task(PROFILES)
     task = replace(task, evaluate=replace(task.evaluate, interval_coverage=declared))
     save_fitted(PROFILES, "logistic_regression", task, split(_blurred(1_500, 0)), tmp_path, selection="top_30")
@@ -47,7 +47,7 @@ def test_sets_of_classes_hold_what_they_declare(declared: float, tmp_path: Path)
 
 
 @pytest.mark.parametrize("declared", [0.8, 0.9])
-def test_intervals_hold_what_they_declare(declared: float, tmp_path: Path) -> None:
+def test_intervals_have_the_declared_coverage(declared: float, tmp_path: Path) -> None:
     task = read_params(ROOT / "params.yaml").task("gene_expression")
     task = replace(task, evaluate=replace(task.evaluate, interval_coverage=declared))
     prepared = split(gene_samples(1_500))

@@ -57,14 +57,8 @@ def _written(folder: Path) -> pd.DataFrame:
 
 
 def _row(value: float) -> tuple[list[bytes], pd.DataFrame, pd.DataFrame]:
-    answer = pd.DataFrame(
-        {
-            "prediction": [value],
-            "out_of_distribution": [0.5],
-            "out_of_distribution_threshold": [1.0],
-            "model_version": ["1"],
-        }
-    )
+    novelty = {"out_of_distribution": [0.5], "out_of_distribution_threshold": [1.0]}
+    answer = pd.DataFrame({"prediction": [value], **novelty, "model_version": ["1"]})
     return [b"row"], answer, pd.DataFrame({"level": [value]})
 
 

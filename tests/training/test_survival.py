@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,9 @@ from training.model.cross_fit import fit_final
 sksurv = pytest.importorskip("sksurv")
 
 MODELS = [name for name in names("profiles", "survival") if name != "kaplan_meier"]
+RIVALS = ("scikit-survival Cox net", "scikit-survival forest")
 _FOLDS = 5
 _ALPHAS = [[0.02], [0.05], [0.1], [0.2], [0.5], [1.0]]
-
-Predict = Callable[[ExpressionSamples, ExpressionSamples], np.ndarray]
 
 
 @pytest.fixture(scope="module")
@@ -42,41 +40,22 @@ def tumors(tmp_path_factory: pytest.TempPathFactory) -> ExpressionSamples:
     return samples
 
 
-def _ours(name: str) -> Predict:
-    def predict(train: ExpressionSamples, unseen: ExpressionSamples) -> np.ndarray:
-        architecture = get_architecture(name, "profiles", "survival")
-        model = architecture.build(dict(architecture.defaults), rounds=100, epochs=60, seed=0, device="cpu")
-        return model.fit(train).outputs(unseen)
-
-    return predict
+def _ours(name: str, train: ExpressionSamples, unseen: ExpressionSamples) -> np.ndarray:
+    architecture = get_architecture(name, "profiles", "survival")
+    model = architecture.build(dict(architecture.defaults), rounds=100, epochs=60, seed=0, device="cpu")
+    return model.fit(train).outputs(unseen)
 
 
-def _theirs(estimator: Any) -> Predict:
-    from sklearn.base import clone
-    from sksurv.util import Surv
-
-    def predict(train: ExpressionSamples, unseen: ExpressionSamples) -> np.ndarray:
-        features = ProfileFeatures().fit(train)
-        time, event = train.target.T
-        return (
-            clone(estimator)
-            .fit(features.transform(train), Surv.from_arrays(event > 0, time))
-            .predict(features.transform(unseen))
-        )
-
-    return predict
-
-
-def _rivals() -> dict[str, Predict]:
-    """Return scikit-survival's Cox net, whose penalty is chosen by cross-validation, and its random survival forest."""
+def _theirs(name: str, train: ExpressionSamples, unseen: ExpressionSamples) -> np.ndarray:
+    """Predict by scikit-survival's Cox net, whose penalty is chosen by cross-validation, or its survival forest."""
     from sksurv.ensemble import RandomSurvivalForest
     from sksurv.linear_model import CoxnetSurvivalAnalysis
+    from sksurv.util import Surv
 
     net = GridSearchCV(CoxnetSurvivalAnalysis(), {"alphas": _ALPHAS, "l1_ratio": [0.05, 0.5]}, cv=5)
-    return {
-        "scikit-survival Cox net": _theirs(net),
-        "scikit-survival forest": _theirs(RandomSurvivalForest(200, min_samples_leaf=10, random_state=0)),
-    }
+    model = net if name == RIVALS[0] else RandomSurvivalForest(200, min_samples_leaf=10, random_state=0)
+    features, (time, event) = ProfileFeatures().fit(train), train.target.T
+    return model.fit(features.transform(train), Surv.from_arrays(event > 0, time)).predict(features.transform(unseen))
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +64,10 @@ def scores(tumors: ExpressionSamples) -> dict[str, np.ndarray]:
     splits = list(StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(tumors.values, tumors.target[:, 1]))
     weights = np.vstack([np.ones(len(tumors)), group_counts(len(tumors), 1000, 0)])
     found = {}
-    for name, predict in {**{name: _ours(name) for name in MODELS}, **_rivals()}.items():
+    for name in (*MODELS, *RIVALS):
         of_folds = []
         for train, unseen in splits:
-            risk = predict(tumors.take(train), tumors.take(unseen))
+            risk = (_ours if name in MODELS else _theirs)(name, tumors.take(train), tumors.take(unseen))
             of_folds.append(concordance(*follow_up(tumors.take(unseen)), risk, weights[:, unseen]))
         found[name] = np.mean(of_folds, axis=0)
         interval = percentile_interval(found[name][0], found[name][1:])
@@ -96,20 +75,16 @@ def scores(tumors: ExpressionSamples) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("rival", ["scikit-survival Cox net", "scikit-survival forest"])
 @pytest.mark.parametrize("name", MODELS)
-def test_concordance_is_not_below_that_of_scikit_survival_by_more_than_its_interval(
-    name: str, rival: str, scores: dict[str, np.ndarray]
+def test_concordance_is_above_chance_and_not_below_scikit_survival_s_by_more_than_its_interval(
+    name: str, scores: dict[str, np.ndarray]
 ) -> None:
-    difference = scores[name] - scores[rival]
-    interval = percentile_interval(difference[0], difference[1:])
-    print(f"GSE7390, {name} over {rival}: {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]")
-    assert interval.high > 0
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_tells_more_than_chance(name: str, scores: dict[str, np.ndarray]) -> None:
     assert percentile_interval(scores[name][0], scores[name][1:]).low > 0.5
+    for rival in RIVALS:
+        difference = scores[name] - scores[rival]
+        interval = percentile_interval(difference[0], difference[1:])
+        print(f"GSE7390, {name} over {rival}: {interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]")
+        assert interval.high > 0
 
 
 def test_a_model_of_real_tumors_answers(tumors: ExpressionSamples, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from pipelines.errors import UserError
@@ -134,11 +135,9 @@ def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: s
     waiting = threading.Thread(target=second)
     waiting.start()
     assert not taken.wait(0.3), "one at a time"
-    engine = optuna.storages.RDBStorage(shared).engine
-    with engine.begin() as connection:  # as a restart of the database does
-        connection.exec_driver_sql(
-            "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
-        )
+    with sqlalchemy.create_engine(shared).begin() as connection:  # as a restart of the database does
+        end = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
+        connection.exec_driver_sql(end)
     assert taken.wait(10)
     waiting.join()
     assert not lock.is_locked
@@ -178,8 +177,7 @@ def test_silence_counts_only_while_somebody_listens() -> None:
         running = study.get_trials(states=(TrialState.RUNNING,))
         return [bool(beats.silent(running, now)) for now in times]
 
-    listened = heard(Beats(), [float(second) for second in range(0, 140, 10)])
-    assert listened == [False] * 13 + [True]
+    assert heard(Beats(), [float(second) for second in range(0, 140, 10)]) == [False] * 13 + [True]
     assert not any(heard(Beats(), [0.0, 600.0, 610.0, 1200.0])), "the database was away, not the worker"
     beats = Beats()
     for second in range(0, 300, 10):
