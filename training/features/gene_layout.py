@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import POSITION
+from training.features.fitted import Featurizer
 
 Kind = Literal["given", "chromosome", "similarity"]
 LAYOUTS: tuple[Kind, ...] = get_args(Kind)
@@ -20,7 +22,8 @@ _PERPLEXITY = 20.0
 _LARGE = ("X", "Y", "M")  # chromosomes after the numbered ones
 
 
-class GeneLayout:
+@dataclass
+class GeneLayout(Featurizer):
     """A map from genes to pixels of a square image.
 
     ``kind`` is ``given``: row by row in the table's order; ``chromosome``: row by row along the genome; or
@@ -29,9 +32,11 @@ class GeneLayout:
     a side; ``pixel``, int64 ``(genes,)``, numbers the pixel of each gene, row by row.
     """
 
-    def __init__(self, kind: Kind = "given", smallest: int = 32) -> None:
-        self.kind = kind
-        self.smallest = smallest
+    kind: Kind = "given"
+    smallest: int = 32
+    side: int = 0
+    genes: list[str] = field(default_factory=list)
+    pixel: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def fit(self, values: np.ndarray, genes: list[str], about: pd.DataFrame, seed: int = 0) -> Self:
         """Lay ``genes`` out; ``values``, training rows ``(n, genes)``, and ``seed`` are for ``similarity``.
@@ -66,18 +71,6 @@ class GeneLayout:
     def table(self) -> pd.DataFrame:
         """Return the map as a table ``gene, row, column``."""
         return pd.DataFrame({"gene": self.genes, "row": self.pixel // self.side, "column": self.pixel % self.side})
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that was fitted."""
-        return {"kind": self.kind, "side": self.side, "genes": self.genes, "pixel": self.pixel}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Take on what `state` returned."""
-        made = cls(state["kind"], int(state["side"]))
-        made.side, made.genes = int(state["side"]), list(state["genes"])
-        made.pixel = np.asarray(state["pixel"], np.int64)
-        return made
 
 
 def genome_order(genes: list[str], about: pd.DataFrame) -> np.ndarray:

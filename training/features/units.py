@@ -60,24 +60,19 @@ def outside(values: np.ndarray, features: list[str], unit: Mapping[str, Any], ta
     with np.errstate(invalid="ignore"):
         strange = (values > highest + beyond) | (values < lowest - beyond)
     levels, span = _levels(values, scale), _BEYOND * (high - low) if unit["levels"] else 0.0
-    said: list[str | None] = []
+    found: list[str | None] = [None] * len(values)
     for row, cells in enumerate(strange):
+        note = None
         if cells.any():
             place = int(np.flatnonzero(cells)[0])
             more = f" and {cells.sum() - 1} more" if cells.sum() > 1 else ""
-            said.append(
-                f"{table}.{features[place]} is {values[row, place]:.4g}{more}, the training values lie within "
-                f"{lowest:.3g} and {highest:.3g} ({_SAID.get(scale, scale)}): it may be in another unit"
-            )
+            note = f"{table}.{features[place]} is {values[row, place]:.4g}{more}, the training values lie within "
+            note += f"{lowest:.3g} and {highest:.3g}"
         elif levels[row] > high + span or levels[row] < low - span:
-            what = "log2 of the total" if scale in _LOGGED else "the mean"
-            said.append(
-                f"{what} of {table} is {levels[row]:.3g}, of the training profiles it lies within {low:.3g} and "
-                f"{high:.3g} ({_SAID.get(scale, scale)}): it may be in another unit"
-            )
-        else:
-            said.append(None)
-    return said
+            note = f"{'log2 of the total' if scale in _LOGGED else 'the mean'} of {table} is {levels[row]:.3g}, "
+            note += f"of the training profiles it lies within {low:.3g} and {high:.3g}"
+        found[row] = note and f"{note} ({_SAID.get(scale, scale)}): it may be in another unit"
+    return found
 
 
 _LOGGED = ("log2_tpm_plus_1", "log2", "linear")

@@ -133,23 +133,22 @@ class PredictionLog:
 
     def _write(self, waiting: Sequence[Asked]) -> None:
         table = self._table(waiting)
-        dates = table["time"].dt.date.to_numpy()
-        for date in np.unique(dates):
-            part = table[dates == date]
-            folder = self.folder / str(date)
-            folder.mkdir(parents=True, exist_ok=True)
-            name = uuid.uuid4().hex
-            temporary = folder / f".{name}.tmp"
+        for date, part in table.groupby(table["time"].dt.date):
+            path = self.folder / str(date) / f"{uuid.uuid4().hex}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.tmp")
             try:
                 part.to_parquet(temporary, index=False)
-                temporary.replace(folder / f"{name}.parquet")
+                temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
 
     def _table(self, waiting: Sequence[Asked]) -> pd.DataFrame:
         """Return the rows of several requests, made at once: pandas is slow on small tables."""
-        answer = pd.concat([asked.answer for asked in waiting], ignore_index=True)
-        described = pd.concat([asked.described for asked in waiting], ignore_index=True)
+        answer, described = (
+            pd.concat([getattr(asked, name) for asked in waiting], ignore_index=True)
+            for name in ("answer", "described")
+        )
         counts = [len(asked.answer) for asked in waiting]
         moments = pd.to_datetime([asked.moment for asked in waiting], utc=True)
         about = pd.DataFrame(
