@@ -105,7 +105,7 @@ class Contract(ABC):
         return samples
 
     def remarks(self, samples: Any) -> Remarks:
-        """Return the notes on ``samples`` that the answer bears."""
+        """Return notes on ``samples`` for the answer."""
         return Remarks(len(samples))
 
     def unseen(self, samples: Any) -> np.ndarray:

@@ -104,7 +104,7 @@ class Estimator(BaseEstimator, ABC):
         return np.mean([member.outputs(samples) for member in members], axis=0)
 
     def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
-        """Return what each raw feature adds to each prediction, or None where the model looks at no feature.
+        """Return what each raw feature adds to each prediction, or None where the model uses no feature.
 
         ``output`` is the position, for each sample, of the target gene, or of the class whose logit (or margin) is
         explained; by default that of the predicted class.

@@ -1,4 +1,4 @@
-"""What is tuned of a cell line's features: the same in every architecture that looks at the line."""
+"""Tuned choices of a cell line's features, the same in every architecture that uses them."""
 
 from __future__ import annotations
 

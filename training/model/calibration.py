@@ -143,5 +143,5 @@ def _true(target: npt.ArrayLike, n_rows: int, n_classes: int) -> npt.NDArray[np.
     if true.shape != (n_rows,) or n_rows == 0:
         raise ValueError(f"target has shape {true.shape}, and probabilities has {n_rows} rows; at least one is needed")
     if true.dtype.kind not in "iu" or true.min() < 0 or true.max() >= n_classes:
-        raise ValueError(f"target holds what is not the number of one of {n_classes} classes")
+        raise ValueError(f"target must have codes of {n_classes} classes, integers from 0")
     return true.astype(np.intp)

@@ -69,9 +69,9 @@ def fit(
 ) -> Fitted:
     """Fit, log and save a model of the task ``name``.
 
-    ``folder`` gets ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A fit that was
-    killed goes on from its checkpoint, in its run; one without a ``study`` starts anew. UserError if the fit diverged,
-    or the model is larger than `LARGEST_MODEL`.
+    ``folder`` gets ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A killed fit
+    continues from its checkpoint, in its run; one without a ``study`` starts anew. UserError if the fit diverged, or
+    the model is larger than `LARGEST_MODEL`.
     """
     task = params.task(name)
     plan = _Plan.of(architecture, hyperparameters, params, task, study)

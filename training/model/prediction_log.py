@@ -58,7 +58,7 @@ def prediction_columns(answer: pd.DataFrame) -> pd.DataFrame:
 class PredictionLog:
     """Writes the answers of one task to ``folder/<task>/<date>/<uuid>.parquet``, after ``seconds`` at most.
 
-    ``salt`` is the key of the hashes: without it nobody can find a patient's id by trying, and with the same one a
+    ``salt`` is the key of the hashes: without it no patient's id can be found by trying, and with the same one a
     laboratory can join its labels.
     """
 

@@ -1,4 +1,4 @@
-"""Files of a final fit that is not logged yet, by which a killed fit goes on in the same MLflow run."""
+"""Files of a final fit that is not logged yet, by which a killed fit continues in the same MLflow run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIT_ORIGIN = "fit.origin"  # tag of the run; the fit writes its value into a fil
 class Unfinished:
     """Files of a fit in ``checkpoints/fit/``; a fit without a ``study`` has none.
 
-    Their ``stem`` changes with the question and the code, so that no fit goes on from another's state.
+    Their ``stem`` changes with the question and the code, so that no fit continues from another's state.
     """
 
     study: str
@@ -50,7 +50,7 @@ class Unfinished:
 
     @property
     def checkpoint(self) -> Path | None:
-        """Return the file that a network goes on from."""
+        """Return the file that a network resumes from."""
         return self._file("pt")
 
     @property

@@ -42,7 +42,7 @@ def log_dataset(name: str, prepared: Prepared) -> None:
 def save_model(
     estimator: Estimator, baseline: Estimator, contract: Contract, folder: Path, reference: Reference | None = None
 ) -> None:
-    """Write a model as `Predictor.read` reads it; without ``reference`` it cannot tell novel inputs."""
+    """Write a model as `Predictor.read` reads it; without ``reference`` it does not recognize novel inputs."""
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
     content = {**contract_text(contract), "cross_fitted": isinstance(estimator, CrossFitted)}

@@ -82,8 +82,8 @@ def _is_outage(error: Exception) -> bool:
 class PatientStorage:
     """The methods of an Optuna storage, which wait for a database that is away.
 
-    Every method may be repeated without harm, but for `create_new_trial`: a lost answer may leave a trial that nobody
-    runs. It has no worker's name, so that the next claim under the study's lock finds it.
+    Every method may be repeated without harm, but for `create_new_trial`: a lost answer may leave a trial without a
+    worker's name, which the next claim under the study's lock finds.
     """
 
     def __init__(self, inner: BaseStorage) -> None:

@@ -1,4 +1,4 @@
-"""An Optuna study of one architecture, with an MLflow run a trial, that goes on after its process was killed."""
+"""An Optuna study of one architecture, with an MLflow run a trial, which continues after its process was killed."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def tune(
     command: WorkerCommand | None = None,
     progress: bool = True,
 ) -> Tuned:
-    """Tune ``architecture`` for the task ``name``, and go on with the study if it was interrupted.
+    """Tune ``architecture`` for the task ``name``, or continue its study if it was interrupted.
 
     Ended trials are kept, a trial whose process died is run again under the same MLflow run, and the first trial of
     every study is the architecture's defaults. ``workers`` processes share the study, on this machine or on a Ray

@@ -107,7 +107,7 @@ def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[Fro
         kept = {
             ORIGIN: trial.user_attrs.get(ORIGIN, trial.number),
             _RETRY_OF: trial.number,
-            # A trial that nobody began has not killed its worker.
+            # A trial without a worker has not killed one.
             _ATTEMPT: _attempt(trial) + (WORKER in trial.user_attrs),
         }
         kept |= {RUN_ID: trial.user_attrs[RUN_ID]} if RUN_ID in trial.user_attrs else {}

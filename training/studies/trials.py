@@ -132,7 +132,7 @@ class Objective:
             predicted = estimator.fit(train, held_out, context).outputs(held_out)
             if not np.isfinite(predicted).all():
                 tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
-                raise optuna.TrialPruned  # the study goes on
+                raise optuna.TrialPruned  # the study continues
             values.append(get_problem(task.problem).score(task.tune.metric, held_out.target, predicted))
             if len(self._parts) > 1:
                 trial.report(float(np.mean(values)), number)
