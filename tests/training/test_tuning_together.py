@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from pipelines.errors import UserError
 from tests.training import steps_worker
+from tests.training.killed_rounds import BUDGET, rounds
 from tests.training.postgres import Postgres
 from tests.training.steps_worker import count, steps_made
 from tests.training.tiny import ROOT
@@ -67,6 +68,16 @@ def test_workers_share_the_trials_and_one_may_be_killed(
     assert len({other for origin, _, other in made if origin == trial}) == 2
     assert not list((tmp_path / "checkpoints").rglob("*.pt"))
     assert not list((tmp_path / "checkpoints").rglob("*.jsonl"))
+
+
+@pytest.mark.soak
+def test_fifty_rounds_of_random_kills_lose_and_double_nothing() -> None:
+    counted = rounds(50)
+    print(counted)
+    assert counted["kills"] >= 50
+    assert counted["run again"] > 0, "no kill hit a trial: the test shows nothing"
+    assert counted["done"] == 50 * BUDGET
+    assert (counted["lost"], counted["doubled"], counted["open"]) == (0, 0, 0)
 
 
 def test_a_worker_that_fails_ends_the_study_with_its_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,19 +200,20 @@ def test_silence_counts_only_while_somebody_listens() -> None:
 
 
 def test_several_workers_on_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///optuna.db")
-    refuse_what_many_workers_cannot_share(1, "", "sqlite:///mlflow.db")
-    with pytest.raises(UserError, match=r"WORKERS=4 needs .*OPTUNA_STORAGE=postgresql\+psycopg://"):
-        refuse_what_many_workers_cannot_share(4, "", "http://127.0.0.1:5000")
-    with pytest.raises(UserError, match=r"CLUSTER=local needs"):
-        refuse_what_many_workers_cannot_share(1, "local", "http://127.0.0.1:5000")
-    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql+psycopg://u:p@h/d")
-    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI=http://HOST:5000"):
-        refuse_what_many_workers_cannot_share(4, "", "sqlite:///mlflow.db")
-    refuse_what_many_workers_cannot_share(4, "", "http://127.0.0.1:5000")
-    refuse_what_many_workers_cannot_share(4, "", "postgresql+psycopg://u:p@h/another")
-    with pytest.raises(UserError, match="the same database"):
-        refuse_what_many_workers_cannot_share(4, "", "postgresql+psycopg://u:p@h/d")
+    files, server, shared = "sqlite:///a.db", "http://127.0.0.1:5000", "postgresql+psycopg://u:p@h/d"
+    for storage, number, place, tracking, refusal in (
+        (files, 4, "", server, r"WORKERS=4 needs .*OPTUNA_STORAGE=postgresql\+psycopg://"),
+        (files, 1, "local", server, "CLUSTER=local needs"),
+        (shared, 4, "", files, "MLFLOW_TRACKING_URI=http://HOST:5000"),
+        (shared, 4, "", shared, "the same database"),
+    ):
+        monkeypatch.setenv("OPTUNA_STORAGE", storage)
+        with pytest.raises(UserError, match=refusal):
+            refuse_what_many_workers_cannot_share(number, place, tracking)
+    for tracking in (server, shared.replace("/d", "/another")):
+        refuse_what_many_workers_cannot_share(4, "", tracking)
+    monkeypatch.setenv("OPTUNA_STORAGE", files)
+    refuse_what_many_workers_cannot_share(1, "", files)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "postgresql+psycopg://u:secret@127.0.0.1:1/d"])
