@@ -10,11 +10,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+_IMPORTED = ["training.fit", "training.model.final_fit", "tests.training.steps_worker"]
+_IMPORTED += ["torch._dynamo", "mlflow.store.tracking.sqlalchemy_store"]  # which a fit imports late
+
 
 def begin(run: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None) -> BaseProcess:
     """Start ``run(*arguments)`` in the folder and environment of this process; its result is the exit status."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.fit", "training.model.final_fit", "tests.training.steps_worker"])
+    context.set_forkserver_preload(_IMPORTED)
     inherited = {**os.environ, **(environment or {})}
     process = context.Process(target=_run, args=(str(Path.cwd()), inherited, run, arguments))
     process.start()
