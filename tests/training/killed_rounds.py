@@ -25,10 +25,9 @@ from optuna.trial import TrialState
 from tests.training.forked import begin
 from tests.training.postgres import postgres
 from training.studies.storage import open_storage, study_lock
-from training.studies.trial_queue import work
+from training.studies.trial_queue import DONE, work
 
 WORKERS, BUDGET, STEPS = 4, 12, 12
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def one_worker(study: str, number: int) -> None:
