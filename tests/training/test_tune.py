@@ -99,7 +99,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None
     before = _trials(storage_url())
     assert [trial.state for trial in before] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
     assert before[0].params == {"level": 0.5}, "the defaults come first"
-    assert steps_worker.main(["--budget", "5", "--seconds", "0.01"]) == 0
+    assert steps_worker.main(["--budget", "5", "--seconds", "0.1"]) == 0
     after = _trials(storage_url())
     assert Counter(trial.state for trial in after) == {TrialState.COMPLETE: 5, TrialState.FAIL: 1}
     for kept, trial in zip(before[:2], after[:2], strict=True):
