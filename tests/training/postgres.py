@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def postgres(connections: int = 100) -> Iterator[Postgres]:
     on the machine would lock them.
     """
     with tempfile.TemporaryDirectory(prefix="oncolineage-pg-", ignore_cleanup_errors=True) as folder:
-        running = Postgres(pgserver.get_server(folder, cleanup_mode="stop"))
+        running = Postgres(pgserver.get_server(folder, cleanup_mode=None))
         try:
             running.execute("alter system set fsync = off")
             running.execute("select pg_reload_conf()")
@@ -60,6 +61,6 @@ def postgres(connections: int = 100) -> Iterator[Postgres]:
                 running.start()
             yield running
         finally:
-            with contextlib.suppress(Exception):
-                running.stop()
             running.server.cleanup()
+            with contextlib.suppress(subprocess.CalledProcessError):  # a test may have stopped it
+                running.stop()
