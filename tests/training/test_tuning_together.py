@@ -53,9 +53,9 @@ def test_workers_share_the_trials_and_one_may_be_killed(
     killer.start()
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     try:
-        assert steps_worker.main(["--workers", "2", "--budget", "8", "--seconds", "0.2"]) == 0
+        assert steps_worker.main(["--workers", "2", "--budget", "6", "--seconds", "0.1"]) == 0
         tuned = json.loads((tmp_path / "tuned.json").read_text())
-        assert count(tuned["study"], shared, 8, tuned["run_id"]) == {"done": 8}
+        assert count(tuned["study"], shared, 6, tuned["run_id"]) == {"done": 6}
         assert mlflow.get_run(tuned["run_id"]).info.status == "FINISHED"
     finally:
         mlflow.set_tracking_uri(before)

@@ -29,7 +29,7 @@ from training.model.predictor import Predictor
 from training.model.reference import make_reference
 from training.model.resume import Unfinished
 from training.model.track import log_dataset, log_model, measured_cost, save_model
-from training.studies.trials import fit_settings, step_metrics
+from training.studies.trials import fit_settings, run_tags, step_metrics
 
 LARGEST_MODEL = 150  # megabytes
 
@@ -83,7 +83,7 @@ def fit(
         tracking.patiently(lambda: log_dataset(name, prepared))
         tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": plan.members}))
         tracking.patiently(lambda: mlflow.log_metrics(_counts(prepared)))
-        with sending(run.info.run_id, plan.files.spool) as steps:
+        with sending(run.info.run_id, plan.files.file("metrics.jsonl")) as steps:
             began = time.perf_counter()
             final = plan.fit(prepared, lambda step, metrics: steps.log(step_metrics(metrics), step), progress=True)
             seconds = time.perf_counter() - began
@@ -143,19 +143,12 @@ class _Plan:
         return cls(architecture=architecture, files=files, **asked)
 
     def tags(self, params: Params, split: str) -> dict[str, Any]:
-        return {
-            "architecture": self.architecture.name,
-            "budget": params.budget,
-            "seed": params.seed,
-            "split.sha256": split,
-            "study": self.files.study,
-            "device": torch_device(params.device),
-            **self.architecture.estimator.origin(self.hyperparameters, self.settings),
-            **self.files.tags(),
-        }
+        weights = self.architecture.estimator.origin(self.hyperparameters, self.settings)
+        tags = run_tags(self.architecture, params, split=split, study=self.files.study)
+        return {**tags, "device": torch_device(params.device), **weights, **self.files.tags()}
 
     def fit(self, prepared: Prepared, on_step: OnStep | None = None, *, progress: bool = False) -> FinalFit:
-        context = FitContext(on_step, self.files.checkpoint, progress=progress)
+        context = FitContext(on_step, self.files.file("pt"), progress=progress)
         how: dict[str, Any] = {"members": self.members, "settings": self.settings, "context": context}
         return fit_final(self.architecture, self.hyperparameters, prepared, **how)
 

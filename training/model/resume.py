@@ -48,19 +48,13 @@ class Unfinished:
         asked = json.dumps([dict(hyperparameters), members, dict(settings), code], sort_keys=True, default=str)
         return cls(study, f"{study}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}")
 
-    @property
-    def checkpoint(self) -> Path | None:
-        """Return the file that a network resumes from."""
-        return self._file("pt")
-
-    @property
-    def spool(self) -> Path | None:
-        """Return the file of the step metrics, see `pipelines.step_metrics.StepMetrics`."""
-        return self._file("metrics.jsonl")
+    def file(self, kind: str) -> Path | None:
+        """Return a file: ``pt`` for the network, ``metrics.jsonl`` for its steps, or ``origin``, see `tags`."""
+        return None if self.study == "none" else CHECKPOINTS / "fit" / f"{self.stem}.{kind}"
 
     def tags(self) -> dict[str, str]:
         """Return the tag by which the run is found again; it is on disk before the run exists."""
-        path = self._file("origin")
+        path = self.file("origin")
         if path is None:
             return {}
         if not path.is_file():
@@ -84,6 +78,3 @@ class Unfinished:
         """Return the runs of this fit, the first one first."""
         tags = self.tags()
         return runs_of(task, f"tags.`{FIT_ORIGIN}` = '{tags[FIT_ORIGIN]}'", "ASC") if tags else []
-
-    def _file(self, kind: str) -> Path | None:
-        return None if self.study == "none" else CHECKPOINTS / "fit" / f"{self.stem}.{kind}"

@@ -39,6 +39,12 @@ def fit_settings(params: Params, task: Task) -> dict[str, Any]:
     return settings | {name: getattr(task.tune, name) for name in sorted(own)}
 
 
+def run_tags(architecture: Architecture, params: Params, *, split: str, study: str) -> dict[str, Any]:
+    """Return the tags of runs of studies and fits."""
+    settings = {"budget": params.budget, "seed": params.seed}
+    return {"architecture": architecture.name, **settings, "split.sha256": split, "study": study}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Search:
     """The question of a study: hyperparameters of an architecture, for the task ``name``."""
@@ -65,14 +71,8 @@ class Search:
 
     def tags(self, study: str) -> dict[str, Any]:
         """Return the tags of the study's runs."""
-        return {
-            "architecture": self.architecture.name,
-            "budget": self.params.budget,
-            "seed": self.params.seed,
-            "split.sha256": self.prepared.sha256,
-            "study": study,
-            **self.architecture.estimator.origin(self.architecture.defaults, fit_settings(self.params, self.task)),
-        }
+        weights = self.architecture.estimator.origin(self.architecture.defaults, fit_settings(self.params, self.task))
+        return run_tags(self.architecture, self.params, split=self.prepared.sha256, study=study) | weights
 
 
 @dataclass(frozen=True, kw_only=True)
