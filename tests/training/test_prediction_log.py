@@ -52,7 +52,9 @@ def _logging(model: Path, folder: Path, seconds: float = 0.05) -> Predictor:
     return predictor
 
 
-def _written(folder: Path) -> pd.DataFrame:
+def _written(folder: Path, log: PredictionLog | None = None) -> pd.DataFrame:
+    if log is not None:
+        log.close()
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
 
 
@@ -66,9 +68,7 @@ def test_what_is_answered_is_logged_row_by_row(model: Path, request_frame: pd.Da
     predictor = _logging(model, tmp_path)
     before = datetime.now(UTC)
     answers = [predictor.predict(None, request_frame), predictor.predict(None, request_frame)]
-    assert predictor.log is not None
-    predictor.log.close()
-    rows = _written(tmp_path)
+    rows = _written(tmp_path, predictor.log)
     assert len(rows) == 8
     assert rows["request_id"].nunique() == 2 and rows["row"].tolist() == [0, 1, 2, 3] * 2
     assert (rows["time"] >= before).all() and (rows["time"] <= datetime.now(UTC)).all()
@@ -80,9 +80,8 @@ def test_what_is_answered_is_logged_row_by_row(model: Path, request_frame: pd.Da
     described = predictor.contract.describe(samples)
     assert [name for name in map(str, rows) if name.startswith("input_")] == [f"input_{name}" for name in described]
     np.testing.assert_array_equal(rows["input_level"][:4], described["level"])
-    files = list(tmp_path.rglob("*"))
-    date = before.date().isoformat()
-    assert all(path.parent == tmp_path / PROFILES / date for path in files if path.is_file())
+    folder = tmp_path / PROFILES / before.date().isoformat()
+    assert all(path.parent == folder for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_hashes_are_equal_for_equal_inputs_and_the_log_has_no_id_and_no_value_of_a_request(
@@ -94,9 +93,7 @@ def test_hashes_are_equal_for_equal_inputs_and_the_log_has_no_id_and_no_value_of
     )
     predictor.predict(None, request_frame)
     predictor.predict(None, backwards)
-    assert predictor.log is not None
-    predictor.log.close()
-    rows = _written(tmp_path)
+    rows = _written(tmp_path, predictor.log)
     assert rows["row_sha256"].nunique() == 4
     assert rows["row_sha256"][:4].tolist() == rows["row_sha256"][4:].tolist()
     expected = hmac.digest(SALT, b"PATIENT-7", hashlib.sha256).hex()
@@ -168,8 +165,7 @@ def test_a_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
         time.sleep(0.01)
     (tmp_path / PROFILES).unlink()
     log.write(identities, None, answer, described)
-    log.close()
-    assert log.dropped == 1 and len(_written(tmp_path)) == 1
+    assert len(_written(tmp_path, log)) == 1 and log.dropped == 1
 
 
 def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
