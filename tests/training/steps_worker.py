@@ -26,7 +26,8 @@ from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
-from training.estimator import Estimator, FitContext
+from training.estimator import FitContext
+from training.features.fitted import FittedAttributes
 from training.studies.study import Tuned, follow, tune
 from training.studies.trial_queue import DONE
 from training.studies.workers import WorkerCommand, add_worker_arguments
@@ -35,7 +36,7 @@ STEPS = 8
 MODULE = "tests.training.steps_worker"
 
 
-class Steps(Estimator):
+class Steps(FittedAttributes):
     """Its error is its ``level``."""
 
     def __init__(self, level: float = 0.5, seconds: float = 0.05) -> None:
@@ -57,12 +58,6 @@ class Steps(Estimator):
 
     def predict(self, samples: ResponseSamples) -> np.ndarray:
         return samples.target + self.level
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        return self
 
 
 def architecture(seconds: float = 0.05) -> Architecture:

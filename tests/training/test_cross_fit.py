@@ -21,6 +21,7 @@ from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
+from training.features.fitted import FittedAttributes
 from training.model.cross_fit import CrossFitted, FinalFit, fit_final
 from training.model.final_fit import cross_validated
 
@@ -34,10 +35,11 @@ class Call:
     context: FitContext | None
 
 
-class Spy(Estimator):
+class Spy(FittedAttributes):
     """Predicts its own number and records what it was fitted on."""
 
     calls: list[Call]
+    fitted = ("member",)
 
     def __init__(self, level: float = 0.5, seed: int = 0) -> None:
         self.level = level
@@ -62,13 +64,6 @@ class Spy(Estimator):
 
     def cost(self) -> dict[str, float]:
         return {"parameters": 2.0}
-
-    def state(self) -> dict[str, Any]:
-        return {"member": self.member_}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        self.member_ = state["member"]
-        return self
 
 
 @pytest.fixture
