@@ -119,9 +119,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_fit(commit: str, killed: bool) -> int:
     """Run the stage in this process, which with ``killed`` is killed after the second epoch."""
-    sys.argv = ["training.fit", "--task", NAME, "--architecture", "mlp"]
-    tracking.git = lambda *arguments: commit if "rev-parse" in arguments else None  # type: ignore[assignment]
-    save: Any = loop._Checkpoint.save
+    patch, save = pytest.MonkeyPatch(), loop._Checkpoint.save
+    patch.setattr(sys, "argv", ["training.fit", "--task", NAME, "--architecture", "mlp"])
+    patch.setattr(tracking, "git", lambda *arguments: commit if "rev-parse" in arguments else None)
 
     def save_and_die(state: Any, epoch: int, *others: Any) -> None:
         save(state, epoch, *others)
@@ -129,7 +129,7 @@ def run_fit(commit: str, killed: bool) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     if killed:
-        loop._Checkpoint.save = save_and_die  # type: ignore[method-assign]
+        patch.setattr(loop._Checkpoint, "save", save_and_die)
     return training.fit.main()
 
 
