@@ -111,6 +111,9 @@ def test_constant_features_are_never_selected_and_a_constant_response_selects_th
     for response in (np.zeros((20, 2)), np.zeros((20, 0))):
         most = np.sort(np.argsort(genes.var(axis=0))[-3:])
         np.testing.assert_array_equal(selected(genes, selection, 0.3, response), most)
+    if selection in SUPERVISED:
+        with pytest.raises(ValueError, match="needs the response"):
+            selected(genes, selection, 0.3)
     genes[:, 2:] = 7.0
     assert selected(genes, selection, 0.5, np.random.default_rng(0).normal(size=(20, 2))).tolist() == [0, 1]
 
@@ -203,6 +206,14 @@ def test_a_line_s_neighbors_do_not_depend_on_who_else_is_asked_for(train: Respon
         one = {name: table.iloc[[row]] for name, table in train.omics.items()}
         alone = features.transform(train.cell_lines.iloc[[row]], one)
         np.testing.assert_allclose(alone[0], whole[row], atol=1e-5)
+
+
+def test_drop_needs_a_line_with_every_table() -> None:
+    lines, omics = _two_clusters()
+    omics["mutation"][1:] = np.nan
+    omics["expression"].iloc[0], omics["mutation"].iloc[0] = np.nan, 1.0
+    with pytest.raises(UserError, match="none of 12 training lines has all of expression, mutation; choose mean"):
+        CellLineFeatures(tuple(omics), imputation="drop").fit(lines, omics)
 
 
 @pytest.fixture(scope="module")

@@ -196,6 +196,17 @@ def test_silence_counts_only_while_somebody_listens() -> None:
         assert not heard(beats, [float(second)])[0]
 
 
+def test_heartbeats_are_written_until_another_worker_takes_the_trial_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_queue, "_BEAT_SECONDS", 0.01)
+    study = optuna.create_study()
+    with trial_queue._beating(study.ask()) as gone:
+        until = time.monotonic() + 60
+        while study.trials[0].user_attrs.get("beat", 0) < 2:
+            assert time.monotonic() < until and not gone.is_set()
+        study.tell(0, state=TrialState.FAIL)
+        assert gone.wait(60)
+
+
 # What cannot be shared
 
 
