@@ -156,7 +156,7 @@ def test_no_set_is_empty_and_a_higher_threshold_only_adds(seed, threshold):
     ids=str,
 )
 def test_bad_input_is_refused(change):
-    good = {"probabilities": [[0.5, 0.5], [0.2, 0.8]], "target": [0, 1]}
+    good: dict[str, Any] = {"probabilities": [[0.5, 0.5], [0.2, 0.8]], "target": [0, 1]}
     with pytest.raises(ValueError, match=next(iter(change))):
         conformal_threshold(**{**good, "groups": ["a", "b"], "coverage": 0.9, **change})
     if {*change} & {*good}:

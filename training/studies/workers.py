@@ -123,6 +123,6 @@ def _stop(processes: list[psutil.Popen]) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
     _, left = psutil.wait_procs(processes, _STOP_SECONDS)
-    for process in left:
-        process.kill()
-        process.wait()
+    for alive in left:
+        alive.kill()
+        alive.wait()
