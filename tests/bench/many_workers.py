@@ -118,7 +118,7 @@ def _counting() -> Iterator[None]:
 def _worker(study: str, trials: int, budget: int, seconds: float, parent: str) -> list[_Costs]:
     out: list[_Costs] = []
     client, rng = MlflowClient(), random.Random(threading.get_ident())
-    lock = _Clocked(study_lock(study), _Costs())
+    lock: Any = _Clocked(study_lock(study), _Costs())
     told = 0.0
 
     def objective(trial: optuna.Trial) -> float:
@@ -273,7 +273,8 @@ def _crowd(running: int, claims: int) -> _Crowded:
     study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner())
     study.sampler = optuna.samplers.RandomSampler()
     _run_elsewhere(storage, study._study_id, running)
-    lock, held, reports, sent = _Clocked(study_lock(name), _Costs()), list[float](), list[float](), 0
+    lock: Any = _Clocked(study_lock(name), _Costs())
+    held, reports, sent = list[float](), list[float](), 0
 
     def objective(trial: optuna.Trial) -> float:
         nonlocal sent

@@ -112,7 +112,7 @@ def test_what_the_database_has_done_before_its_answer_was_lost_is_not_an_error(m
     study = optuna.create_study()
     trial = study.ask()
 
-    set_state, lost = study._storage.set_trial_state_values, []
+    set_state, lost = study._storage.set_trial_state_values, list[Any]()
 
     def lossy(*arguments: Any) -> bool:
         done = bool(set_state(*arguments))
