@@ -144,7 +144,8 @@ def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Pat
 
 
 def test_code_discards_the_studies_and_fits_that_run_it_and_no_others(copy: Path, params: Params) -> None:
-    task, prepared = params.task("drug_response"), SimpleNamespace(sha256="of one split")
+    prepared: Any = SimpleNamespace(sha256="of one split")
+    task = params.task("drug_response")
     asked: dict[str, Any] = {"architecture": "mlp", "hyperparameters": {}, "members": 5, "settings": {}}
 
     def names() -> list[str]:

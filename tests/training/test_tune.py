@@ -344,5 +344,5 @@ def test_only_what_is_asked_changes_the_study(prepared: Prepared, params: Params
     (tmp_path / "data" / NAME / "response.parquet").write_bytes(b"other data")
     found["data"] = _name(prepared, params)
     assert len(set(found.values())) == len(found), found
-    other = with_task(params, replace(task, evaluate=replace(task.evaluate, resamples=123)))
-    assert _name(prepared, replace(other, models={})) == found["data"]
+    unasked = with_task(params, replace(task, evaluate=replace(task.evaluate, resamples=123)))
+    assert _name(prepared, replace(unasked, models={})) == found["data"]

@@ -39,7 +39,7 @@ def test_workers_share_the_trials_and_one_may_be_killed(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.database(f"tracking-{tmp_path.name}"))
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    before, killed = mlflow.get_tracking_uri(), []
+    before, killed = mlflow.get_tracking_uri(), list[tuple[str, int, int]]()
 
     def kill_one() -> None:
         until = time.monotonic() + 300

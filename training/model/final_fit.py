@@ -98,11 +98,7 @@ def fit(
         folds = cross_validated(final, prepared, get_problem(task.problem)) if plan.members > 1 else {}
         found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
-        if cost["cost_model_megabytes"] > LARGEST_MODEL:
-            raise UserError(
-                f"{architecture.name}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} "
-                "are served; lower fit.members in params.yaml"
-            )
+        _refuse_large(cost, architecture.name)
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     plan.files.settle(name, run.info.run_id)
@@ -206,6 +202,14 @@ def cross_validated(final: FinalFit, prepared: Prepared, problem: Problem) -> di
         scores = [problem.score(metric, measured[fold == one], final.held_out[fold == one]) for one in np.unique(fold)]
         found |= {f"cv_{metric}_mean": float(np.mean(scores)), f"cv_{metric}_sd": float(np.std(scores, ddof=1))}
     return found
+
+
+def _refuse_large(cost: dict[str, float], architecture: str) -> None:
+    if cost["cost_model_megabytes"] > LARGEST_MODEL:
+        raise UserError(
+            f"{architecture}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} are served; "
+            "lower fit.members in params.yaml"
+        )
 
 
 def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
