@@ -44,7 +44,7 @@ class Checks:
             value = operator.attrgetter(key)(self.values)
             counts = dataclasses.asdict(value) if isinstance(value, PerBudget) else {"": value}
             for budget, count in counts.items():
-                said = f"is {count}; it must be at least {least}"
+                said = f"is {count:.12g}; it must be at least {least}"
                 self.require(least <= count < math.inf, f"{key}.{budget}".strip("."), said)
 
     def above(self, bound: float, *keys: str) -> None:
