@@ -11,7 +11,6 @@ import base64
 import copy
 import io
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.scoring_server import predictions_to_json
@@ -34,9 +34,11 @@ from pipelines.params import read_params
 from pipelines.policy import Waiver
 from pipelines.simulate.response import simulate_drug_response
 from pipelines.tasks.pairs_classification import Threshold
+from serving import registry
 from tests.empty_store import empty_store
 from tests.servers import free_port
-from tests.serving import made_registry, served
+from tests.serving import served
+from tests.serving.made_registry import BY, POLICY, made_version, prepare_folder, tracked
 from tests.training.image_samples import draw, write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
@@ -98,13 +100,12 @@ def one_image(code: int = 0, side: int = 64) -> bytes:
 def _models(folder: Path) -> dict[str, Predictor]:
     """Fit a model of each family and read it as an endpoint would."""
     params = tiny_params(epochs=2, rounds=10)
-    response = tiny_prepared(folder / "raw")
+    response = params.task(RESPONSE), tiny_prepared(folder / "raw")
     calls = sensitivity_task(response_task(params), THRESHOLD)
-    called = prepare(calls.read(folder / "raw"), calls, params.seed)
     made: dict[str, tuple[Any, Any, str, dict[str, Any]]] = {
-        RESPONSE: (params.task(RESPONSE), response, "elastic_net", {}),
-        GRAPH: (params.task(RESPONSE), response, "gnn", {"batch_size": 64, "units": 32, "width": 16, "depth": 2}),
-        CALLS: (calls, called, "elastic_net", {}),
+        RESPONSE: (*response, "elastic_net", {}),
+        GRAPH: (*response, "gnn", {"batch_size": 64, "units": 32, "width": 16, "depth": 2}),
+        CALLS: (calls, prepare(calls.read(folder / "raw"), calls, params.seed), "elastic_net", {}),
         LABELS: (*served.profiles_prepared(90), "logistic_regression", {"selection": "top_30"}),
         IMAGES: (*served.images_prepared(), "majority_class", {}),
         GENES: (read_params(ROOT / "params.yaml").task(GENES), served.split(gene_samples(100)), "ridge", {}),
@@ -121,12 +122,12 @@ def _data(folder: Path) -> None:
     data = folder / "data"
     simulate_drug_response(data / RESPONSE, SIZE)
     shutil.copytree(data / RESPONSE, data / CALLS)
-    for name, samples, key in ((LABELS, labels_samples(30), "label"), (GENES, gene_samples(30), "label")):
+    for name, samples in ((LABELS, labels_samples(30)), (GENES, gene_samples(30))):
         (data / name).mkdir(parents=True)
         table = pd.DataFrame(samples.values, columns=list(samples.genes))
         table.insert(0, "sample_id", samples.table["sample_id"].to_numpy())
         table.to_parquet(data / name / "expression.parquet", index=False)
-        samples.table[["sample_id", "patient_id", key]].to_csv(data / name / "samples.csv", index=False)
+        samples.table[["sample_id", "patient_id", "label"]].to_csv(data / name / "samples.csv", index=False)
     write_folder(data / IMAGES, 2)
 
 
@@ -139,7 +140,6 @@ def _params(folder: Path, url: str) -> None:
             f"{RESPONSE}@{GRAPH}": f"{url}/{GRAPH}",
             f"{RESPONSE}@staging": f"{url}/slow",
             f"{RESPONSE}@previous": down,
-            f"{RESPONSE}@candidate": f"{url}/nonsense",
         },
         "seconds": 120.0,
         "mlflow_ui": "http://127.0.0.1:5000",
@@ -158,24 +158,14 @@ def _params(folder: Path, url: str) -> None:
 
 def _registry(folder: Path, database: str) -> None:
     """Put a version of the task of responses into production, with a second one as the candidate."""
-    here = Path.cwd()
-    before = os.environ.get("MLFLOW_SQLALCHEMYSTORE_POOLCLASS")
-    os.chdir(folder)
-    try:
-        (folder / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": made_registry.DATA_MD5, "path": "data"}]}))
-        made_registry.write_split(folder)
-        with made_registry.tracked(database) as client:
-            first = made_registry.made_version(client, simulated=True)
-            waiver = Waiver("simulated", "a test of the dashboard", made_registry.BY, "2999-12-31")
-            lenient = replace(made_registry.POLICY.tasks[RESPONSE], waivers=(waiver,))
-            policy = replace(made_registry.POLICY, tasks={RESPONSE: lenient})
-            for to in ("staging", "production"):
-                made_registry.registry.promote(RESPONSE, to, first, by=made_registry.BY, why="the tests", policy=policy)
-            made_registry.made_version(client, "other weights", simulated=True)
-    finally:
-        os.chdir(here)
-        if before is not None:
-            os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = before
+    waiver = Waiver("simulated", "a test of the dashboard", BY, "2999-12-31")
+    policy = replace(POLICY, tasks={RESPONSE: replace(POLICY.tasks[RESPONSE], waivers=(waiver,))})
+    with pytest.MonkeyPatch.context() as patch, tracked(database) as client:
+        prepare_folder(folder, patch)
+        first = made_version(client, simulated=True)
+        for to in ("staging", "production"):
+            registry.promote(RESPONSE, to, first, by=BY, why="the tests", policy=policy)
+        made_version(client, "other weights", simulated=True)
 
 
 def _reports(folder: Path) -> None:
@@ -207,17 +197,12 @@ def _reports(folder: Path) -> None:
 
 
 def _row(architecture: str, value: float, metric: str = "r2") -> dict[str, Any]:
+    margin = dict(zip(("margin", "margin_low", "margin_high"), value - np.array([0.7, 0.73, 0.67]), strict=True))
     return {
-        "architecture": architecture,
-        "metric": metric,
-        **{"value": value, "low": value - 0.02, "high": value + 0.02},
-        **{"margin": value - 0.7, "margin_low": value - 0.73, "margin_high": value - 0.67},
-        "seconds": 1.5,
-        "run_id": f"run of {architecture}",
-        "model_uri": "models:/m-1",
+        **{"architecture": architecture, "metric": metric, "validation": value, "simulated": True, "seconds": 1.5},
+        **{"value": value, "low": value - 0.02, "high": value + 0.02, **margin},
+        **{"run_id": f"run of {architecture}", "model_uri": "models:/m-1"},
         "baseline": architecture in ("mean_effects", "majority_class"),
-        "validation": value,
-        "simulated": True,
         "cost": {"cost_latency_ms_batch_1": 10 * value, "cost_fit_seconds": 1.5, "cost_model_megabytes": 0.2},
         "agreement": {"mlp": 0.4} if architecture == "elastic_net" else {},
     }
@@ -226,19 +211,14 @@ def _row(architecture: str, value: float, metric: str = "r2") -> dict[str, Any]:
 def _monitored(share: float) -> dict[str, Any]:
     """Return what the page reads of a report of the monitor."""
     strange = share > 0.1
+    drifted = {"expression_level": strange, "spread": False, "prediction": False}
+    columns = [{"column": column, "drifted": each} for column, each in drifted.items()]
     return {
-        "task": RESPONSE,
-        "version": "1",
-        "architecture": "elastic_net",
-        "simulated": True,
+        **{"task": RESPONSE, "version": "1", "architecture": "elastic_net", "simulated": True},
         "decision": "retrain" if strange else "fine",
         "findings": [f"{share:.1%} of the rows are out of distribution"] if strange else [],
-        "notes": [],
-        "log": {"rows": 100},
-        "inputs": [{"column": "expression_level", "drifted": strange}, {"column": "spread", "drifted": False}],
-        "predictions": [{"column": "prediction", "drifted": False}],
+        **{"notes": [], "log": {"rows": 100}, "inputs": columns[:2], "predictions": columns[2:], "performance": None},
         "out_of_distribution": {"value": share, "low": share / 2, "high": min(1.0, share * 1.5), "limit": 0.1},
-        "performance": None,
     }
 
 
@@ -253,9 +233,6 @@ def _handler(
             if name == "slow":
                 hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
-            if name == "nonsense":
-                self._send(200, "<html>a shop</html>")
-                return
             try:
                 self._send(200, _answer(models[name], name, body))
             except MlflowException as error:

@@ -28,6 +28,7 @@ from tests.servers import open_tracking_server
 
 BY = "A. Person"
 POLICY: Policy = made_policy()
+SPLIT = pd.DataFrame({"sample_id": ["a", "b"], "group": ["a", "b"], "split": ["train", "test"], "fold": [0, 1]})
 
 
 def prepare_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,19 +36,8 @@ def prepare_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # nothing is shared across a fork
     Path("data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": DATA_MD5, "path": "data"}]}))
-    write_split(folder)
-
-
-def write_split(folder: Path) -> None:
-    """Write the split that `made_version` is measured on into the checkout ``folder``."""
-    split = folder / PREPARED / TASK
-    split.mkdir(parents=True)
-    _split_table().to_parquet(split / "samples.parquet", index=False)
-
-
-def _split_table() -> pd.DataFrame:
-    sides = {"sample_id": ["a", "b"], "group": ["a", "b"], "split": ["train", "test"], "fold": [0, 1]}
-    return pd.DataFrame(sides)
+    (folder / PREPARED / TASK).mkdir(parents=True)
+    SPLIT.to_parquet(folder / PREPARED / TASK / "samples.parquet", index=False)
 
 
 @contextmanager
@@ -107,7 +97,7 @@ def model_folder(client: MlflowClient, uri: str) -> Path:
 def logged_evidence(client: MlflowClient, run_id: str, uri: str, **changes: Any) -> dict[str, Any]:
     """Return evidence of a model, logged to its run as `evaluation.candidate` does."""
     evidence = made_evidence(**changes) | {"run_id": run_id, "model_uri": uri}
-    evidence["hashes"] |= {"model.sha256": hashes(uri).model, "split.sha256": split_sha256(_split_table())}
+    evidence["hashes"] |= {"model.sha256": hashes(uri).model, "split.sha256": split_sha256(SPLIT)}
     evidence = sealed({key: value for key, value in evidence.items() if key != "sha256"})
     client.log_text(run_id, json.dumps(evidence), f"evidence/{evidence['sha256']}/evidence.json")
     return evidence

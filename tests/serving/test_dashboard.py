@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import tomllib
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,7 @@ from streamlit.util import calc_hash
 from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.policy import Dashboard
-from serving.dashboard.data import (
-    charts,
-    collection,
-    endpoints,
-    glossary,
-    loading,
-    tables,
-    words,
-)
+from serving.dashboard.data import collection, endpoints, glossary, loading, tables, words
 from serving.dashboard.data.collection import Drug
 from serving.dashboard.data.endpoints import Endpoint, NoAnswer, Refused, ask
 from serving.dashboard.data.questions import Question, usual_responses
@@ -84,21 +76,14 @@ def test_production_comes_first_and_the_environment_before_params() -> None:
     assert [(each.alias, each.url) for each in found["a"]] == [("production", "http://h:1"), ("staging", "http://h:2")]
     assert found["b"][0].url == "http://h:3"
     other = endpoints.endpoints(dashboard, {endpoints.ENDPOINTS: "a=http://else:9  c@staging=https://x"})
-    assert {task: [each.url for each in all_] for task, all_ in other.items()} == {
-        "a": ["http://else:9"],
-        "c": ["https://x"],
-    }
+    assert [(task, each.url) for task, (each,) in other.items()] == [("a", "http://else:9"), ("c", "https://x")]
     with pytest.raises(UserError, match=r"ONCOLINEAGE_ENDPOINTS: 'a:9'"):
         endpoints.endpoints(dashboard, {endpoints.ENDPOINTS: "a:9"})
-    assert found["a"][0].how_to_start == "make serve TASK=a PORT=1"
-    assert Endpoint("a", "staging", "https://h").how_to_start == "make serve TASK=a STAGE=staging"
+    starts = [each.how_to_start for each in (found["a"][0], Endpoint("a", "staging", "https://h"))]
+    assert starts == ["make serve TASK=a PORT=1", "make serve TASK=a STAGE=staging"]
 
 
 # Requests
-
-
-def profile(platform: Platform, name: str, rows: int = 1) -> pd.DataFrame:
-    return pd.read_parquet(platform.folder / "data" / name / "expression.parquet").set_index("sample_id").iloc[:rows]
 
 
 def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> Question:
@@ -135,7 +120,8 @@ def test_many_rows_go_in_parts_and_come_back_in_order(platform: Platform) -> Non
 
 
 def test_a_refusal_names_the_sample_and_suspects_a_model_of_another_task(platform: Platform) -> None:
-    question = profiles.of_profiles(profile(platform, LABELS, 12))
+    table = pd.read_parquet(platform.folder / "data" / LABELS / "expression.parquet").set_index("sample_id")
+    question = profiles.of_profiles(table.iloc[:12])
     question.rows[10]["expression"]["GENE1"] = -5.0
     with pytest.raises(Refused, match=r"“S10”.*GENE1.*below 0"):
         ask(endpoint(platform, LABELS), question.rows, question.names, rows_at_once=4)
@@ -151,6 +137,7 @@ def test_a_refusal_names_the_sample_and_suspects_a_model_of_another_task(platfor
         (503, '{"message": "too many large requests wait"}', "is busy with other requests"),
         (500, '{"message": "the model failed"}', "Its terminal shows why"),
         (200, '{"predictions": []}', "gave 0 answers to 1 rows"),
+        (200, "<html>a shop</html>", "no endpoint of this platform"),
     ],
 )
 def test_a_failure_of_the_server_is_not_blamed_on_the_file(
@@ -163,7 +150,7 @@ def test_a_failure_of_the_server_is_not_blamed_on_the_file(
         ask(Endpoint(RESPONSE, "production", "http://127.0.0.1:1"), [{"a": 1}], ["a"])
 
 
-def test_an_endpoint_that_is_down_slow_or_none_is_reported(platform: Platform) -> None:
+def test_an_endpoint_that_is_down_or_slow_is_reported(platform: Platform) -> None:
     down = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(NoAnswer, match="No model answers at") as caught:
         ask(down, [{"a": 1}], ["a"])
@@ -172,8 +159,6 @@ def test_an_endpoint_that_is_down_slow_or_none_is_reported(platform: Platform) -
     with pytest.raises(NoAnswer, match=r"within 0\.3 s"):
         ask(Endpoint(RESPONSE, "staging", f"{platform.url}/slow"), [{"a": 1}], ["a"], seconds=0.3)
     assert time.monotonic() - began < 10
-    with pytest.raises(NoAnswer, match="no endpoint of this platform"):
-        ask(Endpoint(RESPONSE, "candidate", f"{platform.url}/nonsense"), [{"a": 1}], ["a"])
 
 
 # Jobs
@@ -277,24 +262,19 @@ def test_a_loaded_module_is_there_at_once_while_another_thread_loads_for_long(
     monkeypatch.setattr(loading, "gate", gate, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, name, raising=False)
-    (tmp_path / f"{name}.py").write_text(
-        "from serving.dashboard.data import loading\nbegun = True\nloading.gate.wait(30)\nwhole = True\n"
-    )
-    wholes: list[bool] = []
-    others = [threading.Thread(target=lambda: wholes.append(loading.load(name).whole), daemon=True) for _ in range(2)]
-    others[0].start()
-    while not hasattr(sys.modules.get(name), "begun"):
-        time.sleep(0.01)
-    others[1].start()
-    clicked = threading.Thread(target=lambda: loading.load("json"), daemon=True)
-    clicked.start()
-    clicked.join(10)
-    held_up = clicked.is_alive()
-    assert not wholes  # half a module is not handed out
-    gate.set()
-    for other in others:
-        other.join(10)
-    assert not held_up and wholes == [True, True]
+    text = "from serving.dashboard.data import loading\nbegun = True\nloading.gate.wait(30)\nwhole = True\n"
+    (tmp_path / f"{name}.py").write_text(text)
+    with ThreadPoolExecutor(3) as threads:
+        wholes = [threads.submit(lambda: loading.load(name).whole)]
+        while not hasattr(sys.modules.get(name), "begun"):
+            time.sleep(0.01)
+        wholes.append(threads.submit(lambda: loading.load(name).whole))
+        try:
+            threads.submit(loading.load, "json").result(10)
+            assert not any(each.done() for each in wholes)  # half a module is not handed out
+        finally:
+            gate.set()
+        assert [each.result(10) for each in wholes] == [True, True]
 
 
 IMPORTS = """
@@ -303,8 +283,7 @@ from serving.dashboard.data import loading
 
 class Watch:
     def find_spec(self, name, path=None, target=None):
-        one_at_a_time = loading._ONE_AT_A_TIME._is_owned()
-        if name.partition(".")[0] in sys.argv[2:] and not one_at_a_time:
+        if name.partition(".")[0] in sys.argv[2:] and not loading._ONE_AT_A_TIME._is_owned():
             outside.append((threading.current_thread().name, name))
 
 from streamlit.testing.v1 import AppTest
@@ -324,9 +303,7 @@ for page in ("predict", "compare", "registry", "monitoring"):
     for _ in range(3):  # the request, its answers, and the explanation
         at.run()
         assert not at.exception, at.exception
-        until = time.monotonic() + 120
-        while not all(job.done() for job in at.session_state["jobs"].values()) and time.monotonic() < until:
-            time.sleep(0.05)
+        assert all(job.wait(120) for job in at.session_state["jobs"].values())
 assert "mlflow.store.tracking.sqlalchemy_store" in sys.modules and "altair" in sys.modules
 migrations = "mlflow.store.db.trace_analytics"  # files of MLflow's, run by Alembic one by one
 print([each for each in outside if not each[1].startswith(migrations)])
@@ -390,38 +367,32 @@ def test_features_that_the_model_does_not_know_are_left_out_and_named() -> None:
     assert question.notes == ["The model does not know 1 column, left out: FOO."]
 
 
-def test_a_table_with_gaps_that_may_be_missing_is_left_to_imputation() -> None:
-    index = ["A", "B"]
-    omics = {
-        "expression": pd.DataFrame({"G": [1.0, 2.0]}, index=index),
-        "mutation": pd.DataFrame({"M": [1.0, math.nan]}, index=index),
-        "proteins": pd.DataFrame({"P": [1.0, 1.0]}, index=index),
-    }
-    contract = {"features": {"expression": ["G"], "mutation": ["M"]}, "required": ["expression"]}
-    question = pairs.of_pairs(omics, {"A": "lung"}, [Drug("D1", "a drug", None)], contract)
+def test_a_table_that_may_be_missing_is_left_to_imputation_and_a_needed_one_is_demanded() -> None:
+    def of(columns: dict[str, dict[str, float]]) -> dict[str, pd.DataFrame]:
+        return {omics: pd.Series(values).to_frame(omics[0].upper()) for omics, values in columns.items()}
+
+    expression, mutation, proteins = {"A": 1.0, "B": 2.0}, {"A": 1.0, "B": math.nan}, {"A": 1.0, "B": 1.0}
+    tables_of = of({"expression": expression, "mutation": mutation, "proteins": proteins})
+    contract: dict[str, Any] = {"features": {"expression": ["E"], "mutation": ["M"]}, "required": ["expression"]}
+    drug = [Drug("D1", "a drug", None)]
+    question = pairs.of_pairs(tables_of, {"A": "lung"}, drug, contract)
     assert [row["mutation"] for row in question.rows] == [{"M": 1.0}, None]
     assert [row.get("tissue") for row in question.rows] == ["lung", None]
     assert "smiles" not in question.rows[0] and question.rows[0]["drug_id"] == "D1"
     assert question.notes == ["The model does not look at proteins; it was left out."]
     assert question.only(1).names == ["B with a drug"]
-
-
-def test_a_model_that_may_lack_the_expression_is_asked_without_it() -> None:
-    omics = {
-        "mutation": pd.DataFrame({"M": [1.0, 0.0]}, index=["A", "B"]),
-        "copy_number": pd.DataFrame({"C": [2.0]}, index=["C"]),
-    }
-    drug = Drug("D1", "a drug", None)
-    contract: dict[str, Any] = {"features": {"expression": ["G"], "mutation": ["M"], "copy_number": ["C"]}}
-    question = pairs.of_pairs(omics, {}, [drug], {**contract, "required": []})
+    two = of({"mutation": {"A": 1.0, "B": 0.0}, "copy_number": {"C": 2.0}})
+    contract = {"features": {"expression": ["E"], "mutation": ["M"], "copy_number": ["C"]}, "required": []}
+    question = pairs.of_pairs(two, {}, drug, contract)
     assert [row["mutation"] for row in question.rows] == [{"M": 1.0}, {"M": 0.0}, None]
     assert [row["copy_number"] for row in question.rows] == [None, None, {"C": 2.0}]
     needs_mutation = {**contract, "required": ["mutation", "smiles"]}
-    assert len(pairs.of_pairs(omics, {}, [drug], needs_mutation).rows) == 2  # samples without it are not asked about
+    assert len(pairs.of_pairs(two, {}, drug, needs_mutation).rows) == 2  # samples without it are not asked about
+    del contract["required"]
     with pytest.raises(Refused, match=r"needs a table of expression, which these samples lack"):
-        pairs.of_pairs(omics, {}, [drug], contract)
+        pairs.of_pairs(two, {}, drug, contract)
     with pytest.raises(Refused, match="Nothing was measured"):
-        pairs.of_pairs({}, {}, [drug], {**contract, "required": []})
+        pairs.of_pairs({}, {}, drug, {**contract, "required": []})
 
 
 # Answers
@@ -461,7 +432,7 @@ def test_a_sample_beyond_the_threshold_is_not_called_familiar(
     score: float | None, limit: float | None, familiar: bool | None
 ) -> None:
     given = answer(1, out_of_distribution=score, out_of_distribution_threshold=limit)
-    table = ranked([given], pd.DataFrame({"sample": ["a"], "drug": ["x"], "drug_id": ["x"]}))
+    table = ranked([given], pd.DataFrame({name: ["x"] for name in ("sample", "drug", "drug_id")}))
     assert table.loc[0, "familiar"] is familiar
     text, level = trust.familiarity(table, "predictions")
     assert level == {True: "fine", False: "warning", None: "unknown"}[familiar]
@@ -482,19 +453,17 @@ def test_the_probability_of_every_class_is_in_the_download_and_no_cell_is_a_form
 
 
 def test_contributions_are_sorted_named_and_complete() -> None:
-    given = [
-        {"feature": "expression:TP53|7157", "value": 0.1},
-        {"feature": "mutation:BRAF", "value": -0.7},
-        {"feature": "tissue:large_intestine", "value": 0.05},
-        {"feature": "all_others", "value": 3.0},
-    ]
-    names = ("atom:element_C", "bond:conjugated", "molecule:none", "token:c1", "fingerprint:3", "drug:known")
-    found = tables.contributions({"attributions": [{"feature": name, "value": 0.05} for name in names] + given})
+    def contributions(values: dict[str, float], target: str = "") -> pd.DataFrame:
+        named = [{"feature": name, "value": value, "target": name[:1]} for name, value in values.items()]
+        return tables.contributions({"attributions": named}, *([target] if target else []))
+
+    drug = ("atom:element_C", "bond:conjugated", "molecule:none", "token:c1", "fingerprint:3", "drug:known")
+    others = {"expression:TP53|7157": 0.1, "mutation:BRAF": -0.7, "tissue:large_intestine": 0.05, "all_others": 3.0}
+    found = contributions({**dict.fromkeys(drug, 0.05), **others})
     assert list(found["feature"]) == ["BRAF", "TP53", "large intestine", "the drug itself", "all others together"]
     assert list(found["kind"]) == ["mutation", "expression", "tissue", "", ""]
     assert list(found["value"])[3:] == pytest.approx([0.3, 3.0]) and found["value"].sum() == pytest.approx(2.75)
-    of_two = [{"target": "A", "feature": "G1", "value": 1.0}, {"target": "B", "feature": "G2", "value": 2.0}]
-    assert list(tables.contributions({"attributions": of_two}, "B")["feature"]) == ["G2"]
+    assert list(contributions({"A1": 1.0, "B2": 2.0}, "B")["feature"]) == ["B2"]
     assert tables.contributions({}).empty
     assert tables.base_of({"base": {"A": 1.5}}, "A") == 1.5 and tables.base_of({}) is None
 
@@ -506,7 +475,7 @@ def test_a_molecule_is_drawn_as_it_was_asked_about_or_not_at_all() -> None:
     svg, text, atoms = found
     assert "<svg" in svg and "C 1: -0.4" in text and "all together +0.2" in text
     fills = set(re.findall(r"fill:(#[0-9A-Fa-f]{6});", " ".join(re.findall(r"<ellipse[^>]*>", svg))))
-    assert len(fills) == 3 and all(contrast("#000000", color) > 4.5 for color in fills)  # letters stand on them
+    assert len(fills) == 3
     assert atoms[["element", "contribution"]].to_numpy().tolist() == [["C", 0.4], ["C", -0.4], ["O", 0.2]]
     for smiles in (None, "CCCCO", "no molecule"):
         assert pairs.drawing(values, "a drug", smiles, "") is None
@@ -515,13 +484,13 @@ def test_a_molecule_is_drawn_as_it_was_asked_about_or_not_at_all() -> None:
 # Words
 
 
-@pytest.mark.parametrize("missing", [{}, {"low": None, "high": 0.8}, {"low": math.nan, "high": 1}])
-def test_no_score_is_written_without_its_interval(missing: dict[str, Any]) -> None:
+def test_no_score_is_written_without_its_interval() -> None:
     assert words.with_interval({"value": 0.7654, "low": 0.7, "high": 0.8}) == "0.765\u00a0[0.700,\u00a00.800]"
     low = words.with_interval({"value": -0.5, "low": -0.75, "high": 0.25}, sign="+")
     assert low == "−0.500\u00a0[−0.750,\u00a0+0.250]"
-    assert words.with_interval({"value": 0.7, **missing}) == "– (no interval)"
-    assert words.share_with_interval({"value": 0.7, **missing}) == "– (no interval)"
+    for missing in ({}, {"low": None, "high": 0.8}, {"low": math.nan, "high": 1}):
+        said = {"value": 0.7, **missing}
+        assert words.with_interval(said) == words.share_with_interval(said) == "– (no interval)"
 
 
 def test_text_of_others_is_text() -> None:
@@ -543,11 +512,14 @@ def test_every_term_that_a_page_explains_is_in_the_glossary() -> None:
 # Leaderboard, evidence, drift
 
 
+def standings(folder: Path, rows: list[dict[str, Any]]) -> Any:
+    (folder / RESPONSE / "comparison").mkdir(parents=True, exist_ok=True)
+    (folder / RESPONSE / "leaderboard.json").write_text(json.dumps(rows))
+    return compare.standings(RESPONSE, folder)
+
+
 def test_a_score_without_an_interval_is_in_no_chart_and_no_download(tmp_path: Path) -> None:
-    rows = [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}]
-    (tmp_path / RESPONSE).mkdir()
-    (tmp_path / RESPONSE / "leaderboard.json").write_text(json.dumps(rows))
-    found = compare.standings(RESPONSE, tmp_path)
+    found = standings(tmp_path, [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}])
     assert list(compare.scores(found)["architecture"]) == ["MLP"]
     board = compare.board(found)
     assert board["Score"].tolist() == ["0.800\u00a0[0.780,\u00a00.820]", "– (no interval)"]
@@ -558,15 +530,14 @@ def test_a_score_without_an_interval_is_in_no_chart_and_no_download(tmp_path: Pa
 
 def test_a_comparison_of_earlier_fits_is_not_shown(tmp_path: Path) -> None:
     rows = [made._row("mlp", 0.8), made._row("mean_effects", 0.7)]
-    (tmp_path / RESPONSE / "comparison").mkdir(parents=True)
-    (tmp_path / RESPONSE / "leaderboard.json").write_text(json.dumps(rows))
-    compared = {"rows": [{**row, "standing": "best"} for row in rows], "notes": ["mlp is best"], "pairs": []}
+    assert standings(tmp_path, rows).notes == []
     path = tmp_path / RESPONSE / "comparison" / "comparison.json"
-    path.write_text(json.dumps(compared))
-    found = compare.standings(RESPONSE, tmp_path)
+    text = json.dumps({"rows": [{**row, "standing": "best"} for row in rows], "notes": ["mlp is best"], "pairs": []})
+    path.write_text(text)
+    found = standings(tmp_path, rows)
     assert found.notes == ["MLP is best"] and compare.board(found)["Standing"].tolist() == ["best", "best"]
-    path.write_text(json.dumps(compared).replace("run of mlp", "an earlier run"))
-    assert compare.standings(RESPONSE, tmp_path).notes == []
+    path.write_text(text.replace("run of mlp", "an earlier run"))
+    assert standings(tmp_path, rows).notes == []
 
 
 @pytest.mark.parametrize("text", [None, "{", '[{"architecture": "mlp"}]'])
@@ -606,26 +577,18 @@ def test_coverage_is_shown_with_its_interval() -> None:
 
 
 def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
-    pd.DataFrame(
-        {
-            "drug_id": ["A:1", "B:1", "A:2", "A:3"],
-            "name": ["Erlotinib", "Erlotinib", "Nutlin-3a", None],
-            "smiles": ["C", "C", None, "CC"],
-        }
-    ).to_csv(tmp_path / "drugs.csv", index=False)
+    text = "drug_id,name,smiles\nA:1,Erlotinib,C\nB:1,Erlotinib,C\nA:2,Nutlin-3a,\nA:3,,CC\n"
+    (tmp_path / "drugs.csv").write_text(text)
     found = {str(drug.drug_id): drug for drug in collection.drugs(tmp_path)}
     labels = {"A:1": "Erlotinib (A)", "B:1": "Erlotinib (B)", "A:2": "Nutlin-3a", "A:3": "A:3"}
     assert {drug: each.label for drug, each in found.items()} == labels
     assert found["A:2"].smiles is None and found["A:1"].smiles == "C"
-    lines = pd.DataFrame(
-        {"cell_line_id": ["L1", "L2", "L3"], "name": ["HeLa", "HeLa", "X"], "tissue": ["cervix"] * 2 + [None]}
-    )
-    lines.to_csv(tmp_path / "cell_lines.csv", index=False)
-    pd.DataFrame({"cell_line_id": ["L1", "L2"], "G": [1.0, 2.0]}).to_parquet(tmp_path / "expression.parquet")
-    offered = collection.cell_lines(tmp_path)
+    (tmp_path / "cell_lines.csv").write_text("cell_line_id,name,tissue\nL1,HeLa,cervix\nL2,HeLa,cervix\nL3,X,\n")
+    for omics, lines in (("expression", ["L1", "L2"]), ("mutation", ["L2", "L3"])):
+        pd.DataFrame({"cell_line_id": lines, "G": [1.0, 2.0]}).to_parquet(tmp_path / f"{omics}.parquet")
+    offered = collection.cell_lines(tmp_path, ("expression",))
     assert [line.label for line in offered.values()] == ["HeLa – cervix (L1)", "HeLa – cervix (L2)"]
     assert offered["L1"].tissue == "cervix"
-    pd.DataFrame({"cell_line_id": ["L2", "L3"], "M": [1.0, 0.0]}).to_parquet(tmp_path / "mutation.parquet")
     known = ("expression", "mutation", "methylation")
     assert list(collection.cell_lines(tmp_path, known, ())) == ["L1", "L2", "L3"]  # a model that needs none of them
     assert list(collection.cell_lines(tmp_path, known, ("expression", "mutation"))) == ["L2"]
@@ -645,36 +608,10 @@ def test_missing_data_is_reported_with_the_command_that_brings_it(tmp_path: Path
             collection.cell_lines(tmp_path)
 
 
-# The theme
-
-
-def contrast(one: str, other: str) -> float:
-    """Return the contrast of two colors, WCAG 2.2."""
-
-    def luminance(color: str) -> float:
-        channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-    high, low = sorted((luminance(one), luminance(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_colors_have_contrast_and_the_server_keeps_to_this_machine() -> None:
-    """What a browser sees of it is in `test_dashboard_browser`."""
+def test_the_server_keeps_to_this_machine_and_shows_no_traceback() -> None:
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
-    assert theme["server"]["address"] == "127.0.0.1"
-    assert theme["browser"]["gatherUsageStats"] is False
-    assert theme["client"]["showErrorDetails"] == "none"
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    colors = theme["theme"]
-    for ground in (colors["backgroundColor"], colors["secondaryBackgroundColor"], colors["sidebar"]["backgroundColor"]):
-        assert contrast(colors["textColor"], ground) > 7
-        assert contrast(colors["linkColor"], ground) > 4.5
-    for name in ("red", "orange", "yellow", "blue", "green", "gray"):
-        assert contrast(colors[f"{name}TextColor"], colors[f"{name}BackgroundColor"]) > 4.5, name
-    for color in (charts.BLUE, charts.RED, charts.GRAY):
-        assert contrast(color, colors["backgroundColor"]) > 3  # graphics
+    said = theme["server"]["address"], theme["browser"]["gatherUsageStats"], theme["client"]["showErrorDetails"]
+    assert said == ("127.0.0.1", False, "none")
 
 
 # Pages, run without a browser
@@ -714,12 +651,18 @@ def test_a_table_is_demanded_only_if_the_model_needs_it(here: Platform, monkeypa
     assert set(here.asked[-1][1]["dataframe_records"][0]) >= {"mutation", "drug_id"}
 
 
-def test_an_incomplete_request_and_a_task_without_an_endpoint_say_what_to_do(here: Platform) -> None:
+def test_an_incomplete_request_and_a_model_that_is_not_there_say_what_to_do(here: Platform) -> None:
     at = opened()
     before = len(here.asked)
     at.button(key=f"predict {RESPONSE}").click().run()
     assert not at.exception and "Choose a cell line first" in at.warning[0].value
     assert len(here.asked) == before
+    at.selectbox(key=f"endpoint {RESPONSE}").select("previous").run()
+    at.selectbox(key=f"line {RESPONSE}").select_index(0).run()
+    at.button(key=f"predict {RESPONSE}").click().run()
+    until_done(at)
+    assert any("No model answers at" in each.value for each in at.error)
+    assert any("make serve TASK=drug_response STAGE=previous PORT=" in code.value for code in at.code)
     at.sidebar.selectbox(key="task").select(made.UNSERVED).run()
     assert not at.exception and "has no endpoint yet" in at.info[0].value
     assert any("make serve TASK=leukemia_cell" in code.value for code in at.code)

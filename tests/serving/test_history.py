@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,47 +32,27 @@ def promoted(version: int) -> list[tuple[str, str, int]]:
     return [("register", "candidate", version), ("promote", "staging", version), ("promote", "production", version)]
 
 
-def back_to(version: int) -> tuple[str, str, int]:
-    return ("rollback", "production", version)
-
-
 def test_what_the_rows_amount_to() -> None:
     assert replay([]).aliases == {}
     state = replay(chained(*promoted(1), *promoted(2), ("register", "candidate", 3), ("promote", "staging", 3)))
     assert state.aliases == {"candidate": 3, "staging": 3, "production": 2, "previous": 1}
     assert state.stages == {1: "Archived", 2: "Production", 3: "Staging"}
     assert replay(chained(*promoted(1), ("restore", "", None))) == replay(chained(*promoted(1)))
-
-
-def test_going_back_twice_goes_back_twice_and_a_version_that_comes_again_is_there_once() -> None:
+    # Going back twice goes back twice, and a version that comes again is there once.
+    back = [("rollback", "production", version) for version in (2, 1)]
     every = [*promoted(1), *promoted(2), *promoted(3)]
     assert replay(chained(*every)).aliases["previous"] == 2
-    assert replay(chained(*every, back_to(2))).aliases == {"candidate": 3, "production": 2, "previous": 1}
-    assert replay(chained(*every, back_to(2), back_to(1))).aliases == {"candidate": 3, "production": 1}
+    assert replay(chained(*every, back[0])).aliases == {"candidate": 3, "production": 2, "previous": 1}
+    assert replay(chained(*every, *back)).aliases == {"candidate": 3, "production": 1}
     again = [*promoted(1), *promoted(2), *promoted(1)]
     assert replay(chained(*again)).aliases | {"candidate": 0} == {"candidate": 0, "production": 1, "previous": 2}
-    assert replay(chained(*again, back_to(2))).aliases.get("previous") is None
-
-
-def test_a_sound_history_is_sound() -> None:
-    entries = chained(*promoted(1), *promoted(2))
-    assert broken(entries, anchor(entries)) == broken([], None) == []
-    assert entries[0].previous_hash == FIRST
+    assert replay(chained(*again, back[0])).aliases.get("previous") is None
 
 
 FIELDS: dict[str, Any] = {
-    "by": "B",
-    "time": "2020-01-01T00:00:00+00:00",
-    "action": "rollback",
-    "alias": "previous",
-    "from_version": 9,
-    "to_version": 9,
-    "why": "because",
-    "evidence_sha256": "b" * 64,
-    "verdicts": ({"check": "size", "status": "pass"},),
-    "task": "blood_cell",
-    "previous_hash": "c" * 64,
-    "hash": "d" * 64,
+    **{"by": "B", "time": "2020-01-01T00:00:00+00:00", "action": "rollback", "alias": "previous", "why": "because"},
+    **{"from_version": 9, "to_version": 9, "verdicts": ({"check": "size", "status": "pass"},), "task": "blood_cell"},
+    **{"evidence_sha256": "b" * 64, "previous_hash": "c" * 64, "hash": "d" * 64},
 }
 
 
@@ -96,40 +77,36 @@ def test_rows_taken_out_doubled_or_swapped_are_found(data: st.DataObject) -> Non
         assert broken([entries[place] for place in places], anchor(entries))
 
 
-def test_a_row_comes_back_from_the_database_as_it_went(tmp_path: Any) -> None:
-    (entry,) = chained(("promote", "staging", 1))
+@pytest.fixture
+def engine(tmp_path: Path) -> sa.Engine:
+    return sa.create_engine(f"sqlite:///{tmp_path}/x.db")
+
+
+def test_rows_come_back_as_they_went_one_move_is_under_way_and_one_row_has_a_number(engine: sa.Engine) -> None:
+    """Whoever has lost the turn without noticing is stopped by the database."""
+    entries = chained(*promoted(1), *promoted(2))
+    assert broken(entries, anchor(entries)) == broken([], None) == []
+    assert entries[0].previous_hash == FIRST
     verdict = {"check": "size", "status": "pass", "reason": "µ ≤ 1", "by": None}
-    entry = replace(entry, verdicts=(verdict,), why="größer").sealed()
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
+    entry = replace(entries[0], verdicts=(verdict,), why="größer").sealed()
     assert audit_log.read(engine, TASK).entries == ()
     for _ in range(2):
         audit_log.create(engine)
     intent = audit_log.Intent(entry, {"model.sha256": "a" * 64})
     audit_log.begin(engine, intent)
     assert audit_log.read(engine, TASK) == audit_log.Rows((), intent, ())
+    with pytest.raises(sa.exc.IntegrityError):
+        audit_log.begin(engine, audit_log.Intent(entries[1], {}))
     audit_log.append(engine, entry)
+    with pytest.raises(sa.exc.IntegrityError):
+        audit_log.append(engine, replace(entries[1], number=1).sealed())
     assert audit_log.read(engine, TASK) == audit_log.Rows((entry,), None, ())
     assert audit_log.read(engine, "blood_cell").entries == ()
     assert broken(audit_log.read(engine, TASK).entries, anchor([entry])) == []
 
 
-def test_one_move_of_a_task_is_under_way_and_one_row_has_a_number(tmp_path: Any) -> None:
-    """Whoever has lost the turn without noticing is stopped by the database."""
-    entry, other = chained(("promote", "staging", 1), ("promote", "staging", 2))
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
-    audit_log.create(engine)
-    audit_log.begin(engine, audit_log.Intent(entry, {}))
-    with pytest.raises(sa.exc.IntegrityError):
-        audit_log.begin(engine, audit_log.Intent(other, {}))
-    audit_log.append(engine, entry)
-    with pytest.raises(sa.exc.IntegrityError):
-        audit_log.append(engine, replace(other, number=1).sealed())
-    assert audit_log.read(engine, TASK) == audit_log.Rows((entry,), None, ())
-
-
-def test_a_table_that_stands_has_its_triggers(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_stands_has_its_triggers(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are made with their triggers or not at all: one without them would take changes."""
-    engine = sa.create_engine(f"sqlite:///{tmp_path}/x.db")
     verbs, action, _, active = audit_log._TRIGGERS["sqlite"]
     with monkeypatch.context() as patched:
         patched.setitem(audit_log._TRIGGERS, "sqlite", (verbs, action, ["CREATE nonsense"], active))

@@ -59,15 +59,9 @@ GENES = contract_of(
 
 
 def inputs(rows: int, rng: np.random.Generator) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "brightness": rng.normal(120, 20, rows),
-            "mean_red": rng.normal(150, 15, rows),
-            "sharpness": rng.lognormal(2, 0.5, rows),
-            "foreground": rng.beta(4, 2, rows),
-            "scanner": rng.choice(["one", "two", "three"], rows, p=[0.5, 0.4, 0.1]),
-        }
-    )
+    numbers = {"brightness": rng.normal(120, 20, rows), "mean_red": rng.normal(150, 15, rows)}
+    numbers |= {"sharpness": rng.lognormal(2, 0.5, rows), "foreground": rng.beta(4, 2, rows)}
+    return pd.DataFrame(numbers | {"scanner": rng.choice(["one", "two", "three"], rows, p=[0.5, 0.4, 0.1])})
 
 
 def answers(rows: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -80,13 +74,10 @@ def log_rows(rows: int, seed: int = 1, version: str = VERSION) -> pd.DataFrame:
     about = pd.DataFrame(
         {
             "time": pd.date_range("2026-11-01", periods=rows, freq="min", tz="UTC"),
-            "request_id": [f"{seed}-{row // 4}" for row in range(rows)],
-            "row": [row % 4 for row in range(rows)],
+            **{"request_id": [f"{seed}-{row // 4}" for row in range(rows)], "row": [row % 4 for row in range(rows)]},
             "row_sha256": [f"{seed}-{row}" for row in range(rows)],
             "sample_sha256": [hashed(f"S{row}") for row in range(rows)],
-            "model_version": version,
-            "out_of_distribution": rng.gamma(2, 0.15, rows),
-            "out_of_distribution_threshold": 1.0,
+            **{"model_version": version, NOVELTY: rng.gamma(2, 0.15, rows), f"{NOVELTY}_threshold": 1.0},
         }
     )
     return pd.concat([about, answers(rows, rng), inputs(rows, rng).add_prefix("input_")], axis=1)
@@ -106,19 +97,12 @@ def test_a_log_like_the_reference_is_fine() -> None:
     assert sum(bool(each.findings) for each in decisions) <= 1
 
 
-def darker(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(input_brightness=rows["input_brightness"] - 25)
-
-
 @pytest.mark.parametrize(
     ("planted", "told"),
     [
         (lambda rows, fourth: {"input_brightness": rows["input_brightness"] - 25}, "input brightness drifted"),
         (lambda rows, fourth: {"input_scanner": rows["input_scanner"].replace("one", "four")}, "input scanner drifted"),
-        (
-            lambda rows, fourth: {"input_sharpness": rows["input_sharpness"].where(~fourth)},
-            "(missing values)",
-        ),
+        (lambda rows, fourth: {"input_sharpness": rows["input_sharpness"].where(~fourth)}, "(missing values)"),
         (lambda rows, fourth: {"label": np.where(fourth & (rows.index % 3 == 0), "hem", "all")}, "prediction label"),
         (lambda rows, fourth: {NOVELTY: rows[NOVELTY] + fourth * 2.0}, "out of distribution"),
         (lambda rows, fourth: {NOVELTY: rows[NOVELTY].where(~fourth)}, "out of distribution"),  # not measurable
@@ -135,22 +119,21 @@ def test_planted_drift_calls_for_retraining_and_is_named(planted: Any, told: str
 
 def test_a_hundred_rows_of_one_new_cell_line_are_one_new_cell_line() -> None:
     rows = log_rows(200)
-    rows.loc[:99, "out_of_distribution"] = 3.0
+    rows.loc[:99, NOVELTY] = 3.0
     found = watch(reference(), Logged(rows), POLICY)
-    assert found.novelty.value >= 0.5
-    assert found.findings == []
+    assert found.novelty.value >= 0.5 and found.findings == []
 
 
 def test_every_predicted_gene_is_watched() -> None:
-    contract, rng = GENES, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
-    def said(rows: int, shift: float) -> list[str]:
+    def said(rows: int, shift: float) -> pd.DataFrame:
         values = zip(rng.normal(5, 1, rows), rng.normal(7 + shift, 1, rows), strict=True)
-        return [json.dumps({"X|1": one, "Y|2": two}) for one, two in values]
+        return pd.DataFrame({"prediction": [json.dumps({"X|1": one, "Y|2": two}) for one, two in values]})
 
-    old = monitoring.predictions_of(contract, pd.DataFrame({"prediction": said(1_000, 0)}))
-    kept = Reference("gene_expression", VERSION, contract, inputs(1_000, rng), old, 1.0)
-    rows = log_rows(200).drop(columns=["label", "probability"]).assign(prediction=said(200, 1.5))
+    old = monitoring.predictions_of(GENES, said(1_000, 0))
+    kept = Reference("gene_expression", VERSION, GENES, inputs(1_000, rng), old, 1.0)
+    rows = log_rows(200).drop(columns=["label", "probability"]).assign(**said(200, 1.5))
     found = watch(kept, Logged(rows), POLICY)
     assert [told.split(" drifted")[0] for told in found.findings] == ["prediction prediction_Y|2"]
 
@@ -159,45 +142,41 @@ def test_every_predicted_gene_is_watched() -> None:
 
 
 def written(folder: Path, rows: pd.DataFrame, name: str = "one") -> Path:
-    place = folder / TASK / "2026-11-01"
-    place.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(place / f"{name}.parquet", index=False)
+    place = folder / TASK / "2026-11-01" / f"{name}.parquet"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_parquet(place, index=False)
     return folder
 
 
 def test_files_that_cannot_be_read_are_named_and_counted(tmp_path: Path) -> None:
-    written(tmp_path, log_rows(60), "good")
-    whole = (tmp_path / TASK / "2026-11-01" / "good.parquet").read_bytes()
+    day = written(tmp_path, log_rows(60), "good") / TASK / "2026-11-01"
+    whole = (day / "good.parquet").read_bytes()
     for name, content in (("cut", whole[: len(whole) // 2]), ("empty", b""), ("noise", b"no parquet" * 50)):
-        (tmp_path / TASK / "2026-11-01" / f"{name}.parquet").write_bytes(content)
+        (day / f"{name}.parquet").write_bytes(content)
     log_rows(9).drop(columns="model_version").to_parquet(tmp_path / TASK / "other.parquet")
-    (tmp_path / TASK / "2026-11-01" / ".half.tmp").write_bytes(whole[:100])
+    (day / ".half.tmp").write_bytes(whole[:100])
     written(tmp_path, log_rows(70, 2, version="2"), "of_another_version")
     found = read_log(tmp_path, TASK, VERSION, least=50)
     assert len(found.rows) == 60 and set(found.rows["model_version"]) == {VERSION}
     assert found.other_versions == {"2": 70}
-    assert sorted(found.skipped) == [
-        *(f"2026-11-01/{name}.parquet" for name in ("cut", "empty", "noise")),
-        "other.parquet",
-    ]
+    broken = [f"2026-11-01/{name}.parquet" for name in ("cut", "empty", "noise")]
+    assert sorted(found.skipped) == [*broken, "other.parquet"]
     assert "model_version" in found.skipped["other.parquet"]
 
 
 def test_too_few_rows_allow_no_statement(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
-        read_log(tmp_path / "nowhere", TASK, VERSION, least=50)
-    with pytest.raises(UserError, match="no prediction log"):
-        read_log(tmp_path, TASK, VERSION, least=50)
+    def refused(says: str, version: str = VERSION, folder: Path = tmp_path, since: str | None = None) -> None:
+        with pytest.raises(UserError, match=says):
+            read_log(folder, TASK, version, least=50, since=None if since is None else since_time(since))
+
+    refused("no such folder", folder=tmp_path / "nowhere")
+    refused("no prediction log")
     written(tmp_path, log_rows(49))
-    with pytest.raises(UserError, match=r"49 logged rows .* at least 50"):
-        read_log(tmp_path, TASK, VERSION, least=50)
+    refused(r"49 logged rows .* at least 50")
     written(tmp_path, log_rows(200))
-    with pytest.raises(UserError, match=r"0 logged rows .*there are 200 of version 3"):
-        read_log(tmp_path, TASK, "4", least=50)
-    with pytest.raises(UserError, match="20 logged rows"):
-        read_log(tmp_path, TASK, VERSION, least=50, since=since_time("2026-11-01T03:00"))
-    with pytest.raises(UserError, match="no date"):
-        since_time("yesterday")
+    refused(r"0 logged rows .*there are 200 of version 3", version="4")
+    refused("20 logged rows", since="2026-11-01T03:00")
+    refused("no date", since="yesterday")
 
 
 # --- labels
@@ -208,20 +187,20 @@ def evidence(**metrics: tuple[float, float, float]) -> dict[str, Any]:
     return {"test": {"confidence": 0.95, "metrics": found}}
 
 
-def labels_csv(folder: Path, table: pd.DataFrame) -> Path:
-    table.to_csv(folder / "labels.csv", index=False)
+def labels_csv(folder: Path, labels: dict[str, Any]) -> Path:
+    """Write labels of the samples S0, S1, ..."""
+    ids = [f"S{row}" for row in range(len(next(iter(labels.values()))))]
+    pd.DataFrame({"sample_id": ids, **labels}).to_csv(folder / "labels.csv", index=False)
     return folder / "labels.csv"
 
 
 def measured(
     contract: Contract, folder: Path, rows: pd.DataFrame, labels: dict[str, Any], then: dict[str, Any], **changed: Any
 ) -> Performance:
-    """Measure logged rows on the labels of the samples S0, S1, ..."""
-    ids = [f"S{row}" for row in range(len(next(iter(labels.values()))))]
-    path = labels_csv(folder, pd.DataFrame({"sample_id": ids, **labels}))
+    """Measure logged rows on labels."""
     metric = next(iter(then["test"]["metrics"]))
     settings = {"metric": metric, "least": 50, "drop": 0.0, "resamples": 100, **changed}
-    return measure(contract, rows, read_labels(path, contract, hashed), then, **settings)
+    return measure(contract, rows, read_labels(labels_csv(folder, labels), contract, hashed), then, **settings)
 
 
 def other_label(rows: pd.DataFrame, wrong: np.ndarray) -> np.ndarray:
@@ -253,56 +232,43 @@ def test_the_last_answer_counts_and_unknown_samples_are_counted(tmp_path: Path) 
     found = measured(IMAGES, tmp_path, rows, labels, then)
     assert (found.rows, found.labels_without_answer) == (100, 4)
     assert found.now is not None and found.now.value == 0.5
-
-
-@pytest.mark.parametrize(
-    ("noise", "then", "status"),
-    [
-        (0.3, {"rmse": (0.32, 0.28, 0.36)}, "held"),
-        (2.5, {"r2": (0.95, 0.93, 0.97)}, "dropped"),
-        (2.5, {"rmse": (0.32, 0.28, 0.36)}, "dropped"),
-    ],
-)
-def test_numbers_drop_in_the_metrics_own_direction(
-    tmp_path: Path, noise: float, then: dict[str, Any], status: str
-) -> None:
-    rng = np.random.default_rng(0)
-    rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
-    labels = {"target": rows["prediction"] + rng.normal(0, noise, 200)}
-    assert measured(RESPONSES, tmp_path, rows, labels, evidence(**then)).status == status
-
-
-def test_many_targets_are_measured_together(tmp_path: Path) -> None:
-    rng, contract = np.random.default_rng(0), GENES
-    predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])
-    rows = pd.concat([log_rows(80)[["sample_sha256"]], predicted], axis=1)
-    labels = dict(zip(contract.targets, (predicted.to_numpy() + rng.normal(0, 0.1, (80, 2))).T, strict=True))
-    found = measured(contract, tmp_path, rows, labels, evidence(r2=(0.95, 0.9, 0.99)))
-    assert found.now is not None and found.now.value > 0.95
-
-
-def test_a_metric_that_a_log_cannot_tell_gives_way_to_one_that_it_can(tmp_path: Path) -> None:
+    # A metric that a log cannot tell gives way to one that it can.
     then = evidence(roc_auc=(0.9, 0.8, 0.95), balanced_accuracy=(0.9, 0.85, 0.95))
     found = measured(IMAGES, tmp_path, log_rows(60), {"label": CLASSES}, then)
     assert (found.metric, found.status) == ("balanced_accuracy", "unknown")
 
 
+def test_numbers_drop_in_the_metrics_own_direction(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = log_rows(200).assign(prediction=rng.normal(2, 1.5, 200))
+    for noise, then, status in (
+        (0.3, {"rmse": (0.32, 0.28, 0.36)}, "held"),
+        (2.5, {"r2": (0.95, 0.93, 0.97)}, "dropped"),
+        (2.5, {"rmse": (0.32, 0.28, 0.36)}, "dropped"),
+    ):
+        labels = {"target": rows["prediction"] + rng.normal(0, noise, 200)}
+        assert measured(RESPONSES, tmp_path, rows, labels, evidence(**then)).status == status, (noise, then)
+    predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])
+    rows = pd.concat([log_rows(80)[["sample_sha256"]], predicted], axis=1)
+    labels = dict(zip(TARGETS, (predicted.to_numpy() + rng.normal(0, 0.1, (80, 2))).T, strict=True))
+    found = measured(GENES, tmp_path, rows, labels, evidence(r2=(0.95, 0.9, 0.99)))
+    assert found.now is not None and found.now.value > 0.95
+
+
 @pytest.mark.parametrize(
-    ("task", "text", "told"),
+    ("contract", "text", "told"),
     [
-        ("image", "sample_id\na\n", "lacks the column label"),
-        ("image", "label\nall\n", "lacks the column sample_id"),
-        ("image", "sample_id,label\na,all\nb,hem\na,all\n", "column sample_id, row 3: duplicate sample"),
-        ("image", "sample_id,label\na,all\nb,AL\n", "column label, row 2: must be one of all, hem, not 'AL'"),
-        ("image", "sample_id,label\na,all\n,hem\n", "column sample_id, row 2"),
-        ("response", "sample_id,target\na,much\n", r"target, row 1: must be a finite number"),
-        ("response", "sample_id,target\nS0,0.5\nS1,85.3\n", "target.*micromolar"),
-        ("response", "sample_id,target\nS0,1,5\nS1,2,5\n", "'sample_id' are numbers"),  # decimal commas
+        (IMAGES, "sample_id\na\n", "lacks the column label"),
+        (IMAGES, "sample_id,label\na,all\nb,hem\na,all\n", "column sample_id, row 3: duplicate sample"),
+        (IMAGES, "sample_id,label\na,all\nb,AL\n", "column label, row 2: must be one of all, hem, not 'AL'"),
+        (IMAGES, "sample_id,label\na,all\n,hem\n", "column sample_id, row 2"),
+        (RESPONSES, "sample_id,target\na,much\n", r"target, row 1: must be a finite number"),
+        (RESPONSES, "sample_id,target\nS0,0.5\nS1,85.3\n", "target.*micromolar"),
+        (RESPONSES, "sample_id,target\nS0,1,5\nS1,2,5\n", "'sample_id' are numbers"),  # decimal commas
     ],
 )
-def test_labels_at_fault_are_refused_by_row(tmp_path: Path, task: str, text: str, told: str) -> None:
+def test_labels_at_fault_are_refused_by_row(tmp_path: Path, contract: Contract, text: str, told: str) -> None:
     (tmp_path / "labels.csv").write_text(text)
-    contract = IMAGES if task == "image" else RESPONSES
     with pytest.raises(UserError, match=told):
         read_labels(tmp_path / "labels.csv", contract, hashed)
 
@@ -359,52 +325,42 @@ def write_model(files: Path, contract: Contract, made: Reference) -> None:
     (place / "novelty.json").write_text(json.dumps({"threshold": 1.0, "parts": []}))
 
 
-def test_the_report_is_written_and_logged(
-    registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    log = written(tmp_path, darker(log_rows(200, version="1")))
-    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
-    assert monitor_command.main() == monitor_command.RETRAIN
-    said = capsys.readouterr().out
-    assert "200 rows: retrain;" in said and "input brightness drifted" in said
-    (folder,) = (registered / "reports" / TASK / "monitor").iterdir()
-    assert json.loads((folder / "monitor.json").read_text())["decision"] == "retrain"
-    page = (folder / "monitor.html").read_text()
-    assert "input brightness drifted" in page
-    assert "simulated data" in page
-    assert page.count("data:image/png;base64,") == 2
-    assert "http" not in page.replace("data:image", "")  # nothing is fetched
-    client = MlflowClient()
-    runs = client.search_runs([tracking.experiment(TASK)])
-    assert [run.data.tags["stage"] for run in runs] == ["monitor"]
-    assert runs[0].data.tags["decision"] == "retrain"
-    assert runs[0].data.metrics["rows"] == 200 and runs[0].data.metrics["drifted_columns"] == 1
-    kept = {each.path for each in client.list_artifacts(runs[0].info.run_id, "monitor")}
-    assert kept == {"monitor/monitor.json", "monitor/monitor.html"}
-
-
-@pytest.mark.parametrize(("rows", "code", "told"), [(200, 0, "200 rows: fine;"), (20, 1, "error: ")])
-def test_the_command_exits_with_its_decision(
-    rows: int,
-    code: int,
-    told: str,
-    registered: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    log = written(tmp_path, log_rows(rows, version="1"))
+def exit_code(monkeypatch: pytest.MonkeyPatch, log: Path) -> int:
     monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
     with pytest.raises(SystemExit) as ended:
         run_command(monitor_command.main)
-    assert ended.value.code == code
-    assert told in "".join(capsys.readouterr())
+    return int(str(ended.value.code))
+
+
+def test_the_report_is_written_and_logged(
+    registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rows, code, told in ((200, 0, "200 rows: fine;"), (20, 1, "error: ")):
+        assert exit_code(monkeypatch, written(tmp_path, log_rows(rows, version="1"))) == code
+        assert told in "".join(capsys.readouterr())
+    before = set((registered / "reports" / TASK / "monitor").iterdir())
+    rows_ = log_rows(200, version="1")
+    darker = rows_.assign(input_brightness=rows_["input_brightness"] - 25)
+    assert exit_code(monkeypatch, written(tmp_path, darker)) == monitor_command.RETRAIN
+    said = capsys.readouterr().out
+    assert "200 rows: retrain;" in said and "input brightness drifted" in said
+    (folder,) = set((registered / "reports" / TASK / "monitor").iterdir()) - before
+    assert json.loads((folder / "monitor.json").read_text())["decision"] == "retrain"
+    page = (folder / "monitor.html").read_text()
+    assert "input brightness drifted" in page and "simulated data" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page.replace("data:image", "")  # nothing is fetched
+    client = MlflowClient()
+    run = client.search_runs([tracking.experiment(TASK)])[0]
+    assert (run.data.tags["stage"], run.data.tags["decision"]) == ("monitor", "retrain")
+    assert run.data.metrics["rows"] == 200 and run.data.metrics["drifted_columns"] == 1
+    kept = {each.path for each in client.list_artifacts(run.info.run_id, "monitor")}
+    assert kept == {"monitor/monitor.json", "monitor/monitor.html"}
 
 
 def test_labels_are_joined_by_the_salt_of_the_log(
     registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = read_params()
     kept = evidence(macro_f1=(0.9, 0.87, 0.93), weighted_f1=(0.9, 0.87, 0.93))
     monkeypatch.setattr(monitoring, "evidence_of", lambda *_: kept)
     rows = log_rows(200, version="1")
@@ -413,33 +369,31 @@ def test_labels_are_joined_by_the_salt_of_the_log(
     rows["sample_sha256"] = [prediction_log._hash(f"S{row}".encode()) for row in range(200)]
     prediction_log.close()
     log = written(tmp_path / "log", rows)
-    wrong = other_label(rows, np.arange(200) % 3 == 0)
-    table = pd.DataFrame({"sample_id": [f"S{row}" for row in range(200)], "label": wrong})
-    path = labels_csv(tmp_path, table)
+    path = labels_csv(tmp_path, {"label": other_label(rows, np.arange(200) % 3 == 0)})
     monkeypatch.delenv(LOG_SALT, raising=False)
     with pytest.raises(UserError, match=LOG_SALT):
-        monitor(TASK, params, log, labels=path)
-    monkeypatch.setenv(LOG_SALT, SALT)
-    report, _ = monitor(TASK, params, log, labels=path)
-    assert report["decision"] == "retrain"
-    assert report["performance"]["status"] == "dropped"
-    assert report["performance"]["rows"] == 200
-    monkeypatch.setenv(LOG_SALT, "another")
-    strange, _ = monitor(TASK, params, log, labels=path)
-    assert strange["performance"]["status"] == "unknown"
-    assert strange["performance"]["labels_without_answer"] == 200
+        monitor(TASK, read_params(), log, labels=path)
+    for salt, decision, counted in (
+        (SALT, "retrain", {"status": "dropped", "rows": 200}),
+        ("another", "fine", {"status": "unknown", "labels_without_answer": 200}),
+    ):
+        monkeypatch.setenv(LOG_SALT, salt)
+        report, _ = monitor(TASK, read_params(), log, labels=path)
+        assert report["decision"] == decision
+        assert {key: report["performance"][key] for key in counted} == counted
 
 
 def test_what_cannot_be_watched_is_said(registered: Path, tmp_path: Path) -> None:
     log = written(tmp_path, log_rows(200, version="1"))
-    with pytest.raises(UserError, match="make register TASK=blood_cell"):
-        monitor("blood_cell", PARAMS, log)
-    with pytest.raises(UserError, match="no version '7'"):
-        monitor(TASK, PARAMS, log, version="7")
+
+    def refused(says: str, task: str = TASK, **given: Any) -> None:
+        with pytest.raises(UserError, match=says):
+            monitor(task, PARAMS, log, **given)
+
+    refused("make register TASK=blood_cell", "blood_cell")
+    refused("no version '7'", version="7")
     for path in (registered / "files").rglob("inputs.parquet"):
         path.unlink()
-    with pytest.raises(UserError, match="keeps no reference"):
-        monitor(TASK, PARAMS, log)
+    refused("keeps no reference")
     MlflowClient().delete_registered_model_alias(TASK, "staging")
-    with pytest.raises(UserError, match="in production or staging"):
-        monitor(TASK, PARAMS, log)
+    refused("in production or staging")

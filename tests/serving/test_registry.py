@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import mlflow
 import pandas as pd
@@ -56,15 +57,9 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let every model answer; return the URIs that were asked."""
-    asked: list[str] = []
-
-    def answer(uri: str) -> int:
-        asked.append(uri)
-        return 1
-
-    monkeypatch.setattr(registry, "answer_example", answer)
+def answering(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """Let every model answer; return what was asked."""
+    monkeypatch.setattr(registry, "answer_example", asked := Mock(return_value=1))
     return asked
 
 
@@ -95,24 +90,16 @@ def sql(statement: str) -> None:
 
 def test_a_version_goes_from_candidate_to_staging_to_production(client: MlflowClient) -> None:
     first = made_version(client)
-    assert aliases(client) == {"candidate": first}
-    assert stages(client) == {first: "None"}
-    done = up()
-    assert {verdict.status for verdict in done.verdicts} == {"pass"}
-    assert aliases(client) == {"candidate": first, "staging": first}
-    assert stages(client) == {first: "Staging"}
+    assert (aliases(client), stages(client)) == ({"candidate": first}, {first: "None"})
+    assert {verdict.status for verdict in up().verdicts} == {"pass"}
+    assert (aliases(client), stages(client)) == ({"candidate": first, "staging": first}, {first: "Staging"})
     up(to="production")
-    assert aliases(client) == {"candidate": first, "production": first}
-    assert stages(client) == {first: "Production"}
-    second = made_version(client, comparisons=compared_with(first))
-    up()
-    up(to="production")
+    assert (aliases(client), stages(client)) == ({"candidate": first, "production": first}, {first: "Production"})
+    second = produced(client, comparisons=compared_with(first))
     assert aliases(client) == {"candidate": second, "production": second, "previous": first}
     assert stages(client) == {first: "Archived", second: "Production"}
-    told = [
-        (each.number, each.action, each.alias, each.from_version, each.to_version) for each in registry.history(TASK)
-    ]
-    assert told == [
+    rows = registry.history(TASK)
+    assert [(each.number, each.action, each.alias, each.from_version, each.to_version) for each in rows] == [
         (1, "register", "candidate", None, 1),
         (2, "promote", "staging", None, 1),
         (3, "promote", "production", None, 1),
@@ -120,8 +107,7 @@ def test_a_version_goes_from_candidate_to_staging_to_production(client: MlflowCl
         (5, "promote", "staging", None, 2),
         (6, "promote", "production", 1, 2),
     ]
-    assert {each.by for each in registry.history(TASK)} == {BY}
-    assert all(each.evidence_sha256 and each.verdicts for each in registry.history(TASK))
+    assert all(each.by == BY and each.evidence_sha256 and each.verdicts for each in rows)
     assert problems.verify(TASK) == []
 
 
@@ -161,7 +147,7 @@ def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: Mlflo
 
 
 def test_production_is_for_the_version_in_staging_and_judged_anew(client: MlflowClient) -> None:
-    first = made_version(client)
+    first = made_version(client, simulated=True)
     with pytest.raises(UserError, match="promote a version to staging first"):
         up(to="production")
     up()
@@ -169,9 +155,12 @@ def test_production_is_for_the_version_in_staging_and_judged_anew(client: Mlflow
     with pytest.raises(UserError, match=f"version {second} is not in staging"):
         up(second, "production")
     stricter = replace(POLICY, gate=replace(POLICY.gate, megabytes=0.5))
-    with pytest.raises(GateError, match="megabytes"):
-        up(first, "production", stricter)
+    for policy, check in ((stricter, "megabytes"), (POLICY, "simulated")):
+        with pytest.raises(GateError, match=check):
+            up(first, "production", policy)
     assert aliases(client) == {"candidate": second, "staging": first}
+    up(to="production", policy=made_policy(waivers=(Waiver("simulated", "a demonstration", "B", "2999-01-01"),)))
+    assert aliases(client)["production"] == first
 
 
 def test_a_version_of_other_data_than_dvc_lock_records_is_not_promoted(client: MlflowClient) -> None:
@@ -179,18 +168,18 @@ def test_a_version_of_other_data_than_dvc_lock_records_is_not_promoted(client: M
     number = made_version(client)
 
     def lock(md5: str) -> None:
-        stages = {
-            f"validate@{TASK}": {"deps": [{"path": f"data/{TASK}", "md5": "another stage's"}]},
-            "prepare@another": {"deps": [{"path": "data/another", "md5": "another task's"}]},
-            f"prepare@{TASK}": {"deps": [{"path": "params.py", "md5": "0"}, {"path": f"data/{TASK}", "md5": md5}]},
+        deps = {f"validate@{TASK}": (TASK, "another stage's"), "prepare@another": ("another", "another task's")}
+        deps[f"prepare@{TASK}"] = (TASK, md5)
+        made = {
+            stage: {"deps": [{"path": "params.py", "md5": "0"}, {"path": f"data/{of}", "md5": each}]}
+            for stage, (of, each) in deps.items()
         }
-        Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+        Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": made}))
 
     lock("new.dir")
-    with pytest.raises(GateError) as refused:
+    with pytest.raises(GateError, match=r"dvc\.lock records new\.dir") as refused:
         up(number)
-    (failed,) = [each for each in refused.value.verdicts if each.status == "fail"]
-    assert failed.check == "data" and "dvc.lock records new.dir" in failed.reason
+    assert [each.check for each in refused.value.verdicts if each.status == "fail"] == ["data"]
     assert aliases(client) == {"candidate": number}
     lock(TASK_MD5)
     up(number)
@@ -201,34 +190,24 @@ def test_a_version_of_other_data_than_dvc_lock_records_is_not_promoted(client: M
 
 def test_a_model_that_is_not_compared_with_production_or_may_be_worse_is_refused(client: MlflowClient) -> None:
     first = produced(client)
-    second = made_version(client, comparisons=compared_with(first))
-    third = made_version(client, comparisons=compared_with(first))
     worse = made_version(client, comparisons=compared_with(first, low=-0.1))
+    third = made_version(client, comparisons=compared_with(first))
     with pytest.raises(GateError, match="over version 1"):
         up(worse)
-    up(second)
-    up(second, "production")
+    second = produced(client, comparisons=compared_with(first))
     with pytest.raises(GateError, match=f"not compared with version {second}"):
         up(third)
     assert aliases(client)["production"] == second
 
 
-def test_a_simulated_model_stays_out_of_production_without_a_waiver(client: MlflowClient) -> None:
-    version = made_version(client, simulated=True)
-    up()
-    with pytest.raises(GateError, match="simulated"):
-        up(to="production")
-    up(to="production", policy=made_policy(waivers=(Waiver("simulated", "a demonstration", "B", "2999-01-01"),)))
-    assert aliases(client)["production"] == version
-
-
 def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClient) -> None:
+    def unsealed(evidence: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        return {key: value for key, value in {**evidence, **changes}.items() if key != "sha256"}
+
     run, uri = made_model(client)
     evidence = logged_evidence(client, run, uri)
-    other = sealed({**{key: value for key, value in evidence.items() if key != "sha256"}, "seconds": 3.0})
-    files = logged_evidence(client, run, uri, hashes={**evidence["hashes"], "model.sha256": "9" * 64})
-    files["hashes"]["model.sha256"] = "9" * 64
-    files = sealed({key: value for key, value in files.items() if key != "sha256"})
+    other = sealed(unsealed(evidence, seconds=3.0))
+    files = sealed(unsealed(evidence, hashes={**evidence["hashes"], "model.sha256": "9" * 64}))
     client.log_text(run, json.dumps(files), f"evidence/{files['sha256']}/evidence.json")
     for bad, says in (
         ({**evidence, "task": "blood_cell"}, "of the task 'blood_cell'"),
@@ -244,24 +223,17 @@ def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClien
         registry.register(TASK, evidence, by=BY, policy=POLICY)
 
 
-def test_a_move_without_a_name_or_a_reason_is_refused(client: MlflowClient) -> None:
+def test_a_move_without_a_name_a_reason_or_an_aim_is_refused(client: MlflowClient) -> None:
     produced(client)
-    with pytest.raises(UserError, match="needs a name"):
-        registry.promote(TASK, by=" ", policy=POLICY)
-    with pytest.raises(UserError, match="say why"):
-        registry.rollback(TASK, by=BY, why="")
-    with pytest.raises(UserError, match=r"no version of .* was in production before"):
-        registry.rollback(TASK, by=BY, why="trouble")
-    with pytest.raises(UserError, match="has no version 9"):
-        up(9)
-    with pytest.raises(UserError, match="staging or production"):
-        up(1, "candidate")
-
-
-def test_files_changed_after_registration_are_not_promoted(two: MlflowClient) -> None:
-    (model_folder(two, two.get_model_version(TASK, "2").source) / "code.py").write_text("answer = 41\n")
-    with pytest.raises(GateError, match="served files"):
-        up(2, "production")
+    for does, says in (
+        (lambda: registry.promote(TASK, by=" ", policy=POLICY), "needs a name"),
+        (lambda: registry.rollback(TASK, by=BY, why=""), "say why"),
+        (lambda: registry.rollback(TASK, by=BY, why="trouble"), r"no version of .* was in production before"),
+        (lambda: up(9), "has no version 9"),
+        (lambda: up(1, "candidate"), "staging or production"),
+    ):
+        with pytest.raises(UserError, match=says):
+            does()
 
 
 def test_edited_evidence_is_not_judged_and_found(two: MlflowClient) -> None:
@@ -278,15 +250,18 @@ def test_edited_evidence_is_not_judged_and_found(two: MlflowClient) -> None:
 # The way back.
 
 
-def test_rollback_goes_back_as_often_as_there_was_something_before(client: MlflowClient, answering: list[str]) -> None:
+def test_rollback_goes_back_as_often_as_there_was_something_before(client: MlflowClient, answering: Mock) -> None:
+    def pointed() -> dict[str, int]:
+        return {alias: version for alias, version in aliases(client).items() if alias != "candidate"}
+
     first = produced(client)
     second = produced(client, comparisons=compared_with(first))
     third = produced(client, comparisons=compared_with(second))
-    assert aliases(client) | {"candidate": 0} == {"candidate": 0, "production": third, "previous": second}
+    assert pointed() == {"production": third, "previous": second}
     registry.rollback(TASK, by=BY, why="too many alarms")
-    assert aliases(client) | {"candidate": 0} == {"candidate": 0, "production": second, "previous": first}
+    assert pointed() == {"production": second, "previous": first}
     registry.rollback(TASK, by=BY, why="still")
-    assert aliases(client) | {"candidate": 0} == {"candidate": 0, "production": first}
+    assert pointed() == {"production": first}
     assert stages(client) == {first: "Production", second: "Archived", third: "Archived"}
     with pytest.raises(UserError, match="no version of"):
         registry.rollback(TASK, by=BY, why="again")
@@ -294,12 +269,12 @@ def test_rollback_goes_back_as_often_as_there_was_something_before(client: Mlflo
         up(second, "production")
     entry = registry.history(TASK)[-1]
     assert (entry.action, entry.from_version, entry.to_version, entry.why) == ("rollback", second, first, "still")
-    assert len(answering) == 2
+    assert answering.call_count == 2
     assert problems.verify(TASK) == []
 
 
 def test_rollback_does_not_ask_for_thresholds_but_for_the_same_files(
-    client: MlflowClient, answering: list[str], monkeypatch: pytest.MonkeyPatch
+    client: MlflowClient, answering: Mock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = produced(client)
     produced(client, comparisons=compared_with(first))
@@ -386,10 +361,12 @@ def two(built: Path) -> Iterator[MlflowClient]:
         yield made
 
 
-def test_an_alias_moved_behind_the_tools_back_is_found_and_put_back(two: MlflowClient) -> None:
+def test_aliases_and_stages_moved_behind_the_tools_back_are_found_and_put_back(two: MlflowClient) -> None:
+    two.transition_model_version_stage(TASK, "2", "Production")
+    assert kinds() == {"stage"}
     two.set_registered_model_alias(TASK, "production", "2")
     two.delete_registered_model_alias(TASK, "staging")
-    assert [problem.kind for problem in problems.verify(TASK)] == ["alias", "alias"]
+    assert [each.kind for each in problems.verify(TASK) if each.kind != "stage"] == ["alias", "alias"]
     for does in (lambda: up(1), lambda: registry.rollback(TASK, by=BY, why="x"), lambda: made_version(two)):
         with pytest.raises(UserError, match="without these commands"):
             does()
@@ -410,14 +387,7 @@ def test_aliases_of_a_registry_without_history_are_found(client: MlflowClient) -
     assert aliases(client) == {} and problems.verify(TASK) == []
 
 
-def test_a_stage_moved_by_hand_is_found(two: MlflowClient) -> None:
-    two.transition_model_version_stage(TASK, "2", "Production")
-    assert kinds() == {"stage"}
-    registry.restore(TASK, by=BY, why="found by verify")
-    assert problems.verify(TASK) == []
-
-
-def test_edited_files_are_found_but_not_what_loading_leaves_beside_them(two: MlflowClient) -> None:
+def test_edited_files_are_found_and_not_promoted_but_not_what_loading_leaves_beside_them(two: MlflowClient) -> None:
     folder = model_folder(two, two.get_model_version(TASK, "2").source)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "code.pyc").write_bytes(b"x")
@@ -426,6 +396,8 @@ def test_edited_files_are_found_but_not_what_loading_leaves_beside_them(two: Mlf
         before = (folder / file).read_text()
         (folder / file).write_text(f"{before}\n# edited\n")
         assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("files", 2)], file
+        with pytest.raises(GateError, match="served files"):
+            up(2, "production")
         (folder / file).write_text(before)
 
 
@@ -452,17 +424,14 @@ def test_edited_tags_are_found(two: MlflowClient) -> None:
 TABLE = audit_log.TABLE
 TAMPERED = {
     "an edited row": f"UPDATE {TABLE} SET by = 'Somebody Else' WHERE number = 2",
-    "an edited verdict": f"UPDATE {TABLE} SET verdicts = '[]' WHERE number = 2",
-    "a row taken out": f"DELETE FROM {TABLE} WHERE number = 2",
     "the last row cut off": f"DELETE FROM {TABLE} WHERE number = 5",
     "all rows taken out": f"DELETE FROM {TABLE}",
     "the anchor taken away": "DELETE FROM registered_model_tags",
 }
 
 
-@pytest.mark.parametrize("what", TAMPERED)
-def test_a_tampered_history_is_found_and_not_added_to(two: MlflowClient, what: str) -> None:
-    statement = TAMPERED[what]
+@pytest.mark.parametrize("statement", TAMPERED.values(), ids=TAMPERED)
+def test_a_tampered_history_is_found_and_not_added_to(two: MlflowClient, statement: str) -> None:
     if TABLE in statement:
         with pytest.raises(sa.exc.IntegrityError, match="append-only"):
             sql(statement)
@@ -488,15 +457,13 @@ def test_a_forged_row_with_a_right_hash_is_found(two: MlflowClient) -> None:
 
 
 def test_a_registry_that_is_no_database_needs_the_history_named(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for registry_uri in ("http://lab:5000", "databricks", "./mlruns"):
         monkeypatch.setattr(mlflow, "get_registry_uri", lambda uri=registry_uri: uri)
         for does in (lambda: look(TASK), lambda: up(1), lambda: problems.verify(TASK)):
             with pytest.raises(UserError, match="set ONCOLINEAGE_HISTORY_URI to the same database for everybody"):
                 does()
-    monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{tmp_path}/x.db")
-    assert history_uri() == f"sqlite:///{tmp_path}/x.db"
 
 
 def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
@@ -505,6 +472,7 @@ def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
     made_version(client)
     assert history_uri() == mlflow.get_registry_uri()
     monkeypatch.setenv("ONCOLINEAGE_HISTORY_URI", f"sqlite:///{tmp_path}/another.db")
+    assert history_uri() == f"sqlite:///{tmp_path}/another.db"
     assert kinds() == {"history", "alias"}  # whose rows are not those that the registered model's tag tells of
     with pytest.raises(UserError, match="check that ONCOLINEAGE_HISTORY_URI names the history's database"):
         up()
@@ -538,14 +506,14 @@ def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, **given: str) -> int
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands judge by the policy that made evidence passes; the registry's fixture comes before."""
-    (Path.cwd() / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    monkeypatch.setattr(registry, "read_params", lambda: type("P", (), {"policy": POLICY}))
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.setattr(registry, "read_params", lambda: Mock(policy=POLICY))
 
 
 def test_versions_move_by_the_entry_points_of_mlflow_run(
     client: MlflowClient,
     lenient: None,
-    answering: list[str],
+    answering: Mock,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,27 +19,14 @@ from serving import alias_moves, audit_log, registry
 from serving import registry_checks as problems
 from serving.alias_moves import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
-from tests.serving.made_registry import (
-    BY,
-    POLICY,
-    aliases,
-    compared_with,
-    empty_registry,
-    made_version,
-    stages,
-)
+from tests.serving.made_registry import BY, POLICY, aliases, compared_with, empty_registry, made_version, stages
 
 _FORK = multiprocessing.get_context("fork")
-KILLS = 4
 # All that a move writes, to the history's database and by MLflow's client.
+_ALIASED = ("set_registered_model_alias", "delete_registered_model_alias", "transition_model_version_stage")
 WRITES = [
-    (audit_log, "begin"),
-    (audit_log, "append"),
-    (MlflowClient, "set_registered_model_alias"),
-    (MlflowClient, "delete_registered_model_alias"),
-    (MlflowClient, "transition_model_version_stage"),
-    (MlflowClient, "set_model_version_tag"),
-    (MlflowClient, "set_registered_model_tag"),
+    *((audit_log, name) for name in ("begin", "append")),
+    *((MlflowClient, name) for name in (*_ALIASED, "set_model_version_tag", "set_registered_model_tag")),
 ]
 
 
@@ -73,10 +59,6 @@ def killed(does: Callable[[], object], after: float | None = None) -> int:
     return process.exitcode
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def killed_before_write(number: int, does: Callable[[], object]) -> int:
     """Run ``does`` in a process that dies as its write of that number, from 1, is asked for; return its exit code."""
 
@@ -88,7 +70,7 @@ def killed_before_write(number: int, does: Callable[[], object]) -> int:
                 nonlocal left
                 left -= 1
                 if left == 0:
-                    die()
+                    os.kill(os.getpid(), signal.SIGKILL)
                 return original(*arguments, **named)
 
             return call
@@ -273,27 +255,6 @@ def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> N
             audit_log.begin(engine, audit_log.Intent(entry, {}))
         assert state(client) == before
     sound()
-
-
-@shortly_on_sqlite
-def test_killed_at_any_moment_the_state_is_one_that_the_history_tells(client: MlflowClient) -> None:
-    """Somebody promotes all the time, and is killed again and again."""
-
-    def promote() -> None:
-        while True:
-            to_staging(client)
-
-    began = time.monotonic()
-    assert killed(lambda: to_staging(client)) == 0
-    takes = time.monotonic() - began
-    moments = random.Random(5)
-    rows = [len(registry.history(TASK))]
-    for _ in range(KILLS):
-        assert killed(promote, moments.uniform(0, 3 * takes)) == -signal.SIGKILL
-        sound()
-        rows.append(len(look(TASK).entries))
-    assert rows == sorted(rows)
-    assert rows[-1] > rows[0], "no promotion came through; the test has seen nothing"
 
 
 def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:

@@ -58,13 +58,7 @@ def together(does: Callable[[int, Any], str], count: int = PEOPLE) -> list[str]:
 
 def seen_by_all(barrier: Any) -> Callable[[str], alias_moves.Found]:
     """Return `alias_moves.look` that answers once everybody has looked: all decide on the same state."""
-
-    def look(task: str) -> alias_moves.Found:
-        found = alias_moves.look(task)
-        barrier.wait(timeout=60)
-        return found
-
-    return look
+    return lambda task: (alias_moves.look(task), barrier.wait(timeout=60))[0]
 
 
 def sound(client: MlflowClient) -> None:
@@ -97,27 +91,6 @@ def test_of_people_who_promote_different_versions_one_wins(client: MlflowClient)
         sound(client)
 
 
-def test_of_people_who_take_one_version_to_production_one_does(client: MlflowClient) -> None:
-    if aliases(client).get("staging") is None:
-        registry.promote(TASK, "staging", 1, by="Person", policy=POLICY)
-    before = len(registry.history(TASK))
-
-    def person(number: int, barrier: Any) -> str:
-        registry.look = seen_by_all(barrier)  # type: ignore[assignment]
-        registry.promote(TASK, "production", by=f"Person {number}", policy=POLICY)
-        return "won"
-
-    answers = together(person)
-    assert answers.count("won") == 1
-    assert sum("a moment ago" in answer for answer in answers) == PEOPLE - 1
-    assert len(registry.history(TASK)) == before + 1
-    sound(client)
-
-
-def _evidence_of(found: alias_moves.Found, version: int) -> str | None:
-    return next(entry.evidence_sha256 for entry in found.entries if entry.to_version == version)
-
-
 def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: MlflowClient) -> None:
     """Nobody waits for anybody: every success is a row, every row a success."""
     before = len(registry.history(TASK))
@@ -135,16 +108,9 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
             except UserError as error:
                 assert "a moment ago" in str(error)
             found = alias_moves.look(TASK)
-            alias_moves.move(
-                TASK,
-                expected=found,
-                by=f"Person {number}",
-                action="register",
-                alias="candidate",
-                to_version=version,
-                why="",
-                evidence_sha256=_evidence_of(found, version),
-            )
+            sha256 = next(entry.evidence_sha256 for entry in found.entries if entry.to_version == version)
+            said = {"by": f"Person {number}", "why": "", "action": "register", "alias": "candidate"}
+            alias_moves.move(TASK, expected=found, to_version=version, evidence_sha256=sha256, **said)
             rows += 1
             assert audit_log.broken(found.entries, found.head) == []
             assert found.moved() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from mlflow import MlflowClient
 from evaluation.promotion.gate import Verdict
 from pipelines import tracking
 from pipelines.errors import UserError
-from pipelines.params import Params, read_params
+from pipelines.params import read_params
 from pipelines.policy import CHECKS
 from serving.continuous_training import steps as under_test
 from serving.continuous_training.changes import Snapshot
@@ -28,14 +29,8 @@ ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
 
 
-@pytest.fixture(scope="module")
-def params() -> Params:
-    return read_params(ROOT / "params.yaml")
-
-
-@pytest.fixture
-def plan(params: Params) -> Plan:
-    return Plan(TASK, params, ("mean_effects", "elastic_net"), "ada", "f" * 64)
+PARAMS = read_params(ROOT / "params.yaml")
+PLAN = Plan(TASK, PARAMS, ("mean_effects", "elastic_net"), "ada", "f" * 64)
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +57,20 @@ def registry(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> MlflowClie
 # What is served, and what is known
 
 
-def test_production_is_what_the_candidate_is_held_against(plan: Plan, registry: MlflowClient) -> None:
-    assert look(plan) == {"aliases": {}, "served": None}
-    unknown = replace(plan, name="blood_cell")
+def test_production_is_what_the_candidate_is_held_against_and_only_an_alias_makes_known(registry: MlflowClient) -> None:
+    assert look(PLAN) == {"aliases": {}, "served": None}
+    unknown = replace(PLAN, name="blood_cell")
     assert look(unknown) == {"aliases": {}, "served": None} and registered(unknown) is None
-    registry.set_registered_model_alias(TASK, "staging", "2")
-    assert look(plan)["served"] == {"alias": "staging", "version": "2", "run_id": "run2", "data.sha256": "2"}
-    registry.set_registered_model_alias(TASK, "production", "1")
-    assert look(plan)["served"] == {"alias": "production", "version": "1", "run_id": "run1", "data.sha256": "1"}
-
-
-def test_only_what_an_alias_points_to_is_known(plan: Plan, registry: MlflowClient) -> None:
-    registry.set_model_version_tag(TASK, "2", FINGERPRINT, plan.fingerprint)
-    registry.set_registered_model_alias(TASK, "production", "1")
-    assert registered(plan) is None  # data that came back has to bring its version back
+    for alias, version in (("staging", "2"), ("production", "1")):
+        registry.set_registered_model_alias(TASK, alias, version)
+        served = {"alias": alias, "version": version, "run_id": f"run{version}", "data.sha256": version}
+        assert look(PLAN)["served"] == served
+    registry.delete_registered_model_alias(TASK, "staging")
+    registry.set_model_version_tag(TASK, "2", FINGERPRINT, PLAN.fingerprint)
+    assert registered(PLAN) is None  # data that came back has to bring its version back
     for alias in ("candidate", "staging"):
         registry.set_registered_model_alias(TASK, alias, "2")
-        assert registered(plan) == "2"
+        assert registered(PLAN) == "2"
         registry.delete_registered_model_alias(TASK, alias)
 
 
@@ -99,42 +91,30 @@ def promoted(registry: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> list[tu
     return asked
 
 
-def results(plan: Plan, version: str) -> dict[str, dict[str, Any]]:
-    return {"look": look(plan), "register": {"version": version}}
-
-
-def test_a_move_that_was_made_is_not_made_again(
-    plan: Plan, registry: MlflowClient, promoted: list[tuple[str, str]]
+def test_a_move_is_made_once_and_a_version_in_production_is_not_sent_back_to_staging(
+    registry: MlflowClient, promoted: list[tuple[str, str]]
 ) -> None:
     registry.set_registered_model_alias(TASK, "staging", "2")
-    known = results(plan, "3")
-    first = move(plan, known, "staging")
+    known: dict[str, dict[str, Any]] = {"look": look(PLAN), "register": {"version": "3"}}
+    first = move(PLAN, known, "staging")
     assert first == {"version": "3", "alias": "staging", "before": "2", "done": "version 3 is in staging"}
-    assert move(plan, known, "staging") == first  # killed before the note was written
+    assert move(PLAN, known, "staging") == first  # killed before the note was written
     assert promoted == [("staging", "3")]
-
-
-def test_a_version_in_production_is_not_sent_back_to_staging(
-    plan: Plan, registry: MlflowClient, promoted: list[tuple[str, str]]
-) -> None:
+    registry.delete_registered_model_alias(TASK, "staging")
     registry.set_registered_model_alias(TASK, "production", "3")
-    known = results(plan, "3")
-    assert move(plan, known, "staging")["done"] == "version 3 is in production"
-    assert promoted == []
-    text = written(plan, {**known, "staging": move(plan, known, "staging")})
-    assert "- `staging`: not moved, version 3 is in production" in text
+    known["look"] = look(PLAN)
+    moved = move(PLAN, known, "staging")
+    assert moved["done"] == "version 3 is in production" and len(promoted) == 1
+    assert "- `staging`: not moved, version 3 is in production" in written({**known, "staging": moved})
 
 
-def test_evidence_against_a_production_of_yesterday_is_collected_anew(
-    plan: Plan, registry: MlflowClient, tmp_path: Path
-) -> None:
+def test_evidence_against_a_production_of_yesterday_is_collected_anew(registry: MlflowClient, tmp_path: Path) -> None:
     registry.set_registered_model_alias(TASK, "production", "2")
-    seen = iter(["1", "2", "2"])
-    judged: list[str] = []
+    seen, judged = iter(["1", "2", "2"]), list[str]()
 
     def judge(known: Mapping[str, Any]) -> Mapping[str, Any]:
         if known["evidence"]["production"] == "1":
-            return under_test.judge(plan, known, "staging")
+            return under_test.judge(PLAN, known, "staging")
         judged.append(known["evidence"]["production"])
         return {}
 
@@ -153,38 +133,35 @@ def test_evidence_against_a_production_of_yesterday_is_collected_anew(
     assert judged == ["2"]
 
 
-def test_the_gate_stops_the_loop_and_says_why(
-    plan: Plan, registry: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gate_stops_the_loop_and_says_why(registry: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = [Verdict(check, "pass", "fine") for check in CHECKS]
     monkeypatch.setattr(under_test.registry, "judged", lambda *_, **__: verdicts)
     known: dict[str, dict[str, Any]] = {"register": {"version": "3"}, "evidence": {"production": None}}
-    assert STOP not in under_test.judge(plan, known, "staging")
+    assert STOP not in under_test.judge(PLAN, known, "staging")
     verdicts[2] = Verdict("production", "fail", "worse | by far")
-    refused = under_test.judge(plan, known, "staging")
+    refused = under_test.judge(PLAN, known, "staging")
     assert refused[STOP] == "version 3 may not go to staging: production: worse | by far"
-    text = written(plan, {"register": known["register"], "gate": refused})
+    text = written({"register": known["register"], "gate": refused})
     assert "| production | ❌ fail | worse \\| by far |" in text
     assert "not touched" in text
     monkeypatch.setattr(under_test.registry, "judged", lambda *_, **__: verdicts[:2])
-    assert STOP in under_test.judge(plan, known, "staging")  # a check that was not made has not passed
+    assert STOP in under_test.judge(PLAN, known, "staging")  # a check that was not made has not passed
 
 
-def test_production_is_in_the_loop_only_where_the_policy_says_so(plan: Plan, params: Params) -> None:
-    assert [step.name for step in under_test.steps(plan)][-1] == "staging"
-    tasks = {TASK: replace(params.policy.task(TASK), promote="production")}
-    bold = replace(plan, params=replace(params, policy=replace(params.policy, tasks=tasks)))
+def test_production_is_in_the_loop_only_where_the_policy_says_so() -> None:
+    assert [step.name for step in under_test.steps(PLAN)][-1] == "staging"
+    tasks = {TASK: replace(PARAMS.policy.task(TASK), promote="production")}
+    bold = replace(PLAN, params=replace(PARAMS, policy=replace(PARAMS.policy, tasks=tasks)))
     assert [step.name for step in under_test.steps(bold)][-2:] == ["gate_of_production", "production"]
 
 
-def test_what_changed_while_it_ran_is_not_registered(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_changed_while_it_ran_and_what_nobody_answers_for_is_not_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(under_test, "components", lambda *_: {"data": "other"})
     monkeypatch.setattr(under_test.registry, "register", lambda *_, **__: pytest.fail("registered"))
     with pytest.raises(UserError, match="changed while the loop ran"):
-        under_test.register(plan, {})
-
-
-def test_somebody_is_named_before_hours_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+        under_test.register(PLAN, {})
     monkeypatch.setattr(tracking, "git", lambda *_: None)
     for name in ("BY", "GITHUB_ACTOR"):
         monkeypatch.delenv(name, raising=False)
@@ -198,36 +175,27 @@ def test_somebody_is_named_before_hours_of_work(monkeypatch: pytest.MonkeyPatch)
 
 
 PRODUCTION = {
-    "with": "xgboost",
-    "kind": "production",
-    "version": "1",
-    "difference": -0.015,
-    "low": -0.03,
-    "high": 0.001,
+    **{"with": "xgboost", "kind": "production", "version": "1", "difference": -0.015, "low": -0.03, "high": 0.001}
 }
 
 
-def written(plan: Plan, found: Mapping[str, Mapping[str, Any]], **more: Any) -> str:
+def written(found: Mapping[str, Mapping[str, Any]], **more: Any) -> str:
     content = {
-        "fingerprint": plan.fingerprint,
-        "components": {"data": "d" * 64},
-        "by": plan.by,
+        **{"fingerprint": PLAN.fingerprint, "components": {"data": "d" * 64}, "by": PLAN.by, "finished": None},
         "started": "2026-11-20T12:00:00+00:00",
         "steps": {name: {"result": result} for name, result in found.items()},
-        "finished": None,
     }
     samples = pd.DataFrame({"sample_id": ["TCGA-AA-0001"], "group": ["TCGA-AA"], "split": ["test"]})
     after = samples.assign(sample_id=["TCGA-BB-0002"], group=["TCGA-BB"])
     given: dict[str, Any] = {
         "before": Snapshot(samples, "5" * 64, {"seed": 1, "policy.note": "a|b\nc"}),
         "after": Snapshot(after, "6" * 64, {"seed": 2}),
-        "evidence": None,
-        "outcome": "done",
+        **{"evidence": None, "outcome": "done"},
     }
-    return report(plan.name, State(Path("none"), content), **{**given, **more})
+    return report(PLAN.name, State(Path("none"), content), **{**given, **more})
 
 
-def test_the_report_says_what_differs(plan: Plan) -> None:
+def test_the_report_says_what_differs() -> None:
     found: dict[str, Any] = {
         "look": {"served": {"alias": "production", "version": "1", "data.sha256": "a" * 64}},
         "check": {"warnings": 2, "findings": ["drug_under_two_ids"]},
@@ -236,7 +204,7 @@ def test_the_report_says_what_differs(plan: Plan) -> None:
     }
     evidence = made_evidence(simulated=True, test__metrics__ece=dict.fromkeys(("value", "low", "high")))
     evidence["comparisons"].append({**evidence["comparisons"][0], **PRODUCTION})
-    text = written(plan, found, evidence=evidence, outcome="version 2 is in staging")
+    text = written(found, evidence=evidence, outcome="version 2 is in staging")
     assert "The data is simulated." in text
     for line in (
         "| samples | 1 | 1 | 1 | 1 |",
@@ -255,43 +223,21 @@ def test_the_report_says_what_differs(plan: Plan) -> None:
     assert "2 warnings" in text and "`drug_under_two_ids`" in text
     assert f"make promote TASK={TASK} TO=production VERSION=2" in text
     assert "TCGA" not in text, "a report names no patient"
-    real = written(plan, {}, evidence=made_evidence())
-    assert "simulated" not in real and "No version was in production to compare with." in real
     # A table's rows are as wide as its head, whatever a reason holds.
-    width = None
-    for line in text.splitlines():
-        cells = line.replace("\\|", "").count("|")
-        width = None if not line.startswith("|") else (width or cells)
-        assert not line.startswith("|") or cells == width, line
-
-
-def test_production_is_said_with_the_way_back(plan: Plan) -> None:
-    moved = {"version": "2", "before": "1", "done": "version 2 is in production"}
-    found: dict[str, Any] = {
-        "register": {"version": "2"},
-        "staging": {**moved, "before": None, "alias": "staging"},
-        "production": {**moved, "alias": "production"},
-    }
-    text = written(plan, found)
-    assert "- `staging`: nothing → version 2" in text
-    assert "- `production`: version 1 → version 2" in text
+    for rows, of_table in itertools.groupby(text.splitlines(), lambda line: line.startswith("|")):
+        assert not rows or len({line.replace("\\|", "").count("|") for line in of_table}) == 1
+    production = {"version": "2", "before": "1", "done": "version 2 is in production", "alias": "production"}
+    text = written({**found, "staging": {**found["staging"], "before": None}, "production": production})
+    assert "- `staging`: nothing → version 2" in text and "- `production`: version 1 → version 2" in text
     assert f"To roll back: `make rollback TASK={TASK}" in text and "Production was not touched" not in text
+    real = written({}, evidence=made_evidence())
+    assert "simulated" not in real and "No version was in production to compare with." in real
 
 
-def test_the_evidence_of_another_loop_is_not_taken(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evidence_and_choice_are_of_this_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "read_evidence", lambda path: {"sha256": "b"})
     assert under_test.candidate(TASK, {"evidence": {"sha256": "b"}}) == {"sha256": "b"}
     with pytest.raises(UserError, match="not the evidence of this loop"):
         under_test.candidate(TASK, {"evidence": {"sha256": "a"}})
-
-
-def test_the_choice_is_made_among_what_the_loop_trained(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-
-    def choose(name: str, params: Params, architectures: list[str]) -> Any:
-        asked.append(architectures)
-        return {"architecture": "elastic_net"}
-
-    monkeypatch.setattr(under_test, "choose", choose)
-    assert under_test.best_of(plan) == "elastic_net"
-    assert asked == [["elastic_net"]]
+    monkeypatch.setattr(under_test, "choose", lambda name, params, among: {"architecture": "+".join(among)})
+    assert under_test.best_of(PLAN) == "elastic_net"
