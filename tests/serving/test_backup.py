@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -122,7 +123,7 @@ def test_over_http_the_history_is_saved_and_the_lack_of_runs_is_told(
     assert audit_log.read(sa.create_engine(own), TASK) == rows
 
 
-def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:
+def test_nothing_is_written_over_and_a_restore_that_was_broken_off_goes_on(checkout: Path, tmp_path: Path) -> None:
     to = tmp_path / "saved"
     backup(to)
     before = file_hashes(checkout)
@@ -131,55 +132,39 @@ def test_nothing_is_written_over(checkout: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not overwritten"):
         backup(to)
     assert file_hashes(checkout) == before
-
-    (checkout / "mlflow.db").unlink()
-    (checkout / "optuna.db").unlink()
-    victim = next(path for path in (checkout / "mlruns").rglob("code.py"))
+    stores = [checkout / "mlflow.db", checkout / "optuna.db"]
+    for store in stores:
+        store.unlink()
+    victim = next((checkout / "mlruns").rglob("code.py"))
     victim.write_text("answer = 43\n")
     with pytest.raises(UserError, match=r"lie other artifacts .*code\.py was changed"):
         restore(to)
-    assert not (checkout / "mlflow.db").exists() and victim.read_text() == "answer = 43\n"
-
-
-def test_a_restore_that_was_broken_off_goes_on_and_a_lost_store_comes_back_alone(
-    checkout: Path, tmp_path: Path
-) -> None:
-    to = tmp_path / "saved"
-    backup(to)
-    (checkout / "mlflow.db").unlink()
-    (checkout / "optuna.db").unlink()
-    next(path for path in (checkout / "mlruns").rglob("code.py")).unlink()  # the others are there already
+    assert not stores[0].exists() and victim.read_text() == "answer = 43\n"
+    victim.unlink()  # the others are there already
     restore(to)
     assert verify(TASK) == []
     shutil.rmtree(checkout / "mlruns")
-    now = (checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()
+    now = [store.read_bytes() for store in stores]
     assert verify(TASK) != []
-    restore(to, artifacts_only=True)
+    restore(to, artifacts_only=True)  # a lost store comes back alone
     assert verify(TASK) == []
-    assert ((checkout / "mlflow.db").read_bytes(), (checkout / "optuna.db").read_bytes()) == now
-
-
-def _change(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    assert [store.read_bytes() for store in stores] == now
 
 
 def test_a_damaged_or_rewritten_backup_is_refused_by_name(checkout: Path, tmp_path: Path) -> None:
-    backup(tmp_path / "whole")
+    to = tmp_path / "whole"
+    backup(to)
     destroy(checkout)
     damages: list[tuple[str, Callable[[Path], object], str]] = [
-        ("databases/tracking.db", _change, "was changed"),
+        ("databases/tracking.db", lambda path: path.write_bytes(path.read_bytes() + b"x"), "was changed"),
         ("databases/studies.db", Path.unlink, "is missing"),
         ("code.py", lambda path: path.rename(f"{path}.x"), "was added"),
     ]
     for place, (name, damage, says) in enumerate(damages):
-        to = tmp_path / str(place)
-        shutil.copytree(tmp_path / "whole", to)
-        damage(to / name if "/" in name else next(to.rglob(name)))
+        damaged = shutil.copytree(to, tmp_path / str(place))
+        damage(damaged / name if "/" in name else next(damaged.rglob(name)))
         with pytest.raises(UserError, match=rf"damaged, nothing was restored: .*{Path(name).name}.*{says}"):
-            restore(to)
-    to = tmp_path / "whole"
+            restore(damaged)
     with pytest.raises(UserError, match="it is another backup, or was changed"):
         restore(to, sha256="0" * 64)
     manifest = json.loads((to / "manifest.json").read_text())
@@ -222,19 +207,20 @@ def test_a_database_that_is_written_meanwhile_is_saved_whole(checkout: Path, tmp
         assert 0 < pairs <= now.execute("SELECT COUNT(*) FROM pairs").fetchone()[0] and pairs % 2 == 0
 
 
-def test_a_backup_that_fails_leaves_nothing(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(location: str) -> object:
-        raise UserError(f"artifacts at {location} cannot be reached")
-
-    monkeypatch.setattr("serving.stores.artifact_repository", broken)
-    (tmp_path / "empty").mkdir()
+def test_what_cannot_be_saved_is_said_and_leaves_nothing(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ONCOLINEAGE_ARTIFACTS_URI", raising=False)
+    with pytest.raises(UserError, match="set ONCOLINEAGE_ARTIFACTS_URI"):
+        behind_server("mlflow-artifacts:/1")
+    monkeypatch.setenv("ONCOLINEAGE_ARTIFACTS_URI", "s3://bucket/runs/")
+    assert behind_server("mlflow-artifacts://host:5000/1/a") == "s3://bucket/runs/1/a"
+    assert behind_server("mlflow-artifacts:/1") == "s3://bucket/runs/1"
+    places = artifact_locations(databases()[0])
+    assert places and not any(a != b and a.startswith(f"{b}/") for a in places for b in places)
+    monkeypatch.setattr("serving.stores.artifact_repository", Mock(side_effect=UserError("cannot be reached")))
     with pytest.raises(UserError, match="cannot be reached"):
-        backup(tmp_path / "empty" / "saved")
-    assert list((tmp_path / "empty").iterdir()) == []
-
-
-def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path}/optuna.db")
+        backup(tmp_path / "saved")
     for name in ("get_tracking_uri", "get_registry_uri"):
         monkeypatch.setattr(f"mlflow.{name}", lambda: f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(UserError, match="no tracking database to save"):
@@ -244,14 +230,3 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match="is neither PostgreSQL") as caught:
         databases()
     assert "secret-word" not in str(caught.value)
-
-
-def test_a_servers_artifacts_want_the_place_behind_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ONCOLINEAGE_ARTIFACTS_URI", raising=False)
-    with pytest.raises(UserError, match="set ONCOLINEAGE_ARTIFACTS_URI"):
-        behind_server("mlflow-artifacts:/1")
-    monkeypatch.setenv("ONCOLINEAGE_ARTIFACTS_URI", "s3://bucket/runs/")
-    assert behind_server("mlflow-artifacts://host:5000/1/a") == "s3://bucket/runs/1/a"
-    assert behind_server("mlflow-artifacts:/1") == "s3://bucket/runs/1"
-    places = artifact_locations(databases()[0])
-    assert places and not any(a != b and a.startswith(f"{b}/") for a in places for b in places)

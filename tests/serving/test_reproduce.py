@@ -22,44 +22,34 @@ from serving.reproduction.refit import Recipe, Refit, recipe_of, typed
 from serving.reproduction.worktree import worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
+from tests.serving.made_registry import tracked
 from training.contract import contract_class, contract_text
 
 TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
 CLASSES = ["SIMA", "SIMB"]
 
 
-# --- what MLflow keeps as text
-
-
 @given(
     st.one_of(
-        st.floats(allow_nan=False),
-        st.integers(),
-        st.booleans(),
-        st.none(),
-        st.lists(st.integers(0, 512), max_size=4),
+        *(
+            st.floats(allow_nan=False),
+            st.integers(),
+            st.booleans(),
+            st.none(),
+            st.lists(st.integers(0, 512), max_size=4),
+        ),
         st.sampled_from(["none", "all", "min_max", "head", "1e-3x", "layer 4", ""]),
     )
 )
 def test_hyperparameters_come_back_with_their_types(value: Any) -> None:
     found = typed(str(value))
-    assert found == value
-    assert type(found) is type(value)
-
-
-# --- the comparison
+    assert found == value and type(found) is type(value)
 
 
 SAID = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
-TAGS = {
-    "architecture": ARCHITECTURE,
-    "git.commit": "c" * 40,
-    "git.dirty": "false",
-    "data.sha256": "d" * 64,
-    "split.sha256": "5" * 64,
-    "params.sha256": "b" * 64,
-    "device": "cpu",
-}
+TAGS = {"architecture": ARCHITECTURE, "git.commit": "c" * 40, "git.dirty": "false", "device": "cpu"}
+HASHES = {"data.sha256": "d" * 64, "split.sha256": "5" * 64, "params.sha256": "b" * 64}
+KEPT: dict[str, Any] = {"parameters": {"c": "0.1", "members": "1"}}
 
 
 def predicted(said: np.ndarray) -> pd.DataFrame:
@@ -82,25 +72,17 @@ def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) ->
     folder.mkdir(exist_ok=True)
     contract = contract_class("profiles", "classification")(**CONTRACT)
     (folder / "contract.json").write_text(json.dumps({**contract_text(contract), "cross_fitted": False}))
-    made: dict[str, Any] = {
-        "parameters": {"c": "0.1", "members": "1"},
-        "metrics": {"test_accuracy": 1.0, "validation_log_loss": 0.3},
-        "requirements": {"numpy": np.__version__},
-        "predictions": predicted(SAID),
-    }
-    return Recipe(TASK, "3", {**tracking.conditions(), **TAGS, **(tags or {})}, folder=folder, **{**made, **kept})
+    made = {**KEPT, "requirements": {"numpy": np.__version__}, "predictions": predicted(SAID)}
+    made["metrics"] = {"test_accuracy": 1.0, "validation_log_loss": 0.3}
+    return Recipe(
+        TASK, "3", {**tracking.conditions(), **TAGS, **HASHES, **(tags or {})}, folder=folder, **{**made, **kept}
+    )
 
 
 def refitted(folder: Path, **changed: Any) -> Refit:
     """Return what comes out where nothing differs, but for ``changed``."""
-    hashes = {name: TAGS[name] for name in ("data.sha256", "split.sha256", "params.sha256")}
-    hashes["model.sha256"] = tracking.folder_sha256(folder)
-    kept: dict[str, Any] = {
-        "hashes": hashes,
-        "parameters": {"c": "0.1", "members": "1"},
-        "metrics": {"validation_log_loss": 0.3},
-        "predictions": predicted(SAID),
-    }
+    hashes = {**HASHES, "model.sha256": tracking.folder_sha256(folder)}
+    kept = {**KEPT, "hashes": hashes, "metrics": {"validation_log_loss": 0.3}, "predictions": predicted(SAID)}
     for name, value in changed.items():
         kept[name] = {**kept[name], **value} if isinstance(value, dict) else value
     return Refit(**kept)
@@ -142,64 +124,61 @@ def test_each_difference_is_named_and_decides(tmp_path: Path, changed: dict[str,
 
 
 def test_rounding_is_allowed_elsewhere_and_not_here(tmp_path: Path) -> None:
-    recipe = version(tmp_path / "model")
-    made = refitted(recipe.folder, predictions=predicted(SAID + np.array([1e-5, -1e-5])))
-    assert differing(recipe, made) == {"predictions"}
-    for other in ({"cpu": "another"}, {"python": "3.9.1"}, {"machine": "Darwin arm64"}):
-        assert differing(version(tmp_path / "model", other), made) == {"conditions"}
-    assert verdict(compare(version(tmp_path / "model", {"cpu": "another"}), made)) == "equal"
-    assert differing(version(tmp_path / "model", {"device": "cuda"}), made) == set()
-    assert differing(version(tmp_path / "model", requirements={"numpy": "1.0"}), made) == {"conditions"}
-    assert differing(version(tmp_path / "model", requirements={}), made) == set()
-    far = refitted(recipe.folder, predictions=predicted(SAID + 2 * ELSEWHERE * np.array([1, -1])))
-    found = compare(version(tmp_path / "model", {"cpu": "another"}), far)
+    folder = version(tmp_path / "model").folder
+    made = refitted(folder, predictions=predicted(SAID + np.array([1e-5, -1e-5])))
+    for tags, kept, differs in (
+        ({}, {}, {"predictions"}),
+        ({"cpu": "another"}, {}, {"conditions"}),
+        ({"python": "3.9.1"}, {}, {"conditions"}),
+        ({"machine": "Darwin arm64"}, {}, {"conditions"}),
+        ({"device": "cuda"}, {}, set()),
+        ({}, {"requirements": {"numpy": "1.0"}}, {"conditions"}),
+        ({}, {"requirements": {}}, set()),
+    ):
+        assert differing(version(folder, tags, **kept), made) == differs, (tags, kept)
+    elsewhere = version(folder, {"cpu": "another"})
+    assert verdict(compare(elsewhere, made)) == "equal"
+    found = compare(elsewhere, refitted(folder, predictions=predicted(SAID + 2 * ELSEWHERE * np.array([1, -1]))))
     assert verdict(found) == "differs"
     assert "largest difference in 3 test rows is 0.002" in next(e.message for e in found if e.what == "predictions")
 
 
-def test_an_uncommitted_change_is_told_and_does_not_decide(tmp_path: Path) -> None:
-    def code(tags: dict[str, str]) -> tuple[bool | None, str]:
-        recipe = version(tmp_path / "model", {"git.dirty": "true", **tags})
-        found = compare(recipe, refitted(recipe.folder))
-        assert verdict(found) == "equal"
-        return next((each.equal, each.message) for each in found if each.what == "code")
-
-    unknown = "not known from the tags: there were uncommitted changes"
-    assert code({"git.changed": ""}) == (None, f"{unknown} in unknown files")
-    assert code({"git.changed": "params.yaml training/fit.py"}) == (None, f"{unknown} in params.yaml, training/fit.py")
-    equal, told = code({"git.changed": "data.dvc params.yaml"})  # both are held by the version itself
-    assert equal
-    assert "data.dvc, params.yaml from the version" in told
-
-
-# --- tags of a run
+@pytest.mark.parametrize(
+    ("changed", "equal", "told"),
+    [
+        ("", None, "not known from the tags: there were uncommitted changes in unknown files"),
+        ("params.yaml training/fit.py", None, "uncommitted changes in params.yaml, training/fit.py"),
+        ("data.dvc params.yaml", True, "data.dvc, params.yaml from the version"),  # both are held by the version itself
+    ],
+)
+def test_an_uncommitted_change_is_told_and_does_not_decide(
+    tmp_path: Path, changed: str, equal: bool | None, told: str
+) -> None:
+    recipe = version(tmp_path / "model", {"git.dirty": "true", "git.changed": changed})
+    found = compare(recipe, refitted(recipe.folder))
+    assert verdict(found) == "equal"
+    assert [(each.equal, told in each.message) for each in found if each.what == "code"] == [(equal, True)]
 
 
 def test_a_tree_is_dirty_by_code_and_not_by_what_dvc_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("training").mkdir()
 
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e.org", *arguments], check=True)
+    def write(text: str, *names: str) -> None:
+        for name in names:
+            Path(name).write_text(text)
 
-    git("init", "-q")
-    for name in ("dvc.lock", "params.yaml", "training/fit.py"):
-        Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_text("1")
-    git("add", "-A")
-    git("commit", "-qm", "one")
-    Path("dvc.lock").write_text("2")
-    Path("notes.txt").write_text("2")
+    write("1", "dvc.lock", "params.yaml", "training/fit.py")
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "one")):
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e.org", *command], check=True)
+    write("2", "dvc.lock", "notes.txt")
     assert tracking.changes() == []
     assert tracking.lineage("none")["git.dirty"] == "false"
     assert "git.changed" not in tracking.conditions()
-    Path("params.yaml").write_text("2")
-    Path("training/new.py").write_text("2")
+    write("2", "params.yaml", "training/new.py")
     assert tracking.changes() == ["params.yaml", "training/new.py"]
     assert tracking.lineage("none")["git.dirty"] == "true"
     assert tracking.conditions()["git.changed"] == "params.yaml training/new.py"
-
-
-# --- the whole
 
 
 @pytest.fixture(scope="module")
@@ -257,14 +236,10 @@ def test_a_version_is_made_again_from_its_tags(platform: Platform) -> None:
 def test_what_keeps_a_version_from_being_made_again_is_said(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = tracking.mlflow.get_tracking_uri()
-    tracking.mlflow.set_tracking_uri(platform.env["MLFLOW_TRACKING_URI"])
-    try:
+    with tracked(platform.env["MLFLOW_TRACKING_URI"]):
         for uri, said in (("models:/tumor_type", "models:/<task>/<number>"), (f"models:/{TASK}/9", "cannot be read")):
             with pytest.raises(UserError, match=said), recipe_of(uri):
                 pass
-    finally:
-        tracking.mlflow.set_tracking_uri(before)
     with pytest.raises(UserError, match="git fetch origin"), worktree(platform.root, "0" * 40):
         pass
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -126,22 +126,16 @@ def test_a_logged_risk_implies_the_curve_that_was_answered(model: Predictor, ans
     np.testing.assert_allclose(curves, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
+def test_labels_that_are_no_follow_up_are_refused_and_events_may_be_words_of_truth(
+    model: Predictor, tmp_path: Path
+) -> None:
+    for changes, message in (
         ({"days": 0.0}, "must be above 0"),
         ({"days": "soon"}, "must be a finite number"),
         ({"relapse": 3}, "must be 1 or true"),
-    ],
-)
-def test_labels_that_are_no_follow_up_are_refused(
-    model: Predictor, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(DataError, match=message):
-        read_labels(_labels(tmp_path, **changes), model.contract, str)
-
-
-def test_the_columns_of_the_task_are_needed_and_events_may_be_words_of_truth(model: Predictor, tmp_path: Path) -> None:
+    ):
+        with pytest.raises(DataError, match=message):
+            read_labels(_labels(tmp_path, **changes), model.contract, str)
     event = follow_up_samples(40, seed=3).table["event"] == 1
     path = _labels(tmp_path, relapse=event)
     np.testing.assert_array_equal(read_labels(path, model.contract, str)["measured_1"], event.astype(float))
