@@ -97,16 +97,12 @@ class Endpoint:
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Endpoint]]:
     """Serve classifiers of profiles and of images, and a model of responses, each with a small bound on everything."""
     folder = tmp_path_factory.mktemp("served")
-    uri, inherited = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
-    here = Path.cwd()
     with ExitStack() as stack:
-        os.chdir(folder)
-        stack.callback(os.chdir, here)
         patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(folder)
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
         patch.setenv("MLFLOW_TRACKING_URI", store := empty_store(folder))
         mlflow.set_tracking_uri(store)
-        stack.callback(mlflow.set_tracking_uri, uri if inherited is None else inherited)
         served.with_policy(folder, rows=ROWS, request_megabytes=MEGABYTES, image_pixels=PIXELS)
         started = {}
         for name, architecture, (task, prepared), given in (
@@ -114,17 +110,14 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, En
             (served.IMAGES, "majority_class", served.images_prepared(), {}),
             (PAIRS, "elastic_net", (tiny_params().task(PAIRS), tiny_prepared(folder / "raw")), {}),
         ):
-            model = folder / name
-            contract = served.save_fitted(name, architecture, task, prepared, model, **given)
-            served.register(name, contract, model, prepared.samples.take(np.arange(2)))
+            contract = served.save_fitted(name, architecture, task, prepared, folder / name, **given)
+            served.register(name, contract, folder / name, prepared.samples.take(np.arange(2)))
             rows = contract.request(prepared.side("test").take(np.arange(2))).to_dict("records")
             env = {"ONCOLINEAGE_PREDICTION_LOG": str(folder / "log"), "ONCOLINEAGE_LOG_SALT": "salt"}
             url, process = stack.enter_context(served.serving(folder, name, env=env))
             session = stack.enter_context(requests.Session())
-            endpoint = Endpoint(url, process, {"dataframe_records": rows}, session)
-            endpoint.first = endpoint.ask()
-            endpoint.megabytes = endpoint.resident()
-            started[name] = endpoint
+            started[name] = endpoint = Endpoint(url, process, {"dataframe_records": rows}, session)
+            endpoint.first, endpoint.megabytes = endpoint.ask(), endpoint.resident()
         yield started
 
 
@@ -348,7 +341,6 @@ def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
     many = int(MEGABYTES * 1e6)
     return {
         "deep lists": (b'{"inputs": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", 400),
-        "very deep lists": (b"[" * 500_000, 400),
         "deep maps": (b'{"a":' * 2_000 + b"1" + b"}" * 2_000, 400),
         "a number of 200,000 digits": (b'{"inputs": [' + b"9" * 200_000 + b"]}", 400),
         "another column in each row": (_text({"dataframe_records": [{f"c{n}": 1} for n in range(20_000)]}), 400),
@@ -356,7 +348,6 @@ def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
             _text({"dataframe_records": [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]}),
             400,
         ),
-        "empty rows": (b'{"instances": [' + b"{}," * 300_000 + b"{}]}", 400),
         "one row too many": (_text({"dataframe_records": [row] * (ROWS + 1)}), 400),
         "many values": (b'{"inputs": [' + b"0," * 400_000 + b"0]}", 400),
         "one field twice": (b'{"dataframe_records": [], "dataframe_records": 5}', 400),
@@ -431,10 +422,12 @@ def test_a_body_without_an_end_is_not_read_to_the_end(endpoints: dict[str, Endpo
     endpoint.still_well()
 
 
-def test_other_routes_say_what_they_said(endpoints: dict[str, Endpoint]) -> None:
+def test_other_routes_and_a_stage_that_no_version_has(endpoints: dict[str, Endpoint]) -> None:
     url = endpoints[served.PROFILES].url
     for route, status in (("ping", 200), ("health", 200), ("version", 200), ("invocations", 405), ("nothing", 404)):
         assert requests.get(f"{url}/{route}", timeout=SLOWEST).status_code == status, route
+    with pytest.raises(UserError, match=r"no version of 'tumor_type' has the alias 'nowhere'.*make promote"):
+        served_version(served.PROFILES, "nowhere")
 
 
 @pytest.mark.soak
@@ -455,11 +448,6 @@ def test_two_workers_serve_one_version_and_say_the_same(endpoints: dict[str, End
     assert [row["label"] for row in rows] == [row["label"] for row in endpoint.first]
 
 
-def test_a_stage_that_no_version_has_is_named_with_what_to_do(endpoints: dict[str, Endpoint]) -> None:
-    with pytest.raises(UserError, match=r"no version of 'tumor_type' has the alias 'nowhere'.*make promote"):
-        served_version(served.PROFILES, "nowhere")
-
-
 def test_an_alias_that_moves_does_not_change_what_is_served(endpoints: dict[str, Endpoint]) -> None:
     endpoint = endpoints[served.PROFILES]
     assert {row["model_version"] for row in endpoint.first} == {"1"}
@@ -474,11 +462,10 @@ def test_what_was_asked_is_in_the_log_and_names_are_not(endpoints: dict[str, End
     endpoint = endpoints[served.PROFILES]
     rows = [{**row, "sample_id": "PATIENT-7"} for row in endpoint.good["dataframe_records"]]
     assert endpoint.post(_text({"dataframe_records": rows})).status_code == 200
-    expected = hmac.digest(b"salt", b"PATIENT-7", hashlib.sha256).hex()
+    expected, found = hmac.digest(b"salt", b"PATIENT-7", hashlib.sha256).hex(), 0
     until = time.monotonic() + SLOWEST
-    found = 0
     while found == 0 and time.monotonic() < until:
         time.sleep(0.3)
-        files = list(Path("log").rglob("*.parquet"))
-        found = sum(int((pd.read_parquet(file)["sample_sha256"] == expected).sum()) for file in files)
+        logged = (pd.read_parquet(file)["sample_sha256"] for file in Path("log").rglob("*.parquet"))
+        found = sum(int((each == expected).sum()) for each in logged)
     assert found == 2

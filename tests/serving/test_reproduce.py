@@ -29,18 +29,11 @@ TASK, ARCHITECTURE = "tumor_type", "logistic_regression"
 CLASSES = ["SIMA", "SIMB"]
 
 
-@given(
-    st.one_of(
-        *(
-            st.floats(allow_nan=False),
-            st.integers(),
-            st.booleans(),
-            st.none(),
-            st.lists(st.integers(0, 512), max_size=4),
-        ),
-        st.sampled_from(["none", "all", "min_max", "head", "1e-3x", "layer 4", ""]),
-    )
-)
+_LISTS = st.lists(st.integers(0, 512), max_size=4)
+_WORDS = st.sampled_from(["none", "all", "min_max", "head", "1e-3x", "layer 4", ""])
+
+
+@given(st.one_of(st.floats(allow_nan=False), st.integers(), st.booleans(), st.none(), _LISTS, _WORDS))
 def test_hyperparameters_come_back_with_their_types(value: Any) -> None:
     found = typed(str(value))
     assert found == value and type(found) is type(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,7 @@ CODE = marks.code
 NAMES = ("first", "second", "third", "fourth")
 
 
-@pytest.fixture(scope="module")
-def params() -> Params:
-    return read_params(ROOT / "params.yaml")
+PARAMS = read_params(ROOT / "params.yaml")
 
 
 @pytest.fixture
@@ -58,52 +58,47 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@dataclass
 class Counted:
     """Steps that write down when they begin and end, and end the process where they are told to."""
 
-    def __init__(self, log: Path, die: str = "", stop: str = "", fail: str = "") -> None:
-        self.log, self.die, self.stop, self.fail = log, die, stop, fail
+    log: Path
+    die: str = ""
+    stop: str = ""
+    fail: str = ""
 
     def __call__(self, plan: Plan) -> list[Step]:
-        return [Step(name, f"do {name}", self._step(name)) for name in NAMES]
+        return [Step(name, f"do {name}", partial(self._step, name)) for name in NAMES]
 
     def lines(self) -> list[str]:
-        return self.log.read_text().split("\n")[:-1] if self.log.is_file() else []
+        return self.log.read_text().splitlines() if self.log.is_file() else []
 
-    def _step(self, name: str) -> Callable[[Results], Mapping[str, Any]]:
-        def run(results: Results) -> Mapping[str, Any]:
-            self._write(f"begin {name}")
-            if self.die == f"in {name}":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fail == name:
-                raise UserError(f"{name} cannot be done")
-            assert list(results) == list(NAMES[: NAMES.index(name)])
-            self._write(f"end {name}")
-            found: dict[str, Any] = {"after": list(results), "done": "all is well"}
-            return found | ({STOP: "refused for a reason"} if self.stop == name else {})
-
-        return run
+    def _step(self, name: str, results: Results) -> Mapping[str, Any]:
+        self._write(f"begin {name}")
+        if self.die == f"in {name}":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fail == name:
+            raise UserError(f"{name} cannot be done")
+        assert list(results) == list(NAMES[: NAMES.index(name)])
+        self._write(f"end {name}")
+        found: dict[str, Any] = {"after": list(results), "done": "all is well"}
+        return found | ({STOP: "refused for a reason"} if self.stop == name else {})
 
     def _write(self, line: str) -> None:
         with self.log.open("a") as file:
             file.write(line + "\n")
 
 
-def run(params: Params, steps: Counted, **more: Any) -> Outcome:
+def run(steps: Counted, params: Params = PARAMS, **more: Any) -> Outcome:
     return retrain(TASK, params, by="ada", steps_of=steps, tell=lambda line: None, **more)
 
 
-def in_a_process(does: Callable[[], object]) -> int:
+def in_a_process(does: Callable[[], object]) -> int | None:
     """Run something in a copy of this process and return how it ended; minus the signal that ended it."""
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            does()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    process = multiprocessing.get_context("fork").Process(target=does)
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 # Killed, and going on
@@ -112,7 +107,7 @@ def in_a_process(does: Callable[[], object]) -> int:
 @pytest.mark.parametrize("name", [NAMES[0], NAMES[-1]])
 @pytest.mark.parametrize("where", ["in", "before the note of", "after the note of"])
 def test_a_killed_loop_goes_on_where_it_stopped(
-    where: str, name: str, params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, name: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Counted(checkout / "log", die=f"{where} {name}")
     real = loops.write_json
@@ -126,10 +121,10 @@ def test_a_killed_loop_goes_on_where_it_stopped(
             os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(loops, "write_json", dies)
-    assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
+    assert in_a_process(lambda: run(steps)) == -signal.SIGKILL
     read_state(Path(".retrain") / f"{TASK}.json")  # whole
     steps.die = ""
-    outcome = run(params, steps)
+    outcome = run(steps)
     assert (outcome.code, outcome.sentence) == (0, "all is well")
     ended = [line for line in steps.lines() if line.startswith("end")]
     # Only what was not noted is done again.
@@ -137,20 +132,18 @@ def test_a_killed_loop_goes_on_where_it_stopped(
     assert ended == [each for other in NAMES for each in (again if other == name else [f"end {other}"])]
     assert read_state(Path(".retrain") / f"{TASK}.json").finished
     before = steps.lines()
-    assert run(params, steps).sentence.startswith("nothing new")
+    assert run(steps).sentence.startswith("nothing new")
     assert steps.lines() == before
 
 
 @pytest.mark.parametrize("what", ["report", "finish"])
-def test_a_loop_killed_at_its_end_reports_and_ends(
-    what: str, params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loop_killed_at_its_end_reports_and_ends(what: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Counted(checkout / "log")
     with monkeypatch.context() as patch:
         patch.setattr(whole_loop, what, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-        assert in_a_process(lambda: run(params, steps)) == -signal.SIGKILL
+        assert in_a_process(lambda: run(steps)) == -signal.SIGKILL
     once = steps.lines()
-    outcome = run(params, steps)
+    outcome = run(steps)
     assert outcome.code == 0 and outcome.report is not None and outcome.report.is_file()
     assert steps.lines() == once  # no step ran again
 
@@ -176,93 +169,89 @@ def test_the_report_compares_with_the_version_that_is_served(checkout: Path, mon
 # Nothing new
 
 
-def test_what_was_refused_is_not_tried_again_until_something_changes(params: Params, checkout: Path) -> None:
+def test_what_was_refused_is_not_tried_again_until_something_changes(checkout: Path) -> None:
     with pytest.raises(UserError, match="has no 'resnet50'; it has"):
-        run(params, Counted(checkout / "log"), architectures=["resnet50"])
+        run(Counted(checkout / "log"), architectures=["resnet50"])
     steps = Counted(checkout / "log", stop="third")
-    outcome = run(params, steps)
+    outcome = run(steps)
     assert (outcome.code, outcome.sentence) == (REFUSED, "refused for a reason")
     assert steps.lines()[-1] == "end third"  # nothing after the refusal
-    again = run(params, steps)
+    again = run(steps)
     assert again.code == 0 and "nothing new" in again.sentence and "refused for a reason" in again.sentence
     # A person answers for it, or data is other: that is something new.
-    policy = replace(params.policy, gate=replace(params.policy.gate, ece=0.9))
+    policy = replace(PARAMS.policy, gate=replace(PARAMS.policy.gate, ece=0.9))
     steps.stop, steps.die = "", "in fourth"
-    assert in_a_process(lambda: run(replace(params, policy=policy), steps)) == -signal.SIGKILL
+    assert in_a_process(lambda: run(steps, replace(PARAMS, policy=policy))) == -signal.SIGKILL
     assert steps.lines()[-1] == "begin fourth"
     steps.die = ""
     steps.log.unlink()
     (checkout / "data" / TASK / "response.csv").write_text("3")
-    assert run(params, steps).code == 0
+    assert run(steps).code == 0
     assert steps.lines() == [f"{what} {name}" for name in NAMES for what in ("begin", "end")]
 
 
 def test_the_registry_says_that_nothing_is_new_where_no_loop_has_run(
-    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whole_loop, "registered", lambda plan: "7")
     steps = Counted(checkout / "log")
-    outcome = run(params, steps)
+    outcome = run(steps)
     assert outcome.code == 0 and "version 7" in outcome.sentence
     assert steps.lines() == []
     assert not (checkout / ".retrain" / f"{TASK}.json").exists()
 
 
-def test_outputs_that_dvc_finds_changed_are_made_again(
-    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outputs_that_dvc_finds_changed_are_made_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Counted(checkout / "log")
-    run(params, steps)
+    run(steps)
     (checkout / "models" / TASK).mkdir(parents=True)
     monkeypatch.setattr(stages, "stale", lambda targets: {targets[0]: "changed outs"})
-    assert run(params, steps).sentence == "all is well"
+    assert run(steps).sentence == "all is well"
     assert steps.lines().count("end second") == 2
     # A runner's checkout puts dvc.lock back; what has an alias is not trained anew for that.
     monkeypatch.setattr(whole_loop, "registered", lambda plan: "7")
-    assert run(params, steps).sentence.startswith("nothing new: the loop of")
+    assert run(steps).sentence.startswith("nothing new: the loop of")
     assert steps.lines().count("end second") == 2
 
 
 # Failing
 
 
-def test_a_failure_is_reported_and_gone_on_from(
-    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_is_reported_and_gone_on_from(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     summary = checkout / "summary.md"
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     steps = Counted(checkout / "log", fail="second")
     with pytest.raises(UserError, match="second cannot be done"):
-        run(params, steps)
+        run(steps)
     text = (checkout / "reports" / TASK / "retraining.md").read_text()
     assert "An error ended the loop: second cannot be done" in text
     assert "`staging` and `production` were not touched" in text
     assert summary.read_text() == f"before\n{text}\n"
     steps.fail = ""
-    assert run(params, steps).code == 0
+    assert run(steps).code == 0
     assert steps.lines().count("begin first") == 1
 
 
-def test_a_state_that_was_edited_is_refused(params: Params, checkout: Path) -> None:
+def test_a_state_that_was_edited_is_refused(checkout: Path) -> None:
     path = checkout / ".retrain" / f"{TASK}.json"
     path.parent.mkdir()
     for text in ("{", "[]", '{"schema": 1}', '{"schema": 99}'):
         path.write_text(text)
         with pytest.raises(UserError, match="then the loop begins anew"):
-            run(params, Counted(checkout / "log"))
+            run(Counted(checkout / "log"))
 
 
 # One at a time
 
 
 def test_the_second_is_told_who_is_first_and_a_killed_holder_holds_nothing(
-    params: Params, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def second() -> None:
         started = time.monotonic()
         with pytest.raises(BusyError, match=rf"grace is retraining tumor_type since .* \(process {os.getppid()}\)"):
-            run(params, Counted(checkout / "log"))
+            run(Counted(checkout / "log"))
         assert time.monotonic() - started < 5
         monkeypatch.setattr(sys, "argv", ["retrain", "--task", TASK])
         assert entry.main() == BUSY
@@ -275,7 +264,7 @@ def test_the_second_is_told_who_is_first_and_a_killed_holder_holds_nothing(
         assert in_a_process(second) == 0
     assert not (checkout / "log").exists()
     assert in_a_process(dies) == -signal.SIGKILL
-    assert run(params, Counted(checkout / "log")).code == 0
+    assert run(Counted(checkout / "log")).code == 0
 
 
 def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
@@ -316,8 +305,8 @@ def repository(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return checkout
 
 
-def test_every_component_changes_with_its_own_input_only(params: Params, repository: Path) -> None:
-    def parts(given: Params = params, chosen: Sequence[str] = ("elastic_net",)) -> dict[str, str]:
+def test_every_component_changes_with_its_own_input_only(repository: Path) -> None:
+    def parts(given: Params = PARAMS, chosen: Sequence[str] = ("elastic_net",)) -> dict[str, str]:
         return marks.components(given, TASK, chosen)
 
     first = parts()
@@ -329,20 +318,20 @@ def test_every_component_changes_with_its_own_input_only(params: Params, reposit
     made.mkdir(parents=True)
     (made / "tuned.json").write_text("an output")
     assert changed(parts()) == set()
-    assert changed(parts(replace(params, seed=1))) == {"params"}
-    assert changed(parts(replace(params, budget="full"))) == {"params"}
+    assert changed(parts(replace(PARAMS, seed=1))) == {"params"}
+    assert changed(parts(replace(PARAMS, budget="full"))) == {"params"}
     assert changed(parts(chosen=("elastic_net", "mlp"))) == {"code", "architectures"}
-    tasks = {**params.policy.tasks, TASK: replace(params.policy.task(TASK), promote="production")}
-    assert changed(parts(replace(params, policy=replace(params.policy, tasks=tasks)))) == {"policy"}
-    others = {**params.policy.tasks, "blood_cell": replace(params.policy.task("blood_cell"), floor=0.123)}
-    assert changed(parts(replace(params, policy=replace(params.policy, tasks=others)))) == set()
+    tasks = {**PARAMS.policy.tasks, TASK: replace(PARAMS.policy.task(TASK), promote="production")}
+    assert changed(parts(replace(PARAMS, policy=replace(PARAMS.policy, tasks=tasks)))) == {"policy"}
+    others = {**PARAMS.policy.tasks, "blood_cell": replace(PARAMS.policy.task("blood_cell"), floor=0.123)}
+    assert changed(parts(replace(PARAMS, policy=replace(PARAMS.policy, tasks=others)))) == set()
     (repository / "data" / TASK / "response.csv").write_text("2")
     assert changed(parts()) == {"data"}
     assert marks.fingerprint(parts()) != marks.fingerprint(first)
 
 
-def test_the_code_that_a_loop_runs_changes_its_fingerprint(params: Params, repository: Path) -> None:
-    before = marks.code(params.task(TASK), ["elastic_net"])
+def test_the_code_that_a_loop_runs_changes_its_fingerprint(repository: Path) -> None:
+    before = marks.code(PARAMS.task(TASK), ["elastic_net"])
     for path, text, decides in (
         ("training/architectures/elastic_net.py", "X = 1", True),
         ("training/architectures/mean_effects.py", "X = 1", False),  # of another architecture
@@ -355,11 +344,11 @@ def test_the_code_that_a_loop_runs_changes_its_fingerprint(params: Params, repos
     ):
         content = (repository / path).read_text()
         (repository / path).write_text(f"{content}\n{text}\n")
-        assert (marks.code(params.task(TASK), ["elastic_net"]) != before) == decides, (path, text)
+        assert (marks.code(PARAMS.task(TASK), ["elastic_net"]) != before) == decides, (path, text)
         (repository / path).write_text(content)
     stages_file = repository / "dvc.yaml"
     stages_file.write_text(stages_file.read_text().replace("-m training.fit --task", "-m training.fit --quick --task"))
-    assert marks.code(params.task(TASK), ["elastic_net"]) != before
+    assert marks.code(PARAMS.task(TASK), ["elastic_net"]) != before
 
 
 # What changed

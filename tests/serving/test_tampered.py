@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -63,21 +64,19 @@ def files(checkout: Path) -> Iterator[Path]:
     kept.rename(folder)
 
 
+def _flipped(content: bytes) -> bytes:
+    """Return content with one bit changed in the middle, or a byte if it is empty."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"#"
+
+
 def _flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
+    path.write_bytes(_flipped(path.read_bytes()))
 
 
 def _command() -> tuple[list[str], dict[str, Any]]:
     serve = read_params().policy.serve
     return server_command.command(TASK, "1", serve, host="127.0.0.1", port=5001, workers=1)
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(served.ROOT)}
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_untouched_files_are_served_and_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,28 +110,21 @@ def test_a_byte_of_any_file_is_noticed_and_the_file_named(files: Path) -> None:
     names = {path.name for path in changed}
     assert {"MLmodel", "python_env.yaml", "predictor.py", "contract.json", "state.safetensors", HASHES_FILE} <= names
     for path in changed:
-        if path.stat().st_size == 0:
-            path.write_bytes(b"#")
-            _refused(version, files, path)
-            path.write_bytes(b"")
-            continue
-        _flip(path)
-        _refused(version, files, path)
-        _flip(path)
+        content = path.read_bytes()
+        path.write_bytes(_flipped(content))
+        place = path.relative_to(files).as_posix()
+        with pytest.raises(UserError, match=f"registered: {re.escape(place)} was changed; it is not loaded"):
+            check_files(version, files)
+        path.write_bytes(content)
     check_files(version, files)
-
-
-def _refused(version: Any, files: Path, path: Path) -> None:
-    place = path.relative_to(files).as_posix()
-    with pytest.raises(UserError) as refused:
-        check_files(version, files)
-    assert f"registered: {place} was changed; it is not loaded" in str(refused.value)
 
 
 def test_an_endpoint_does_not_start_on_changed_files(files: Path) -> None:
     weights = next(files.rglob("state.safetensors"))
     _flip(weights)
-    done = _run("serving.endpoint", "--task", TASK)
+    command = [sys.executable, "-m", "serving.endpoint", "--task", TASK]
+    env = os.environ | {"PYTHONPATH": str(served.ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert f"{weights.relative_to(files)} was changed" in done.stderr and "make rollback" in done.stderr
     assert "Traceback" not in done.stderr and "at http" not in done.stdout
@@ -141,13 +133,19 @@ def test_an_endpoint_does_not_start_on_changed_files(files: Path) -> None:
 
 
 def test_files_that_were_added_or_are_missing_are_named(files: Path) -> None:
-    (files / "code" / "sitecustomize.py").write_text("raise SystemExit('planted')\n")
+    planted = files / "code" / "sitecustomize.py"
+    planted.write_text("raise SystemExit('planted')\n")
     with pytest.raises(UserError, match=r"code/sitecustomize\.py was added"):
         _command()
-    (files / "code" / "sitecustomize.py").unlink()
+    planted.unlink()
     next(files.rglob("contract.json")).unlink()
     with pytest.raises(UserError, match=r"contract\.json is missing"):
         _command()
+    client = mlflow.MlflowClient()
+    first = client.get_model_version(TASK, "1")
+    other = client.create_model_version(TASK, source=first.source, run_id=first.run_id)
+    with pytest.raises(UserError, match=rf"has no tag {FILES_TAG}.*make register"):
+        check_files(client.get_model_version(TASK, other.version), files)
 
 
 def test_planted_bytecode_is_not_run(files: Path, tmp_path: Path) -> None:
@@ -174,53 +172,44 @@ def test_planted_bytecode_is_not_run(files: Path, tmp_path: Path) -> None:
 
 def test_a_list_of_hashes_that_was_rewritten_does_not_help(files: Path) -> None:
     """Who changes a file, the model's own list and the run's list is still told by the tag, if without names."""
-    weights = next(files.rglob("state.safetensors"))
-    _flip(weights)
+    _flip(next(files.rglob("state.safetensors")))
     write_hashes(next(files.rglob(HASHES_FILE)).parent)
-    version = mlflow.MlflowClient().get_model_version(TASK, "1")
+    client = mlflow.MlflowClient()
+    version = client.get_model_version(TASK, "1")
     kept = f"files/{version.tags[FILES_TAG]}.json"
     before = mlflow.artifacts.load_text(f"runs:/{version.run_id}/{kept}")
-    mlflow.MlflowClient().log_text(version.run_id, json.dumps(served_hashes(files)), kept)
+    client.log_text(version.run_id, json.dumps(served_hashes(files)), kept)
     try:
         with pytest.raises(UserError, match="not those that were registered; it is not loaded"):
             _command()
     finally:
-        mlflow.MlflowClient().log_text(version.run_id, before, kept)
-
-
-def test_a_version_without_a_hash_is_not_served(files: Path) -> None:
-    client = mlflow.MlflowClient()
-    first = client.get_model_version(TASK, "1")
-    other = client.create_model_version(TASK, source=first.source, run_id=first.run_id)
-    with pytest.raises(UserError, match=rf"has no tag {FILES_TAG}.*make register"):
-        check_files(client.get_model_version(TASK, other.version), files)
+        client.log_text(version.run_id, before, kept)
 
 
 def test_a_model_that_is_not_registered_checks_its_own_files(files: Path, checkout: Path, tmp_path: Path) -> None:
     """``mlflow models serve`` and whoever loads a folder get here, without the registry."""
-    own = tmp_path / "model"
-    shutil.copytree(checkout / "model", own)
+    own = shutil.copytree(checkout / "model", tmp_path / "model")
+
+    def refused(says: str) -> None:
+        with pytest.raises(UserError, match=says):
+            Predictor().read(own)
+
     check_hashes(own)
     assert Predictor().read(own).contract.task == TASK
     for place in file_hashes(own, leave_out=(HASHES_FILE,)):
         _flip(own / place)
-        with pytest.raises(UserError, match=rf"not as it was saved: {place} was changed"):
-            Predictor().read(own)
+        refused(rf"not as it was saved: {place} was changed")
         _flip(own / place)
     (own / "more.json").write_text("{}")
-    with pytest.raises(UserError, match=r"more\.json was added"):
-        Predictor().read(own)
+    refused(r"more\.json was added")
     (own / "more.json").unlink()
     (own / HASHES_FILE).write_text("[]")
-    with pytest.raises(UserError, match="no map of file to hash"):
-        Predictor().read(own)
+    refused("no map of file to hash")
     (own / HASHES_FILE).unlink()
-    with pytest.raises(UserError, match=f"has no {HASHES_FILE}"):
-        Predictor().read(own)
-    uri = mlflow.MlflowClient().get_model_version(TASK, "1").source
+    refused(f"has no {HASHES_FILE}")
     _flip(next((files / "artifacts").rglob("contract.json")))
     with pytest.raises(UserError, match=r"contract\.json was changed"):
-        mlflow.pyfunc.load_model(uri)
+        mlflow.pyfunc.load_model(mlflow.MlflowClient().get_model_version(TASK, "1").source)
 
 
 def test_the_combined_hash_is_that_of_the_folder(tmp_path: Path) -> None:
