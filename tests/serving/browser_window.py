@@ -64,7 +64,6 @@ def streamlit(script: Path, folder: Path, environment: Mapping[str, str]) -> Ite
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
-    """Start a browser without a screen."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -91,14 +91,12 @@ def platform(folder: Path) -> Iterator[Platform]:
 
 
 def one_image(code: int = 0, side: int = 64) -> bytes:
-    """Return a PNG like those of the data."""
     made = io.BytesIO()
     Image.fromarray(draw(code, 7_000, side)).save(made, format="PNG")
     return made.getvalue()
 
 
 def _models(folder: Path) -> dict[str, Predictor]:
-    """Fit a model of each family and read it as an endpoint would."""
     params = tiny_params(epochs=2, rounds=10)
     response = params.task(RESPONSE), tiny_prepared(folder / "raw")
     calls = sensitivity_task(response_task(params), THRESHOLD)
@@ -209,7 +207,6 @@ def _row(architecture: str, value: float, metric: str = "r2") -> dict[str, Any]:
 
 
 def _monitored(share: float) -> dict[str, Any]:
-    """Return what the page reads of a report of the monitor."""
     strange = share > 0.1
     drifted = {"expression_level": strange, "spread": False, "prediction": False}
     columns = [{"column": column, "drifted": each} for column, each in drifted.items()]

@@ -42,7 +42,6 @@ def prepare_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def tracked(uri: str) -> Iterator[MlflowClient]:
-    """Make ``uri`` MLflow's store and registry."""
     before = tracking.mlflow.get_tracking_uri()
     tracking.mlflow.set_tracking_uri(uri)
     try:
@@ -75,7 +74,6 @@ def made_again(folder: Path) -> Iterator[MlflowClient]:
 
 
 def made_model(client: MlflowClient, text: str = "weights") -> tuple[str, str]:
-    """Log files that look like a model's, and return their run and URI."""
     run = client.create_run(tracking.experiment(TASK))
     model = client.create_logged_model(run.info.experiment_id, name="model", source_run_id=run.info.run_id)
     folder = model_folder(client, f"models:/{model.model_id}")
@@ -89,7 +87,6 @@ def made_model(client: MlflowClient, text: str = "weights") -> tuple[str, str]:
 
 
 def model_folder(client: MlflowClient, uri: str) -> Path:
-    """Return where the files of a logged model lie."""
     location = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
     return Path(urllib.parse.urlparse(location).path)
 
@@ -104,7 +101,6 @@ def logged_evidence(client: MlflowClient, run_id: str, uri: str, **changes: Any)
 
 
 def made_version(client: MlflowClient, text: str = "weights", **changes: Any) -> int:
-    """Register a model of its own and return its version."""
     evidence = logged_evidence(client, *made_model(client, text), **changes)
     return registry.register(TASK, evidence, by=BY, policy=POLICY).version
 
@@ -121,12 +117,10 @@ def compared_with(version: int, low: float = 0.0) -> list[dict[str, Any]]:
 
 
 def aliases(client: MlflowClient) -> dict[str, int]:
-    """Return where MLflow says that aliases point."""
     return {alias: int(version) for alias, version in client.get_registered_model(TASK).aliases.items()}
 
 
 def stages(client: MlflowClient) -> dict[int, str]:
-    """Return MLflow's deprecated stages."""
     return {int(each.version): each.current_stage for each in client.search_model_versions(f"name = '{TASK}'")}
 
 

@@ -50,12 +50,10 @@ def split(samples: Any, *, groups: np.ndarray | None = None) -> Prepared:
 
 
 def profiles_prepared(count: int = 150, seed: int = 0) -> tuple[Task, Prepared]:
-    """Return simulated profiles of three classes."""
     return read_params(ROOT / "params.yaml").task(PROFILES), split(labels_samples(count, seed=seed))
 
 
 def images_prepared(count: int = 60, side: int = 32, first: int = 0) -> tuple[Task, Prepared]:
-    """Return simulated images of three classes."""
     task = image_task(side)
     return task, split(images_in_memory(count, side, first=first))
 

@@ -40,14 +40,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkout(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the checkout as it was made."""
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{made}/optuna.db")
     with made_again(made):
         yield made
 
 
 def destroy(folder: Path) -> None:
-    """Delete databases and artifacts."""
     for name in ("mlflow.db", "optuna.db"):
         (folder / name).unlink()
     shutil.rmtree(folder / "mlruns")

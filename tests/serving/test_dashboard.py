@@ -64,9 +64,6 @@ def endpoint(platform: Platform, name: str) -> Endpoint:
     return Endpoint(name, "production", f"{platform.url}/{name}")
 
 
-# Endpoints
-
-
 def test_production_comes_first_and_the_environment_before_params() -> None:
     dashboard = Dashboard({"a@staging": "http://h:2", "a": "http://h:1/invocations", "b": "http://h:3/"})
     found = endpoints.endpoints(dashboard, {})
@@ -78,9 +75,6 @@ def test_production_comes_first_and_the_environment_before_params() -> None:
         endpoints.endpoints(dashboard, {endpoints.ENDPOINTS: "a:9"})
     starts = [each.how_to_start for each in (found["a"][0], Endpoint("a", "staging", "https://h"))]
     assert starts == ["make serve TASK=a PORT=1", "make serve TASK=a STAGE=staging"]
-
-
-# Requests
 
 
 def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> Question:
@@ -158,9 +152,6 @@ def test_an_endpoint_that_is_down_or_slow_is_reported(platform: Platform) -> Non
     assert time.monotonic() - began < 10
 
 
-# Jobs
-
-
 def test_a_job_ends_where_nobody_waits_for_it_and_hides_the_text_of_its_faults() -> None:
     begun, ended = threading.Event(), threading.Event()
 
@@ -184,7 +175,6 @@ def test_a_job_ends_where_nobody_waits_for_it_and_hides_the_text_of_its_faults()
 
 
 def explaining_page() -> None:
-    """A page with one explanation, whose endpoint is silent until the test lets it answer."""
     import streamlit as st
 
     from serving.dashboard.data.endpoints import Endpoint
@@ -235,9 +225,6 @@ def test_what_is_believed_for_a_while_is_asked_again_after_it(monkeypatch: pytes
     assert again(60) == 1
     job.ended -= 61
     assert again() == 1 and again(60) == 2 and again(fresh=True) == 3
-
-
-# Modules
 
 
 def test_a_loaded_module_is_there_at_once_while_another_thread_loads_for_long(
@@ -304,9 +291,6 @@ def test_the_first_page_loads_nothing_heavy_and_no_two_threads_import_at_once(he
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-# Questions
-
-
 def test_features_that_the_model_does_not_know_are_left_out_and_named() -> None:
     values = pd.DataFrame({"tp53": [1.0], "FOO": [2.0], "EGFR": [math.nan]}, index=["S1"])
     contract = {"genes": ["TP53|7157", "EGFR|1956"], "known": ["TP53|7157", "EGFR|1956", "KRAS|3845"]}
@@ -341,9 +325,6 @@ def test_a_table_that_may_be_missing_is_left_to_imputation_and_a_needed_one_is_d
         pairs.of_pairs(two, {}, drug, contract)
     with pytest.raises(Refused, match="Nothing was measured"):
         pairs.of_pairs({}, {}, drug, {**contract, "required": []})
-
-
-# Answers
 
 
 def ranked(answers: list[dict[str, Any]], about: pd.DataFrame, usual: dict[str, float] | None = None) -> pd.DataFrame:
@@ -429,9 +410,6 @@ def test_a_molecule_is_drawn_as_it_was_asked_about_or_not_at_all() -> None:
         assert pairs.drawing(values, "a drug", smiles, "") is None
 
 
-# Words
-
-
 def test_no_score_is_written_without_its_interval() -> None:
     assert words.with_interval({"value": 0.7654, "low": 0.7, "high": 0.8}) == "0.765\u00a0[0.700,\u00a00.800]"
     low = words.with_interval({"value": -0.5, "low": -0.75, "high": 0.25}, sign="+")
@@ -446,9 +424,6 @@ def test_text_of_others_is_text() -> None:
     shown = MarkdownIt("commonmark").renderInline(words.plain(nasty))
     assert "<em>" not in shown and "<a " not in shown and "<b>" not in shown and "<code>" not in shown
     assert re.search(r"(?<!\\)[:$]", words.plain(nasty)) is None
-
-
-# Leaderboard, evidence, drift
 
 
 def standings(folder: Path, rows: list[dict[str, Any]] | str) -> Any:
@@ -511,9 +486,6 @@ def test_coverage_is_shown_with_its_interval() -> None:
     assert [word for _, word, _ in scores] == ["Margin", "R²"] and all("[" in value for _, _, value in scores)
 
 
-# The data that is offered
-
-
 def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
     text = "drug_id,name,smiles\nA:1,Erlotinib,C\nB:1,Erlotinib,C\nA:2,Nutlin-3a,\nA:3,,CC\n"
     (tmp_path / "drugs.csv").write_text(text)
@@ -550,9 +522,6 @@ def test_the_server_keeps_to_this_machine_and_shows_no_traceback() -> None:
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
     said = theme["server"]["address"], theme["browser"]["gatherUsageStats"], theme["client"]["showErrorDetails"]
     assert said == ("127.0.0.1", False, "none")
-
-
-# Pages, run without a browser
 
 
 def opened() -> AppTest:

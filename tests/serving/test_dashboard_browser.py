@@ -74,8 +74,6 @@ TOO_PALE = """() => {
 
 @dataclass
 class Window:
-    """The one window, and what it asked for."""
-
     page: Any
     url: str
     asked: list[str]
@@ -115,7 +113,6 @@ def slowdown() -> float:
 
 
 def settle(page: Any) -> None:
-    """Wait until Streamlit has drawn what it was asked for; it takes a moment to hear of it."""
     page.wait_for_timeout(250)
     page.wait_for_function(
         "() => document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
@@ -173,7 +170,6 @@ def can_be_read(page: Any, seconds: float = 10) -> None:
 
 
 def tab_to(page: Any, text: str, *, tag: str | None = None) -> None:
-    """Press Tab until what has the focus is called so."""
     look = "() => (e => [e.tagName, `${e.ariaLabel} ${e.innerText || e.placeholder}`])(document.activeElement)"
     seen: list[str] = []
     for _ in range(80):

@@ -21,7 +21,6 @@ TISSUES = ("lung", "skin", "blood", "breast", "colon")
 
 
 def sample(rows: int, seed: int) -> pd.DataFrame:
-    """Rows with numbers of several shapes, a column of zeros and ones, one with gaps, and categories."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(rng.normal(size=(rows, 12)), columns=[f"component_{place}" for place in range(12)])
     table["sharpness"] = rng.lognormal(size=rows)
@@ -56,7 +55,6 @@ def test_a_trifle_in_a_large_log_is_no_alarm() -> None:
 
 
 def pairs(lines: int, drugs: int, seed: int) -> pd.DataFrame:
-    """Every cell line with every drug, as a screen asks: few independent cell lines, many rows."""
     rng = np.random.default_rng(seed)
     of_line = pd.DataFrame(
         {

@@ -167,7 +167,6 @@ def _split(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 @st.composite
 def _bodies(draw_: st.DrawFn, rows: st.SearchStrategy[Any], good: dict[str, Any]) -> bytes:
-    """Return a body: rows that are almost right, JSON of any shape, a good request cut or mangled, or bytes."""
     kind = draw_(st.integers(0, 9))
     if kind <= 3:
         some = draw_(st.lists(rows, max_size=3)) * draw_(st.sampled_from([1, 1, 1, 2, 20]))
@@ -194,7 +193,6 @@ def _bodies(draw_: st.DrawFn, rows: st.SearchStrategy[Any], good: dict[str, Any]
 
 
 def _mangled(draw_: st.DrawFn, content: bytes) -> bytes:
-    """Return content of which a few bytes are others."""
     mangled = bytearray(content)
     for place in draw_(st.lists(st.integers(0, len(content) - 1), max_size=8)):
         mangled[place] = draw_(st.integers(0, 255))
@@ -202,7 +200,6 @@ def _mangled(draw_: st.DrawFn, content: bytes) -> bytes:
 
 
 def _spoiled(draw_: st.DrawFn, values: dict[str, Any]) -> Any:
-    """Return a map of measurements in which a few values or features are not right, or something else."""
     spoiled = dict(values)
     for feature in draw_(st.lists(st.sampled_from(list(values)), max_size=3)):
         spoiled[feature] = draw_(_ANY)
@@ -214,7 +211,6 @@ def _spoiled(draw_: st.DrawFn, values: dict[str, Any]) -> Any:
 
 @st.composite
 def _profiles(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
-    """Return a good row with a few values, genes or fields that are not."""
     row: dict[str, Any] = {"expression": _spoiled(draw_, good["expression"])}
     if draw_(st.booleans()):
         row["sample_id"] = draw_(st.one_of(st.text(max_size=20), _ODD))
@@ -222,8 +218,6 @@ def _profiles(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
 
 
 def _png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
-    """Return a PNG that says it is so large, whatever it holds."""
-
     def chunk(name: bytes, content: bytes) -> bytes:
         part = name + content
         return len(content).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big")
@@ -254,7 +248,6 @@ _BOMBS = [
 
 @st.composite
 def _images(draw_: st.DrawFn) -> dict[str, Any]:
-    """Return a row whose image is good, broken, a bomb, or none."""
     content = draw_(st.sampled_from([*_FILES, *_BOMBS]))
     if draw_(st.booleans()):
         content = _mangled(draw_, content)[: draw_(st.integers(len(content) // 2, len(content)))]
@@ -281,7 +274,6 @@ _SMILES = st.one_of(
 
 @st.composite
 def _pairs(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
-    """Return a good pair of a line and a drug in which a few values, features, tables or fields are not."""
     row = dict(good)
     tables = [name for name, values in good.items() if isinstance(values, dict)]
     for name in draw_(st.lists(st.sampled_from(tables), max_size=2, unique=True)):

@@ -18,7 +18,6 @@ TASK = "drug_response"
 
 
 def chained(*moves: tuple[str, str, int | None]) -> list[Entry]:
-    """Return a history of (action, alias, version)."""
     entries: list[Entry] = []
     for action, alias, version in moves:
         said = {"by": "A. Person", "why": "", "evidence_sha256": "a" * 64, "verdicts": ()}

@@ -69,7 +69,6 @@ def answers(rows: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def log_rows(rows: int, seed: int = 1, version: str = VERSION) -> pd.DataFrame:
-    """Rows as `training.model.prediction_log` writes them."""
     rng = np.random.default_rng(seed)
     about = pd.DataFrame(
         {
@@ -138,9 +137,6 @@ def test_every_predicted_gene_is_watched() -> None:
     assert [told.split(" drifted")[0] for told in found.findings] == ["prediction prediction_Y|2"]
 
 
-# --- the log
-
-
 def written(folder: Path, rows: pd.DataFrame, name: str = "one") -> Path:
     place = folder / TASK / "2026-11-01" / f"{name}.parquet"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -179,16 +175,12 @@ def test_too_few_rows_allow_no_statement(tmp_path: Path) -> None:
     refused("no date", since="yesterday")
 
 
-# --- labels
-
-
 def evidence(**metrics: tuple[float, float, float]) -> dict[str, Any]:
     found = {name: dict(zip(("value", "low", "high"), ends, strict=True)) for name, ends in metrics.items()}
     return {"test": {"confidence": 0.95, "metrics": found}}
 
 
 def labels_csv(folder: Path, labels: dict[str, Any]) -> Path:
-    """Write labels of the samples S0, S1, ..."""
     ids = [f"S{row}" for row in range(len(next(iter(labels.values()))))]
     pd.DataFrame({"sample_id": ids, **labels}).to_csv(folder / "labels.csv", index=False)
     return folder / "labels.csv"
@@ -197,7 +189,6 @@ def labels_csv(folder: Path, labels: dict[str, Any]) -> Path:
 def measured(
     contract: Contract, folder: Path, rows: pd.DataFrame, labels: dict[str, Any], then: dict[str, Any], **changed: Any
 ) -> Performance:
-    """Measure logged rows on labels."""
     metric = next(iter(then["test"]["metrics"]))
     settings = {"metric": metric, "least": 50, "drop": 0.0, "resamples": 100, **changed}
     return measure(contract, rows, read_labels(labels_csv(folder, labels), contract, hashed), then, **settings)
@@ -287,9 +278,6 @@ def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(tmp
     assert not any(name in told for name in ("S1", "S3", "S9")), "no id of a sample in a report"
     path.write_text("sample_id;target\na;1,5\nb;-0,25\nc;n/a\n")
     assert read_labels(path, RESPONSES, hashed)["measured"].tolist() == [1.5, -0.25]
-
-
-# --- the whole
 
 
 @pytest.fixture(scope="module")

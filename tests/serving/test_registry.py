@@ -58,7 +58,6 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """Let every model answer; return what was asked."""
     monkeypatch.setattr(registry, "answer_example", asked := Mock(return_value=1))
     return asked
 
@@ -68,7 +67,6 @@ def up(version: int | None = None, to: Any = "staging", policy: Policy = POLICY)
 
 
 def produced(client: MlflowClient, text: str = "weights", **changes: Any) -> int:
-    """Register a version and bring it to production."""
     version = made_version(client, text, **changes)
     up(version)
     up(version, "production")
@@ -80,12 +78,8 @@ def kinds() -> set[str]:
 
 
 def sql(statement: str) -> None:
-    """Do something without these commands."""
     with sa.create_engine(mlflow.get_tracking_uri()).begin() as connection:
         connection.execute(sa.text(statement))
-
-
-# The way of a version.
 
 
 def test_a_version_goes_from_candidate_to_staging_to_production(client: MlflowClient) -> None:
@@ -127,9 +121,6 @@ def test_registering_and_promoting_twice_changes_nothing_and_new_evidence_replac
     assert up(1, "production").entry is None
     assert len(registry.history(TASK)) == 4
     assert problems.verify(TASK) == []
-
-
-# What is refused.
 
 
 def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: MlflowClient) -> None:
@@ -247,9 +238,6 @@ def test_edited_evidence_is_not_judged_and_found(two: MlflowClient) -> None:
         assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("evidence", 2)]
 
 
-# The way back.
-
-
 def test_rollback_goes_back_as_often_as_there_was_something_before(client: MlflowClient, answering: Mock) -> None:
     def pointed() -> dict[str, int]:
         return {alias: version for alias, version in aliases(client).items() if alias != "candidate"}
@@ -340,12 +328,8 @@ def test_rollback_asks_the_model_before_it_moves_anything(
     assert verdict["reason"] == "loaded, and answered 2 rows"
 
 
-# What verify finds.
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a checkout with version 1 in production and version 2 in staging."""
     folder = tmp_path_factory.mktemp("two") / "checkout"
     with made_once(folder) as client:
         made_version(client, comparisons=compared_with(produced(client)))
@@ -356,7 +340,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two(built: Path) -> Iterator[MlflowClient]:
-    """Return the registry as it was built."""
     with made_again(built) as made:
         yield made
 
@@ -453,9 +436,6 @@ def test_a_forged_row_with_a_right_hash_is_found(two: MlflowClient) -> None:
     assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("verdict", bad)]
 
 
-# Where the registry is.
-
-
 def test_a_registry_that_is_no_database_needs_the_history_named(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,9 +469,6 @@ def test_a_history_that_cannot_be_opened_is_named_without_its_password(
     with pytest.raises(UserError, match="cannot be used") as refused:
         look(TASK)
     assert "secret" not in str(refused.value)
-
-
-# The commands.
 
 
 def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, **given: str) -> int:

@@ -48,7 +48,6 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def killed(does: Callable[[], object], after: float | None = None) -> int:
-    """Run ``does`` in a process of its own, kill it after so many seconds, and return its exit code."""
     process = _FORK.Process(target=does)
     process.start()
     if after is not None:
@@ -92,7 +91,6 @@ def state(client: MlflowClient) -> State:
 
 
 def to_staging(client: MlflowClient) -> None:
-    """Promote the version that is not there, and not in production if it can be chosen."""
     there = aliases(client)
     others = [number for number in (2, 3) if number != there.get("staging")]
     number = next((each for each in others if each != there["production"]), others[0])
@@ -100,14 +98,12 @@ def to_staging(client: MlflowClient) -> None:
 
 
 def staged(client: MlflowClient) -> None:
-    """Have a version in staging that may go to production."""
     there = aliases(client)
     if there.get("staging") in (None, there["production"]):
         to_staging(client)
 
 
 def to_production(client: MlflowClient) -> None:
-    """It moves three aliases and two stages."""
     registry.promote(TASK, "production", by=BY, policy=POLICY)
 
 
@@ -121,7 +117,6 @@ def back(client: MlflowClient) -> None:
 
 
 def registered_again(client: MlflowClient) -> None:
-    """The alias stays where it is, tags change."""
     tag = client.get_model_version(TASK, "3").tags.get("seen", "0")
     moved(action="register", alias="candidate", to_version=3, tags={"seen": str(int(tag) + 1), "other": tag})
 

@@ -57,7 +57,6 @@ def together(does: Callable[[int, Any], str], count: int = PEOPLE) -> list[str]:
 
 
 def seen_by_all(barrier: Any) -> Callable[[str], alias_moves.Found]:
-    """Return `alias_moves.look` that answers once everybody has looked: all decide on the same state."""
     return lambda task: (alias_moves.look(task), barrier.wait(timeout=60))[0]
 
 

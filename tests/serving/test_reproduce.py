@@ -46,7 +46,6 @@ KEPT: dict[str, Any] = {"parameters": {"c": "0.1", "members": "1"}}
 
 
 def predicted(said: np.ndarray) -> pd.DataFrame:
-    """Return predictions as the fit stage leaves them."""
     table = pd.DataFrame({"sample_id": ["a", "b", "c"], "target": [0, 1, 1]})
     for place, label in enumerate(CLASSES):
         table[f"probability_{label}"], table[f"baseline_{label}"] = said[:, place], 0.5
@@ -73,7 +72,6 @@ def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) ->
 
 
 def refitted(folder: Path, **changed: Any) -> Refit:
-    """Return what comes out where nothing differs, but for ``changed``."""
     hashes = {**HASHES, "model.sha256": tracking.folder_sha256(folder)}
     kept = {**KEPT, "hashes": hashes, "metrics": {"validation_log_loss": 0.3}, "predictions": predicted(SAID)}
     for name, value in changed.items():

@@ -79,9 +79,6 @@ def test_imported_data_is_looked_up_at_its_source(checkout: Path, tmp_path: Path
     assert (checkout / "data" / "response.csv").read_text() == "2"
 
 
-# What is proposed
-
-
 @pytest.fixture
 def looped(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a checkout in which a loop has ended; `gh` writes down what it is asked, and knows what it opened."""

@@ -35,7 +35,6 @@ PLAN = Plan(TASK, PARAMS, ("mean_effects", "elastic_net"), "ada", "f" * 64)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
-    """Return a registry with three versions of the task."""
     folder = tmp_path_factory.mktemp("store")
     uri = empty_store(folder)
     client = MlflowClient(uri, uri)
@@ -52,9 +51,6 @@ def registry(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> MlflowClie
     for alias in store.get_registered_model(TASK).aliases:
         store.delete_registered_model_alias(TASK, alias)
     return store
-
-
-# What is served, and what is known
 
 
 def test_production_is_what_the_candidate_is_held_against_and_only_an_alias_makes_known(registry: MlflowClient) -> None:
@@ -74,12 +70,8 @@ def test_production_is_what_the_candidate_is_held_against_and_only_an_alias_make
         registry.delete_registered_model_alias(TASK, alias)
 
 
-# Moves
-
-
 @pytest.fixture
 def promoted(registry: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Return the promotions that are asked for; they move the alias."""
     asked: list[tuple[str, str]] = []
 
     def promote(name: str, to: str, version: str, **named: Any) -> None:
@@ -169,9 +161,6 @@ def test_what_changed_while_it_ran_and_what_nobody_answers_for_is_not_registered
         under_test.whoever()
     monkeypatch.setenv("GITHUB_ACTOR", "grace")
     assert under_test.whoever() == "grace" and under_test.whoever("lin") == "lin"
-
-
-# The report
 
 
 PRODUCTION = {

@@ -23,7 +23,6 @@ from training.model.predictor import Predictor
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    """Return a fitted model of survival, read as an endpoint does."""
     task = real_task()
     task = replace(task, data=replace(task.data, time="days", event="relapse", horizons=(40.0, 80.0), horizon=80.0))
     folder = tmp_path_factory.mktemp("model")
@@ -33,7 +32,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 @pytest.fixture(scope="module")
 def answers(model: Predictor) -> list[dict[str, Any]]:
-    """Return what the model answers about forty samples."""
     request = model.contract.request(follow_up_samples(40, seed=3))
     answered: list[dict[str, Any]] = model.predict(None, request, {"explain": True}).to_dict("records")  # type: ignore[assignment]
     return answered
@@ -58,7 +56,6 @@ def test_the_download_holds_risk_interval_and_curve(answers: list[dict[str, Any]
 
 
 def page(answers: list) -> None:
-    """Draw what the page draws of samples and of one of them."""
     import pandas as pd
     import streamlit as st
 
@@ -86,9 +83,6 @@ def test_a_page_shows_the_risk_with_its_horizon(answers: list[dict[str, Any]], p
     assert ("to" in heading.split("days")[1]) == promised
     assert any("no event in the first" in each.value for each in at.markdown) == promised
     assert len(at.dataframe) >= 2
-
-
-# The monitor
 
 
 def _labels(folder: Path, **changes: Any) -> Path:
