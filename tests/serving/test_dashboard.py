@@ -48,16 +48,11 @@ from tests.training.tiny import ROOT
 SCRIPT = str(ROOT / "serving" / "dashboard_app.py")
 
 
-@pytest.fixture(scope="module")
-def platform(dashboard_platform: Platform) -> Platform:
-    return dashboard_platform
-
-
 @pytest.fixture
-def here(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    monkeypatch.chdir(platform.folder)
+def here(dashboard_platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    monkeypatch.chdir(dashboard_platform.folder)
     monkeypatch.delenv(endpoints.ENDPOINTS, raising=False)
-    return platform
+    return dashboard_platform
 
 
 def endpoint(platform: Platform, name: str) -> Endpoint:
@@ -84,10 +79,10 @@ def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> Question:
     return pairs.of_pairs({"expression": expression}, {}, drugs)
 
 
-def test_a_real_model_takes_what_the_page_asks(platform: Platform) -> None:
-    drugs = collection.drugs(platform.folder / "data" / RESPONSE)
-    response = of_lines(platform, 2, [drugs[0], Drug(None, "mine", "CC(=O)Nc1ccc(O)cc1")])
-    answers = ask(endpoint(platform, RESPONSE), response.rows, response.names, explain=True)
+def test_a_real_model_takes_what_the_page_asks(here: Platform) -> None:
+    drugs = collection.drugs(here.folder / "data" / RESPONSE)
+    response = of_lines(here, 2, [drugs[0], Drug(None, "mine", "CC(=O)Nc1ccc(O)cc1")])
+    answers = ask(endpoint(here, RESPONSE), response.rows, response.names, explain=True)
     table = ranked(answers, response.about, {str(drugs[0].drug_id): 1.0})
     own = table[table["drug"] != "mine"]
     assert len(table) == 4 and len(own) == 2
@@ -98,27 +93,27 @@ def test_a_real_model_takes_what_the_page_asks(platform: Platform) -> None:
     assert found["value"].sum() + answers[0]["base"] == pytest.approx(answers[0]["prediction"], abs=1e-4)
 
 
-def test_many_rows_go_in_parts_and_come_back_in_order(platform: Platform) -> None:
-    question = of_lines(platform, 3, collection.drugs(platform.folder / "data" / RESPONSE))
+def test_many_rows_go_in_parts_and_come_back_in_order(here: Platform) -> None:
+    question = of_lines(here, 3, collection.drugs(here.folder / "data" / RESPONSE))
     reported: list[tuple[int, int]] = []
-    target, rows = endpoint(platform, RESPONSE), len(question.rows)
+    target, rows = endpoint(here, RESPONSE), len(question.rows)
     whole = ask(target, question.rows, question.names)
-    before = len(platform.asked)
+    before = len(here.asked)
     parts = ask(target, question.rows, question.names, rows_at_once=5, progress=lambda *how: reported.append(how))
     assert [row["prediction"] for row in parts] == pytest.approx([row["prediction"] for row in whole])
-    assert len(platform.asked) - before == math.ceil(rows / 5) > 2
+    assert len(here.asked) - before == math.ceil(rows / 5) > 2
     assert reported[0] == (0, rows) and reported[-1] == (rows, rows)
 
 
-def test_a_refusal_names_the_sample_and_suspects_a_model_of_another_task(platform: Platform) -> None:
-    table = pd.read_parquet(platform.folder / "data" / LABELS / "expression.parquet").set_index("sample_id")
+def test_a_refusal_names_the_sample_and_suspects_a_model_of_another_task(here: Platform) -> None:
+    table = pd.read_parquet(here.folder / "data" / LABELS / "expression.parquet").set_index("sample_id")
     question = profiles.of_profiles(table.iloc[:12])
     question.rows[10]["expression"]["GENE1"] = -5.0
     with pytest.raises(Refused, match=r"“S10”.*GENE1.*below 0"):
-        ask(endpoint(platform, LABELS), question.rows, question.names, rows_at_once=4)
+        ask(endpoint(here, LABELS), question.rows, question.names, rows_at_once=4)
     image = images.of_images({"a": one_image()})
     with pytest.raises(Refused, match="Is it a model of blood_cell that is served at"):
-        ask(Endpoint(IMAGES, "production", f"{platform.url}/{LABELS}"), image.rows, image.names)
+        ask(Endpoint(IMAGES, "production", f"{here.url}/{LABELS}"), image.rows, image.names)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +136,14 @@ def test_a_failure_of_the_server_is_not_blamed_on_the_file(
         ask(Endpoint(RESPONSE, "production", "http://127.0.0.1:1"), [{"a": 1}], ["a"])
 
 
-def test_an_endpoint_that_is_down_or_slow_is_reported(platform: Platform) -> None:
+def test_an_endpoint_that_is_down_or_slow_is_reported(here: Platform) -> None:
     down = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(NoAnswer, match="No model answers at") as caught:
         ask(down, [{"a": 1}], ["a"])
     assert caught.value.command == down.how_to_start
     began = time.monotonic()
     with pytest.raises(NoAnswer, match=r"within 0\.3 s"):
-        ask(Endpoint(RESPONSE, "staging", f"{platform.url}/slow"), [{"a": 1}], ["a"], seconds=0.3)
+        ask(Endpoint(RESPONSE, "staging", f"{here.url}/slow"), [{"a": 1}], ["a"], seconds=0.3)
     assert time.monotonic() - began < 10
 
 
@@ -462,8 +457,8 @@ def test_a_leaderboard_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
             standings(tmp_path, text)
 
 
-def test_reports_are_read_in_order_and_a_broken_one_is_named(platform: Platform) -> None:
-    found, unreadable = monitoring.reports_of(RESPONSE, platform.folder / "reports")
+def test_reports_are_read_in_order_and_a_broken_one_is_named(here: Platform) -> None:
+    found, unreadable = monitoring.reports_of(RESPONSE, here.folder / "reports")
     assert unreadable == ["2026-11-20T16-55-12-258605Z"]
     table = monitoring.over_time(found)
     assert list(table["share"]) == [0.02, 0.4] and list(table["drifted"]) == ["0 of 3", "1 of 3"]
@@ -472,7 +467,7 @@ def test_reports_are_read_in_order_and_a_broken_one_is_named(platform: Platform)
     found[1].content["performance"] = {"metric": "r2", "rows": 9, "now": interval, "then": interval}
     assert "r2 of 9 labeled rows: 0.500" in str(monitoring.performance_text(found[1]))
     assert monitoring.performance_text(found[0]) is None
-    assert monitoring.reports_of("no_task", platform.folder / "reports") == ([], [])
+    assert monitoring.reports_of("no_task", here.folder / "reports") == ([], [])
 
 
 def test_coverage_is_shown_with_its_interval() -> None:

@@ -70,13 +70,8 @@ def pairs(lines: int, drugs: int, seed: int) -> pd.DataFrame:
 
 def test_fifty_rows_of_a_cell_line_are_one_cell_line() -> None:
     worth = independent_rows(pairs(40, 50, 1), pairs(8, 50, 2))
-    assert {column: round(rows[1]) for column, rows in worth.items()} == {
-        "expression_mean": 8,
-        "expression_spread": 8,
-        "detected": 8,
-        "tissue": 8,
-        "weight": 50,
-    }
+    of_line = dict.fromkeys(("expression_mean", "expression_spread", "detected", "tissue"), 8)
+    assert {column: round(rows[1]) for column, rows in worth.items()} == {**of_line, "weight": 50}
     # Eight new lines of the same kind, in 400 rows: counted as rows they would be another population every time.
     assert not any(alarms(column_drifts(pairs(40, 50, 100 + seed), pairs(8, 50, seed))) for seed in range(10))
 
@@ -87,10 +82,10 @@ def test_an_atom_is_no_entity() -> None:
     assert independent_rows(table, table)["foreground"] == (300, 300)
 
 
-@given(
-    old=st.lists(st.integers(0, 500), min_size=2, max_size=12),
-    new=st.lists(st.integers(0, 500), min_size=2, max_size=12),
-)
+_COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
+
+
+@given(old=_COUNTS, new=_COUNTS)
 @settings(max_examples=60, deadline=None)
 def test_stability_is_finite_and_never_negative(old: list[int], new: list[int]) -> None:
     bins = min(len(old), len(new))

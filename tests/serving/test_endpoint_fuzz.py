@@ -331,15 +331,13 @@ def test_requests_of_strangers_are_answered_or_refused(endpoints: dict[str, Endp
 def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
     row = good["dataframe_records"][0]
     many = int(MEGABYTES * 1e6)
+    wide = [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]
     return {
         "deep lists": (b'{"inputs": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", 400),
         "deep maps": (b'{"a":' * 2_000 + b"1" + b"}" * 2_000, 400),
         "a number of 200,000 digits": (b'{"inputs": [' + b"9" * 200_000 + b"]}", 400),
         "another column in each row": (_text({"dataframe_records": [{f"c{n}": 1} for n in range(20_000)]}), 400),
-        "another column in each of few rows": (
-            _text({"dataframe_records": [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]}),
-            400,
-        ),
+        "another column in each of few rows": (_text({"dataframe_records": wide}), 400),
         "one row too many": (_text({"dataframe_records": [row] * (ROWS + 1)}), 400),
         "many values": (b'{"inputs": [' + b"0," * 400_000 + b"0]}", 400),
         "one field twice": (b'{"dataframe_records": [], "dataframe_records": 5}', 400),

@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipelines.environment import LOG_SALT
 from pipelines.errors import UserError
 from pipelines.params import read_params, task_text
 from pipelines.policy import Monitor
+from pipelines.samples.response import ResponseSamples
+from pipelines.simulate.response import Size, simulate_drug_response
 from serving import monitor as monitor_command
 from serving.drift import report as monitoring
 from serving.drift.logged import Logged, read_log, since_time
@@ -26,7 +29,10 @@ from serving.drift.performance import Performance, measure, read_labels
 from serving.drift.report import monitor
 from serving.drift.watch import NOVELTY, Reference, watch
 from tests.empty_store import empty_store
+from tests.training.tiny import response_task, tiny_params
 from training.contract import Contract, contract_class, contract_text
+from training.features.summaries import DRUG_COLUMNS, choose_panels
+from training.modalities.pairs import EXPRESSION
 from training.model.prediction_log import PredictionLog
 
 ROOT = Path(__file__).parents[2]
@@ -44,18 +50,11 @@ def contract_of(modality: str, problem: str, task: str, **said: Any) -> Any:
 
 
 IMAGES = contract_of("images", "classification", TASK, classes=CLASSES, temperature=1.0, threshold=0.5)
-RESPONSES = contract_of(
-    *("pairs", "regression", "drug_response"), features={}, required=[], target="ln_ic50", half_width=1.0
-)
+OF_RESPONSES: dict[str, Any] = {"required": [], "target": "ln_ic50", "half_width": 1.0}
+OF_GENES: dict[str, Any] = {"genes": ["A"], "known": ["A"], "spreads": [1.0, 2.0], "half_widths": [None, None]}
 TARGETS = ["X|1", "Y|2"]
-GENES = contract_of(
-    *("profiles", "multi_target", "gene_expression"),
-    genes=["A"],
-    known=["A"],
-    targets=TARGETS,
-    spreads=[1.0, 2.0],
-    half_widths=[None, None],
-)
+RESPONSES = contract_of("pairs", "regression", "drug_response", features={}, **OF_RESPONSES)
+GENES = contract_of("profiles", "multi_target", "gene_expression", targets=TARGETS, **OF_GENES)
 
 
 def inputs(rows: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -135,6 +134,66 @@ def test_every_predicted_gene_is_watched() -> None:
     rows = log_rows(200).drop(columns=["label", "probability"]).assign(**said(200, 1.5))
     found = watch(kept, Logged(rows), POLICY)
     assert [told.split(" drifted")[0] for told in found.findings] == ["prediction prediction_Y|2"]
+
+
+Screen = tuple[ResponseSamples, ResponseSamples, Any]
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    """Return what a version was trained on, what it is asked about lines of the same kind, and its contract."""
+    folder = tmp_path_factory.mktemp("screen")
+    simulate_drug_response(folder, Size(lines=600, molecules=12, genes=60, programs=4))
+    samples = response_task(tiny_params()).read(folder).samples
+    assert isinstance(samples, ResponseSamples)
+    trained, asked = (samples.take(np.flatnonzero(samples.cell % 3 // 2 == side)) for side in (0, 1))
+    lines = np.unique(trained.cell)
+    genes = [str(gene) for gene in samples.omics[EXPRESSION]]
+    contract = contract_of(
+        *("pairs", "regression", "drug_response"),
+        **OF_RESPONSES,
+        features={omics: [str(column) for column in table] for omics, table in samples.omics.items()},
+        panels=choose_panels(samples.omics[EXPRESSION].iloc[lines].dropna(how="all").to_numpy(), genes),
+        tissues=sorted({str(each) for each in samples.cell_lines["tissue"].iloc[lines]}),
+    )
+    return trained, asked, contract
+
+
+def drifted(screen: Screen, asked: ResponseSamples | None = None) -> list[str]:
+    """Return the inputs that a watch names, the farthest first, if a version is ``asked`` so; nothing else may be."""
+    trained, usual, contract = screen
+    old, new = contract.describe(trained), contract.describe(usual if asked is None else asked)
+    rng = np.random.default_rng(0)
+    said, rows = (pd.DataFrame({"prediction": rng.choice(np.linspace(-3, 6, 99), len(each))}) for each in (old, new))
+    kept = Reference("drug_response", "1", contract, old, monitoring.predictions_of(contract, said), 1.0)
+    rows = rows.assign(time=pd.Timestamp("2026-11-01"), model_version="1", **{NOVELTY: rng.uniform(0, 1, len(new))})
+    found = watch(kept, Logged(pd.concat([rows, new.add_prefix("input_")], axis=1)), POLICY).findings
+    assert all(each.startswith("input ") for each in found), found
+    return [each.removeprefix("input ").split(" drifted")[0] for each in found]
+
+
+def test_a_panel_of_genes_that_shifts_in_cell_lines_is_named(screen: Screen) -> None:
+    _, asked, contract = screen
+    assert drifted(screen) == []  # lines and drugs of the same kind
+    for panel, genes in contract.panels.items():
+        table = asked.omics[EXPRESSION].copy()
+        table[genes] += 3.0
+        found = drifted(screen, replace(asked, omics={**asked.omics, EXPRESSION: table}))
+        assert f"{EXPRESSION}_{panel}" in found, (panel, found)
+        assert all(each.startswith(f"{EXPRESSION}_") for each in found), found
+
+
+def test_other_drugs_and_another_mix_of_tissues_are_named(screen: Screen) -> None:
+    _, asked, _ = screen
+    chains = [f"CC{'C' * length}C(=O)O{'C' * length}" for length in range(8, 8 + len(asked.drugs))]
+    found = drifted(screen, replace(asked, drugs=asked.drugs.assign(smiles=chains)))
+    assert {"molecular_weight", "rotatable_bonds"} <= set(found) <= {*DRUG_COLUMNS, "drug"}, found
+    tissue = asked.cell_lines["tissue"].to_numpy()[asked.cell]
+    lung, others = np.flatnonzero(tissue == "lung"), np.flatnonzero(tissue != "lung")
+    few = others[asked.cell[others] % 10 == 0]
+    found = drifted(screen, asked.take(np.concatenate([lung, few])))
+    assert "tissue" in found
+    assert not {*DRUG_COLUMNS, "drug"} & set(found), found
 
 
 def written(folder: Path, rows: pd.DataFrame, name: str = "one") -> Path:
@@ -241,8 +300,8 @@ def test_numbers_drop_in_the_metrics_own_direction(tmp_path: Path) -> None:
         assert measured(RESPONSES, tmp_path, rows, labels, evidence(**then)).status == status, (noise, then)
     predicted = pd.DataFrame(rng.normal(5, 1, (80, 2)), columns=["prediction_X|1", "prediction_Y|2"])
     rows = pd.concat([log_rows(80)[["sample_sha256"]], predicted], axis=1)
-    labels = dict(zip(TARGETS, (predicted.to_numpy() + rng.normal(0, 0.1, (80, 2))).T, strict=True))
-    found = measured(GENES, tmp_path, rows, labels, evidence(r2=(0.95, 0.9, 0.99)))
+    values = dict(zip(TARGETS, (predicted.to_numpy() + rng.normal(0, 0.1, (80, 2))).T, strict=True))
+    found = measured(GENES, tmp_path, rows, values, evidence(r2=(0.95, 0.9, 0.99)))
     assert found.now is not None and found.now.value > 0.95
 
 
@@ -327,8 +386,7 @@ def test_the_report_is_written_and_logged(
         assert exit_code(monkeypatch, written(tmp_path, log_rows(rows, version="1"))) == code
         assert told in "".join(capsys.readouterr())
     before = set((registered / "reports" / TASK / "monitor").iterdir())
-    rows_ = log_rows(200, version="1")
-    darker = rows_.assign(input_brightness=rows_["input_brightness"] - 25)
+    darker = log_rows(200, version="1").assign(input_brightness=lambda rows: rows["input_brightness"] - 25)
     assert exit_code(monkeypatch, written(tmp_path, darker)) == monitor_command.RETRAIN
     said = capsys.readouterr().out
     assert "200 rows: retrain;" in said and "input brightness drifted" in said

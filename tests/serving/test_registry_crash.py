@@ -62,13 +62,11 @@ def killed_before_write(number: int, does: Callable[[], object]) -> int:
     """Run ``does`` in a process that dies as its write of that number, from 1, is asked for; return its exit code."""
 
     def run() -> None:
-        left = number
+        calls = itertools.count(1)
 
         def counted(original: Callable[..., Any]) -> Callable[..., Any]:
             def call(*arguments: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left == 0:
+                if next(calls) == number:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return original(*arguments, **named)
 

@@ -108,7 +108,7 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(client: 
                 assert "a moment ago" in str(error)
             found = alias_moves.look(TASK)
             sha256 = next(entry.evidence_sha256 for entry in found.entries if entry.to_version == version)
-            said = {"by": f"Person {number}", "why": "", "action": "register", "alias": "candidate"}
+            said: dict[str, Any] = {"by": f"Person {number}", "why": "", "action": "register", "alias": "candidate"}
             alias_moves.move(TASK, expected=found, to_version=version, evidence_sha256=sha256, **said)
             rows += 1
             assert audit_log.broken(found.entries, found.head) == []

@@ -117,7 +117,7 @@ def test_each_difference_is_named_and_decides(tmp_path: Path, changed: dict[str,
 def test_rounding_is_allowed_elsewhere_and_not_here(tmp_path: Path) -> None:
     folder = version(tmp_path / "model").folder
     made = refitted(folder, predictions=predicted(SAID + np.array([1e-5, -1e-5])))
-    for tags, kept, differs in (
+    cases: list[tuple[dict[str, str], dict[str, Any], set[str]]] = [
         ({}, {}, {"predictions"}),
         ({"cpu": "another"}, {}, {"conditions"}),
         ({"python": "3.9.1"}, {}, {"conditions"}),
@@ -125,7 +125,8 @@ def test_rounding_is_allowed_elsewhere_and_not_here(tmp_path: Path) -> None:
         ({"device": "cuda"}, {}, set()),
         ({}, {"requirements": {"numpy": "1.0"}}, {"conditions"}),
         ({}, {"requirements": {}}, set()),
-    ):
+    ]
+    for tags, kept, differs in cases:
         assert differing(version(folder, tags, **kept), made) == differs, (tags, kept)
     elsewhere = version(folder, {"cpu": "another"})
     assert verdict(compare(elsewhere, made)) == "equal"

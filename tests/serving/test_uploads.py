@@ -107,7 +107,6 @@ def test_what_is_read_otherwise_than_it_stands_there_is_told(content: str | byte
 
 REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "decimal commas and points": ("a.csv", 'sample,TP53,EGFR\nS1,"1,5",2.25\n', "'1,5', '2.25'.*decimal sign"),
-    "German thousands": ("a.csv", "sample;TP53;EGFR\nS1;1.000;2,25\n", "decimal sign"),
     "either": ("a.csv", 'sample,TP53\nS1,"1,234"\n', "1.234 or 1234"),
     "blanks for separators": ("a.txt", "sample TP53 EGFR\nS1 1 2\n", "not separated by commas"),
     "cut off": ("a.csv", "sample,TP53,EGFR\nS1,1,2\nS2,1,2\nS3,1", "cut off"),
@@ -119,7 +118,6 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a web page": ("a.csv", "<!DOCTYPE html>\n<html><body>\n<p>a, b</p>\n</body></html>\n", "web page"),
     "zero bytes": ("a.csv", PLAIN + "\n" * 600 + "S3,1\0,2\n", "zero bytes"),
     "a quotation mark without its end": ("a.csv", 'sample,TP53\nS1,"1\nS2,2\n', "cannot be read as a table"),
-    "the names again": ("a.csv", "sample,TP53\nS1,1\nsample,TP53\nS2,2\n", "column TP53, sample sample: “TP53”"),
     "a sample without a name": ("a.csv", "sample_id,TP53\n,1\n", "column sample_id, row 1: is empty"),
     "a gene twice": ("a.csv", "sample_id,TP53,TP53\nS1,1,2\n", "column TP53 is a duplicate"),
     "a word for a number": ("a.csv", "sample,TP53,EGFR\nS1,1,2\nS2,high,3\n", "TP53, sample S2: “high” is not a num"),
@@ -132,7 +130,6 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "two tables": ("a.zip", _zipped(**{"a.csv": PLAIN, "b.csv": PLAIN}), "'a.csv', 'b.csv'"),
     "an old workbook": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"x" * 500, "none of a xlsx file"),
     "a broken workbook": ("a.xlsx", _workbook(data=ROWS)[:-200], "a.xlsx: the compressed file is broken"),
-    "a date for a number": ("a.csv", "sample,TP53\nS1,01.05.2024\nS2,1\n", "“01.05.2024” is not a number"),
 }
 
 
