@@ -305,9 +305,8 @@ def test_numbers_drop_in_the_metrics_own_direction(tmp_path: Path) -> None:
     assert found.now is not None and found.now.value > 0.95
 
 
-@pytest.mark.parametrize(
-    ("contract", "text", "told"),
-    [
+def test_labels_at_fault_are_refused_by_row(tmp_path: Path) -> None:
+    for contract, text, told in (
         (IMAGES, "sample_id\na\n", "lacks the column label"),
         (IMAGES, "sample_id,label\na,all\nb,hem\na,all\n", "column sample_id, row 3: duplicate sample"),
         (IMAGES, "sample_id,label\na,all\nb,AL\n", "column label, row 2: must be one of all, hem, not 'AL'"),
@@ -315,12 +314,10 @@ def test_numbers_drop_in_the_metrics_own_direction(tmp_path: Path) -> None:
         (RESPONSES, "sample_id,target\na,much\n", r"target, row 1: must be a finite number"),
         (RESPONSES, "sample_id,target\nS0,0.5\nS1,85.3\n", "target.*micromolar"),
         (RESPONSES, "sample_id,target\nS0,1,5\nS1,2,5\n", "'sample_id' are numbers"),  # decimal commas
-    ],
-)
-def test_labels_at_fault_are_refused_by_row(tmp_path: Path, contract: Contract, text: str, told: str) -> None:
-    (tmp_path / "labels.csv").write_text(text)
-    with pytest.raises(UserError, match=told):
-        read_labels(tmp_path / "labels.csv", contract, hashed)
+    ):
+        (tmp_path / "labels.csv").write_text(text)
+        with pytest.raises(UserError, match=told):
+            read_labels(tmp_path / "labels.csv", contract, hashed)
 
 
 def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(tmp_path: Path) -> None:
@@ -349,8 +346,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         tracking.mlflow.set_tracking_uri(empty_store(folder))
         text = (ROOT / "params.yaml").read_text()
         (folder / "params.yaml").write_text(re.sub(r"resamples: \d+", "resamples: 100", text))
-        made = reference()
-        write_model(folder / "files", made.contract, made)
+        write_model(folder / "files", reference())
         client = MlflowClient()
         client.create_registered_model(TASK)
         tags = {"simulated": "true", "architecture": "resnet50"}
@@ -360,12 +356,12 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tracking.mlflow.set_tracking_uri(before)
 
 
-def write_model(files: Path, contract: Contract, made: Reference) -> None:
+def write_model(files: Path, made: Reference) -> None:
     """Write what a logged model keeps, but for what it predicts with."""
     place = files / "artifacts" / "any" / "reference"
     place.mkdir(parents=True)
     (files / "MLmodel").write_text("flavors: {python_function: {artifacts: {model: {path: artifacts/any}}}}\n")
-    content = {**contract_text(contract), "cross_fitted": False}
+    content = {**contract_text(made.contract), "cross_fitted": False}
     (place.parent / "contract.json").write_text(json.dumps(content))
     made.inputs.to_parquet(place / "inputs.parquet")
     made.predictions.assign(target="all").to_parquet(place / "predictions.parquet")
