@@ -122,14 +122,9 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, En
 
 
 # Values that JSON can hold, and many that it should not.
-
 _ODD: st.SearchStrategy[Any] = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
+    *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30)),
     st.sampled_from([10**400, -(10**400), 2**63, 2**64, -(2**63) - 1, 1e308, -1e308, 5e-324]),
-    st.floats(),
-    st.text(max_size=30),
     st.sampled_from(["x" * 100_000, "\u0000", "\ud800", "NaN", "' OR 1=1 --", "../../etc/passwd", "{}", "1" * 500]),
 )
 _ANY = st.recursive(
@@ -328,23 +323,21 @@ def test_requests_of_strangers_are_answered_or_refused(endpoints: dict[str, Endp
     endpoint.still_well()
 
 
-def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
-    row = good["dataframe_records"][0]
-    many = int(MEGABYTES * 1e6)
-    wide = [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]
+def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes | dict[str, Any], int]]:
+    rows, wide = good["dataframe_records"], [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]
     return {
         "deep lists": (b'{"inputs": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", 400),
         "deep maps": (b'{"a":' * 2_000 + b"1" + b"}" * 2_000, 400),
         "a number of 200,000 digits": (b'{"inputs": [' + b"9" * 200_000 + b"]}", 400),
-        "another column in each row": (_text({"dataframe_records": [{f"c{n}": 1} for n in range(20_000)]}), 400),
-        "another column in each of few rows": (_text({"dataframe_records": wide}), 400),
-        "one row too many": (_text({"dataframe_records": [row] * (ROWS + 1)}), 400),
+        "another column in each row": ({"dataframe_records": [{f"c{n}": 1} for n in range(20_000)]}, 400),
+        "another column in each of few rows": ({"dataframe_records": wide}, 400),
+        "one row too many": ({"dataframe_records": rows[:1] * (ROWS + 1)}, 400),
         "many values": (b'{"inputs": [' + b"0," * 400_000 + b"0]}", 400),
         "one field twice": (b'{"dataframe_records": [], "dataframe_records": 5}', 400),
-        "two formats": (_text({**good, "inputs": []}), 400),
-        "columns twice": (_text({"dataframe_split": {"columns": ["image"] * 2, "data": [["a", "b"]]}}), 400),
-        "too long": (b" " * (many + 1), 413),
-        "much too long": (b'{"dataframe_records": "' + b"x" * (20 * many) + b'"}', 413),
+        "two formats": ({**good, "inputs": []}, 400),
+        "columns twice": ({"dataframe_split": {"columns": ["image"] * 2, "data": [["a", "b"]]}}, 400),
+        "too long": (b" " * int(MEGABYTES * 1e6 + 1), 413),
+        "much too long": (b'{"dataframe_records": "' + b"x" * int(20 * MEGABYTES * 1e6) + b'"}', 413),
     }
 
 
@@ -352,7 +345,7 @@ def test_a_request_that_would_fill_the_memory_is_refused(endpoints: dict[str, En
     endpoint = endpoints[PAIRS]
     for what, (body, status) in _bombs(endpoint.good).items():
         try:
-            answer = endpoint.post(body)
+            answer = endpoint.post(body if isinstance(body, bytes) else _text(body))
         except requests.ConnectionError:  # closed while the rest was sent, once too much had come
             assert status == 413, what
             continue
