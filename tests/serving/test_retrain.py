@@ -254,13 +254,26 @@ def test_the_second_is_told_who_is_first_and_a_killed_holder_holds_nothing(
     assert run(Counted(checkout / "log")).code == 0
 
 
-def test_a_stage_that_fails_ends_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """DVC's own lock keeps two runs from writing the same outputs."""
     monkeypatch.chdir(tmp_path)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
-    cmd = "[ -e begun ] && echo 1 > made || ! touch begun"
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"fit": {"cmd": cmd, "outs": ["made"]}}}))
-    with pytest.raises(UserError, match="`dvc repro fit` ended with"):
-        stages.reproduce(["fit"])
+    stage = {"cmd": "touch begun; while [ ! -e end ]; do sleep 0.1; done; echo 1 > made", "outs": ["made"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"fit": stage}}))
+    orphan = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "fit"])
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "begun").is_file():
+            assert orphan.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        with pytest.raises(UserError, match="`dvc repro fit` ended with"):
+            stages.reproduce(["fit"])
+        assert str(orphan.pid) in capfd.readouterr().err
+    finally:
+        (tmp_path / "end").touch()
+        assert orphan.wait(timeout=120) == 0
     stages.reproduce(["fit"])
     assert (tmp_path / "made").read_text() == "1\n"
 
