@@ -1,4 +1,4 @@
-"""Ways to damage files of a download below a folder, each named by a pattern."""
+"""Ways to damage files of a folder, each named by a pattern."""
 
 from __future__ import annotations
 
@@ -11,43 +11,39 @@ import pandas as pd
 Damage = Callable[[Path], Any]
 
 
-def _found(folder: Path, file: str) -> Path:
-    (path,) = folder.rglob(file)
-    return path
+def rewrite(file: str, change: Callable[[bytes], bytes]) -> Damage:
+    def damage(folder: Path) -> None:
+        (path,) = folder.rglob(file)
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
 
 
 def change(file: str, old: str, new: str) -> Damage:
-    def damage(folder: Path) -> None:
-        path = _found(folder, file)
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
+    def replaced(text: bytes) -> bytes:
+        assert old.encode() in text
+        return text.replace(old.encode(), new.encode(), 1)
 
-    return damage
+    return rewrite(file, replaced)
 
 
 def put(file: str, content: bytes) -> Damage:
-    return lambda folder: _found(folder, file).write_bytes(content)
+    return rewrite(file, lambda _: content)
 
 
-def rewrite(file: str, change: Callable[[bytes], bytes]) -> Damage:
-    return lambda folder: _found(folder, file).write_bytes(change(_found(folder, file).read_bytes()))
+def edited(file: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Damage:
+    """Return a damage of one table; ``edit`` returns another one or changes the given one, in CSV a table of text."""
+
+    def damage(folder: Path) -> None:
+        (path,) = folder.rglob(file)
+        parquet = path.suffix == ".parquet"
+        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str)
+        changed = edit(table)
+        table = table if changed is None else changed
+        table.to_parquet(path, index=False) if parquet else table.to_csv(path, index=False)
+
+    return damage
 
 
 def cell(file: str, column: str, row: int, value: str) -> Damage:
-    def damage(folder: Path) -> None:
-        table = pd.read_csv(_found(folder, file), dtype=str)
-        table.loc[row, column] = value
-        table.to_csv(_found(folder, file), index=False)
-
-    return damage
-
-
-def again(file: str, row: int, **changes: str) -> Damage:
-    """Return a damage that adds a row again, with other cells."""
-
-    def damage(folder: Path) -> None:
-        table = pd.read_csv(_found(folder, file), dtype=str)
-        pd.concat([table, table.iloc[[row]].assign(**changes)]).to_csv(_found(folder, file), index=False)
-
-    return damage
+    return edited(file, lambda table: table.assign(**{column: table[column].where(table.index != row, value)}))

@@ -100,25 +100,16 @@ def write_workbook(path: Path, sheets: dict[str, pd.DataFrame]) -> Path:
 
 def models(*, old: bool = False) -> pd.DataFrame:
     """Return Model.csv, or as ``old`` sample_info.csv."""
-    names = {
-        "ModelID": "DepMap_ID",
-        "CellLineName": "cell_line_name",
-        "StrippedCellLineName": "stripped_cell_line_name",
-        "CCLEName": "CCLE_Name",
-        "COSMICID": "COSMICID",
-        "SangerModelID": "Sanger_Model_ID",
-        "OncotreeLineage": "lineage",
-        "OncotreePrimaryDisease": "primary_disease",
-        "alias": "alias",
-    }
+    new = ["ModelID", "CellLineName", "StrippedCellLineName", "CCLEName", "COSMICID", "SangerModelID"]
+    older = ["DepMap_ID", "cell_line_name", "stripped_cell_line_name", "CCLE_Name", "COSMICID", "Sanger_Model_ID"]
+    more = ["lineage", "primary_disease"] if old else ["OncotreeLineage", "OncotreePrimaryDisease"]
     rows = []
     for each in LINES:
         bare = "".join(filter(str.isalnum, each.name)).upper()
         cosmic = f"{each.cosmic}.0" if each.cosmic else ""  # as table programs leave it
         told = (each.model, each.name, bare, each.ccle, cosmic, each.sanger, each.tissue)
         rows.append((*told, f"Cancer of {each.tissue}", each.alias))
-    frame = pd.DataFrame(rows, columns=list(names))
-    return frame.rename(columns=names) if old else frame
+    return pd.DataFrame(rows, columns=[*(older if old else new), *more, "alias"])
 
 
 def profiles(low: float, high: float, seed: int) -> pd.DataFrame:
@@ -143,24 +134,16 @@ def by_model(values: pd.DataFrame, *, old: bool) -> pd.DataFrame:
     other = frame.iloc[[0]] + 1
     frame = pd.concat([other, frame]).rename_axis("ModelID").reset_index()
     runs = [str(number) for number in range(len(frame))]
-    told = pd.DataFrame(
-        {
-            "": runs,
-            "SequencingID": [f"CDS-00000{run}" for run in runs],
-            "ModelID": frame.pop("ModelID"),
-            "IsDefaultEntryForModel": ["No", *["Yes"] * (len(frame) - 1)],
-            "ModelConditionID": [f"MC-00000{run}-ab" for run in runs],
-            "IsDefaultEntryForMC": "Yes",
-        }
-    )
-    return pd.concat([told, frame], axis=1)
+    told: dict[str, object] = {"": runs, "SequencingID": [f"CDS-00000{run}" for run in runs]}
+    told |= {"ModelID": frame.pop("ModelID"), "IsDefaultEntryForModel": ["No", *["Yes"] * (len(frame) - 1)]}
+    told |= {"ModelConditionID": [f"MC-00000{run}-ab" for run in runs], "IsDefaultEntryForMC": "Yes"}
+    return pd.concat([pd.DataFrame(told), frame], axis=1)
 
 
 def calls(*, old: bool) -> pd.DataFrame:
     """Return a table of calls: the hotspots of `HOTSPOT`, and in every sequenced line a silent variant of GENE2."""
-    rows = [
-        (model, gene, True, "missense_variant") for model, row in HOTSPOT.iterrows() for gene in row.index[row == 1]
-    ]
+    hot = HOTSPOT.stack()
+    rows = [(model, gene, True, "missense_variant") for model, gene in hot.index[hot == 1]]
     rows += [(model, "GENE2", False, "synonymous_variant") for model in HOTSPOT.index]
     rows += [("ACH-000101", gene, False, "frameshift_variant") for gene in GENES]
     frame = pd.DataFrame(rows, columns=["ModelID", "HugoSymbol", "Hotspot", "VariantInfo"])
@@ -168,13 +151,8 @@ def calls(*, old: bool) -> pd.DataFrame:
     frame["LikelyLoF"] = frame["VariantInfo"] == "frameshift_variant"
     if not old:
         return frame.assign(IsDefaultEntryForModel="Yes")
-    frame["VariantInfo"] = frame["VariantInfo"].map(
-        {
-            "missense_variant": "Missense_Mutation",
-            "synonymous_variant": "Silent",
-            "frameshift_variant": "Frame_Shift_Del",
-        }
-    )
+    kinds = {"missense_variant": "Missense_Mutation", "synonymous_variant": "Silent"}
+    frame["VariantInfo"] = frame["VariantInfo"].map(kinds | {"frameshift_variant": "Frame_Shift_Del"})
     names = ["DepMap_ID", "Hugo_Symbol", "isTCGAhotspot", "Variant_Classification", "Protein_Change", "isDeleterious"]
     return frame.set_axis(names, axis=1).assign(isCOSMIChotspot=False)
 
@@ -192,23 +170,19 @@ def write_gct(path: Path, frame: pd.DataFrame) -> Path:
     return path
 
 
-def write_methylation(path: Path) -> Path:
+def write_ccle(folder: Path) -> None:
     """Write the layout of RRBS, with its padded gaps and its last row without a name."""
-    frame = by_feature(
-        METHYLATION,
-        {"locus_id": METHYLATION.columns, "CpG_sites_hg19": "1:5;1:9", "avg_coverage": [str(n) for n in range(6)]},
-    ).astype(str)
+    lead = {"locus_id": METHYLATION.columns, "CpG_sites_hg19": "1:5;1:9", "avg_coverage": [*map(str, range(6))]}
+    frame = by_feature(METHYLATION, lead).astype(str)
     frame.loc[1, "ALPHA1_LUNG"] = "     NA"
     frame.loc[2, "ALPHA1_LUNG"] = "\tNA"
     frame.loc[3, "BETA2_BREAST"] = "    NaN"
     text = frame.to_csv(sep="\t", index=False) + "\t" * (frame.shape[1] - 1) + "\n"
-    path.write_bytes(gzip.compress(text.encode()))
-    return path
+    (folder / "CCLE_RRBS_TSS1kb_20181022.txt.gz").write_bytes(gzip.compress(text.encode()))
 
 
-def write_gdsc(folder: Path) -> Path:
+def write_gdsc(folder: Path) -> None:
     """Write both studies, the details and the compounds."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_workbook(folder / "GDSC1_fitted_dose_response_27Oct23.xlsx", {"Sheet 1": response_rows("GDSC1")})
     response_rows("GDSC2").to_csv(folder / "GDSC2_fitted_dose_response_27Oct23.csv", index=False)
     columns = ["Sample Name", "COSMIC identifier", "GDSC\nTissue descriptor 1", "GDSC\nTissue\ndescriptor 2"]
@@ -217,21 +191,11 @@ def write_gdsc(folder: Path) -> Path:
     details.loc[len(details)] = ["TOTAL:", None, None, None]
     decode = pd.DataFrame({"Key": ["Y"], "Meaning": ["yes"]})
     write_workbook(folder / "Cell_Lines_Details.xlsx", {"Decode": decode, "Cell line details": details})
-    pd.DataFrame(
-        [
-            (7, "SANGER", "Inventib", "INV-7, Inventinib", "GENE1", "Signals"),
-            (8, "MGH", "Fictimab", "", "GENE2", "Signals"),
-            (1011, "SANGER", "Novelate", "", "GENE5", "DNA"),
-            (1012, "SANGER", "Madeupine", "MDP", "GENE6", "Other"),
-        ],
-        columns=["DRUG_ID", "SCREENING_SITE", "DRUG_NAME", "SYNONYMS", "TARGET", "TARGET_PATHWAY"],
-    ).to_csv(folder / "screened_compounds_rel_8.5.csv", index=False)
-    return folder
+    (folder / "screened_compounds_rel_8.5.csv").write_text(COMPOUNDS)
 
 
-def write_new(folder: Path) -> Path:
+def write_new(folder: Path) -> None:
     """Write DepMap's files in the layout of 25Q2 and later."""
-    folder.mkdir(parents=True, exist_ok=True)
     models().drop(columns="alias").to_csv(folder / "Model.csv", index=False)
     for name, values in {
         "OmicsExpressionTPMLogp1HumanProteinCodingGenes.csv": EXPRESSION,
@@ -239,19 +203,22 @@ def write_new(folder: Path) -> Path:
         "OmicsSomaticMutationsMatrixHotspot.csv": HOTSPOT,
     }.items():
         by_model(values, old=False).to_csv(folder / name, index=False)
-    return folder
 
 
-def write_old(folder: Path) -> Path:
+def write_old(folder: Path) -> None:
     """Write DepMap's files in the layout of 2022."""
-    folder.mkdir(parents=True, exist_ok=True)
     models(old=True).to_csv(folder / "sample_info.csv", index=False)
     by_model(EXPRESSION, old=True).to_csv(folder / "CCLE_expression.csv", index=False)
     by_model((COPY_NUMBER + 1).apply(np.log2), old=True).to_csv(folder / "CCLE_gene_cn.csv", index=False)
     calls(old=True).to_csv(folder / "CCLE_mutations.csv", index=False)
-    return folder
 
 
+COMPOUNDS = """DRUG_ID,SCREENING_SITE,DRUG_NAME,SYNONYMS,TARGET,TARGET_PATHWAY
+7,SANGER,Inventib,"INV-7, Inventinib",GENE1,Signals
+8,MGH,Fictimab,,GENE2,Signals
+1011,SANGER,Novelate,,GENE5,DNA
+1012,SANGER,Madeupine,MDP,GENE6,Other
+"""
 SMILES = """drug_id,name,PubChem,SMILES
 GDSC1:8,,,CC(=O)Oc1ccccc1C(=O)O
 ,invent inib,,CN1C=NC2=C1C(=O)N(C(=O)N2C)C

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipelines.samples.expression import (
 )
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
+from tests.pipelines.damages import edited as edited
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("BLUE", "GREEN", "RED")
@@ -92,22 +92,6 @@ def write_expression_folder(folder: Path, tables: ExpressionTables | None = None
     if tables.genes is not None:
         tables.genes.to_csv(folder / GENES_FILE, index=False)
     return folder
-
-
-def edited(file: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Callable[[Path], None]:
-    """Return a damage of one table of a raw folder; ``edit`` returns another table or changes the given one."""
-
-    def damage(folder: Path) -> None:
-        path = folder / file
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-        changed = edit(table)
-        table = table if changed is None else changed
-        if path.suffix == ".parquet":
-            table.to_parquet(path, index=False)
-        else:
-            table.to_csv(path, index=False)
-
-    return damage
 
 
 def with_cells(table: pd.DataFrame, column: str, values: dict[int, Any]) -> pd.DataFrame:

@@ -21,9 +21,8 @@ from pipelines.sources.expression_folder import Expression, gene_table, tcga, wr
 from pipelines.sources.matrices import MISSING, read_rows
 from pipelines.units import expression_scale
 from tests import bench
-from tests.pipelines.damages import Damage, change, put
+from tests.pipelines.damages import Damage, change, put, rewrite
 
-ROOT = Path(__file__).parents[2]
 BARCODES = [
     "TCGA-OR-A5J1-01A-11R-A29S-07",
     "TCGA-OR-A5J1-11A-11R-A29S-07",
@@ -44,10 +43,6 @@ CDR = """,bcr_patient_barcode,type,age
 3,TCGA-BH-A0B5,BRCA,61
 4,TCGA-XX-0000,BRCA,61
 """
-FOLLOWUP = "bcr_patient_uuid\tbcr_patient_barcode\tacronym\tnote\n" + "".join(
-    f"u\t{patient}\t{cohort}\tna\u00efve\n"
-    for patient, cohort in (("TCGA-OR-A5J1", "ACC"), ("TCGA-BH-A0B3", "BRCA"), ("TCGA-BH-A0B5", "BRCA"))
-)
 XENA = """sample\tTCGA-OR-A5J1-01\tTCGA-OR-A5J1-11\tTCGA-BH-A0B3-01\tTCGA-BH-A0B4-01
 TP53\t1.5\t2.5\tNA\t9
 100130426\t0\t-0.5\t3\t9
@@ -75,6 +70,7 @@ GEO = """!Series_title\t"A series"
 "AFFX_1"\t-1\t-2\t-3\t9
 !series_matrix_table_end
 """
+SERIES = "GSE1_series_matrix.txt"
 PROBES = "probe,gene\n1007_s_at,DDR1\n1053_at,DDR1\n117_at,HSPA6|3310\nAFFX_1,A /// B\nother_at,TP53\n"
 UCI_DATA = ",gene_0,gene_1,gene_2\nsample_0,0.0,2.017209,3.265527\nsample_1,0.0,0.592732,\nsample_2,1,2,3\n"
 UCI_LABELS = ",Class\nsample_1,LUAD\nsample_0,PRAD\nsample_2,KIRC\n"
@@ -88,30 +84,43 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """Hold stand-ins of all four layouts."""
-    folder = tmp_path / "origin"
+    uci = "uci/TCGA-PANCAN-HiSeq-801x20531"
     for name, text in {
         "pancan/EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2.geneExp.tsv": PANCAN,
         "pancan/TCGA-CDR-SupplementalTableS1.csv": CDR,
         "xena/matrix.tsv": XENA,
         "xena/phenotype.tsv": PHENOTYPE,
-        "geo/GSE1_series_matrix.txt": GEO,
+        f"geo/{SERIES}": GEO,
         "geo/probes.csv": PROBES,
-        "uci/TCGA-PANCAN-HiSeq-801x20531/data.csv": UCI_DATA,
-        "uci/TCGA-PANCAN-HiSeq-801x20531/labels.csv": UCI_LABELS,
+        f"{uci}/data.csv": UCI_DATA,
+        f"{uci}/labels.csv": UCI_LABELS,
     }.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
+        put_new(tmp_path / "origin" / name, text)
+    return tmp_path / "origin"
+
+
+def put_new(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def run(layout: str, origin: Path, out: Path, *more: str) -> None:
-    arguments: dict[str, list[Path | str]] = {
-        "pancan": [origin / "pancan"],
-        "xena": [origin / "xena" / "matrix.tsv", "--samples", origin / "xena" / "phenotype.tsv"],
-        "geo": [origin / "geo" / "GSE1_series_matrix.txt", "--label", "tissue"],
-        "uci": [origin / "uci"],
+    arguments: dict[str, tuple[Path | str, ...]] = {
+        "xena": (origin / "xena" / "matrix.tsv", "--samples", origin / "xena" / "phenotype.tsv"),
+        "geo": (origin / "geo" / SERIES, "--label", "tissue"),
     }
-    main(["--layout", layout, "--out", str(out), "--from", *map(str, arguments[layout]), *more])
+    source = map(str, arguments.get(layout, (origin / layout,)))
+    main(["--layout", layout, "--out", str(out), "--from", *source, *more])
+
+
+def rows_of(out: Path, file: str) -> list[list[str]]:
+    rows: list[list[str]] = pd.read_csv(out / file, dtype=str, keep_default_na=False).to_numpy().tolist()
+    return rows
+
+
+def assert_expression(found: pd.DataFrame, genes: list[str], values: object) -> None:
+    assert list(found) == genes
+    np.testing.assert_array_equal(found, np.array(values, np.float32))
 
 
 def written(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -131,63 +140,53 @@ def test_pancan_has_patients_cohorts_and_no_value_below_zero(
 ) -> None:
     run("pancan", origin, out)
     expression, samples = written(out)
-    kept = [BARCODES[place] for place in (0, 1, 2, 4)]
-    values = [[0.5, 1, 0], [0, np.nan, 0], [1e3, 3, 0], [12.125, 0, 0.0001]]
-    pd.testing.assert_frame_equal(
-        expression,
-        pd.DataFrame(np.array(values, np.float32), kept, GENES[1:]),
-        check_names=False,
-        check_column_type=False,
-    )
-    assert samples["patient_id"].tolist() == ["TCGA-OR-A5J1", "TCGA-OR-A5J1", "TCGA-BH-A0B3", "TCGA-BH-A0B5"]
-    assert samples["label"].tolist() == ["ACC", "ACC", "BRCA", "BRCA"]
-    assert samples["sample_type"].tolist() == [1, 11, 6, 1]
-    genes = pd.read_csv(out / "genes.csv", dtype=str)
-    assert genes.to_numpy().tolist() == [
-        ["TP53|7157", "TP53", "7157"],
-        ["SLC35E2|728661", "SLC35E2", "728661"],
-        ["SLC35E2|9906", "SLC35E2", "9906"],
+    assert_expression(expression, GENES[1:], [[0.5, 1, 0], [0, np.nan, 0], [1e3, 3, 0], [12.125, 0, 0.0001]])
+    assert samples[["patient_id", "label", "sample_type"]].reset_index().to_numpy().tolist() == [
+        [BARCODES[0], "TCGA-OR-A5J1", "ACC", 1],
+        [BARCODES[1], "TCGA-OR-A5J1", "ACC", 11],
+        [BARCODES[2], "TCGA-BH-A0B3", "BRCA", 6],
+        [BARCODES[4], "TCGA-BH-A0B5", "BRCA", 1],
     ]
-    dropped = pd.read_csv(out / "dropped.csv").to_numpy().tolist()
-    assert dropped == [
+    assert rows_of(out, "genes.csv") == [[gene, *gene.split("|")] for gene in GENES[1:]]
+    assert rows_of(out, "dropped.csv") == [
         ["samples without a label", BARCODES[3]],
         ["genes without a value in any sample", "?|100130426"],  # its only value is of a dropped sample
     ]
     said = capsys.readouterr().out
     assert f"dropped 1 samples without a label: {BARCODES[3]!r}" in said
-    assert "dropped 1 genes without a value in any sample: '?|100130426'" in said
     assert "2 values below 0, of 2 genes, were set to 0" in said  # the dropped sample's is not counted
     assert "4 samples (2 ACC, 2 BRCA) of 3 genes" in said
 
 
 @pytest.mark.parametrize("block", [100, 10_000_000])
-def test_streamed_pancan_equals_pandas_read_and_transposed(
+def test_streamed_pancan_equals_pandas_read_and_transposed_and_log_ratios_are_refused(
     block: int, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matrices, "BLOCK_BYTES", block)
     bench.write_pancan(tmp_path, genes=60, samples=37, blocks=20)
-    files = ["--from", str(tmp_path / "matrix.tsv"), "--samples", str(tmp_path / "clinical.csv")]
-    main(["--layout", "pancan", *files, "--out", str(out)])
-    whole = pd.read_csv(tmp_path / "matrix.tsv", sep="\t", index_col="gene_id").T.clip(lower=0).astype(np.float32)
+    matrix, clinical = tmp_path / "matrix.tsv", tmp_path / "clinical.csv"
+    main(["--layout", "pancan", "--from", str(matrix), "--samples", str(clinical), "--out", str(out)])
+    table = pd.read_csv(matrix, sep="\t", index_col="gene_id")
+    whole = table.T.clip(lower=0).astype(np.float32)
     ours = written(out)[0]
     pd.testing.assert_frame_equal(ours, whole, check_names=False, check_column_type=False, rtol=2e-7, atol=0)
     assert whole.isna().any(axis=None)
+    (table - table.median()).to_csv(matrix, sep="\t")
+    with pytest.raises(DataError, match="values are below 0; the matrix of PanCanAtlas is linear"):
+        pancan.read(matrix, clinical)
 
 
 PANCAN_FILE, CDR_FILE = "EBPlus*", "TCGA-CDR*"
 PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
     "two matrices": (lambda o: next(o.rglob(PANCAN_FILE)).with_suffix(".tsv.gz").touch(), "must hold one EB.*tsv.gz"),
-    "no matrix": (lambda o: next(o.rglob(PANCAN_FILE)).unlink(), "must hold one EBPlusPlus.*, and holds none"),
     "gene twice": (change(PANCAN_FILE, "SLC35E2|9906", "TP53|7157"), r"rows 2, 4: duplicate name 'TP53\|7157'"),
     "barcode twice": (change(PANCAN_FILE, BARCODES[1], BARCODES[0]), f"column {BARCODES[0]}: duplicate column"),
     "no barcode": (change(PANCAN_FILE, BARCODES[1], "TCGA.OR.A5J1"), "'TCGA.OR.A5J1' is no TCGA barcode"),
     "column without a name": (change(PANCAN_FILE, BARCODES[1], ""), "column 3 of the header has no name"),
-    "another first column": (change(PANCAN_FILE, "gene_id", "sample"), "must be gene_id, it is 'sample'"),
     "short row": (change(PANCAN_FILE, "\t12.125", ""), "row 2: has 4 values, the header names 5"),
     "gene without a name": (change(PANCAN_FILE, "TP53|7157", ""), "row 2: has no name"),
     "no UTF-8": (put(PANCAN_FILE, PANCAN.replace("TP53", "T\u00e9").encode("latin-1")), "row 2 is not UTF-8"),
     "cut gzip": (put(PANCAN_FILE, gzip.compress(PANCAN.encode())[:-20]), "broken or cut short"),
-    "no cohort column": (change(CDR_FILE, "type", "kind"), "column acronym: .* 'type', is missing; the file has"),
     "cohort column twice": (change(CDR_FILE, "age", "type"), "column acronym: duplicate column .*'type', 'type'"),
     "two cohorts": (change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"), "barcode, rows 1, 4: has several rows"),
     "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: has 3 fields, the header 4"),
@@ -210,21 +209,8 @@ PANCAN_SAME: dict[str, Damage] = {
     "a workbook": as_workbook,
     "utf-16": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text(), encoding="utf-16"),
     "a true minus": change(PANCAN_FILE, "-0.25", "\N{MINUS SIGN}0.25"),
-    "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name),
+    "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name, "\0"),
 }
-
-
-def put_new(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"\0")
-
-
-def test_pancan_of_log_ratios_is_refused(tmp_path: Path) -> None:
-    bench.write_pancan(tmp_path, genes=60, samples=37, blocks=20)
-    table = pd.read_csv(tmp_path / "matrix.tsv", sep="\t", index_col="gene_id")
-    (table - table.median()).to_csv(tmp_path / "matrix.tsv", sep="\t")
-    with pytest.raises(DataError, match="values are below 0; the matrix of PanCanAtlas is linear"):
-        pancan.read(tmp_path / "matrix.tsv", tmp_path / "clinical.csv")
 
 
 def test_ids_that_lost_their_zeros_and_missing_values_are_named() -> None:
@@ -244,17 +230,17 @@ def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
     zipped: bool, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if zipped:
-        path = origin / "xena" / "matrix.tsv"
-        path.write_bytes(gzip.compress(path.read_bytes()))  # whatever its name
+        rewrite("matrix.tsv", gzip.compress)(origin)  # whatever its name
     run("xena", origin, out)
     expression, samples = written(out)
-    assert list(expression) == ["TP53", "100130426", "ENSG00000141510.11"]
-    np.testing.assert_array_equal(expression, np.array([[1.5, 0, 1], [2.5, -0.5, 1], [np.nan, 3, 1]], np.float32))
-    assert samples["patient_id"].tolist() == ["TCGA-OR-A5J1", "TCGA-OR-A5J1", "TCGA-BH-A0B3"]
-    assert samples["label"].tolist() == ["adrenocortical cancer"] * 2 + ["breast invasive carcinoma"]
-    assert samples["sample_type"].tolist() == [1, 11, 1]
-    genes = pd.read_csv(out / "genes.csv", dtype=str, keep_default_na=False)
-    assert genes["symbol"].tolist() == ["TP53", "", ""] and genes["entrez"].tolist() == ["", "100130426", ""]
+    genes = ["TP53", "100130426", "ENSG00000141510.11"]
+    assert_expression(expression, genes, [[1.5, 0, 1], [2.5, -0.5, 1], [np.nan, 3, 1]])
+    assert samples[["patient_id", "label", "sample_type"]].to_numpy().tolist() == [
+        ["TCGA-OR-A5J1", "adrenocortical cancer", 1],
+        ["TCGA-OR-A5J1", "adrenocortical cancer", 11],
+        ["TCGA-BH-A0B3", "breast invasive carcinoma", 1],
+    ]
+    assert rows_of(out, "genes.csv") == [[genes[0], "TP53", ""], [genes[1], "", "100130426"], [genes[2], "", ""]]
     said = capsys.readouterr().out
     assert "1 samples without a label: 'TCGA-BH-A0B4-01'" in said
     assert "1 genes without a value in any sample: 'VACANT'" in said
@@ -287,14 +273,12 @@ XENA_SAME: dict[str, Damage] = {
     ("in_matrix", "in_table", "joined"),
     [
         ("TCGA-OR-A5J1-01", "TCGA-OR-A5J1-01A", True),
-        ("TCGA-OR-A5J1-01A", "TCGA-OR-A5J1-01", True),
         ("TCGA-OR-A5J1-01A-11R-A29S-07", "TCGA-OR-A5J1-01A", True),
         ("TCGA.OR.A5J1.01", "TCGA-OR-A5J1-01A", True),
         ("tcga-or-a5j1-01", "TCGA-OR-A5J1-01", True),
         ("TCGA-OR-A5J1-01", "TCGA-OR-A5J1", True),
         ("GTEX.1117F.0226", "GTEX-1117F-0226", True),
         ("TCGA-OR-A5J1-01B", "TCGA-OR-A5J1-01A", False),
-        ("TCGA-OR-A5J1-11", "TCGA-OR-A5J1-01", False),
         ("TCGA-OR-A5J1-11", "TCGA-OR-A5J1-01A", False),
         ("GTEX-1117F", "GTEX-1117F-0226", False),
     ],
@@ -302,19 +286,18 @@ XENA_SAME: dict[str, Damage] = {
 def test_xena_joins_one_sample_under_two_names_and_no_two_samples(
     in_matrix: str, in_table: str, joined: bool, tmp_path: Path
 ) -> None:
-    (tmp_path / "m.tsv").write_text(f"sample\t{in_matrix}\tother\nTP53\t1\t2\n")
-    (tmp_path / "p.tsv").write_text(f"sample\tkind\n{in_table}\tA\nother\tB\n")
+    put_new(tmp_path / "m.tsv", f"sample\t{in_matrix}\tother\nTP53\t1\t2\n")
+    put_new(tmp_path / "p.tsv", f"sample\tkind\n{in_table}\tA\nother\tB\n")
     read = xena.read(tmp_path / "m.tsv", tmp_path / "p.tsv", label="kind")
     assert read.samples["label"].tolist() == (["A", "B"] if joined else ["B"])
-    assert read.samples["sample_id"].tolist()[0] == (in_matrix.replace("TCGA.OR.A5J1.01", "TCGA-OR-A5J1-01").replace(
-        "tcga-or-a5j1-01", "TCGA-OR-A5J1-01") if joined else "other")  # fmt: skip
-    told = any("is read as" in note or "in the row" in note for note in read.notes)
-    assert told is (joined and in_matrix != in_table)
+    as_read = in_matrix if in_matrix.startswith("GTEX") else in_matrix.replace(".", "-").upper()
+    assert read.samples["sample_id"].tolist()[0] == (as_read if joined else "other")
+    assert any("is read as" in note or "in the row" in note for note in read.notes) is joined
 
 
 def test_xena_does_not_choose_between_two_vials(tmp_path: Path) -> None:
-    (tmp_path / "m.tsv").write_text("sample\tTCGA-OR-A5J1-01\tother\nTP53\t1\t2\n")
-    (tmp_path / "p.tsv").write_text("sample\tkind\nTCGA-OR-A5J1-01A\tA\nTCGA-OR-A5J1-01B\tB\nother\tB\n")
+    put_new(tmp_path / "m.tsv", "sample\tTCGA-OR-A5J1-01\tother\nTP53\t1\t2\n")
+    put_new(tmp_path / "p.tsv", "sample\tkind\nTCGA-OR-A5J1-01A\tA\nTCGA-OR-A5J1-01B\tB\nother\tB\n")
     read = xena.read(tmp_path / "m.tsv", tmp_path / "p.tsv", label="kind")
     assert read.samples["sample_id"].tolist() == ["other"]
     assert read.dropped == {"samples that the phenotype table describes in several ways": ["TCGA-OR-A5J1-01"]}
@@ -325,16 +308,12 @@ def test_rows_that_are_no_genes_are_dropped_and_listed(row: str, origin: Path, o
     change("matrix.tsv", "100130426", row)(origin)
     run("xena", origin, out)
     assert list(written(out)[0]) == ["TP53", "ENSG00000141510.11"]
-    assert ["rows that are no genes", row] in pd.read_csv(
-        out / "dropped.csv", keep_default_na=False
-    ).to_numpy().tolist()
+    assert ["rows that are no genes", row] in rows_of(out, "dropped.csv")
 
 
 XENA_FAULTS: dict[str, tuple[Damage, str]] = {
     "no phenotype": (lambda o: (o / "xena" / "phenotype.tsv").unlink(), "phenotype.tsv: no such file"),
     "no label": (change("phenotype.tsv", "_primary_disease", "disease"), "column _primary_disease: .* missing"),
-    "no sample column": (change("phenotype.tsv", "sample\t", "age\t"), "column sample: .* is missing"),
-    "other samples": (put("phenotype.tsv", b"sample\t_primary_disease\nX\tY\n"), "no sample has a label"),
     "two labels": (change("phenotype.tsv", "TCGA-BH-A0B3-01", "TCGA-OR-A5J1-01"), "rows 1, 3: has several rows, which"),
 }  # fmt: skip
 
@@ -347,10 +326,8 @@ def test_geo_reads_characteristics_wherever_they_stand(
 ) -> None:
     run("geo", origin, out, "--patient", "Patient")
     expression, samples = written(out)
-    assert list(expression) == ["1007_s_at", "1053_at", "117_at", "AFFX_1"]
-    np.testing.assert_array_equal(
-        expression, np.array([[1, 3, 5, -1], [2, np.nan, 6.5, -2], [np.nan, np.nan, 7, -3]], np.float32)
-    )
+    values = [[1, 3, 5, -1], [2, np.nan, 6.5, -2], [np.nan, np.nan, 7, -3]]
+    assert_expression(expression, ["1007_s_at", "1053_at", "117_at", "AFFX_1"], values)
     assert samples.to_numpy().tolist() == [
         ["P1", "lung", "one", "GPL96"],
         ["P1", "lung", "two", "GPL96"],
@@ -360,18 +337,17 @@ def test_geo_reads_characteristics_wherever_they_stand(
     assert "dropped 1 samples without a label: 'GSM4'" in capsys.readouterr().out
 
 
+MEANS = [[2, 5], [2, 6.5], [np.nan, 7]]
+
+
 def test_geo_gene_is_the_mean_of_its_probes(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("geo", origin, out, "--probes", str(origin / "geo" / "probes.csv"))
-    expression, _ = written(out)
-    assert list(expression) == ["DDR1", "HSPA6|3310"]
-    np.testing.assert_array_equal(expression, np.array([[2, 5], [2, 6.5], [np.nan, 7]], np.float32))
-    genes = pd.read_csv(out / "genes.csv", dtype=str, keep_default_na=False)
-    assert genes.to_numpy().tolist() == [["DDR1", "DDR1", ""], ["HSPA6|3310", "HSPA6", "3310"]]
+    assert_expression(written(out)[0], ["DDR1", "HSPA6|3310"], MEANS)
+    assert rows_of(out, "genes.csv") == [["DDR1", "DDR1", ""], ["HSPA6|3310", "HSPA6", "3310"]]
     said = capsys.readouterr().out
     assert "dropped 1 probes of several genes: 'AFFX_1'" in said and "give --patient 'patient'" in said
 
 
-SERIES = "GSE1_series_matrix.txt"
 GEO_SAME: dict[str, Damage] = {
     "a line end in a quoted field": change(SERIES, '"one"', '"on\ne"'),
     "a stray quote": change(SERIES, '"A series"', '"A 5\' " series"'),
@@ -382,35 +358,35 @@ GEO_SAME: dict[str, Damage] = {
 }  # fmt: skip
 
 
+LINES = {
+    "source_name_ch1": ["tumor", "normal"] * 2,
+    "description": ["x"] * 4,
+    "description ": ["a", "b"] * 2,
+    "characteristics_ch1": ["smoker", "never"] * 2,
+    "characteristics_ch1 ": ["cell type: B", "cell type: T"] * 2,
+    "characteristics_ch2": ["cell type: pool"] * 4,
+}
+
+
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
-        ("source_name", ["tumor", "normal", "tumor", "normal"]),
-        ("Source_Name_ch1", ["tumor", "normal", "tumor", "normal"]),
-        ("!Sample_source_name_ch1", ["tumor", "normal", "tumor", "normal"]),
-        ("title", ["one", "two", "three", "four"]),
-        ("description.1", ["a", "b", "a", "b"]),
-        ("characteristics_ch1.3", ["smoker", "never", "smoker", "never"]),
-        ("cell-type", ["B", "T", "B", "T"]),
-        ("cell type:ch1", ["B", "T", "B", "T"]),
-        ("cell_type:ch2", ["pool", "pool", "pool", "pool"]),
+        ("source_name", "tumor normal tumor normal"),
+        ("!Sample_Source_Name_ch1", "tumor normal tumor normal"),
+        ("title", "one two three four"),
+        ("description.1", "a b a b"),
+        ("characteristics_ch1.3", "smoker never smoker never"),
+        ("cell-type", "B T B T"),
+        ("cell type:ch1", "B T B T"),
+        ("cell_type:ch2", "pool pool pool pool"),
     ],
 )
-def test_geo_takes_lines_and_channels_by_name(name: str, labels: list[str], origin: Path) -> None:
-    lines = "".join(
-        f"!Sample_{line}\t" + "\t".join(f'"{cell}"' for cell in cells) + "\n"
-        for line, cells in (
-            ("source_name_ch1", ["tumor", "normal"] * 2),
-            ("description", ["x"] * 4),
-            ("description", ["a", "b"] * 2),
-            ("characteristics_ch1", ["smoker", "never"] * 2),
-            ("characteristics_ch1", ["cell type: B", "cell type: T"] * 2),
-            ("characteristics_ch2", ["cell type: pool"] * 4),
-        )
-    )
-    change(SERIES, "!series_matrix_table_begin", f"{lines}!series_matrix_table_begin")(origin)
+def test_geo_takes_lines_and_channels_by_name(name: str, labels: str, origin: Path) -> None:
+    lines = ["\t".join([f"!Sample_{line.strip()}", *(f'"{cell}"' for cell in cells)]) for line, cells in LINES.items()]
+    begin = "!series_matrix_table_begin"
+    change(SERIES, begin, "\n".join([*lines, begin]))(origin)
     read = geo.read(origin / "geo" / SERIES, label=name)
-    assert read.samples["label"].tolist() == labels
+    assert read.samples["label"].tolist() == labels.split()
     assert any("channel 2 has others" in note for note in read.notes) is (name == "cell-type")
 
 
@@ -432,10 +408,9 @@ def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: P
     path = origin / "geo" / "probes.txt"
     path.write_text(table)
     read = geo.read(origin / "geo" / SERIES, label="tissue", probes=path)
-    assert read.names == ["DDR1", "HSPA6"]
-    np.testing.assert_array_equal(read.values, np.array([[2, 5], [2, 6.5], [np.nan, 7]], np.float32))
+    assert_expression(pd.DataFrame(read.values, columns=read.names), ["DDR1", "HSPA6"], MEANS)
     (why,) = (why for why, names in read.dropped.items() if names == ["AFFX_1"])
-    assert ("spreadsheet" in why) is ("Mar" in table or "43891" in table)
+    assert ("spreadsheet" in why) is ("Mar" in table)
 
 
 NO_VALUES = GEO[: GEO.index('"1007')] + "!series_matrix_table_end\n"
@@ -479,8 +454,7 @@ def test_uci_joins_labels_by_name_and_a_sample_is_its_patient(origin: Path, out:
     run("uci", origin, out)
     expression, samples = written(out)
     values = [[0, 2.017209, 3.265527], [0, 0.592732, np.nan], [1, 2, 3]]
-    np.testing.assert_array_equal(expression, np.array(values, np.float32))
-    assert list(expression) == ["gene_0", "gene_1", "gene_2"]
+    assert_expression(expression, ["gene_0", "gene_1", "gene_2"], values)
     assert samples["label"].tolist() == ["PRAD", "LUAD", "KIRC"]
     assert samples["patient_id"].tolist() == samples.index.tolist() == ["sample_0", "sample_1", "sample_2"]
     assert sorted(path.name for path in out.iterdir()) == ["expression.parquet", "samples.csv"]
@@ -494,26 +468,18 @@ UCI_SAME: dict[str, Damage] = {
 
 UCI_FAULTS: dict[str, tuple[Damage, str]] = {
     "unknown class": (change("labels.csv", "LUAD", "LUSC"), "labels.csv, column Class: 'LUSC' is none of BRCA"),
-    "no ids": (put("labels.csv", b"Class\nPRAD\nLUAD\nKIRC\n"), "labels.csv, column sample: .* is missing"),
-    "ids in another case": (change("data.csv", "sample_1", "Sample_1"), "'Sample_1', 'sample_1': is in one of"),
     "sample without a label": (change("labels.csv", "sample_1,LUAD\n", ""), "'sample_1': is in one of data.csv and"),
     "no number": (change("data.csv", "0.592732", "x"), "data.csv, column gene_1, row 2: 'x' is no finite number"),
     "no labels": (lambda o: next(o.rglob("labels.csv")).unlink(), "no folder in it holds data.csv and labels.csv"),
 }  # fmt: skip
 
 
+FAULTS = {"pancan": PANCAN_FAULTS, "xena": XENA_FAULTS, "geo": GEO_FAULTS, "uci": UCI_FAULTS}
+
+
 @pytest.mark.parametrize(
     ("layout", "damage", "says"),
-    [
-        pytest.param(layout, *fault, id=f"{layout}, {name}")
-        for layout, faults in {
-            "pancan": PANCAN_FAULTS,
-            "xena": XENA_FAULTS,
-            "geo": GEO_FAULTS,
-            "uci": UCI_FAULTS,
-        }.items()
-        for name, fault in faults.items()
-    ],
+    [pytest.param(at, *fault, id=f"{at}, {name}") for at, faults in FAULTS.items() for name, fault in faults.items()],
 )
 def test_what_is_not_the_layout_is_refused_and_nothing_is_written(
     layout: str, damage: Damage, says: str, origin: Path, out: Path
@@ -529,11 +495,7 @@ SAME = {"pancan": PANCAN_SAME, "xena": XENA_SAME, "geo": GEO_SAME, "uci": UCI_SA
 
 @pytest.mark.parametrize(
     ("layout", "mutation"),
-    [
-        pytest.param(layout, mutation, id=f"{layout}, {name}")
-        for layout, mutations in SAME.items()
-        for name, mutation in mutations.items()
-    ],
+    [pytest.param(at, change, id=f"{at}, {name}") for at, same in SAME.items() for name, change in same.items()],
 )
 def test_a_table_in_another_writing_is_the_same(layout: str, mutation: Damage, origin: Path, out: Path) -> None:
     run(layout, origin, out)
@@ -543,8 +505,7 @@ def test_a_table_in_another_writing_is_the_same(layout: str, mutation: Damage, o
     run(layout, origin, out)
     expression, described = written(out)
     pd.testing.assert_frame_equal(expression, whole)
-    for frame in (described, samples):
-        frame.drop(columns="title", errors="ignore", inplace=True)
+    described, samples = (frame.drop(columns="title", errors="ignore") for frame in (described, samples))
     pd.testing.assert_frame_equal(described, samples)
 
 
@@ -587,8 +548,7 @@ cells = st.one_of(
 def test_every_matrix_reads_as_python_reads_its_cells(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 6))
     table = [[data.draw(cells) for _ in range(columns)] for _ in range(rows)]
-    separator = data.draw(st.sampled_from(["\t", ","]))
-    end = data.draw(st.sampled_from(["\n", "\r\n"]))
+    separator, end = data.draw(st.sampled_from(["\t", ","])), data.draw(st.sampled_from(["\n", "\r\n"]))
     keep = np.array([data.draw(st.booleans()) for _ in range(columns)])
     lines = [f"g{number}{separator}{separator.join(row)}{end}".encode() for number, row in enumerate(table)]
     names = [f"s{number}" for number in range(columns)]
@@ -613,13 +573,9 @@ def test_a_wrong_cell_is_found_wherever_it_stands(data: st.DataObject) -> None:
     assert (finding.column, finding.rows) == (f"s{column}", (row + 1,))
 
 
-def test_names_of_genes_are_split() -> None:
+def test_names_of_genes_and_barcodes_are_split() -> None:
     table = gene_table(["TP53|7157", "?|10", "EGFR", "1956", "ENSG00000146648"]).to_numpy().tolist()
     assert [row[1:] for row in table] == [["TP53", "7157"], ["", "10"], ["EGFR", ""], ["", "1956"], ["", ""]]
-
-
-def test_barcodes_tell_patient_and_sample_type() -> None:
-    assert tcga("TCGA-OR-A5J1-01A-11R-A29S-07") == ("TCGA-OR-A5J1", 1)
     assert tcga("TCGA-02-0001-11") == ("TCGA-02-0001", 11)
     assert not any(map(tcga, ("TCGA-OR-A5J1", "TCGA-OR-A5J1-01A-", "TCGA-OR-A5J1-1", "TARGET-10-PAPPZS-09")))
 
@@ -632,7 +588,6 @@ def expression(ids: list[str], genes: list[str]) -> Expression:
 @pytest.mark.parametrize(
     ("ids", "genes", "says"),
     [
-        (["a", "a"], ["g"], "the sample 'a' is a duplicate"),
         (["a"], ["sample_id"], "the gene 'sample_id' is a duplicate"),
         (["a", ""], ["g"], "the sample '' is a duplicate or has no name"),
         (["a"], [], "there is nothing to write"),
@@ -660,10 +615,8 @@ def test_a_disk_that_is_full_leaves_nothing(out: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["uci", "--label", "x"], "--label: uci takes none"),
         (["geo", "--samples", "x", "--label", "x"], "--samples: geo takes none"),
         (["xena"], "--samples: xena needs it"),
-        (["uci", "--test"], "--test: uci takes none"),
         (["uci", "--from", "a", "b"], "--from: uci takes one"),
         (["gdsc", "--from", "a"], "a: no such file"),
         (["gdsc", "--from", ".", "."], "--from: takes one folder, or files"),

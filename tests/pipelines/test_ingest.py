@@ -8,11 +8,10 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -22,13 +21,11 @@ from pipelines.errors import UserError
 from pipelines.ingest import bring, sources
 from pipelines.params import Params, read_params
 from pipelines.validate import Validation
+from tests.pipelines.damages import Damage, change, edited, rewrite
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import NAME, ROOT
 
 OTHER = "other_screen"
-FILES = ("response.parquet", "cell_lines.csv", "drugs.csv", "expression.parquet", "mutation.parquet",
-         "copy_number.parquet", "methylation.parquet")  # fmt: skip
-
 PLACED = Path("data", NAME)
 
 
@@ -36,9 +33,8 @@ def params_with_two_tasks() -> str:
     """Return the shipped parameters with a second task of the same kind."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["tasks"] = dict.fromkeys((NAME, OTHER), content["tasks"][NAME])
-    content["models"] = {key: model for key, model in content["models"].items() if model["task"] == NAME}
-    for model in list(content["models"].values()):
-        content["models"][f"{OTHER}-{model['architecture']}"] = model | {"task": OTHER}
+    models = [model for model in content["models"].values() if model["task"] == NAME]
+    content["models"] = {f"{task}-{m['architecture']}": m | {"task": task} for task in (NAME, OTHER) for m in models}
     policies = content["policy"]["tasks"]
     content["policy"]["tasks"] = dict.fromkeys((NAME, OTHER), policies[NAME]) if NAME in policies else {}
     return yaml.safe_dump(content)
@@ -77,8 +73,7 @@ def params(repository: Path) -> Params:
 def good(tmp_path: Path) -> Path:
     """Return a sound folder that differs from the data in place."""
     folder = write_response_folder(tmp_path / "good")
-    response = pd.read_parquet(folder / "response.parquet")
-    response.assign(ln_ic50=response["ln_ic50"] + 0.5).to_parquet(folder / "response.parquet", index=False)
+    edited("response.parquet", lambda table: table.assign(ln_ic50=table["ln_ic50"] + 0.5))(folder)
     return folder
 
 
@@ -87,7 +82,6 @@ class Run:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.monkeypatch, self.capsys = monkeypatch, capsys
-        self.out = self.err = ""
 
     def __call__(self, origin: Path, *more: str) -> int:
         self.monkeypatch.setattr("sys.argv", ["ingest", "--from", str(origin), *more])
@@ -127,38 +121,24 @@ def content(folder: Path) -> dict[str, bytes]:
     }
 
 
-def break_smiles(folder: Path) -> None:
-    path = folder / "drugs.csv"
-    path.write_text(path.read_text().replace("C1CCCCC1", "C1CCCCC("))
-
-
-def truncate(folder: Path) -> None:
-    path = folder / "expression.parquet"
-    path.write_bytes(path.read_bytes()[:1000])
-
-
-# Sound data.
-
-
 def test_sound_data_takes_the_place_of_the_old_and_dvc_knows_it(good: Path, run: Run) -> None:
     before = content(good)
     old = yaml.safe_load(Path("data.dvc").read_text())["outs"][0]
     assert run(good, "--task", NAME) == 0
     assert content(PLACED) == before == content(good)
     assert not Path(".incoming").exists()
-    assert run.err == ""
-    assert run.out == f"data of {NAME} is in data/ and recorded in data.dvc; next: make train TASK={NAME}\n"
+    told = f"data of {NAME} is in data/ and recorded in data.dvc; next: make train TASK={NAME}\n"
+    assert (run.out, run.err) == (told, "")
 
     new = yaml.safe_load(Path("data.dvc").read_text())["outs"][0]
-    assert new["md5"] != old["md5"]
-    assert new["nfiles"] == len(FILES)
-    cache = Path(".dvc") / "cache" / "files" / "md5"
-    listed = json.loads((cache / new["md5"][:2] / new["md5"][2:]).read_text())
-    assert {entry["relpath"] for entry in listed} == {f"{NAME}/{file}" for file in FILES}
-    for entry in listed:  # each version can be had again
-        kept = cache / entry["md5"][:2] / entry["md5"][2:]
-        assert kept.read_bytes() == Path("data", entry["relpath"]).read_bytes()
-    assert (cache / old["md5"][:2] / old["md5"][2:]).is_file()
+    assert new["md5"] != old["md5"] and new["nfiles"] == len(before)
+
+    def kept(md5: str) -> Path:
+        return Path(".dvc", "cache", "files", "md5", md5[:2], md5[2:])
+
+    listed = {entry["relpath"]: entry["md5"] for entry in json.loads(kept(new["md5"]).read_text())}
+    assert {path: kept(md5).read_bytes() for path, md5 in listed.items()} == content(Path("data"))
+    assert kept(old["md5"]).is_file()  # each version can be had again
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -171,9 +151,7 @@ def test_first_data_of_a_fresh_clone(good: Path, run: Run, added: list[Path]) ->
 
 @pytest.mark.usefixtures("added")
 def test_what_is_only_a_warning_is_told_and_taken(good: Path, run: Run) -> None:
-    response = pd.read_parquet(good / "response.parquet")
-    response.loc[4, "ln_ic50"] = None
-    response.to_parquet(good / "response.parquet", index=False)
+    edited("response.parquet", lambda table: table.assign(ln_ic50=table["ln_ic50"].where(table.index != 4)))(good)
     assert run(good, "--task", NAME) == 0
     assert run.err.startswith(f"warning: {NAME}/response.parquet, column ln_ic50, row 5: ")
     assert content(PLACED) == content(good)
@@ -199,12 +177,14 @@ def test_a_parent_folder_brings_the_tasks_it_has_or_the_one_that_is_named(
 
 @pytest.mark.usefixtures("unchecked", "added")
 def test_hidden_files_and_those_of_an_operating_system_are_left(good: Path, run: Run) -> None:
+    (good / "notes").mkdir()
+    (good / "notes" / "readme.txt").write_text("of the lab")
+    before = content(good)
     for left in (".DS_Store", ".git/config", "notes/.cache", "Thumbs.db", "__MACOSX/._drugs.csv", "notes/desktop.ini"):
         (good / left).parent.mkdir(exist_ok=True)
         (good / left).write_text("not data")
-    (good / "notes" / "readme.txt").write_text("of the lab")
     assert run(good, "--task", NAME) == 0
-    assert set(content(PLACED)) == {*FILES, "notes/readme.txt"}
+    assert content(PLACED) == before
     assert run.err.startswith("warning") and "'Thumbs.db'" in run.err and "'desktop.ini'" in run.err
 
 
@@ -242,44 +222,37 @@ def test_a_killed_run_leaves_nothing_in_the_way_and_data_may_come_from_where_it_
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (break_smiles, "drugs.csv, column smiles, row 4: "),
-        (truncate, "expression.parquet: not a readable parquet file"),
+        (change("drugs.csv", "C1CCCCC1", "C1CCCCC("), "drugs.csv, column smiles, row 4: "),
+        (rewrite("expression.parquet", lambda text: text[:1000]), "expression.parquet: not a readable parquet file"),
     ],
     ids=["value", "truncated"],
 )
-def test_faulty_data_is_told_and_changes_nothing(
-    damage: Callable[[Path], None], named: str, repository: Path, good: Path, run: Run, added: list[Path]
+def test_faulty_data_is_told_changes_nothing_and_keeps_other_tasks_out(
+    damage: Damage, named: str, repository: Path, good: Path, tmp_path: Path, run: Run, added: list[Path]
 ) -> None:
-    damage(good)
+    parent = tmp_path / "parent"
+    for name in (NAME, OTHER):
+        shutil.copytree(good, parent / name)
     before = content(repository)
     assert "data.dvc" in before
-    assert run(good, "--task", NAME) == 1
-    assert content(repository) == before
-    assert added == []
-    lines = run.err.splitlines()
-    assert [line for line in lines if line.startswith(f"refused: {NAME}/{named}")]
-    assert lines[-1] == "error: the data was refused and nothing was changed"
-
-
-@pytest.mark.usefixtures("added")
-def test_one_faulty_task_keeps_the_others_out(repository: Path, good: Path, tmp_path: Path, run: Run) -> None:
-    for name in (NAME, OTHER):
-        shutil.copytree(good, tmp_path / "parent" / name)
-    break_smiles(tmp_path / "parent" / OTHER)
-    before = content(repository)
-    assert run(tmp_path / "parent") == 1
-    assert content(repository) == before
-    refused = [line for line in run.err.splitlines() if line.startswith("refused: ")]
-    assert [line.split("/")[0] for line in refused] == [f"refused: {OTHER}"]
+    for faulty, *more in ((OTHER,), (NAME, "--task", NAME)):
+        damage(parent / faulty)
+        assert run(parent / NAME if more else parent, *more) == 1
+        assert content(repository) == before and added == []
+        lines = run.err.splitlines()
+        refused = [line for line in lines if line.startswith("refused: ")]
+        assert any(line.startswith(f"refused: {faulty}/{named}") for line in refused)
+        assert {line.split("/")[0] for line in refused} == {f"refused: {faulty}"}
+        assert lines[-1] == "error: the data was refused and nothing was changed"
 
 
 @pytest.mark.parametrize(
     ("origin", "more", "says"),
     [
         ("nowhere", (), "nowhere: no such folder"),
-        ("file.zip", (), "file.zip: is a file; name its folder"),
+        ("good/drugs.csv", (), "drugs.csv: is a file; name its folder"),
         ("empty", (), f"empty: has no folder named {NAME} or {OTHER}; name the task with TASK=..."),
-        ("strangers", ("--task", "tumor"), "there is no task 'tumor'; the tasks are"),
+        ("good", ("--task", "tumor"), "there is no task 'tumor'; the tasks are"),
         ("broken", ("--task", NAME), "drugs.csv cannot be copied: "),
     ],
 )
@@ -288,32 +261,26 @@ def test_a_folder_that_holds_nothing_to_bring_is_told_in_a_line(
     origin: str, more: tuple[str, ...], says: str, repository: Path, good: Path, tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file.zip").write_bytes(b"PK")
-    shutil.copytree(good, tmp_path / "strangers" / "tumor_type")
-    shutil.copytree(good, tmp_path / "broken")
-    (tmp_path / "broken" / "drugs.csv").unlink()
-    (tmp_path / "broken" / "drugs.csv").symlink_to(tmp_path / "nowhere.csv")
+    broken = shutil.copytree(good, tmp_path / "broken") / "drugs.csv"
+    broken.unlink()
+    broken.symlink_to(tmp_path / "nowhere.csv")
     before = content(repository)
     assert run(tmp_path / origin, *more) == 1
     assert content(repository) == before
     (line,) = run.err.splitlines()
-    assert line.startswith("error: ") and says in line
-    assert run.out == ""
+    assert line.startswith("error: ") and says in line and run.out == ""
 
 
-def test_files_without_a_task_are_not_guessed_at(params: Params, good: Path) -> None:
+def test_files_without_a_task_are_not_guessed_at(params: Params, good: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name the task with TASK="):
         sources(good, None, params)  # two tasks of the kind
     only = replace(params, tasks={NAME: params.task(NAME)})  # with a single task there is nothing to guess
     assert sources(good, None, only) == {NAME: good}
-
-
-def test_images_without_a_table_are_a_tasks_files(tmp_path: Path) -> None:
-    params = read_params(ROOT / "params.yaml")
-    (tmp_path / "cells" / "images" / "basophil").mkdir(parents=True)
-    assert sources(tmp_path / "cells", "blood_cell", params) == {"blood_cell": tmp_path / "cells"}
+    shipped = read_params(ROOT / "params.yaml")
+    (tmp_path / "cells" / "images" / "basophil").mkdir(parents=True)  # images without a table
+    assert sources(tmp_path / "cells", "blood_cell", shipped) == {"blood_cell": tmp_path / "cells"}
     with pytest.raises(UserError, match="has no folder named blood_cell"):
-        sources(tmp_path, "blood_cell", params)
+        sources(tmp_path, "blood_cell", shipped)
 
 
 # DVC that fails.
@@ -333,13 +300,12 @@ def test_old_data_comes_back_when_dvc_fails(
     with pytest.raises(type(error)):
         bring({NAME: good, OTHER: good}, params)
     assert content(repository) == before
-    assert not (repository / "data" / OTHER).exists()  # there was none
-    assert not (repository / ".incoming").exists()
+    assert not any(path.exists() for path in (Path("data", OTHER), Path(".incoming")))  # there was none
 
 
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked", "added")
 def test_old_data_comes_back_when_moving_fails(
-    repository: Path, good: Path, params: Params, added: list[Path], monkeypatch: pytest.MonkeyPatch
+    repository: Path, good: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first task is in place and the second is half moved when the disk says no."""
     write_response_folder(repository / "data" / OTHER)
@@ -356,8 +322,7 @@ def test_old_data_comes_back_when_moving_fails(
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(OSError, match="Input/output error"):
         bring({NAME: good, OTHER: good}, params)
-    assert f"data/{OTHER}" in moved
-    assert content(repository) == before
+    assert f"data/{OTHER}" in moved and content(repository) == before
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -366,5 +331,5 @@ def test_dvc_that_cannot_add_is_quoted_and_the_old_data_stays(repository: Path, 
     before = content(repository)
     assert run(good, "--task", NAME) == 1
     assert content(repository) == before
-    assert len(run.err.splitlines()) == 1
-    assert run.err.startswith("error: dvc add data failed, the old data stays: ERROR: you are not inside of a DVC")
+    (line,) = run.err.splitlines()
+    assert line.startswith("error: dvc add data failed, the old data stays: ERROR: you are not inside of a DVC")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.datasets import Prepared, prepare
+from pipelines.datasets import prepare
 from pipelines.groups import sample_identities
 from pipelines.groups.pairs import cell_line_groups, drug_groups
 from pipelines.modalities.pairs import PairsTask
@@ -30,12 +30,8 @@ SECONDS = 15.0  # for what takes two on an idle core: a bound on the order of gr
 @pytest.fixture(scope="module")
 def task() -> PairsTask:
     task = shipped_task()
-    return replace(
-        task,
-        data=replace(
-            task.data, missing=replace(task.data.missing, expression="drop", smiles="one_hot", tissue="one_hot")
-        ),
-    )
+    missing = replace(task.data.missing, expression="drop", smiles="one_hot", tissue="one_hot")
+    return replace(task, data=replace(task.data, missing=missing))
 
 
 @pytest.fixture(scope="module")
@@ -51,39 +47,27 @@ def kept(tables: ResponseTables, task: PairsTask) -> Kept:
     return keep_samples(tables, task)
 
 
-def prepared(tables: ResponseTables, task: PairsTask, mode: str) -> Prepared:
-    return prepare(keep_samples(tables, task), replace(task, split=replace(task.split, mode=mode)), seed=1)
-
-
 def test_every_row_is_kept_or_counted(tables: ResponseTables, kept: Kept) -> None:
-    counts = kept.counts
-    assert counts["rows"]["raw"] == len(tables.response) == 247_199
-    assert counts["rows"]["kept"] + sum(counts["rows"]["dropped"].values()) == 247_199
-    assert counts["rows"]["dropped"] == {
-        "unknown_cell_line": 1_825,
-        "unknown_drug": 0,
-        "without_target": 0,
-        "without_expression": 97_948,
-    }
-    assert counts["cell_lines"] == {"raw": 834, "kept": 446}
-    assert counts["drugs"] == {"raw": 436, "kept": 436}
-    without = {name: count["kept"] for name, count in counts["without"].items() if count["kept"]}
+    rows = kept.counts["rows"]
+    assert rows["raw"] == len(tables.response) == rows["kept"] + sum(rows["dropped"].values()) == 247_199
+    dropped = {name: count for name, count in rows["dropped"].items() if count}
+    assert dropped == {"unknown_cell_line": 1_825, "without_expression": 97_948}
+    assert kept.counts["cell_lines"] == {"raw": 834, "kept": 446}
+    assert kept.counts["drugs"] == {"raw": 436, "kept": 436}
+    without = {name: count["kept"] for name, count in kept.counts["without"].items() if count["kept"]}
     assert without == {"mutation": 80, "tissue": 1, "smiles": 28}
 
 
 def test_drugs_measured_under_two_ids_are_found(kept: Kept) -> None:
     drugs = kept.samples.drugs
     groups = drug_groups(drugs)
-    assert groups.nunique() < molecule_keys(drugs).nunique() < len(drugs)
-    assert groups.nunique() == 349
+    assert groups.nunique() == 349 < molecule_keys(drugs).nunique() < len(drugs)
     name = drugs["name"].str.casefold().str.replace(r"[\W_]", "", regex=True)
-    assert groups.groupby(name).nunique().max() == 1
-    number = drugs["pubchem_id"].map(pubchem_id)
-    assert groups.groupby(number).nunique().max() == 1
+    for key in (name, drugs["pubchem_id"].map(pubchem_id)):
+        assert groups.groupby(key).nunique().max() == 1
     # 27 drugs have "none" or "several" for a number; literally taken they would be two
     words = drugs["pubchem_id"].isin(["none", "several"])
-    assert words.sum() == 27
-    assert groups[words].nunique() > 20
+    assert words.sum() == 27 and groups[words].nunique() > 20
 
 
 @pytest.mark.parametrize(
@@ -97,22 +81,21 @@ def test_drugs_measured_under_two_ids_are_found(kept: Kept) -> None:
 )
 def test_one_drug_with_two_structures_and_two_pubchem_ids_is_one(first: str, second: str, kept: Kept) -> None:
     drugs = kept.samples.drugs
-    assert drugs["pubchem_id"][first] != drugs["pubchem_id"][second]
-    assert drugs["smiles"][first] != drugs["smiles"][second]
+    for column in ("pubchem_id", "smiles"):
+        assert drugs[column][first] != drugs[column][second]
     groups = drug_groups(drugs)
     assert groups[first] == groups[second]
 
 
 def test_no_two_cell_lines_are_one(kept: Kept, task: PairsTask) -> None:
-    assert cell_line_groups(kept.samples, task.split.near_identical).nunique() == 446
-    closest = cell_line_groups(kept.samples, 0.975)  # the closest correlate 0.981
-    assert closest.nunique() == 445
+    for limit, lines in ((task.split.near_identical, 446), (0.975, 445)):  # the closest correlate 0.981
+        assert cell_line_groups(kept.samples, limit).nunique() == lines
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_it_splits_in_seconds_without_a_leak(mode: str, tables: ResponseTables, task: PairsTask) -> None:
     started = time.perf_counter()
-    made = prepared(tables, task, mode)
+    made = prepare(keep_samples(tables, task), replace(task, split=replace(task.split, mode=mode)), seed=1)
     assert time.perf_counter() - started < SECONDS
     table, samples = made.table, made.samples
     assert len(table) == len(samples) == 147_426
@@ -123,23 +106,21 @@ def test_it_splits_in_seconds_without_a_leak(mode: str, tables: ResponseTables, 
     assert table["fold"].nunique() == task.split.folds + 1
 
     # The truth, by other means than the module's.
-    tissue = samples.cell_lines["tissue"].to_numpy()[samples.cell]
     name = samples.drugs["name"].str.casefold().to_numpy()[samples.drug]
     truth = {
         "random": table["cell_line_id"] + "|" + name,
         "cell_blind": table["cell_line_id"],
         "drug_blind": pd.Series(name),
-        "tissue_blind": pd.Series(tissue),
+        "tissue_blind": pd.Series(samples.cell_lines["tissue"].to_numpy()[samples.cell]),
     }[mode]
-    assert table.groupby(truth)["split"].nunique().max() == 1
-    assert table.groupby(truth)["fold"].nunique().max() == 1
+    assert table.groupby(truth)[["split", "fold"]].nunique().max().max() == 1
 
     identities = sample_identities(samples, mode)
     guard(table, identities)
     row = np.flatnonzero(table["split"] == "train")[0]
     moved = table.copy()
-    moved["split"] = np.where(np.arange(len(table)) == row, "validation", table["split"])
-    moved["group"] = np.where(np.arange(len(table)) == row, "a group of its own", table["group"])
+    for column, value in (("split", "validation"), ("group", "a group of its own")):
+        moved[column] = np.where(np.arange(len(table)) == row, value, table[column])
     if mode == "random" and (truth == truth.iloc[row]).sum() == 1:
         guard(moved, identities)  # a pair that was measured once may stand anywhere
     else:
@@ -150,16 +131,13 @@ def test_it_splits_in_seconds_without_a_leak(mode: str, tables: ResponseTables, 
 def test_lines_are_held_out_across_studies(kept: Kept, task: PairsTask) -> None:
     split = replace(task.split, mode="cross_study", train_study="GDSC1", test_study="GDSC2")
     table = split_samples(kept.samples, split, seed=1)
-    assert table.groupby("split")["study"].unique().map(list).to_dict() == {
-        "test": ["GDSC2"],
-        "train": ["GDSC1"],
-        "validation": ["GDSC1"],
-    }
+    studies = {"test": ["GDSC2"], "train": ["GDSC1"], "validation": ["GDSC1"]}
+    assert table.groupby("split")["study"].unique().map(list).to_dict() == studies
     assert table.groupby("cell_line_id")["split"].nunique().max() == 1
     lines = table.drop_duplicates("cell_line_id")["split"].value_counts(normalize=True)
     assert lines["test"] == pytest.approx(0.2, abs=0.03)
     # Two in five drugs of the tested study are known from the other one, under ids of their own.
-    tested = set(table.loc[table["split"] == "test", "drug_id"])
-    assert not tested & set(table.loc[table["split"] == "train", "drug_id"])
-    known = set(molecule_keys(kept.samples.drugs.loc[table.loc[table["split"] == "train", "drug_id"].unique()]))
-    assert np.mean([key in known for key in molecule_keys(kept.samples.drugs.loc[sorted(tested)])]) > 0.35
+    tested, trained = (set(table.loc[table["split"] == side, "drug_id"]) for side in ("test", "train"))
+    assert not tested & trained
+    keys = molecule_keys(kept.samples.drugs)
+    assert keys[sorted(tested)].isin(set(keys[sorted(trained)])).mean() > 0.35
