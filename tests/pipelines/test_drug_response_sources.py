@@ -564,6 +564,8 @@ WRITTEN: dict[str, Damage] = {
     "decimal commas": to_bytes(with_commas, R2, X, CN, MUT),
     "UTF-16": to_bytes(lambda text: text.decode().encode("utf-16")),
     "UTF-16 without a mark": to_bytes(lambda text: text.decode().encode("utf-16-le")),
+    "a byte order mark": to_bytes(lambda text: b"\xef\xbb\xbf" + text),
+    "the separator told": to_bytes(lambda text: b"sep=;\n" + text.replace(b",", b";"), R2, X, CN, MUT),
     "a title and semicolons": to_bytes(lambda text: b"Table S1, ours\n\n" + text.replace(b",", b";"), R2),
     "separators at the ends": to_bytes(lambda text: text.replace(b"\n", b",,\n")),
     "quotes": to_bytes(lambda text: re.sub(rb"([^,\n]*)(,|\n)", rb'"\1"\2', text)),

@@ -183,6 +183,7 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
     "barcode twice": (change(PANCAN_FILE, BARCODES[1], BARCODES[0]), f"column {BARCODES[0]}: duplicate column"),
     "no barcode": (change(PANCAN_FILE, BARCODES[1], "TCGA.OR.A5J1"), "'TCGA.OR.A5J1' is no TCGA barcode"),
     "column without a name": (change(PANCAN_FILE, BARCODES[1], ""), "column 3 of the header has no name"),
+    "another first column": (change(PANCAN_FILE, "gene_id", "sample"), "must be gene_id, it is 'sample'"),
     "short row": (change(PANCAN_FILE, "\t12.125", ""), "row 2: has 4 values, the header names 5"),
     "gene without a name": (change(PANCAN_FILE, "TP53|7157", ""), "row 2: has no name"),
     "no UTF-8": (put(PANCAN_FILE, PANCAN.replace("TP53", "T\u00e9").encode("latin-1")), "row 2 is not UTF-8"),

@@ -237,4 +237,7 @@ def test_command_writes_and_refuses_with_a_line_what_is_there(origin: Path, out:
     before = content(out)
     again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     refused = f"error: {out}: is there already; name a new folder, or remove it\n"
-    assert (again.returncode, again.stderr, content(out)) == (1, refused, before)
+    assert (again.returncode, again.stderr) == (1, refused)
+    with pytest.raises(UserError, match="is there already"):
+        run("cnmc", origin, out)
+    assert content(out) == before
