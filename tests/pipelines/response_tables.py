@@ -42,8 +42,7 @@ def make_tables(
     Line ``L00`` is of ``tissues[0]``, ``L01`` of ``tissues[1]`` and so on, over and over.
     """
     rng = np.random.default_rng(seed)
-    line_ids = [f"L{number:02d}" for number in range(lines)]
-    drug_ids = [f"D{number:02d}" for number in range(drugs)]
+    line_ids, drug_ids = [[f"{kind}{at:02d}" for at in range(count)] for kind, count in (("L", lines), ("D", drugs))]
     pairs = pd.MultiIndex.from_product([["GDSC1"], line_ids, drug_ids], names=["study", "cell_line_id", "drug_id"])
     response = pairs.to_frame(index=False).astype(object)
     response["ln_ic50"] = rng.normal(2, 2, len(response)).astype(np.float32)
@@ -62,35 +61,23 @@ def make_tables(
             "smiles": pd.Series(["C" * (number + 1) + "O" for number in range(drugs)], dtype=object),
         }
     )
-    omics = {
+    values = {
         "expression": rng.uniform(0, 12, (lines, genes)),
-        "mutation": (rng.random((lines, genes)) < 0.2).astype(float),
+        "mutation": rng.random((lines, genes)) < 0.2,
         "copy_number": rng.lognormal(0, 0.3, (lines, genes)),
         "methylation": rng.uniform(0, 1, (lines, genes)),
     }
-    return ResponseTables(
-        response, cell_lines, molecules, {name: _table(line_ids, values) for name, values in omics.items()}
-    )
-
-
-def _table(ids: list[str], values: np.ndarray) -> pd.DataFrame:
-    table = pd.DataFrame(values.astype(np.float32), columns=[f"G{number}" for number in range(values.shape[1])])
-    table.insert(0, "cell_line_id", pd.Series(ids, dtype=object))
-    return table
+    omics = {name: pd.DataFrame(each.astype(np.float32)).add_prefix("G") for name, each in values.items()}
+    for table in omics.values():
+        table.insert(0, "cell_line_id", cell_lines["cell_line_id"])
+    return ResponseTables(response, cell_lines, molecules, omics)
 
 
 def with_cell(tables: ResponseTables, table: str, key: str, column: str, value: Any) -> ResponseTables:
     """Return the tables with ``value`` in ``column`` of the row ``key`` of ``cell_lines`` or ``drugs``."""
-    frame: pd.DataFrame = getattr(tables, table).copy()
-    row = frame.iloc[:, 0].tolist().index(key)
-    frame[column] = [value if number == row else old for number, old in enumerate(frame[column])]
-    frame[column] = frame[column].astype(object)
-    return ResponseTables(
-        tables.response,
-        frame if table == "cell_lines" else tables.cell_lines,
-        frame if table == "drugs" else tables.drugs,
-        tables.omics,
-    )
+    frame: pd.DataFrame = getattr(tables, table)
+    changed = frame[column].astype(object).where(frame.iloc[:, 0] != key, value)
+    return replace(tables, **{table: frame.assign(**{column: changed})})
 
 
 def with_profile(tables: ResponseTables, omics: str, line: str, values: np.ndarray) -> ResponseTables:
@@ -118,12 +105,8 @@ def shuffled(tables: ResponseTables, seed: int) -> ResponseTables:
     def mixed(frame: pd.DataFrame) -> pd.DataFrame:
         return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)
 
-    return ResponseTables(
-        mixed(tables.response),
-        mixed(tables.cell_lines),
-        mixed(tables.drugs),
-        {name: mixed(table) for name, table in tables.omics.items()},
-    )
+    three = (mixed(frame) for frame in (tables.response, tables.cell_lines, tables.drugs))
+    return ResponseTables(*three, {name: mixed(table) for name, table in tables.omics.items()})
 
 
 def samples_of(tables: ResponseTables, task: PairsTask) -> ResponseSamples:

@@ -13,24 +13,22 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines.cross_study import StudyError
-from pipelines.datasets import OFF_QUESTION, Prepared, prepare, read_prepared, write_prepared
+from pipelines.datasets import OFF_QUESTION, prepare, read_prepared, write_prepared
 from pipelines.errors import UserError
 from pipelines.groups import sample_identities
-from pipelines.modalities.pairs import PairsSplit, PairsTask
+from pipelines.modalities.pairs import PairsSplit
 from pipelines.samples.formats import ResponseTables
-from pipelines.samples.response import ResponseSamples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from tests.pipelines.response_folder import write_response_folder
 from tests.pipelines.response_tables import NAME, make_tables, samples_of, shipped_task, shuffled
-from tests.pipelines.test_split_integrity import Screen, screens
+from tests.pipelines.response_tables import split_of as pair_split
+from tests.pipelines.test_split_integrity import Screen, in_order, screens
 
 FIRST, SECOND = "GDSC1", "GDSC2"
 
 
-def split_of(**settings: object) -> PairsSplit:
-    given: dict[str, object] = {"mode": "cross_study", "test": 0.2, "validation": 0.1, "folds": 3}
-    given |= {"near_identical": 0.99, "train_study": FIRST, "test_study": SECOND}
-    return PairsSplit(**{**given, **settings})  # type: ignore[arg-type]
+def split_of(**settings: Any) -> PairsSplit:
+    return pair_split("cross_study", **{"train_study": FIRST, "test_study": SECOND} | settings)
 
 
 TASK = replace(shipped_task(), split=split_of())
@@ -51,7 +49,7 @@ def measured_again(tables: ResponseTables, lines: int | None = None) -> Response
     )
 
 
-def split_table(tables: ResponseTables, seed: int = 5, **settings: object) -> pd.DataFrame:
+def split_table(tables: ResponseTables, seed: int = 5, **settings: Any) -> pd.DataFrame:
     return split_samples(samples_of(tables, TASK), split_of(**settings), seed)
 
 
@@ -72,8 +70,7 @@ def test_lines_stay_apart_studies_unmixed_and_only_the_question_is_kept(
         assert "group" in str(error)
         reject()
 
-    assert table["sample_id"].is_monotonic_increasing
-    assert table["sample_id"].is_unique
+    assert table["sample_id"].is_monotonic_increasing and table["sample_id"].is_unique
     assert set(table["split"]) == set(SIDES)
     assert set(table.loc[table["split"] == "test", "study"]) == {SECOND}
     assert set(table.loc[table["split"] != "test", "study"]) == {FIRST}
@@ -108,9 +105,6 @@ def test_shares_are_those_of_the_lines_and_lines_of_both_studies_are_held_out_in
         assert 6 <= tested <= 10  # a fifth of 40
 
 
-# What cannot be asked.
-
-
 def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
     unknown: list[tuple[dict[str, Any], str]] = [({"test_study": "CTRP"}, "CTRP"), ({"train_study": ""}, "")]
     for changed, name in unknown:
@@ -121,41 +115,22 @@ def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
     assert set(split_table(measured_again(make_tables(), lines=12))["split"]) == set(SIDES)
 
 
-# The guard is shown to fail.
-
-
-@pytest.fixture
-def good() -> tuple[pd.DataFrame, ResponseSamples]:
+def test_guard_finds_a_row_of_the_other_study_and_a_test_line_among_the_training_rows() -> None:
     samples = samples_of(measured_again(make_tables(30, 4)), TASK)
     table = split_samples(samples, split_of(), 5)
-    samples = samples.take(samples.pairs.set_index("sample_id").index.get_indexer(pd.Index(table["sample_id"])))
-    guard(table, sample_identities(samples, "cross_study"), split_of())
-    return table.copy(), samples
-
-
-@pytest.mark.parametrize(("side", "study"), [("train", SECOND), ("validation", SECOND), ("test", FIRST)])
-def test_guard_finds_a_row_of_the_other_study(
-    good: tuple[pd.DataFrame, ResponseSamples], side: str, study: str
-) -> None:
-    table, samples = good
-    row = table.index[table["split"] == side][0]
-    table.loc[row, "study"] = study
-    message = rf"the split leaks: sample .* of study {study} is on side {side}"
-    with pytest.raises(StudyError, match=message):
-        guard(table, sample_identities(samples, "cross_study"), split_of())
-
-
-def test_guard_finds_a_test_line_among_the_training_rows(good: tuple[pd.DataFrame, ResponseSamples]) -> None:
-    table, samples = good
+    samples = in_order(samples, table)
+    identities = sample_identities(samples, "cross_study")
+    guard(table, identities, split_of())
+    for side, study in (("train", SECOND), ("validation", SECOND), ("test", FIRST)):
+        first = table.index == table.index[table["split"] == side][0]
+        with pytest.raises(StudyError, match=rf"the split leaks: sample .* of study {study} is on side {side}"):
+            guard(table.assign(study=table["study"].where(~first, study)), identities, split_of())
     tested = table.loc[table["split"] == "test", "cell_line_id"].iloc[0]
     row = table.index[table["split"] == "train"][0]
     pairs = samples.pairs.copy()
     pairs.loc[row, "cell_line_id"] = tested
     with pytest.raises(SplitError, match=r"1 cell line\(s\) on two sides"):
         guard(table, sample_identities(replace(samples, pairs=pairs), "cross_study"), split_of())
-
-
-# Written and read.
 
 
 @pytest.fixture
@@ -168,24 +143,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(place: Path, task: PairsTask = TASK) -> Prepared:
-    prepared = prepare(task.read(place / "data" / NAME), task, 3)
-    write_prepared(prepared, place / "prepared" / NAME, task, 3)
-    return prepared
-
-
-def test_what_is_left_out_is_counted_and_what_is_read_is_what_was_written(place: Path) -> None:
-    written, read = made(place), read_prepared(NAME, TASK)
+def test_what_is_left_out_is_counted_and_other_data_and_other_studies_are_refused(place: Path) -> None:
+    written = prepare(TASK.read(place / "data" / NAME), TASK, 3)
+    write_prepared(written, place / "prepared" / NAME, TASK, 3)
+    read = read_prepared(NAME, TASK)
     rows = read.counts["rows"]
     assert rows["kept"] == len(read.samples) == len(read.table)
     assert rows["kept"] + sum(rows["dropped"].values()) == rows["raw"]
     assert rows["dropped"][OFF_QUESTION] > 0
     pd.testing.assert_frame_equal(read.samples.pairs, written.samples.pairs)
     assert read.sha256 == written.sha256
-
-
-def test_other_data_and_other_studies_than_were_split_are_refused(place: Path) -> None:
-    made(place)
     path = place / "data" / NAME / "response.parquet"
     table = pd.read_parquet(path)
     more = pd.concat([table, table.head(1).assign(study="GDSC3")])  # of no side, so that no id of the split is missing

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines.datasets import prepare, read_prepared, write_prepared
 from pipelines.errors import DataError, UserError
-from pipelines.samples.expression import (
-    ExpressionSamples,
-    ExpressionTables,
-    aim,
-    is_one_of,
-    keep_profiles,
-    to_log2,
-)
+from pipelines.params import read_params
+from pipelines.samples.expression import ExpressionSamples, ExpressionTables, aim, is_one_of, keep_profiles, to_log2
+from pipelines.samples.follow_up import read_follow_up
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.pipelines.expression_folder import (
     GENES,
     LABELS,
     LANDMARKS,
+    ROOT,
     gene_task,
     label_task,
     make_tables,
@@ -51,20 +50,16 @@ def rare(tables: ExpressionTables, count: int) -> ExpressionTables:
     return with_samples(tables, label=label)
 
 
-# Rules.
-
-
 def test_profiles_are_kept_in_the_order_of_the_file_with_what_is_known_of_them() -> None:
     tables = make_tables()
     kept = keep_profiles(tables, label_task())
-    samples = kept.samples
-    normals = int((tables.samples["sample_type"] == 11).sum())
+    samples, primary = kept.samples, tables.samples["sample_type"] != 11
     assert kept.counts["rows"] == {
-        **{"raw": len(tables.samples), "kept": len(tables.samples) - normals},
-        "dropped": {"not_in_samples_csv": 0, "sample_type_11": normals, "without_label": 0, "small_class": 0},
+        **{"raw": len(primary), "kept": int(primary.sum())},
+        "dropped": dict.fromkeys(("not_in_samples_csv", "without_label", "small_class"), 0)
+        | {"sample_type_11": int((~primary).sum())},
     }
     assert kept.counts["classes"] == dict.fromkeys(LABELS, 20)
-    primary = tables.samples["sample_type"] != 11
     assert samples.table["sample_id"].tolist() == tables.samples.loc[primary, "sample_id"].tolist()
     assert samples.classes == LABELS
     assert [samples.classes[code] for code in samples.target] == samples.table["label"].tolist()
@@ -78,22 +73,18 @@ def test_the_order_of_samples_csv_and_its_columns_named_as_those_of_splits_chang
     mixed = with_samples(tables, group="case", split="test", fold=1, digest="x", target=np.nan)
     mixed = replace(mixed, samples=mixed.samples.sample(frac=1, random_state=1))
     pd.testing.assert_frame_equal(samples_of(mixed).table, samples_of(tables).table)
-    assert len(keep_profiles(mixed, with_rules(exclude={"group": ("case",)})).samples) == 0
+    nothing = keep_profiles(mixed, with_rules(exclude={"group": ("case",)}))
+    with pytest.raises(UserError, match=r"no sample is left after the rules .*'group_case': 66"):
+        prepare(nothing, label_task(), SEED)
 
 
 @pytest.mark.parametrize(
     ("held", "rule"),
-    [
-        (["01", "06", "11"], "11"),
-        ([1.0, np.nan, 11.0], "11"),
-        ([1, 6, 11], "011"),
-        ([1, 6, 11], "11.0"),
-        ([False, False, True], "TRUE"),
-        (["tumor", None, "normal"], "normal"),
-    ],
-)
+    [(["01", "06", "11"], "11"), ([1.0, np.nan, 11.0], "11"), ([1, 6, 11], "011"), ([1, 6, 11], "11.0"),
+     ([False, False, True], "TRUE"), (["tumor", None, "normal"], "normal")],
+)  # fmt: skip
 def test_a_rule_finds_its_value_in_text_and_numbers(held: list[Any], rule: str) -> None:
-    for values, found in (([rule], True), (["nothing", rule], True), (["nothing"], False), ([], False)):
+    for values, found in ((["nothing", rule], True), (["nothing"], False), ([], False)):
         assert is_one_of(pd.Series(held), values).tolist() == [False, False, found]
 
 
@@ -119,11 +110,8 @@ def test_several_rules_each_count_what_they_are_the_first_to_drop() -> None:
         **{"without_label": 0, "small_class": 0},
     }
     assert kept.samples.classes == ("BLUE", "GREEN")
-
-
-def test_a_rule_of_no_column_is_refused_with_the_columns_that_there_are() -> None:
-    with pytest.raises(DataError, match=r"samples.csv, column purity: .*the file has 'patient_id', 'label'"):
-        keep_profiles(make_tables(), with_rules(exclude={"purity": ("low",)}))
+    with pytest.raises(DataError, match=r"samples.csv, column purity"):
+        keep_profiles(tables, with_rules(exclude={"purity": ("low",)}))
 
 
 def test_small_classes_are_dropped_or_refused_by_patients_and_not_by_samples() -> None:
@@ -141,10 +129,8 @@ def test_a_model_that_is_scored_brings_its_classes() -> None:
     tables = rare(make_tables(), 4)
     kept = keep_profiles(tables, with_rules(small_classes="refuse"), classes=("RARE", "RED", "VIOLET"))
     assert kept.samples.classes == ("RARE", "RED", "VIOLET")  # in the model's order, whatever the data hold
-    assert set(kept.samples.table["label"]) == {"RARE", "RED"}
-    assert kept.samples.target.max() == 1
-    assert kept.counts["rows"]["dropped"]["unknown_label"] > 0
-    assert kept.counts["classes"]["VIOLET"] == 0
+    assert set(kept.samples.table["label"]) == {"RARE", "RED"} and kept.samples.target.max() == 1
+    assert kept.counts["rows"]["dropped"]["unknown_label"] > 0 and kept.counts["classes"]["VIOLET"] == 0
 
 
 def test_samples_without_a_label_are_dropped_only_where_it_is_asked_for() -> None:
@@ -169,9 +155,6 @@ def test_unknown_patients_are_alone_and_unknown_or_doubled_ids_are_refused(file:
         changed: dict[str, Any] = {file: with_cells(getattr(tables, file), "sample_id", {1: value})}
         with pytest.raises(DataError, match=says):
             keep_profiles(replace(tables, **changed), label_task())
-
-
-# Values.
 
 
 def test_equal_profiles_have_one_digest_and_a_missing_value_is_a_value() -> None:
@@ -203,11 +186,8 @@ def test_taking_rows_keeps_values_and_rows_together() -> None:
         assert taken.values is samples.values
 
 
-# Aim.
-
-
-def of_genes(scale: str = "log2", seed: int = 7) -> ExpressionSamples:
-    return samples_of(make_tables(scale, seed=seed), gene_task())
+def of_genes(scale: str = "log2") -> ExpressionSamples:
+    return samples_of(make_tables(scale), gene_task())
 
 
 TRAIN = np.arange(0, 40)
@@ -255,32 +235,24 @@ def test_prepared_targets_do_not_change_with_test_rows() -> None:
     assert again.counts["targets"] == list(prepared.samples.targets)
 
 
-def test_a_gene_that_does_not_vary_on_training_rows_is_no_target() -> None:
+def test_a_gene_that_does_not_vary_on_training_rows_is_no_target_and_none_predicts_itself() -> None:
     samples = of_genes()
     values = samples.values.copy()
     values[np.ix_(TRAIN, np.arange(13, 30))] = np.float32(0.1)  # whose mean is not exactly 0.1
     values[TRAIN, 12] = np.nan
     aimed = aim(replace(samples, values=values), gene_task(count=50).data, TRAIN)
     assert set(aimed.targets) == {GENES[10], GENES[11]}
+    assert aim(samples, gene_task("SIM03").data, TRAIN).predictors == (*LANDMARKS[:2], *LANDMARKS[3:])
+    everything = aim(samples, replace(gene_task(count=5).data, predictors="all"), TRAIN)
+    assert set(everything.targets).isdisjoint(everything.predictors)
+    assert set(everything.targets) | set(everything.predictors) == set(GENES)
 
 
-def test_a_target_never_predicts_itself() -> None:
-    assert aim(of_genes(), gene_task("SIM03").data, TRAIN).predictors == (*LANDMARKS[:2], *LANDMARKS[3:])
-    everything = replace(gene_task(count=5).data, predictors="all")
-    aimed = aim(of_genes(), everything, TRAIN)
-    assert set(aimed.targets).isdisjoint(aimed.predictors)
-    assert set(aimed.targets) | set(aimed.predictors) == set(GENES)
-
-
-def test_landmarks_are_read_however_they_are_written() -> None:
+def test_landmarks_are_read_however_they_are_written_and_no_target_or_predictor_is_refused() -> None:
     samples = of_genes()
     for written in (["True", "False"], ["TRUE", None], [1.0, np.nan]):
         about = pd.DataFrame({"is_l1000_landmark": written * 15}, index=pd.Index(GENES))
         assert aim(replace(samples, about_genes=about), gene_task().data, TRAIN).predictors == tuple(GENES[::2])
-
-
-def test_no_target_and_no_predictor_are_refused() -> None:
-    samples = of_genes()
     for mark, what in ((True, "target"), (False, "predictor")):
         about = pd.DataFrame({"is_l1000_landmark": mark}, index=pd.Index(GENES))
         with pytest.raises(DataError, match=f"no {what} gene is left"):
@@ -289,13 +261,9 @@ def test_no_target_and_no_predictor_are_refused() -> None:
         aim(samples, gene_task("TP53").data, TRAIN)
 
 
-# The stage.
-
-
 @pytest.mark.parametrize("kind", ["labels", "genes"])
 def test_prepared_samples_are_read_back(kind: str, tmp_path: Any) -> None:
-    task = label_task() if kind == "labels" else gene_task()
-    tables = make_tables("linear" if kind == "labels" else "log2")
+    task, tables = (label_task(), make_tables()) if kind == "labels" else (gene_task(), make_tables("log2"))
     write_expression_folder(tmp_path / "data" / "t", tables)
     prepared = prepare(keep_profiles(tables, task), task, SEED)
     write_prepared(prepared, tmp_path / "prepared" / "t", task, SEED)
@@ -304,15 +272,35 @@ def test_prepared_samples_are_read_back(kind: str, tmp_path: Any) -> None:
     assert (again.samples.targets, again.samples.predictors) == (prepared.samples.targets, prepared.samples.predictors)
     np.testing.assert_array_equal(again.samples.target, prepared.samples.target)
     np.testing.assert_array_equal(again.samples.logged(), prepared.samples.logged())
-    column = tables.expression[GENES[0]].to_numpy(copy=True)
-    column[3] += 1
-    tables.expression[GENES[0]] = column
+    tables.expression.loc[3, GENES[0]] += 1
     write_expression_folder(tmp_path / "data" / "t", tables)
     with pytest.raises(UserError, match="the samples are not those in"):
         read_prepared("t", task, data=tmp_path / "data", prepared=tmp_path / "prepared")
 
 
-def test_nothing_left_is_refused_with_what_was_dropped() -> None:
-    kept = keep_profiles(make_tables(), with_rules(exclude={"label": LABELS}))
-    with pytest.raises(UserError, match=r"no sample is left after the rules .*'label_BLUE_GREEN_RED': 66"):
-        prepare(kept, label_task(), SEED)
+SURVIVAL: Any = read_params(ROOT / "params.yaml").task("breast_survival")
+TIME, EVENT = SURVIVAL.data.time, SURVIVAL.data.event
+
+
+def test_events_may_be_truth_values_and_samples_without_follow_up_are_counted(tmp_path: Path) -> None:
+    tables = make_tables("log2")
+    with pytest.raises(DataError, match=TIME):
+        SURVIVAL.read(write_expression_folder(tmp_path, tables))
+    number = np.arange(len(tables.samples))
+    followed = with_samples(tables, **{TIME: (number + 1).astype(str), EVENT: np.where(number % 2, "1", "0")})
+    whole = keep_profiles(followed, SURVIVAL).samples
+    words = with_samples(followed, **{EVENT: np.where(number % 2, "TRUE", "False")})
+    np.testing.assert_array_equal(keep_profiles(words, SURVIVAL).samples.target, whole.target)
+    for column, word in ((TIME, ""), (EVENT, "not reported")):
+        kept = keep_profiles(with_samples(followed, **{column: [*followed.samples[column][:-1], word]}), SURVIVAL)
+        assert kept.counts["rows"]["dropped"]["without_follow_up"] == 1 and len(kept.samples) == len(whole) - 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_every_cell_of_a_follow_up_is_read_or_dropped_and_never_guessed(time: str, event: str) -> None:
+    found = read_follow_up(pd.DataFrame({TIME: [time], EVENT: [event]}, dtype=object), SURVIVAL.data)
+    assert found.known.shape == (1,)
+    if found.known[0]:
+        assert float(time) > 0 and np.isfinite(float(time))
+        assert event.strip().lower() in ("1", "0", "1.0", "0.0", "true", "false")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import DataError
-from pipelines.modalities.images import ImagesData, ImagesTask
+from pipelines.modalities.images import ImagesData
 from pipelines.params import read_params
 from pipelines.samples import images as reader
 from pipelines.samples.images import ImageSamples, list_images, read_images, to_pixels
@@ -23,13 +24,7 @@ from tests.pipelines.image_folder import CLASSES, SIDE, SUBJECTS, picture, write
 ROOT = Path(__file__).parents[2]
 COUNT = 2 * 2 * SUBJECTS
 WHOLE = ImagesData(CLASSES, crop=1.0, size=SIDE)
-
-
-@pytest.fixture
-def task() -> ImagesTask:
-    found = read_params(ROOT / "params.yaml").task("leukemia_cell")
-    assert isinstance(found, ImagesTask)
-    return replace(found, data=WHOLE)
+TASK: Any = replace(read_params(ROOT / "params.yaml").task("leukemia_cell"), data=WHOLE)
 
 
 @pytest.fixture
@@ -37,13 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return write_image_folder(tmp_path / "raw")
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-def read(folder: Path, task: ImagesTask, cache: Path) -> ImageSamples:
-    samples = read_images(folder, task, cache=cache).samples
+def read(folder: Path, data: ImagesData = WHOLE) -> ImageSamples:
+    samples = read_images(folder, replace(TASK, data=data), cache=folder.parent / "cache").samples
     assert isinstance(samples, ImageSamples)
     return samples
 
@@ -52,8 +42,8 @@ def edit_table(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> No
     edit(pd.read_csv(folder / "images.csv", dtype=str)).to_csv(folder / "images.csv", index=False)
 
 
-def cached(cache: Path) -> list[Path]:
-    return sorted(cache.rglob("*.npy"))
+def cached(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder.parent / "cache").rglob("*") if path.is_file())
 
 
 @pytest.fixture
@@ -69,15 +59,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-# Which pixels belong to which row.
-
-
-def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(
-    folder: Path, task: ImagesTask, cache: Path
-) -> None:
+def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(folder: Path) -> None:
     # The table of the folder is in another order, and has a column more than it must.
     edit_table(folder, lambda table: table.sample(frac=1, random_state=4).assign(site=table["file"].str[-6:-4]))
-    samples = read(folder, task, cache)
+    samples = read(folder)
     assert len(samples) == COUNT
     assert samples.table["sample_id"].tolist() == sorted(samples.table["sample_id"])
     for row, (name, label, target, subject, site) in enumerate(
@@ -89,8 +74,8 @@ def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(
         assert int(site) == number
 
 
-def test_a_subset_keeps_rows_and_pixels_together(folder: Path, task: ImagesTask, cache: Path) -> None:
-    samples = read(folder, task, cache)
+def test_a_subset_keeps_rows_and_pixels_together(folder: Path) -> None:
+    samples = read(folder)
     rows = np.array([20, 3, 3, 11])
     for part, kept in (
         (samples.take(rows), rows),
@@ -103,100 +88,78 @@ def test_a_subset_keeps_rows_and_pixels_together(folder: Path, task: ImagesTask,
         np.testing.assert_array_equal(part.pixels[part.index], samples.pixels[samples.index[kept]])
 
 
-def test_codes_follow_the_order_of_the_classes_and_strange_files_are_left_alone(
-    folder: Path, task: ImagesTask, cache: Path
-) -> None:
+def test_codes_follow_the_order_of_the_classes_and_strange_files_are_left_alone(folder: Path) -> None:
     (folder / "images/all/.DS_Store").write_bytes(b"x")
     (folder / "images/other").mkdir()
     picture(9).save(folder / "images/other/cell.png")
-    samples = read(folder, replace(task, data=replace(WHOLE, classes=("hem", "all"))), cache)
+    samples = read(folder, replace(WHOLE, classes=("hem", "all")))
     assert dict(zip(samples.table["label"], samples.table["target"], strict=True)) == {"hem": 0, "all": 1}
     assert (samples.classes, len(samples)) == (("hem", "all"), COUNT)
 
 
-def test_images_without_a_subject_have_none_and_not_one_of_an_empty_name(
-    folder: Path, task: ImagesTask, cache: Path
-) -> None:
+def test_images_without_a_subject_have_none_and_not_one_of_an_empty_name(folder: Path) -> None:
     edit_table(folder, lambda table: table.assign(subject_id=table["subject_id"].where(table.index % 2 == 0, "")))
-    subjects = read(folder, task, cache).table["subject_id"]
+    subjects = read(folder).table["subject_id"]
     assert subjects.isna().sum() == COUNT // 2 and "" not in set(subjects)
     (folder / "images.csv").unlink()
-    kept = read_images(folder, task, cache=cache)
+    kept = read_images(folder, TASK, cache=folder.parent / "cache")
     assert kept.samples.table["subject_id"].isna().all()
     assert kept.counts["without"]["subject"]["kept"] == COUNT
     assert {kept.counts[f"class_{label}"] for label in CLASSES} == {2 * SUBJECTS}
 
 
-# The table and the folders.
-
-
-def findings(folder: Path, task: ImagesTask) -> list[str]:
+def findings(folder: Path, data: ImagesData = WHOLE) -> list[str]:
     with pytest.raises(DataError) as raised:
-        list_images(folder, task)
+        list_images(folder, replace(TASK, data=data))
     return [str(found) for found in raised.value.findings]
 
 
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        (
-            lambda t: t.assign(file=t["file"].where(t.index != 4, "all/nowhere.png")),
-            ["column file, row 5: there is no such file", "column file: lacks 1 files: 'all/cell_04.png'"],
-        ),
-        (
-            lambda t: t.assign(label=t["label"].where(t.index != 4, "hem")),
-            ["column label, row 5: is not the folder that the file is in"],
-        ),
+        (lambda t: t.assign(file=t["file"].where(t.index != 4, "all/nowhere.png")),
+         ["column file, row 5: there is no such file", "column file: lacks 1 files: 'all/cell_04.png'"]),
+        (lambda t: t.assign(label=t["label"].where(t.index != 4, "hem")), ["column label, row 5: is not the folder"]),
         (lambda t: pd.concat([t, t.iloc[[2]]]), [f"column file, row {COUNT + 1}: duplicate file"]),
-        (
-            lambda t: t.assign(file=t["file"].where(t.index > 0, "")),
-            ["column file, row 1: names no file", "column file: lacks 1 files: 'all/cell_00.png'"],
-        ),
-        (lambda t: t.assign(label=""), ["column label, rows 1, 2, .*: is not the folder"]),
+        (lambda t: t.assign(file=t["file"].where(t.index > 0, "")),
+         ["column file, row 1: names no file", "column file: lacks 1 files: 'all/cell_00.png'"]),
     ],
-    ids=["unknown file", "other label", "file twice", "no file name", "no labels"],
-)
+    ids=["unknown file", "other label", "file twice", "no file name"],
+)  # fmt: skip
 def test_a_table_that_disagrees_with_the_folders_is_refused_by_row(
-    edit: Callable[[pd.DataFrame], pd.DataFrame], says: list[str], folder: Path, task: ImagesTask
+    edit: Callable[[pd.DataFrame], pd.DataFrame], says: list[str], folder: Path
 ) -> None:
     edit_table(folder, edit)
-    found = findings(folder, task)
+    found = findings(folder)
     assert len(found) == len(says)
     for message, words in zip(found, says, strict=True):
         assert re.match(f"images.csv, {words}", message), message
 
 
-def test_every_class_without_images_is_named(folder: Path, task: ImagesTask) -> None:
+def test_every_class_without_images_is_named(folder: Path) -> None:
     for file in (folder / "images/hem").iterdir():
         file.unlink()
     (folder / "images.csv").unlink()
-    wanted = replace(task, data=replace(WHOLE, classes=("all", "hem", "apl")))
-    assert [found.split(":")[0] for found in findings(folder, wanted)] == ["images/hem", "images/apl"]
+    found = findings(folder, replace(WHOLE, classes=("all", "hem", "apl")))
+    assert [each.split(":")[0] for each in found] == ["images/hem", "images/apl"]
 
 
-def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(
-    folder: Path, task: ImagesTask, cache: Path
-) -> None:
+def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(folder: Path) -> None:
     names = ["images/all/cell_03.png", "images/hem/cell_01.png"]
     for name, content in zip(names, (b"no image", (folder / names[0]).read_bytes()[:400]), strict=True):
         (folder / name).write_bytes(content)
     with pytest.raises(DataError) as raised:
-        read(folder, task, cache)
+        read(folder)
     assert [found.file for found in raised.value.findings] == names
-    assert not [path for path in cache.rglob("*") if path.is_file()]
+    assert not cached(folder)
 
 
-# Decoded once.
-
-
-def test_images_are_decoded_once_whatever_name_or_date_they_get(
-    folder: Path, task: ImagesTask, cache: Path, decoded: list[str]
-) -> None:
-    first = read(folder, task, cache)
+def test_images_are_decoded_once_whatever_name_or_date_they_get(folder: Path, decoded: list[str]) -> None:
+    first = read(folder)
     os.utime(folder / "images/all/cell_00.png")
     (folder / "images.csv").unlink()
-    second = read(folder.rename(folder.with_name("moved")), task, cache)
-    assert (len(decoded), len(cached(cache))) == (COUNT, 1)
+    second = read(folder.rename(folder.with_name("moved")))
+    assert (len(decoded), len(cached(folder))) == (COUNT, 1)
     for samples in (first, second):
         assert isinstance(samples.pixels, np.memmap)
         assert (samples.pixels.dtype, samples.pixels.shape) == (np.uint8, (COUNT, SIDE, SIDE, 3))
@@ -204,24 +167,19 @@ def test_images_are_decoded_once_whatever_name_or_date_they_get(
     np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
-def test_a_replaced_image_another_crop_and_another_size_are_decoded_anew(
-    folder: Path, task: ImagesTask, cache: Path
-) -> None:
-    task = replace(task, data=replace(WHOLE, size=20))
-    first = read(folder, task, cache)
+def test_a_replaced_image_another_crop_and_another_size_are_decoded_anew(folder: Path) -> None:
+    small = replace(WHOLE, size=20)
+    first = read(folder, small)
     picture(7, 7).save(folder / "images/all/cell_04.png")
-    after = read(folder, task, cache).pixels
+    after = read(folder, small).pixels
     assert np.flatnonzero((first.pixels != after).any(axis=(1, 2, 3))).tolist() == [4]
-    np.testing.assert_array_equal(after[4], to_pixels(picture(7, 7), task.data))
+    np.testing.assert_array_equal(after[4], to_pixels(picture(7, 7), small))
     for data in (WHOLE, replace(WHOLE, crop=0.5), replace(WHOLE, crop=0.999)):
-        other = read(folder, replace(task, data=data), cache)
-        assert other.made != first.made  # so that no feature of the one is taken for the other's
-    assert len(cached(cache)) == 5
+        assert read(folder, data).made != first.made  # so that no feature of the one is taken for the other's
+    assert len(cached(folder)) == 5
 
 
-def test_decoding_that_is_broken_off_leaves_no_cache(
-    folder: Path, task: ImagesTask, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoding_that_is_broken_off_leaves_no_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(files: list[Path], data: ImagesData, into: np.ndarray) -> None:
         into[:3] = 255
         raise KeyboardInterrupt
@@ -229,22 +187,19 @@ def test_decoding_that_is_broken_off_leaves_no_cache(
     with monkeypatch.context() as patch:
         patch.setattr(reader, "_decode_all", broken)
         with pytest.raises(KeyboardInterrupt):
-            read(folder, task, cache)
-    assert not [path for path in cache.rglob("*") if path.is_file()]
-    np.testing.assert_array_equal(read(folder, task, cache).pixels[0], np.asarray(picture(0, 0)))
+            read(folder)
+    assert not cached(folder)
+    np.testing.assert_array_equal(read(folder).pixels[0], np.asarray(picture(0, 0)))
 
 
-def test_a_cache_file_cut_short_is_made_anew(folder: Path, task: ImagesTask, cache: Path, decoded: list[str]) -> None:
-    expected = np.array(read(folder, task, cache).pixels)
-    (path,) = cached(cache)
+def test_a_cache_file_cut_short_is_made_anew(folder: Path, decoded: list[str]) -> None:
+    expected = np.array(read(folder).pixels)
+    (path,) = cached(folder)
     whole = path.read_bytes()
     for number, kept in enumerate((0, 60, 5000), start=2):  # nothing, the header alone, too few pixels
         path.write_bytes(whole[:kept])
-        np.testing.assert_array_equal(read(folder, task, cache).pixels, expected)
+        np.testing.assert_array_equal(read(folder).pixels, expected)
         assert len(decoded) == number * COUNT
-
-
-# From a file to pixels.
 
 
 def gradient(width: int, height: int) -> np.ndarray:
@@ -272,17 +227,12 @@ def opened(path: Path, data: ImagesData = WHOLE) -> np.ndarray:
         return to_pixels(image, data)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_camera_that_was_turned_gives_the_same_pixels(orientation: int, tmp_path: Path) -> None:
-    undo = {
-        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]  # fmt: skip
+def test_a_camera_that_was_turned_gives_the_same_pixels(tmp_path: Path) -> None:
     upright, exif, half = Image.fromarray(gradient(60, 40)), Image.Exif(), ImagesData(CLASSES, crop=0.5, size=20)
-    exif[0x0112] = orientation
-    (upright if undo is None else upright.transpose(undo)).save(tmp_path / "cell.png", exif=exif)
-    np.testing.assert_array_equal(opened(tmp_path / "cell.png", half), to_pixels(upright, half))
+    for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)):
+        exif[0x0112] = orientation
+        upright.transpose(undo).save(tmp_path / "cell.png", exif=exif)
+        np.testing.assert_array_equal(opened(tmp_path / "cell.png", half), to_pixels(upright, half))
 
 
 def test_every_mode_becomes_three_channels_of_the_same_picture(tmp_path: Path) -> None:

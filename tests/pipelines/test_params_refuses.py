@@ -41,7 +41,7 @@ GOOD = _good()
 T, B, L, G, S = (
     f"tasks.{name}" for name in ("drug_response", "blood_cell", "tumor_type", "gene_expression", "breast_survival")
 )
-P = "policy.tasks.blood_cell"
+P, FIRST_MODEL = "policy.tasks.blood_cell", "models.drug_response-mean_effects"
 
 
 def place(path: str) -> tuple[yaml.Node, yaml.Node]:
@@ -76,32 +76,23 @@ def refused(folder: Path, text: str) -> str:
 
 RATES = ("0", "1.0", "-0.2", "20", ".nan")
 VALUES: list[tuple[str, tuple[str, ...], str]] = [
-    # types
     ("seed", ("one", "1.0", "true", '"1"'), "of type int"),
     ("seed", ("!vault 1", "!!int word"), "cannot be read"),
-    ("device", ("0",), "of type str"),
     (f"{T}.split.test", ("true", '"0.2"', "20%"), "of type float"),
-    (f"{T}.tune.trials", ("10", "[2, 10]"), "must be a mapping"),
     (f"{T}.data.omics", ("expression",), "must be a list"),
     (f"{T}.validate.target_range", ("[20]",), "must have 2 entries, it has 1"),
-    # words
     ("budget", ("huge",), "one of quick, full"),
     (f"{T}.modality", ("films",), "one of images, pairs, profiles"),
-    (f"{B}.problem", ("regression",), "one of classification"),
     (f"{T}.data.missing.tissue", ("impute",), "one of drop, one_hot"),
     (f"{T}.split.mode", ("subject_blind",), "one of random, cell_blind, drug_blind, tissue_blind"),
     (f"{G}.tune.metric", ("pearson",), "one of r2, rmse, mae, mse"),
-    (f"{G}.evaluate.metric", ("within_drug_pearson",), "one of r2, rmse"),
-    # ranges
     ("seed", ("-1", "4294967296"), r"at least 0 and below 2\*\*32"),
     ("device", ("gpu", "cuda:x"), "must be auto, cpu, cuda or cuda:N"),
     (f"{T}.split.test", RATES, "between 0 and 1"),
     (f"{T}.split.test", ("0.8",), "leave no training rows"),
     (f"{T}.split.folds", ("1",), "at least 2"),
-    (f"{T}.data.omics", ("[]",), "is empty"),
     (f"{T}.data.omics", ("[mutation, mutation]",), "twice"),
     (f"{T}.validate.target_range", ("[20, -20]", "[.nan, 20]"), "is empty"),
-    (f"{T}.evaluate.confidence", ("95.0",), "between 0 and 1"),
     (f"{B}.data.classes", ("[blast]", "[]"), "fewer than two classes"),
     (f"{B}.data.classes", ("[blast, blast]",), "names a class twice"),
     (f"{B}.data.classes", ('["../blast", normal]', '["", normal]', "[.hidden, normal]", '["blast\\n", a]'), "folders"),
@@ -109,27 +100,19 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     (f"{B}.data.size", ("15", "1025"), "between 16 and 1024"),
     (f"{B}.validate.minimum_per_class", ("2",), "at least 3"),
     (f"{B}.tune.modes", ("[]",), "is empty"),
-    (f"{B}.tune.weights", ('""',), "is empty"),
     (f"{L}.data.exclude", ('["11"]', "none"), "must be a mapping"),
     (f"{L}.data.missing_genes", ("1.1",), "between 0 and 1"),
     (f"{L}.data.minimum_patients", ("2",), "at least 3"),
     (f"{L}.validate.library_size_factor", ("1", "-3", ".nan"), "above 1"),
     (f"{L}.tune.image_size", ("7", "513"), "between 8 and 512"),
-    (f"{G}.data.targets", ('""',), "is empty"),
-    (f"{S}.data.time", ('""',), "is empty"),
     (f"{S}.data.horizons", ("[3.0]", "[3.0, 1.0]", "[0.0, 1.0]", "[1.0, .inf]"), "two or more times, ascending"),
     (f"{S}.data.horizon", ("2.5",), "must be one of data.horizons"),
-    # names that must match
+    (f"{S}.tune.metric", ("uno_concordance",), "one of "),  # a study cannot optimize it
     (f"{T}.evaluate.baseline", ("mean",), "'mean', which is not among the models"),
-    # policy
     ("policy.gate.margin", (".inf", ".nan"), "must be a number"),
     ("policy.gate.non_inferiority", ("-0.03", ".nan"), "at least 0"),
     ("policy.gate.ece", ("20",), "between 0 and 1"),
-    ("policy.gate.megabytes", ("0", ".inf"), "above 0"),
-    ("policy.monitor.significance", ("1",), "between 0 and 1"),
     ("policy.dashboard.endpoints.blood_cell", ("127.0.0.1", '"http://"'), "write it as http"),
-    (f"{P}.floor", (".nan",), "must be a number"),
-    (f"{P}.promote", ("everywhere",), "one of staging, production"),
 ]
 
 
@@ -146,7 +129,6 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{T}.validate.target_range", "[-20.0, high]", "[1]", "of type float"),
     (f"{T}.data.omics", "[expression, proteins]", "[1]", "one of expression, mutation, copy_number, methylation"),
     (f"{L}.data.exclude", '{sample_type: "11"}', ".sample_type", "must be a list"),
-    (f"{L}.data.exclude", "{sample_type: [11]}", ".sample_type[0]", "is 11; it must be of type str"),
     (f"{L}.data.exclude", "{sample_type: [A], sample_type: [B]}", ".sample_type", "duplicate key"),
     (f"{T}.tune.trials", "{quick: 0, full: 10}", ".quick", "at least 1"),
     (f"{T}.tune.trials", "{quick: 1, full: 1, huge: 9}", ".huge", "the keys are quick, full"),
@@ -160,16 +142,13 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{P}.answers", f"[{{{ANSWER}}}, {{{ANSWER}}}]", "[1].finding", "is 'shortcut', which is answered twice"),
     (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'identity')}}}]", "[0].check", "it must be one of margin, "),
     (f"{P}.waivers", f"[{{{WAIVER.replace('2027-01-01', '2027-02-30')}}}]", "[0].until", "must be a date such as"),
-    (f"{P}.waivers", f"[{{{WAIVER.replace(chr(34), '')}}}]", "[0].until", "of type str"),
     (f"{P}.waivers", f"[{{{WAIVER.replace('size', 'floor')}}}]", "[0].check", "a floor needs `of`"),
     (f"{P}.waivers", f"[{{{WAIVER}, of: [x]}}]", "[0].check", "other checks have none"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "written", "inside", "says"), INSIDE, ids=lambda each: str(each)[:60])
-def test_a_part_of_a_value_is_refused_by_line_and_key(
-    key: str, written: str, inside: str, says: str, tmp_path: Path
-) -> None:
+def test_a_part_of_a_value_is_refused(key: str, written: str, inside: str, says: str, tmp_path: Path) -> None:
     text, line = edited(key, written)
     told = refused(tmp_path, text)
     assert re.match(rf", line {line}: (unknown key )?params\.{re.escape(key + inside)}(?![\w.]).*{says}", told), told
@@ -191,16 +170,8 @@ def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
         (f"{T}.tune.metric", "weights: imagenet", f"unknown key params.{T}.tune.weights"),
         (f"{P}.floor", "flor: 0.2", f"unknown key params.{P}.flor"),
         ("policy.tasks.blood_cell", "smaer: {floor: 1.0}", "params.policy.tasks.smaer is of no task"),
-        (
-            "models.drug_response-mean_effects",
-            "a-b: {task: drug_response, architecture: mlp}",
-            "params.models.a-b must",
-        ),
-        (
-            "models.drug_response-mean_effects",
-            "a-b: {task: scren, architecture: b}",
-            "params.models.a-b.task is 'scren'",
-        ),
+        (FIRST_MODEL, "a-b: {task: drug_response, architecture: mlp}", "params.models.a-b must"),
+        (FIRST_MODEL, "a-b: {task: scren, architecture: b}", "params.models.a-b.task is 'scren'"),
     ],
 )
 def test_a_key_too_many_is_refused(before: str, added: str, says: str, tmp_path: Path) -> None:
@@ -216,7 +187,6 @@ def test_a_key_too_many_is_refused(before: str, added: str, says: str, tmp_path:
     [
         (b"# nothing but a comment\n", "the file is empty"),
         (b"seed: [1\nbudget: quick\n", "not YAML: .*line 2"),
-        (b"seed: *nowhere\n", "not YAML: .*alias.*line 1"),
         (b"seed: 1\n---\nseed: 2\n", "not YAML: .*document"),
         (b"- seed\n- budget\n", "line 1: params must be a mapping"),
         ("seed: 1\n# für später\n".encode("latin-1"), "line 2: not UTF-8"),
@@ -252,40 +222,32 @@ def test_good_values_are_read_as_they_stand(tmp_path: Path) -> None:
     with pytest.raises(FrozenInstanceError):
         params.task("drug_response").split.test = 0.5  # type: ignore[misc]
     for ask in (params.task, params.architectures):
-        with pytest.raises(ParamsError, match="no task 'scren'; the tasks are blood_cell, breast_survival"):
+        with pytest.raises(ParamsError, match="no task 'scren'"):
             ask("scren")
 
 
-def test_every_kind_of_task_has_its_modes_and_metrics() -> None:
+def test_every_task_has_its_modes_metrics_and_answers() -> None:
     for (modality, problem), task in task_types().items():
         assert task.modes[0] == "random", modality
         assert set(get_problem(problem).tunable) <= set(get_problem(problem).reported(within=task.within))
     for name, read in SHIPPED.tasks.items():
-        assert type(read) is task_types()[read.modality, read.problem]
         assert read.evaluate.baseline in SHIPPED.architectures(name)
+    for policy in SHIPPED.policy.tasks.values():  # answers of the shipped sample count for no real data
+        assert all(answer.simulated for answer in policy.answers)
+        assert {waiver.check for waiver in policy.waivers} <= {"simulated"}
 
 
 _word = st.text(st.characters(categories=["L", "N"], max_codepoint=0xFFFF), min_size=1) | st.sampled_from(
     ["no", "1e5", "2026-01-01", "~", "a: b", "#", "07", "null", "="]
 )
-_number = st.floats(allow_nan=False)
 
 
 @settings(deadline=None)
-@given(st.sampled_from(sorted(SHIPPED.tasks)), _word, _number, st.integers())
-def test_the_task_of_a_saved_model_is_the_task_it_was_trained_for(
-    name: str, word: str, number: float, count: int
-) -> None:
-    task: Task = SHIPPED.tasks[name]
+@given(st.sampled_from(list(SHIPPED.tasks.values())), _word, st.floats(allow_nan=False), st.integers())
+def test_the_task_of_a_saved_model_is_read_back(task: Task, word: str, number: float, count: int) -> None:
     split = replace(task.split, mode=word, test=number, folds=count)
     changed = replace(task, split=split, evaluate=replace(task.evaluate, baseline=word, confidence=number))
     assert read_task(task_text(changed)) == changed
-
-
-def test_answers_of_the_shipped_sample_count_for_no_real_data() -> None:
-    for task in SHIPPED.policy.tasks.values():
-        assert all(answer.simulated for answer in task.answers)
-        assert {waiver.check for waiver in task.waivers} <= {"simulated"}
 
 
 def test_the_checkout_chooses_the_budget(tmp_path: Path) -> None:

@@ -14,15 +14,10 @@ from hypothesis import strategies as st
 from pipelines.modalities.pairs import MissingPolicy, PairsTask
 from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
-from pipelines.samples.response import ResponseSamples, keep_samples, molecule_keys, required_fields
+from pipelines.samples.response import ResponseSamples, keep_samples, required_fields
+from tests.pipelines.expression_folder import edited
 from tests.pipelines.response_folder import write_response_folder
-from tests.pipelines.response_tables import (
-    make_tables,
-    profile,
-    shipped_task,
-    shuffled,
-    with_profile,
-)
+from tests.pipelines.response_tables import make_tables, profile, shipped_task, shuffled, with_profile
 
 LINES, DRUGS = 10, 6
 OMICS = ("expression", "mutation", "copy_number", "methylation")
@@ -45,12 +40,16 @@ def tables() -> ResponseTables:
     return make_tables(LINES, DRUGS)
 
 
-def test_a_gap_in_a_profile_does_not_make_it_missing(tables: ResponseTables) -> None:
+def test_a_gap_in_a_profile_does_not_make_it_missing_and_an_optional_file_may_be(tables: ResponseTables) -> None:
     gapped = profile(tables, "expression", "L01").copy()
     gapped[3] = np.nan
     outcome = kept(with_profile(tables, "expression", "L01", gapped), expression="drop")
     assert outcome.counts["rows"]["kept"] == LINES * DRUGS
     np.testing.assert_array_equal(outcome.samples.omics["expression"].loc["L01"], gapped)
+    nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})  # as of an optional file that is not there
+    outcome = kept(replace(tables, omics=tables.omics | {"methylation": nothing}))
+    assert outcome.counts["without"]["methylation"] == {"rule": "impute", "kept": LINES}
+    assert outcome.samples.omics["methylation"].shape == (LINES, 0) and len(outcome.samples) == 60
 
 
 def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(tables: ResponseTables) -> None:
@@ -65,14 +64,6 @@ def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(
     unlabelled = keep_samples(bare, task_of(), labelled=False)
     assert len(unlabelled.samples) == LINES * DRUGS
     assert "target" not in unlabelled.samples.pairs and "without_target" not in unlabelled.counts["rows"]["dropped"]
-
-
-def test_an_omics_file_that_may_be_missing_leaves_every_line_without_it(tables: ResponseTables) -> None:
-    nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})
-    outcome = kept(replace(tables, omics=tables.omics | {"methylation": nothing}))
-    assert outcome.counts["without"]["methylation"] == {"rule": "impute", "kept": LINES}
-    assert outcome.samples.omics["methylation"].shape == (LINES, 0)
-    assert len(outcome.samples) == 60
 
 
 @st.composite
@@ -112,8 +103,7 @@ def test_every_row_is_kept_or_counted_under_one_rule(case: tuple[ResponseTables,
     outcome = keep_samples(tables, task)
     samples, counts = outcome.samples, outcome.counts
     rows = counts["rows"]
-    assert rows["raw"] == len(tables.response)
-    assert rows["kept"] == len(samples)
+    assert (rows["raw"], rows["kept"]) == (len(tables.response), len(samples))
     assert rows["kept"] + sum(rows["dropped"].values()) == rows["raw"]
     assert min(rows["dropped"].values()) >= 0
 
@@ -164,14 +154,12 @@ def test_features_stay_with_their_line_whatever_the_order_of_the_files(tables: R
 def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
     """A CSV file has no types: 007 must not become 7, which no parquet file names."""
     folder = write_response_folder(tmp_path)
-    for path in folder.iterdir():
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-        if "cell_line_id" in table:
-            table["cell_line_id"] = table["cell_line_id"].str.replace("LINE-", "00")
-        if path.suffix == ".csv":
-            table.to_csv(path, index=False)
-        else:
-            table.to_parquet(path, index=False)
+
+    def numbered(table: pd.DataFrame) -> None:
+        table["cell_line_id"] = table["cell_line_id"].str.replace("LINE-", "00")
+
+    for file in ("cell_lines.csv", "response.parquet", *(f"{omics}.parquet" for omics in OMICS)):
+        edited(file, numbered)(folder)
     task = shipped_task()
     outcome = keep_samples(read_response_tables(folder, task), task)
     assert outcome.counts["rows"]["dropped"]["unknown_cell_line"] == 0
@@ -180,34 +168,11 @@ def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
     consistent(outcome.samples)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        np.array([5, 3, 3, 59]),
-        np.array([-1]),
-        np.array([], dtype=int),
-        np.arange(60) % 7 == 2,
-        np.zeros(60, dtype=bool),
-    ],
-    ids=["positions", "negative", "none", "mask", "mask of none"],
-)
-def test_take_moves_pairs_indices_and_targets_together(tables: ResponseTables, rows: np.ndarray) -> None:
-    samples = kept(tables).samples
-    taken = samples.take(rows)
-    positions = np.arange(60)[rows]
-    assert taken.pairs["sample_id"].tolist() == [samples.pairs["sample_id"][position] for position in positions]
-    np.testing.assert_array_equal(taken.target, samples.target[positions])
-    consistent(taken)
-    assert taken.omics is samples.omics  # shared, not copied
-
-
-def keys(*smiles: str | float | None) -> list[str]:
-    ids = [f"D{number}" for number in range(len(smiles))]
-    return molecule_keys(pd.DataFrame({"smiles": pd.Series(smiles, index=ids, dtype=object)})).tolist()
-
-
-def test_a_salt_has_the_key_of_its_drug_and_unreadable_molecules_one_each() -> None:
-    assert len(set(keys("CCN", "CCN.Cl", "Cl.CCN.Cl"))) == 1
-    assert len(set(keys("CCN.Cl", "CCCN.Cl"))) == 2
-    for nothing in (None, np.nan, "", "C1CC", "not a molecule", "C" * 2001):
-        assert keys(nothing, nothing) == ["id:D0", "id:D1"]
+def test_take_moves_pairs_indices_and_targets_together(tables: ResponseTables) -> None:
+    samples, every = kept(tables).samples, np.arange(60)
+    for rows in (np.array([5, 3, 3, 59]), np.array([-1]), every[:0], every % 7 == 2, every < 0):
+        taken, positions = samples.take(rows), every[rows]
+        assert taken.pairs["sample_id"].tolist() == samples.pairs["sample_id"].iloc[positions].tolist()
+        np.testing.assert_array_equal(taken.target, samples.target[positions])
+        consistent(taken)
+        assert taken.omics is samples.omics  # shared, not copied
