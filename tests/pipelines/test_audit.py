@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,15 +23,13 @@ from pipelines.audits.pairs import pair_confounders
 from pipelines.audits.profiles import profile_confounders
 from pipelines.audits.run import Audit, audit_samples
 from pipelines.files import read_json
-from pipelines.modalities.images import ImagesTask
 from pipelines.modalities.profiles import ProfilesTask
-from pipelines.params import Task, read_params
+from pipelines.params import read_params
 from pipelines.paths import AUDIT_FILE
 from pipelines.probes import GROUPS, probe_labels, probe_response, thinned
 from pipelines.samples.expression import ExpressionTables
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.images import ImageSamples
-from pipelines.samples.response import ResponseSamples, keep_samples
 from tests.empty_store import empty_store
 from tests.pipelines import response_tables
 from tests.pipelines.expression_folder import (
@@ -45,6 +43,7 @@ from tests.pipelines.expression_folder import (
 from tests.pipelines.expression_folder import samples_of as profiles_of
 from tests.pipelines.image_samples import Saver, cell, compressed, saved_as_jpeg, write_files
 from tests.pipelines.image_samples import samples_of as images_of
+from tests.pipelines.test_expression_samples import with_samples
 
 SEED = 20261120
 ROOT = Path(__file__).parents[2]
@@ -70,9 +69,6 @@ def no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audits_of_profiles, "profile_confounders", lambda samples: {})
 
 
-# The probes.
-
-
 def test_probe_says_why_it_cannot_tell() -> None:
     features = pd.DataFrame({"value": np.arange(12.0)})
     groups = np.array(list("aaaabbbbcccc"))
@@ -84,18 +80,14 @@ def test_probe_says_why_it_cannot_tell() -> None:
     assert (same["score"], same["finding"]) == (0.5, False)
 
 
-def test_where_a_value_is_missing_can_tell_the_label() -> None:
+def test_noise_is_no_finding_and_where_a_value_is_missing_can_tell_the_label() -> None:
+    for classes in (2, 4):
+        rng = np.random.default_rng(classes)
+        groups, features = rng.integers(0, 20, 120).astype(str), pd.DataFrame(rng.normal(size=(120, 5)))
+        assert not probe_labels("noise", features, rng.integers(0, classes, 120), groups, SEED)["finding"]
     labels = np.tile([0, 1], 40)
-    features = pd.DataFrame({"value": np.where(labels == 1, np.nan, 3.0)})
-    assert probe_labels("x", features, labels, np.arange(80).astype(str), SEED)["finding"]
-
-
-@pytest.mark.parametrize("classes", [2, 4])
-def test_noise_is_no_finding(classes: int) -> None:
-    rng = np.random.default_rng(classes)
-    groups = rng.integers(0, 20, 120).astype(str)
-    features = pd.DataFrame(rng.normal(size=(120, 5)))
-    assert not probe_labels("noise", features, rng.integers(0, classes, 120), groups, SEED)["finding"]
+    gaps = pd.DataFrame({"value": np.where(labels == 1, np.nan, 3.0)})
+    assert probe_labels("x", gaps, labels, np.arange(80).astype(str), SEED)["finding"]
 
 
 def test_what_tells_only_the_subject_is_no_shortcut() -> None:
@@ -123,16 +115,10 @@ def test_large_labels_are_thinned_rare_ones_stay_and_groups_are_kept_whole() -> 
     assert rows.tolist() == np.flatnonzero(np.isin(groups, kept)).tolist()
 
 
-# Images: shortcuts.
+# Images.
 
 
-@cache
-def image_task() -> ImagesTask:
-    task = read_params(ROOT / "params.yaml").task("leukemia_cell")
-    assert isinstance(task, ImagesTask)
-    return task
-
-
+IMAGES: Any = read_params(ROOT / "params.yaml").task("leukemia_cell")
 LABELS = [("all", "hem")[number % 2] for number in range(COUNT)]  # of which every subject has two of each
 
 
@@ -149,23 +135,22 @@ def clean(change: Callable[[np.ndarray, str, int], np.ndarray] | None = None, **
 
 
 def audited(samples: ImageSamples, folder: Path) -> Audit:
-    return audit_samples(samples, write_files(samples, folder), "leukemia_cell", image_task(), SEED)
+    return audit_samples(samples, write_files(samples, folder), "leukemia_cell", IMAGES, SEED)
 
 
 def test_clean_images_raise_no_finding(tmp_path: Path) -> None:
     audit = audited(clean(), tmp_path)
     assert audit.findings == () and audit.passed
     assert audit.duplicates["counts"]["pairs"] == 0
-    assert list(shortcuts(audit)) == [
-        *("border", "corners", "mean_color", "image_size", "file_size", "compression", "file_name", "metadata")
-    ]
+    of_pixels, of_files = ["border", "corners", "mean_color", "image_size"], ["file_size", "compression", "file_name"]
+    assert list(shortcuts(audit)) == [*of_pixels, *of_files, "metadata"]
     assert audit.groups["groups"] == SUBJECTS and audit.groups["effective"] == pytest.approx(SUBJECTS)
 
 
 def bright_border(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
     if label == "hem":
-        pixels[[0, -1]] = np.clip(pixels[[0, -1]] * 1.3, 0, 255)
-        pixels[:, [0, -1]] = np.clip(pixels[:, [0, -1]] * 1.3, 0, 255)
+        for edge in ((slice(None), [0, -1]), ([0, -1], slice(1, -1))):
+            pixels[edge] = np.clip(pixels[edge] * 1.3, 0, 255)
     return pixels
 
 
@@ -174,25 +159,23 @@ def dark_corner(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
     return pixels
 
 
+def shifted(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
+    return np.clip(pixels + np.array([12, 0, -12]) * (label == "hem"), 0, 255).astype(np.uint8)
+
+
 def longer_file(image: Image.Image, path: Path, label: str) -> None:
     saved_as_jpeg(image, path, label)
     path.write_bytes(path.read_bytes() + b"\0" * (2000 if label == "hem" else 0))
 
 
-SHIFT = {"all": np.zeros(3), "hem": np.array([12, 0, -12])}
 NUMBERED = [f"{label}/{number + 5000 * (label == 'hem'):05d}.jpg" for number, label in enumerate(LABELS)]
 PLANTED: dict[str, tuple[str, Callable[[], ImageSamples], Saver]] = {
     "a border": ("border", lambda: clean(bright_border), saved_as_jpeg),
     "corners": ("corners", lambda: clean(dark_corner), saved_as_jpeg),
-    "a color": (
-        "mean_color",
-        lambda: clean(lambda pixels, label, row: np.clip(pixels + SHIFT[label], 0, 255).astype(np.uint8)),
-        saved_as_jpeg,
-    ),
+    "a color": ("mean_color", lambda: clean(shifted), saved_as_jpeg),
     "a size": ("image_size", clean, lambda image, to, label: image.resize((48 + 12 * (label == "hem"), 48)).save(to)),
     "bytes": ("file_size", clean, longer_file),
     "a quality": ("compression", clean, lambda image, to, label: image.save(to, quality=90 - 20 * (label == "hem"))),
-    "a format": ("compression", clean, lambda image, to, label: image.save(to, "PNG" if label == "hem" else "JPEG")),
     "numbers of files": ("file_name", lambda: clean(names=NUMBERED), saved_as_jpeg),
 }
 
@@ -206,9 +189,6 @@ def test_a_probe_finds_the_label_in(planted: str, tmp_path: Path) -> None:
     assert found["finding"] and found["metric"] == "roc_auc"
     assert 0.6 < found["low"] <= found["score"] <= found["high"]
     assert found["chance"] == pytest.approx(0.5, abs=0.05)
-
-
-# Images: copies and groups.
 
 
 @pytest.mark.usefixtures("no_probes")
@@ -226,14 +206,11 @@ def test_copies_across_subjects_are_listed_and_their_subjects_joined(tmp_path: P
 
 
 @pytest.mark.usefixtures("no_probes")
-@pytest.mark.parametrize(
-    ("row", "found"), [(1, {"copies_within_groups", "copies_with_different_labels"}), (2, {"copies_within_groups"})]
-)
-def test_copies_within_a_subject_join_nothing(row: int, found: set[str], tmp_path: Path) -> None:
-    audit = audited(clean(lambda pixels, label, at: cell(0) if at == row else pixels), tmp_path)
-    assert names(audit) == found
-    assert audit.duplicates["pairs"][0]["how"] == "pixels"
-    assert audit.duplicates["merged_groups"] == [] and audit.groups["groups"] == SUBJECTS
+def test_copies_within_a_subject_join_nothing(tmp_path: Path) -> None:
+    for row, found in ((1, {"copies_within_groups", "copies_with_different_labels"}), (2, {"copies_within_groups"})):
+        audit = audited(clean(lambda pixels, label, at, row=row: cell(0) if at == row else pixels), tmp_path)
+        assert names(audit) == found and audit.duplicates["pairs"][0]["how"] == "pixels"
+        assert audit.duplicates["merged_groups"] == [] and audit.groups["groups"] == SUBJECTS
 
 
 def test_the_gravest_of_many_copies_are_listed() -> None:
@@ -248,29 +225,15 @@ def test_the_gravest_of_many_copies_are_listed() -> None:
 
 
 UNEVEN: dict[str, tuple[dict[str, Any], set[str], dict[str, Any]]] = {
-    "one with many": (  # S00 has 28 of 96
-        {"subjects": [f"S{max(0, number // EACH - 6):02d}" for number in range(COUNT)]},
-        {"dominating_group", "few_groups"},
-        {"largest": "S00", "largest_share": pytest.approx(28 / 96)},
-    ),
-    "few": ({"subjects": [f"S{number // 12}" for number in range(COUNT)]}, {"few_groups"}, {"groups": 8}),
-    "a label of few": (
-        {"labels": ["hem" if number % 2 and number < 4 * EACH else "all" for number in range(COUNT)]},
-        {"label_in_few_groups"},
-        {},
-    ),
-    "of one label each": (
-        {"labels": [("all", "hem")[number // EACH % 2] for number in range(COUNT)]},
-        {"one_label_per_group"},
-        {"one_label_each": True},
-    ),
-    "one unknown": (
-        {"subjects": [None if number < 1 else f"S{number // EACH:02d}" for number in range(COUNT)]},
-        {"subject_unknown"},
-        {"unknown": 1},
-    ),
+    "one with 28 of 96": ({"subjects": [f"S{max(0, number // EACH - 6):02d}" for number in range(COUNT)]},
+                          {"dominating_group", "few_groups"},
+                          {"largest": "S00", "largest_share": pytest.approx(28 / 96)}),
+    "a label of few": ({"labels": ["hem" if number % 2 and number < 16 else "all" for number in range(COUNT)]},
+                       {"label_in_few_groups"}, {}),
+    "of one label each": ({"labels": np.repeat(["all", "hem"] * (SUBJECTS // 2), EACH).tolist()},
+                          {"one_label_per_group"}, {"one_label_each": True}),
     "all unknown": ({"subjects": [None] * COUNT}, {"subject_unknown"}, {"unknown": COUNT}),
-}
+}  # fmt: skip
 
 
 @pytest.mark.usefixtures("no_probes")
@@ -285,11 +248,6 @@ def test_uneven_and_unknown_subjects_are_found(subjects: str, tmp_path: Path) ->
 # Responses.
 
 
-def response_task(mode: str = "cell_blind") -> Task:
-    task = response_tables.shipped_task()
-    return replace(task, split=replace(task.split, mode=mode))
-
-
 def responses(lines: int = 60, effect: np.ndarray | None = None, **settings: Any) -> ResponseTables:
     """Return tables with ``effect`` added to all responses of each line."""
     tables = response_tables.make_tables(lines, 6, **settings)
@@ -300,77 +258,54 @@ def responses(lines: int = 60, effect: np.ndarray | None = None, **settings: Any
     return replace(tables, response=tables.response.assign(ln_ic50=added))
 
 
-def kept(tables: ResponseTables) -> ResponseSamples:
-    samples: ResponseSamples = keep_samples(tables, response_tables.shipped_task()).samples
-    return samples
-
-
 def audit_of(tables: ResponseTables, mode: str = "cell_blind") -> Audit:
-    return audit_samples(kept(tables), Path("nowhere"), "drug_response", response_task(mode), SEED)
+    task = response_tables.shipped_task()
+    samples = response_tables.samples_of(tables, task)
+    task = replace(task, split=replace(task.split, mode=mode))
+    return audit_samples(samples, Path("nowhere"), "drug_response", task, SEED)
 
 
 def test_clean_responses_raise_no_finding() -> None:
     audit = audit_of(responses())
     assert audit.findings == ()
-    assert list(shortcuts(audit)) == [
-        *("level_expression", "level_mutation", "level_copy_number", "level_methylation"),
-        *("missing", "study", "metadata"),
-    ]
+    levels = [f"level_{omics}" for omics in ("expression", "mutation", "copy_number", "methylation")]
+    assert list(shortcuts(audit)) == [*levels, "missing", "study", "metadata"]
     assert (audit.groups["groups"], audit.groups["unit"]) == (60, "cell line")
 
 
-def leveled() -> ResponseTables:
-    tables = responses(effect=np.linspace(-3, 3, 60))
-    table = tables.omics["expression"].copy()
-    table.iloc[:, 1:] += np.linspace(0, 6, 60)[:, None].astype(np.float32)
-    return replace(tables, omics=tables.omics | {"expression": table})
+LATE = np.arange(60) % 2 == 0
+LATE_LINES = [f"L{number:02d}" for number in range(0, 60, 2)]
+SHIFTED = responses(effect=np.where(LATE, 4.0, 0.0))
+LEVELED = SHIFTED.omics["expression"].set_index("cell_line_id").add(np.where(LATE, 6, 0), axis=0).reset_index()
+STUDY = np.where(SHIFTED.response["cell_line_id"].isin(LATE_LINES), "GDSC2", "GDSC1")
+PLATFORM = np.where(LATE, "new", "old")
+SHORTCUTS = {
+    "level_expression": replace(SHIFTED, omics=SHIFTED.omics | {"expression": LEVELED}),
+    "missing": response_tables.without_profile(SHIFTED, "methylation", *LATE_LINES),
+    "study": replace(SHIFTED, response=SHIFTED.response.assign(study=STUDY)),
+    "metadata": replace(SHIFTED, cell_lines=SHIFTED.cell_lines.assign(platform=PLATFORM)),
+}
 
 
-def without_methylation() -> ResponseTables:
-    tables = responses(effect=np.where(np.arange(60) % 3 == 0, 3.0, 0.0))
-    return response_tables.without_profile(tables, "methylation", *(f"L{number:02d}" for number in range(0, 60, 3)))
-
-
-def of_two_studies() -> ResponseTables:
-    tables = responses(effect=np.where(np.arange(60) < 30, 3.0, 0.0))
-    second = tables.response["cell_line_id"].isin([f"L{number:02d}" for number in range(30)])
-    return replace(tables, response=tables.response.assign(study=np.where(second, "GDSC2", "GDSC1")))
-
-
-def of_two_platforms(column: str = "platform") -> ResponseTables:
-    late = np.arange(60) % 2 == 0
-    tables = responses(effect=np.where(late, 3.0, 0.0))
-    return replace(tables, cell_lines=tables.cell_lines.assign(**{column: np.where(late, "new", "old")}))
-
-
-@pytest.mark.parametrize(
-    ("name", "planted"),
-    [
-        *(("level_expression", leveled), ("missing", without_methylation), ("study", of_two_studies)),
-        ("metadata", of_two_platforms),
-    ],
-)
-def test_a_planted_shortcut_of_responses_is_a_finding_with_its_score(
-    name: str, planted: Callable[[], ResponseTables]
-) -> None:
-    audit = audit_of(planted())
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_a_planted_shortcut_of_responses_is_a_finding_with_its_score(name: str) -> None:
+    audit = audit_of(SHORTCUTS[name])
     found = {finding.name: finding for finding in audit.findings if finding.name.startswith("shortcut_")}
-    assert {each: finding.score for each, finding in found.items()} == {
-        f"shortcut_{one['probe']}": one["score"] for one in audit.shortcuts if one["finding"]
-    }
+    scores = {f"shortcut_{one['probe']}": one["score"] for one in audit.shortcuts if one["finding"]}
+    assert {each: finding.score for each, finding in found.items()} == scores
     shortcut = shortcuts(audit)[name]
     assert 0.3 < shortcut["low"] <= shortcut["score"] <= shortcut["high"]
     assert f"reaches r2_over_drug_mean {shortcut['score']:.3f}" in found[f"shortcut_{name}"].message
     assert not shortcuts(audit)["level_copy_number"]["finding"]
 
 
-def test_biology_is_no_confounder() -> None:
-    assert pair_confounders(kept(of_two_platforms("histology")))["metadata"].shape[1] == 0
-
-
-def test_what_tells_only_the_group_of_a_cell_line_is_no_shortcut() -> None:
+def test_biology_and_what_tells_only_the_group_of_a_cell_line_are_no_shortcut() -> None:
+    lines = SHIFTED.cell_lines.assign(histology=PLATFORM)
+    biology = response_tables.samples_of(replace(SHIFTED, cell_lines=lines), response_tables.shipped_task())
+    assert pair_confounders(biology)["metadata"].shape[1] == 0
     family = np.arange(60) % 6
-    samples = kept(responses(effect=np.array([4.0, -4.0, 4.0, -4.0, 4.0, -4.0])[family]))
+    tables = responses(effect=np.where(family % 2, -4.0, 4.0))
+    samples = response_tables.samples_of(tables, response_tables.shipped_task())
     features = pd.DataFrame({"value": family.astype(float)})
     mixed = probe_response("x", features, samples, samples.cell_lines.index.to_numpy(str), SEED)
     apart = probe_response("x", features, samples, family.astype(str), SEED)
@@ -400,12 +335,10 @@ def test_one_molecule_under_two_ids_is_listed_and_its_measurements_compared() ->
     (pair,), counts = audit.duplicates["pairs"], audit.duplicates["counts"]
     assert (pair["a"], pair["b"], pair["similarity"], pair["how"]) == ("D01", "D04", 1.0, "molecule")
     assert counts["repeated"] == 60 and 0 < counts["different_labels"] < 60
-    first = tables.response[tables.response["drug_id"] == "D01"].set_index("cell_line_id")["ln_ic50"]
-    agreeing = tables.response["ln_ic50"].where(
-        tables.response["drug_id"] != "D04", tables.response["cell_line_id"].map(first)
-    )
-    agreed = audit_of(replace(tables, response=tables.response.assign(ln_ic50=agreeing)))
-    assert names(agreed) == {"drug_under_two_ids"}
+    response = tables.response
+    first = response[response["drug_id"] == "D01"].set_index("cell_line_id")["ln_ic50"]
+    agreeing = response["ln_ic50"].where(response["drug_id"] != "D04", response["cell_line_id"].map(first))
+    assert names(audit_of(replace(tables, response=response.assign(ln_ic50=agreeing)))) == {"drug_under_two_ids"}
 
 
 @pytest.mark.usefixtures("no_probes")
@@ -425,10 +358,6 @@ def test_drugs_of_few_lines_and_unknown_tissues_are_found() -> None:
 def audit_profiles(tables: ExpressionTables, task: ProfilesTask | None = None) -> Audit:
     task = task or label_task()
     return audit_samples(profiles_of(tables, task), Path("nowhere"), "profiles", task, SEED)
-
-
-def with_samples(tables: ExpressionTables, **columns: Any) -> ExpressionTables:
-    return replace(tables, samples=tables.samples.assign(**columns))
 
 
 def with_values(tables: ExpressionTables, rows: Any, values: np.ndarray) -> ExpressionTables:
@@ -468,31 +397,24 @@ def test_a_platform_confounded_with_the_label_is_found() -> None:
 
 
 @pytest.mark.parametrize("scale", ["linear", "log2"])
-def test_a_library_size_that_tells_the_label_is_found(scale: Literal["linear", "log2"]) -> None:
-    tables = make_tables(scale)
+def test_a_library_size_and_gaps_that_tell_the_label_are_found(scale: Literal["linear", "log2"]) -> None:
+    tables, task = make_tables(scale), label_task()
+    task = replace(task, data=replace(task.data, scale=scale))
     red = (tables.samples["label"] == "RED").to_numpy()
-    values = tables.expression.loc[red, GENES].to_numpy()
+    values = tables.expression.loc[red, GENES].to_numpy(copy=True)
     deeper = with_values(tables, red, values * 4 if scale == "linear" else np.log2((2.0**values - 1) * 4 + 1))
-    task = label_task()
-    audit = audit_profiles(deeper, replace(task, data=replace(task.data, scale=scale)))
-    assert names(audit) == {"shortcut_library_size"}
-
-
-def test_gaps_that_tell_the_label_are_found() -> None:
-    tables = make_tables()
-    expression = tables.expression.copy()
-    expression.iloc[np.flatnonzero(tables.samples["label"] == "RED"), 1:3] = np.nan
-    assert "shortcut_missing" in names(audit_profiles(replace(tables, expression=expression)))
+    assert names(audit_profiles(deeper, task)) == {"shortcut_library_size"}
+    values[:, :2] = np.nan
+    assert "shortcut_missing" in names(audit_profiles(with_values(tables, red, values), task))
 
 
 def test_a_batch_confounded_with_the_label_is_found_in_the_barcodes() -> None:
     tables = make_tables()
     rng = np.random.default_rng(2)
     sites = rng.choice(["AA", "BB", "CC"], 48)
-    ids = []
-    for label, name, code in tables.samples[["label", "patient_id", "sample_type"]].itertuples(index=False):
-        patient = int(name[1:])
-        ids.append(f"TCGA-{sites[patient]}-A{patient:03d}-{code:02d}A-11R-A{label[0]}{patient % 2:02d}-07")
+    rows = tables.samples[["label", "patient_id", "sample_type"]].itertuples(index=False)
+    ids = [f"TCGA-{sites[int(name[1:])]}-A{name[1:]}-{code:02d}A-11R-A{label[0]}{int(name[1:]) % 2:02d}-07"
+           for label, name, code in rows]  # fmt: skip
 
     def barcoded(given: ExpressionTables) -> ExpressionTables:
         return replace(with_samples(given, sample_id=ids), expression=given.expression.assign(sample_id=ids))
@@ -506,20 +428,17 @@ def test_a_batch_confounded_with_the_label_is_found_in_the_barcodes() -> None:
     assert "cannot be separated from that of the label" in logged.findings[0].message
 
 
-@pytest.mark.parametrize(
-    ("ids", "parts"),
-    [
-        (["TCGA-OR-A5J1-01A-11R-A29W-13", "TCGA-OS-A5J2-01A-11R-A29X-07"], {"plate": 2, "site": 2, "center": 2}),
-        (["TCGA-OR-A5J1-01A-11R-A29W-13", "TCGA-OS-A5J2-01A"], {"plate": 1, "site": 2, "center": 1}),
+def test_barcodes_are_read_as_far_as_they_go() -> None:
+    samples, whole = profiles_of(make_tables()).take(np.array([0, 1])), "TCGA-OR-A5J1-01A-11R-A29W-13"
+    for ids, parts in (
+        ([whole, "TCGA-OS-A5J2-01A-11R-A29X-07"], {"plate": 2, "site": 2, "center": 2}),
+        ([whole, "TCGA-OS-A5J2-01A"], {"plate": 1, "site": 2, "center": 1}),
         (["TCGA-OR-A5J1", "TCGA-OS-A5J2"], {"site": 2}),
         (["TCGA-OR-A5J1-01", "P1"], {}),
-    ],
-)
-def test_barcodes_are_read_as_far_as_they_go(ids: list[str], parts: dict[str, int]) -> None:
-    samples = profiles_of(make_tables()).take(np.array([0, 1]))
-    found = profile_confounders(replace(samples, table=samples.table.assign(sample_id=ids)))
-    barcodes = {name: table for name, table in found.items() if name.startswith("barcode_")}
-    assert {name.removeprefix("barcode_"): table.shape[1] for name, table in barcodes.items()} == parts
+    ):
+        found = profile_confounders(replace(samples, table=samples.table.assign(sample_id=ids)))
+        barcodes = {name.removeprefix("barcode_"): table.shape[1] for name, table in found.items() if "barcode" in name}
+        assert barcodes == parts
 
 
 def copied(tables: ExpressionTables, of: str, to: str, digits: int | None = None) -> ExpressionTables:
@@ -543,47 +462,36 @@ def test_copies_and_unknown_patients_of_profiles_are_found() -> None:
     few = with_samples(tables, patient_id=["P" + str(min(number, 8)) for number in range(len(tables.samples))])
     uneven = audit_profiles(few, gene_task())
     assert {"dominating_group", "few_groups"} <= names(uneven) and uneven.groups["largest"] == "P8"
-
-
-@pytest.mark.usefixtures("no_probes")
-def test_one_label_a_patient_matters_only_where_patients_are_not_kept_apart() -> None:
-    task = label_task()
+    task = label_task()  # one label a patient matters only where patients are not kept apart
     for mode, found in {"patient_blind": set(), "random": {"one_label_per_group"}}.items():
         audit = audit_profiles(make_tables(), replace(task, split=replace(task.split, mode=mode)))
         assert names(audit) == found and audit.groups["one_label_each"]
 
 
-# All.
-
-
 def test_an_audit_does_not_depend_on_the_order_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = copied(make_tables(), "P000-01", "P002-01")
-    mixed = replace(
-        tables,
-        expression=tables.expression.sample(frac=1, random_state=1),
-        samples=tables.samples.sample(frac=1, random_state=2),
+    expression, samples = (
+        table.sample(frac=1, random_state=seed) for seed, table in enumerate((tables.expression, tables.samples), 1)
     )
+    mixed = replace(tables, expression=expression, samples=samples)
     assert audit_profiles(mixed).as_dict() == audit_profiles(tables).as_dict()
 
     measured = response_tables.with_cell(responses(24), "drugs", "D04", "smiles", "CCO")
     again = audit_of(response_tables.shuffled(measured, 1)).as_dict()
     assert _rounded(again) == _rounded(audit_of(measured).as_dict())
 
-    monkeypatch.setattr(
-        audits_of_images, "image_confounders", lambda *given: {"file_size": image_confounders(*given)["file_size"]}
-    )
-    samples = clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 14 else pixels)
-    moved = samples.take(np.random.default_rng(3).permutation(COUNT))
-    assert audited(moved, tmp_path).as_dict() == audited(samples, tmp_path).as_dict()
+    def only_sizes(*given: Any) -> dict[str, pd.DataFrame]:
+        return {"file_size": image_confounders(*given)["file_size"]}
+
+    monkeypatch.setattr(audits_of_images, "image_confounders", only_sizes)
+    images = clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 14 else pixels)
+    moved = images.take(np.random.default_rng(3).permutation(COUNT))
+    assert audited(moved, tmp_path).as_dict() == audited(images, tmp_path).as_dict()
 
 
 def _rounded(content: Any) -> Any:
     """Return ``content`` with its numbers as exact as sums in another order can be."""
-    if isinstance(content, dict):
-        return {key: _rounded(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_rounded(value) for value in content]
-    return round(content, 6) if isinstance(content, float) else content
+    return json.loads(json.dumps(content), parse_float=lambda text: round(float(text), 6))
 
 
 def test_stage_writes_a_report_that_reads_back_and_a_page_and_logs_it(
@@ -611,9 +519,8 @@ def test_stage_writes_a_report_that_reads_back_and_a_page_and_logs_it(
     printed = capsys.readouterr()
     assert all(f"{finding['severity']}: {finding['name']}: " in printed.err for finding in found.values())
     assert f"60 samples audited, findings: {len(found)}" in printed.out
-    (run,) = mlflow.search_runs(
-        experiment_names=["tumor_type"], filter_string="tags.stage = 'audit'", output_format="list"
-    )
+    run, _ = mlflow.search_runs(experiment_names=["tumor_type"], output_format="list")  # the newest first
+    assert run.data.tags["stage"] == "audit"
     assert run.data.metrics["audit_findings"] == len(found)
     assert run.data.metrics["probe_metadata"] == pytest.approx(scores["metadata"])
     assert [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["audit.json"]

@@ -67,9 +67,6 @@ def test_pieces_keep_their_form() -> None:
     assert '<code>a_b</code>, <b>now</b> <a href="x/index.html">x/index.html</a>' in as_html(made)
 
 
-# The page of validation and audit.
-
-
 def audit_of(*findings: AuditFinding, shortcuts: tuple[dict[str, Any], ...] = (), largest: str = "SIM-01") -> Audit:
     groups = {"unit": "subject", "groups": 12, "largest": largest}
     return Audit("smear", "images", 24, {"counts": {"pairs": 3}, "pairs": []}, shortcuts, groups, findings)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +21,7 @@ from pipelines.samples.images import ImageSamples
 from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256
 from tests.pipelines.expression_folder import gene_task, label_task, make_tables
 from tests.pipelines.expression_folder import samples_of as profiles_of
-from tests.pipelines.image_samples import brighter, cell, compressed, resized
+from tests.pipelines.image_samples import cell, compressed
 from tests.pipelines.image_samples import samples_of as images_of
 
 SEED = 5
@@ -53,8 +51,8 @@ def profiles(labels: Sequence[str], patients: Owners, values: np.ndarray) -> Exp
     return profiles_of(ExpressionTables(expression, about, None), gene_task())
 
 
-def normal(count: int, genes: int = 40, seed: int = 3) -> np.ndarray:
-    return np.random.default_rng(seed).normal(8, 2, (count, genes)).clip(0)
+def normal(count: int, genes: int = 40) -> np.ndarray:
+    return np.random.default_rng(3).normal(8, 2, (count, genes)).clip(0)
 
 
 def made(kind: str, labels: Sequence[str], owners: Owners, content: Any = None) -> Any:
@@ -74,17 +72,11 @@ def groups_of(found: Any, kind: str, **settings: Any) -> list[str]:
     return group_samples(found, replace(SPLITS[kind], **settings))[0].tolist()
 
 
-def parquet(table: pd.DataFrame) -> bytes:
-    file = io.BytesIO()
-    table.to_parquet(file, index=False)
-    return file.getvalue()
-
-
-# Any collection.
+Drawn = tuple[list[str], list[str | None], np.ndarray, int]
 
 
 @st.composite
-def collections(draw: st.DrawFn) -> tuple[list[str], list[str | None], np.ndarray, int]:
+def collections(draw: st.DrawFn) -> Drawn:
     """Draw labels, owners that may be unknown, contents of which some are twice, and a seed."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     count, owners = draw(st.integers(40, 140)), draw(st.integers(12, 40))
@@ -104,9 +96,7 @@ def collections(draw: st.DrawFn) -> tuple[list[str], list[str | None], np.ndarra
 @pytest.mark.parametrize(("kind", "mode"), MODES)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=collections())
-def test_no_owner_and_no_copy_crosses_and_the_same_seed_gives_the_same_bytes(
-    kind: str, mode: str, drawn: tuple[list[str], list[str | None], np.ndarray, int]
-) -> None:
+def test_no_owner_and_no_copy_crosses_and_a_seed_gives_the_same_bytes(kind: str, mode: str, drawn: Drawn) -> None:
     labels, owners, content, seed = drawn
     found = made(kind, labels, owners, content)
     try:
@@ -128,7 +118,7 @@ def test_no_owner_and_no_copy_crosses_and_the_same_seed_gives_the_same_bytes(
     mixed = found.take(np.random.default_rng(seed).permutation(len(found)))
     again = split_samples(mixed, split_of(kind, mode), seed)
     assert split_sha256(again) == split_sha256(table)
-    assert parquet(again) == parquet(table)
+    assert again.to_parquet(index=False) == table.to_parquet(index=False)
     assert split_sha256(split_samples(found, split_of(kind, mode), seed + 1)) != split_sha256(table)
 
 
@@ -151,10 +141,9 @@ def test_every_side_and_fold_has_the_labels_shares_where_groups_are_small(
     shares = {"train": 1 - test - split.validation, "test": test, "validation": split.validation}
     sides = [(table[table["split"] == side], table, share) for side, share in shares.items()]
     for part, whole, share in [*sides, *((fold, kept, 1 / folds) for _, fold in kept.groupby("fold"))]:
-        found = Counter(part["label"])
-        for label, count in Counter(whole["label"]).items():
-            assert found[label] > 0
-            assert abs(found[label] - share * count) <= 2 * of_subject + 1
+        of_all = whole["label"].value_counts()
+        found = part["label"].value_counts().reindex(of_all.index, fill_value=0)
+        assert (found > 0).all() and ((found - share * of_all).abs() <= 2 * of_subject + 1).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -175,14 +164,9 @@ def test_rare_labels_and_uneven_subjects_reach_every_side(seed: int) -> None:
     assert (pd.crosstab(table["split"], table["label"]) > 0).all(axis=None)
 
 
-# What one group is.
-
 COPIES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "identical image": ("images", lambda image: image.copy()),
-    "turned by a half": ("images", lambda image: np.rot90(image, 2)),
     "mirrored and turned": ("images", lambda image: np.rot90(image[:, ::-1])),
-    "smaller and larger": ("images", lambda image: resized(image, 0.7)),
-    "brighter": ("images", lambda image: brighter(image, 1.1)),
     "turned, recompressed": ("images", lambda image: compressed(np.ascontiguousarray(np.rot90(image, 3)), 70)),
     "identical profile": ("profiles", lambda values: values),
     "fewer digits": ("profiles", lambda values: np.round(values, 2)),
@@ -214,9 +198,9 @@ def test_copies_are_one_group_with_all_that_their_owners_have(how: str) -> None:
 
 def test_a_group_has_the_name_of_its_first_sample_and_its_most_frequent_label_as_stratum() -> None:
     found = made("images", ["a", "a", "b", "b"], ["S1", "S2", "S1", None])
-    names = found.table["sample_id"].tolist()
-    assert groups_of(found, "images") == [names[0], names[1], names[0], names[3]]
-    assert groups_of(found.take(np.array([3, 2, 1, 0])), "images") == [names[3], names[0], names[1], names[0]]
+    first, second, _, last = found.table["sample_id"]
+    assert groups_of(found, "images") == [first, second, first, last]
+    assert groups_of(found.take(np.array([3, 2, 1, 0])), "images") == [last, first, second, first]
     for kind in KINDS:
         several = made(kind, ["b", "a", "b", "c", "a"], ["S1", "S1", "S1", "S2", None])
         assert group_samples(several, SPLITS[kind])[1].tolist() == ["b", "b", "b", "c", "a"]
@@ -271,9 +255,6 @@ def test_random_does_not_keep_owners_together(kind: str) -> None:
     assert set(sample_identities(found, SPLITS[kind].mode)) - set(sample_identities(found, "random")) == {OWNER[kind]}
 
 
-# The guard.
-
-
 def moved(table: pd.DataFrame, at: pd.Series) -> pd.DataFrame:
     """Put samples onto another side, with groups of their own so that the group column shows nothing."""
     other = "train" if table.loc[at, "split"].iloc[0] == "test" else "test"
@@ -311,12 +292,8 @@ def test_the_guard_refuses_a_planted_leak_by_name(kind: str) -> None:
         guard(table.assign(group=table["sample_id"], fold=folds), strict)
 
 
-# What cannot be split.
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_too_few_owners_are_refused_with_advice(kind: str) -> None:
-    for owners in (1, 4):
-        few = made(kind, ["a", "b"] * 20, [f"S{number % owners}" for number in range(40)])
-        with pytest.raises(SplitError, match=f"finds {owners} groups; .*need at least 5: bring more data"):
-            split_samples(few, SPLITS[kind], SEED)
+def test_too_few_owners_are_refused(kind: str) -> None:
+    few = made(kind, ["a", "b"] * 20, [f"S{number % 4}" for number in range(40)])
+    with pytest.raises(SplitError, match=r"finds 4 groups; .*need at least 5"):
+        split_samples(few, SPLITS[kind], SEED)
