@@ -50,11 +50,6 @@ def brighter(pixels: np.ndarray, factor: float) -> np.ndarray:
     return np.clip(pixels * factor, 0, 255).astype(np.uint8)
 
 
-def noisier(pixels: np.ndarray, levels: float) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(0, levels, pixels.shape)
-    return np.clip(np.rint(pixels + noise), 0, 255).astype(np.uint8)
-
-
 def samples_of(
     images: Sequence[np.ndarray],
     *,

@@ -9,8 +9,9 @@ import errno
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import mlflow.cli
@@ -39,6 +40,7 @@ TASK = "a_task"
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "eve")
     monkeypatch.setenv("OUTAGE_SECONDS", "300")  # a store that is waited for lets the test take so long
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     monkeypatch.setattr(tracking, "git", lambda *arguments: None)
@@ -47,45 +49,43 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     mlflow.set_tracking_uri(before)
 
 
-def _read_only(folder: Path) -> str:
-    return f"{empty_store(folder).replace('///', '///file:')}?mode=ro&uri=true"
-
-
-def _garbage(folder: Path) -> str:
-    (folder / "mlflow.db").write_bytes(b"no database " * 500)
-    return f"sqlite:///{folder / 'mlflow.db'}"
-
-
-def _damaged(folder: Path) -> str:
-    uri = empty_store(folder)
-    with (folder / "mlflow.db").open("r+b") as file:
-        file.seek(2 * 4096)
-        file.write(b"\xff" * 4096 * 58)
+def store(folder: Path, how: str) -> str:
+    """Return the address of a store that refuses."""
+    uri, file = empty_store(folder), folder / "mlflow.db"
+    if how == "read-only":
+        return f"{uri.replace('///', '///file:')}?mode=ro&uri=true"
+    if how == "of another release":
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE alembic_version SET version_num = 'abc'")
+    else:
+        pages = file.read_bytes()
+        damaged = pages[: 2 * 4096] + b"\xff" * 4096 * 58 + pages[60 * 4096 :]
+        file.write_bytes(damaged if how == "damaged" else b"no database " * 500)
     return uri
 
 
-def _other_release(folder: Path) -> str:
-    uri = empty_store(folder)
-    with sqlite3.connect(folder / "mlflow.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = 'abc'")
-    return uri
-
-
-STORES: dict[str, tuple[Callable[[Path], str], str]] = {
-    "read-only": (_read_only, "is read-only"),
-    "garbage": (_garbage, "is no SQLite database"),
-    "damaged": (_damaged, "is damaged"),
-    "of another release": (_other_release, "another release of MLflow.*mlflow db upgrade"),
+STORES = {
+    "read-only": "is read-only",
+    "garbage": "is no SQLite database",
+    "damaged": "is damaged",
+    "of another release": "another release of MLflow.*mlflow db upgrade",
 }
 
 
-@pytest.mark.parametrize(("made", "told"), STORES.values(), ids=STORES)
-def test_a_tracking_store_that_refuses_is_told_at_once(made: Callable[[Path], str], told: str, here: Path) -> None:
-    mlflow.set_tracking_uri(made(here))
+@pytest.mark.parametrize("how", STORES)
+def test_a_tracking_store_that_refuses_is_told_at_once(how: str, here: Path) -> None:
+    told = STORES[how]
+    mlflow.set_tracking_uri(store(here, how))
     began = time.monotonic()
     with pytest.raises(StoreError, match=f"mlflow.db.*MLFLOW_TRACKING_URI.*{told}"), tracking.run(TASK, "fit", "a run"):
         pass
     assert time.monotonic() - began < 20
+
+
+def test_the_registry_says_what_is_wrong_with_its_database(here: Path) -> None:
+    mlflow.set_tracking_uri(store(here, "garbage"))
+    with pytest.raises(UserError, match="is no SQLite database"):
+        look(TASK)
 
 
 @pytest.fixture
@@ -115,27 +115,15 @@ def test_a_full_tracking_store_is_told_at_once_by_calls_and_by_step_metrics(here
 
 
 def test_a_database_that_is_locked_is_waited_for(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-
-    def locked_twice() -> str:
-        calls.append(1)
-        if len(calls) < 3:
-            raise MlflowException(
-                "(sqlite3.OperationalError) database is locked\n[SQL: x] [parameters: ('database or disk is full',)]"
-            )
-        return "done"
-
+    said = "(sqlite3.OperationalError) database is locked\n[SQL: x] [parameters: ('database or disk is full',)]"
+    locked_twice = Mock(side_effect=[MlflowException(said), MlflowException(said), "done"])
     assert tracking.patiently(locked_twice) == "done"
     monkeypatch.setenv("OUTAGE_SECONDS", "0.1")
-    calls.clear()
     with pytest.raises(Unreachable, match="database is locked"):
-        tracking.patiently(locked_twice)
+        tracking.patiently(Mock(side_effect=MlflowException(said)))
 
 
-# Deleted in the UI
-
-
-def test_a_deleted_experiment_is_named_with_what_restores_it(here: Path) -> None:
+def test_a_deleted_experiment_or_run_is_named_with_what_restores_it(here: Path) -> None:
     mlflow.set_tracking_uri(uri := empty_store(here))
     deleted = mlflow.create_experiment(TASK)
     mlflow.delete_experiment(deleted)
@@ -148,12 +136,6 @@ def test_a_deleted_experiment_is_named_with_what_restores_it(here: Path) -> None
     assert done.exit_code == 0, done.output
     with tracking.run(TASK, "fit", "a run") as run:
         assert run.info.experiment_id == deleted
-
-
-def test_a_deleted_run_is_named_with_what_restores_it(here: Path) -> None:
-    mlflow.set_tracking_uri(empty_store(here))
-    with tracking.run(TASK, "fit", "a run") as run:
-        pass
     mlflow.delete_run(run_id := run.info.run_id)
     told = pytest.raises(StoreError, match=f"mlflow runs restore --run-id {run_id}")
     with told, tracking.run(TASK, "fit", "again", run_id=run_id):
@@ -162,22 +144,18 @@ def test_a_deleted_run_is_named_with_what_restores_it(here: Path) -> None:
         tracking.patiently(lambda: mlflow.log_metric("loss", 1.0, run_id=run_id))
 
 
-# Other stores
-
-
 def test_a_studies_database_that_refuses_is_told_at_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = here / "studies.db"
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{path}")
-    refusing: list[tuple[Callable[[], object], Callable[[], object], str]] = [
-        (lambda: path.write_bytes(b"no database " * 500), path.unlink, "is no SQLite database"),
-        (path.mkdir, path.rmdir, "cannot be opened"),
-    ]
-    for made, unmade, told in refusing:
-        made()
-        for wait in (True, False):
-            with pytest.raises(StoreError, match=rf"studies\.db \(OPTUNA_STORAGE\) {told}"):
-                open_storage(wait=wait)
-        unmade()
+    path.mkdir()
+    with pytest.raises(StoreError, match=r"studies\.db \(OPTUNA_STORAGE\) cannot be opened"):
+        open_storage(wait=True)
+    path.rmdir()
+    path.write_bytes(b"no database " * 500)
+    for wait in (True, False):
+        with pytest.raises(StoreError, match=r"studies\.db \(OPTUNA_STORAGE\) is no SQLite database"):
+            open_storage(wait=wait)
+    path.unlink()
     open_storage(wait=False)
     monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///file:{path}?mode=ro&uri=true")
     storage = open_storage(wait=False)
@@ -190,29 +168,21 @@ def test_a_studies_database_that_refuses_is_told_at_once(here: Path, monkeypatch
         open_storage(wait=False)
 
 
-def test_the_registry_says_what_is_wrong_with_its_database(here: Path) -> None:
-    mlflow.set_tracking_uri(_garbage(here))
-    with pytest.raises(UserError, match="is no SQLite database"):
-        look(TASK)
+POSTGRESQL = {
+    "cannot execute INSERT in a read-only transaction": "is read-only",
+    'could not extend file "base/1": No space left on device': "is full",
+    'FATAL:  password authentication failed for user "eve"': "account",
+    'no pg_hba.conf entry for host "10.0.0.1"': "account",
+    'FATAL:  database "mlflow" does not exist': "createdb",
+    "permission denied for table runs": "right",
+    'relation "experiments" does not exist': "other tables",
+    **dict.fromkeys(
+        ("connection refused", "the database system is starting up", "remaining connection slots are reserved")
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("cannot execute INSERT in a read-only transaction", "is read-only"),
-        ('could not extend file "base/1": No space left on device', "is full"),
-        ('FATAL:  password authentication failed for user "eve"', "account"),
-        ('no pg_hba.conf entry for host "10.0.0.1"', "account"),
-        ('FATAL:  role "eve" does not exist', "account"),
-        ('FATAL:  database "mlflow" does not exist', "createdb"),
-        ("permission denied for table runs", "right"),
-        ('relation "experiments" does not exist', "other tables"),
-        ("connection refused", None),
-        ("the database system is starting up", None),
-        ("server closed the connection unexpectedly", None),
-        ("remaining connection slots are reserved", None),
-    ],
-)
+@pytest.mark.parametrize(("said", "told"), POSTGRESQL.items())
 def test_what_postgresql_says_is_understood_and_its_outages_are_waited_out(said: str, told: str | None) -> None:
     error = MlflowException(f"(psycopg.OperationalError) {said}\n[SQL: SELECT 'is read-only']")
     found = refusal(error, "the store")
@@ -220,22 +190,15 @@ def test_what_postgresql_says_is_understood_and_its_outages_are_waited_out(said:
     assert told is None or told in str(found)
 
 
-# Files
-
-
 def test_a_file_that_cannot_be_written_is_named_with_the_reason(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        with Path("/dev/full").open("wb", buffering=0) as file:
-            file.write(b"x")
-
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
+        patched.setattr(Path, "write_text", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
         with pytest.raises(StoreError, match=r"report\.json: .*full"):
             write_json(here / "report.json", {})
     assert not list(here.iterdir()), "nothing half written is left"
     read_only = OSError(errno.EROFS, "Read-only file system", str(here / "reports"))
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(read_only))
+        patched.setattr(Path, "mkdir", Mock(side_effect=read_only))
         with pytest.raises(StoreError, match=r"report\.json: is on a read-only file system"):
             write_json(here / "reports" / "report.json", {})
     with pytest.raises(FileNotFoundError), written_whole(here / "report.json"):
@@ -247,19 +210,15 @@ def test_a_file_that_cannot_be_written_is_named_with_the_reason(here: Path, monk
 # Commands: one line for a refusal, a traceback for every other error.
 
 
-FORBIDDEN = requests.Response()
-FORBIDDEN.status_code = 403
-
-
-def printed(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what a command prints that fails with ``error``."""
+def printed(error: BaseException, capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
+    """Return what a command prints that ends with ``error``."""
 
     def failed() -> int:
         raise error
 
     with pytest.raises(SystemExit) as ended:
         run_command(failed)
-    assert ended.value.code == 1
+    assert ended.value.code == code
     return capsys.readouterr().err
 
 
@@ -268,31 +227,21 @@ def printed(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
     [
         (MlflowException("no", error_code=get_error_code(401)), "the tracking server .*set MLFLOW_TRACKING_USERNAME"),
         (MlflowException("no", error_code=get_error_code(403)), "the tracking server refuses: the account 'eve'"),
-        (requests.HTTPError("403 Client Error", response=FORBIDDEN), "the tracking server refuses"),
+        (requests.HTTPError("403 Client Error", response=Mock(status_code=403)), "the tracking server refuses"),
         (OSError(errno.ENOSPC, "No space left on device", "mlruns/1/model"), "mlruns/1/model: .*full"),
         (PermissionError(errno.EACCES, "Permission denied", "mlruns"), "mlruns: .*permissions"),
         (MlflowException("(sqlite3.OperationalError) database or disk is full"), "the tracking store .*full"),
     ],
 )
-def test_a_refusal_is_one_line(
-    error: Exception, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "eve")
+def test_a_refusal_is_one_line(error: Exception, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(error, capsys)
     assert text.count("\n") == 1 and re.match(f"error: {told}", text)
 
 
-@pytest.mark.parametrize("error", [MlflowException("a fault", error_code=get_error_code(500)), KeyError("a fault")])
-def test_another_error_keeps_its_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
-    text = printed(error, capsys)
-    assert text.startswith("Traceback") and "a fault" in text
-
-
-def test_interrupting_a_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted() -> int:
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as ended:
-        run_command(interrupted)
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted; run the same command to go on\n"
+def test_another_error_keeps_its_traceback_and_an_interrupt_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (MlflowException("a fault", error_code=get_error_code(500)), KeyError("a fault")):
+        text = printed(error, capsys)
+        assert text.startswith("Traceback") and "a fault" in text
+    assert printed(KeyboardInterrupt(), capsys, code=130) == "interrupted; run the same command to go on\n"

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from tests.pipelines.response_folder import write_response_folder
 ROOT = Path(__file__).parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data"
 PARAMS = read_params(ROOT / "params.yaml")
+PAIR, TUMOR, CELL = "drug_response", "tumor_type", "leukemia_cell"
 Damage = Callable[[Path], Any]
 
 
@@ -50,15 +51,11 @@ def task(name: str, part: str = "data", **settings: Any) -> Any:
 def clean(kind: str) -> Path:
     """Return a sound folder, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix=f"clean-{kind}-")) / kind
-    if kind == "pairs":
-        return write_response_folder(folder)
-    if kind == "images":
-        return write_image_folder(folder)
     if kind == "survival":
-        folder.mkdir()
         simulate_breast_survival(folder, patients=120)
         return folder
-    return write_expression_folder(folder, make_tables(kind))
+    write = {"pairs": write_response_folder, "images": write_image_folder}.get(kind)
+    return write(folder) if write else write_expression_folder(folder, make_tables(kind))
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def removed(file: str) -> Damage:
 
 
 def nothing(folder: Path) -> None:
-    """Leave the folder as another fault of the batch made it."""
+    """Leave the folder as another fault made it."""
 
 
 # Pairs.
@@ -149,7 +146,6 @@ PROMOTER = "MYC_1_1000_2000"
 
 PAIRS = [
     Fault("files", removed(C), "file_exists", C),
-    Fault("files", cut(M, 0.0), "file_readable", M),
     Fault("files", cut(D, 0.0), "file_readable", D),
     Fault("files", cut(R, 0.6), "file_readable", R),
     Fault("files", text(L, "breast", "s\xe9in", "latin-1"), "file_encoding", L, None, (2,)),
@@ -170,19 +166,16 @@ PAIRS = [
     Fault("empty", kept(E, slice(0, 0)), "minimum_rows", E),
     Fault("empty", kept(L, slice(0, 0)), "minimum_rows", L),
     *(Fault("empty", nothing, "cell_lines_known", file, K, tuple(range(1, 11))) for file in (M, C, B)),
-    Fault("few rows", kept(R, slice(0, 49)), "minimum_rows", R),
     Fault("no target", column(R, T, np.nan), "target_measured", R, T),
     Fault("scale", column(R, T, 1.5), "target_varies", R, T),
     Fault("scale", edited(E, lambda t: t.set_index(K).rpow(2.0).sub(1.0).reset_index()), "scale_fits", E),
     Fault("cells", cell(R, 3, T, np.inf), "target_finite", R, T, (3,)),
     Fault("cells", cell(R, 4, T, 1e6), "target_in_range", R, T, (4,), "(found 1e+06)"),
-    Fault("cells", cell(R, 9, "drug_id", None), "key_filled", R, "drug_id", (9,)),
     Fault("cells", cell(R, 8, K, "LINE-99"), "cell_lines_known", R, K, (8,), "1 of 13 cell lines are not in"),
     Fault("cells", cell(R, 10, "drug_id", "DRUG-99"), "drugs_known", R, "drug_id", (10,), "('DRUG-99')"),
     Fault("cells", repeated(R, 5), "measurement_unique", R, "study, cell_line_id, drug_id", (5, 73)),
     Fault("cells", repeated(L, 3), "key_unique", L, K, (3, 13), "(found 'LINE-03')"),
     Fault("cells", text(D, "C1CCCCC1", "C1CCCCC("), "smiles_parses", D, "smiles", (4,), "(found 'C1CCCCC(')"),
-    Fault("cells", cell(E, 7, "KRAS", -0.5), "values_not_below", E, "KRAS", (7,), "below 0 (found -0.5)"),
     Fault("cells", cell(E, 3, "MYC", -np.inf), "values_finite", E, "MYC", (3,)),
     Fault("cells", column(E, "TP53", 3.0), "column_varies", E, "TP53"),
     Fault("cells", cell(E, 6, K, "LINE-99"), "cell_lines_known", E, K, (6,)),
@@ -227,8 +220,7 @@ LINEAR = [
     Fault("logged", LOGGED, "scale_fits", E, None, (), "set data.scale: log2", "warning"),
     Fault("one value", block(E, slice(None), 1, 0.0), "column_varies", E, FIRST, (), "one value", "warning"),
     Fault("samples", cell(S, 5, "sample_id", None), "key_filled", S, "sample_id", (5,)),
-    Fault("samples", cell(S, 2, "sample_id", "P000-01"), "key_unique", S, "sample_id", (1, 2)),
-    Fault("samples", nothing, "samples_known", E, "sample_id", (2, 5), "they are dropped", "warning"),
+    Fault("samples", nothing, "samples_known", E, "sample_id", (5,), "they are dropped", "warning"),
     Fault("samples", kept(E, slice(0, 65)), "samples_known", S, "sample_id", (66,), "they are not used", "warning"),
     Fault("samples", cell(S, 8, "patient_id", "  "), "patient_known", S, "patient_id", (8,), severity="warning"),
     Fault("samples", cell(S, 9, "label", None), "label_known", S, "label", (9,), "dropped", "warning"),
@@ -247,7 +239,6 @@ LINEAR = [
     Fault("no samples", kept(S, slice(0, 0)), "minimum_rows", S),
     Fault("no samples", nothing, "samples_common", S, "sample_id"),
     Fault("no file", removed(E), "file_exists", E),
-    Fault("no file", cell(G, 2, "gene", FIRST), "key_unique", G, "gene", (1, 2)),
     Fault("no words", removed(S), "file_exists", S),
     Fault("no words", column(E, FIRST, lambda t: ["low", *t[FIRST].astype(str)[1:]]), "column_type", E, FIRST, (1,)),
 ]  # fmt: skip
@@ -286,10 +277,8 @@ def days(change: Callable[[pd.Series], pd.Series]) -> Damage:
 SURVIVAL = [
     Fault("cells", cell(S, 4, TIME, "soon"), "time_number", S, TIME, (4, 5), "'soon'"),
     Fault("cells", cell(S, 5, TIME, "inf"), "time_number", S, TIME, (4, 5)),
-    Fault("cells", cell(S, 6, TIME, "0"), "time_positive", S, TIME, (6, 7)),
-    Fault("cells", cell(S, 7, TIME, "-12"), "time_positive", S, TIME, (6, 7), "'-12'"),
-    Fault("cells", cell(S, 8, EVENT, "2"), "event_truth", S, EVENT, (8, 9)),
-    Fault("cells", cell(S, 9, EVENT, "deceased"), "event_truth", S, EVENT, (8, 9), "'deceased'"),
+    Fault("cells", cell(S, 6, TIME, "0"), "time_positive", S, TIME, (6,)),
+    Fault("cells", cell(S, 9, EVENT, "deceased"), "event_truth", S, EVENT, (9,), "'deceased'"),
     Fault("cells", cell(S, 10, EVENT, ""), "follow_up_known", S, None, (10, 11), "dropped", "warning"),
     Fault("cells", cell(S, 11, TIME, "NA"), "follow_up_known", S, None, (10, 11), "", "warning"),
     Fault("no event", column(S, EVENT, "0"), "events_enough", S, EVENT),
@@ -304,9 +293,6 @@ SURVIVAL = [
 ]
 
 # Images: each fault is one file.
-
-RNG = np.random.default_rng(3)
-FRAMES = [picture(20), picture(21)]
 
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
@@ -325,9 +311,7 @@ DEEP_COLOR = png(SIDE, SIDE, 16, 2, b"".join(b"\0" + os.urandom(6 * SIDE) for _ 
 BOMB = png(50_000, 50_000, 8, 0, b"\0" * 1000)
 
 
-def image(
-    name: str, content: Image.Image | bytes, expectation: str, says: str, keep: float = 1.0, **options: Any
-) -> Fault:
+def image(name: str, content: Any, expectation: str, says: str, keep: float = 1.0, **options: Any) -> Fault:
     """Return the fault of a file that takes the place of the image with the same number."""
     label, file = name.split("/")
     old = f"{label}/cell_{Path(file).stem[-2:]}.png"
@@ -351,25 +335,17 @@ def transparent() -> Image.Image:
     return made
 
 
-GRAY16 = Image.fromarray(RNG.integers(0, 65536, (SIDE, SIDE)).astype(np.uint16))
-FLOAT = Image.fromarray(RNG.random((SIDE, SIDE)).astype(np.float32))
-SEVERAL: dict[str, Any] = {"save_all": True, "append_images": FRAMES[1:]}
-
+FLOAT = Image.fromarray(np.random.default_rng(3).random((SIDE, SIDE)).astype(np.float32))
 IMAGES = [
     image("all/cell_00.png", b"", "image_not_empty", "0 bytes"),
-    image("all/cell_01.png", b"file,label\n", "image_readable", "is no image"),
     image("all/cell_03.png", picture(9), "image_readable", "cannot be decoded", keep=0.6),
     image("all/cell_04.jpg", picture(9), "image_readable", "cannot be decoded", keep=0.6),
-    image("all/cell_05.bmp", picture(9), "image_readable", "cannot be decoded", keep=0.99),
     image("all/cell_06.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "image_readable", "is no image"),
     image("all/cell_08.png", picture(9).resize((SIDE, 15)), "image_not_too_small", "24 x 15 pixels"),
     image("all/cell_09.png", BOMB, "image_not_too_large", "50000 x 50000 pixels are more than 50000000"),
-    image("all/cell_10.gif", FRAMES[0].convert("P"), "image_not_animated", "several frames", **SEVERAL),
-    image("all/cell_11.png", FRAMES[0], "image_not_animated", "several frames", **SEVERAL),
-    image("hem/cell_00.webp", FRAMES[0], "image_not_animated", "several frames", **SEVERAL),
+    image("all/cell_10.gif", picture(20).convert("P"), "image_not_animated", "several frames",
+          save_all=True, append_images=[picture(21)]),
     image("hem/cell_02.jpg", picture(9).convert("CMYK"), "image_mode", "mode CMYK"),
-    image("hem/cell_04.png", picture(9).convert("1"), "image_mode", "mode 1;"),
-    image("hem/cell_06.png", GRAY16, "image_eight_bits", "16 bits"),
     image("hem/cell_07.png", DEEP_COLOR, "image_eight_bits", "16 bits"),
     image("hem/cell_08.tif", FLOAT, "image_eight_bits", "32 bits"),
     image("hem/cell_09.png", transparent(), "image_opaque", "transparent"),
@@ -380,8 +356,6 @@ IMAGES = [
           "images/cell_03.png"),
     Fault("strays", lambda f: (f / "images/all/more").mkdir(), "folder_known", "images/all/more"),
     Fault("strays", lambda f: (f / "images/all/x.png").symlink_to(f / "nowhere"), "folder_known", "images/all/x.png"),
-    Fault("strays", column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4")),
-          "class_has_groups", "images/hem", says="5 folds need 6"),
     Fault("more", text("images.csv", "file,label,subject_id\n", "file,label,subject_id\nhem/cell_99.png,hem,hem-1\n"),
           "table_matches_folders", "images.csv", "file", (1,)),
     Fault("no table", lambda f: (f / "images.csv").write_bytes(b""), "file_readable", "images.csv"),
@@ -392,13 +366,13 @@ IMAGES = [
 ]  # fmt: skip
 
 KINDS = {
-    "pairs": ("pairs", task("drug_response"), PAIRS),
-    "linear": ("linear", task("tumor_type"), LINEAR),
-    "log2": ("log2", task("tumor_type", scale="log2"), LOG2),
-    "as_is": ("as_is", task("tumor_type", scale="as_is"), AS_IS),
+    "pairs": ("pairs", task(PAIR), PAIRS),
+    "linear": ("linear", task(TUMOR), LINEAR),
+    "log2": ("log2", task(TUMOR, scale="log2"), LOG2),
+    "as_is": ("as_is", task(TUMOR, scale="as_is"), AS_IS),
     "target_genes": ("log2", gene_task(), TARGET_GENES),
     "survival": ("survival", task("breast_survival"), SURVIVAL),
-    "images": ("images", task("leukemia_cell"), IMAGES),
+    "images": ("images", task(CELL), IMAGES),
 }
 BATCHES = [(kind, batch) for kind, (_, _, faults) in KINDS.items() for batch in dict.fromkeys(f.batch for f in faults)]
 
@@ -430,9 +404,6 @@ def test_faults_are_refused_by_file_column_and_rows(kind: str, batch: str, tmp_p
     assert all(len(str(finding).splitlines()) == 1 for finding in validation.findings)
 
 
-# What is sound.
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_clean_folders_pass_without_a_finding_and_are_counted(kind: str) -> None:
     source, of_kind, _ = KINDS[kind]
@@ -450,52 +421,30 @@ def test_clean_folders_pass_without_a_finding_and_are_counted(kind: str) -> None
 
 
 SOUND_IMAGES = {
-    "cell_00.png": picture(9).convert("L"),
-    "cell_01.png": picture(9).quantize(16),
-    "cell_02.png": picture(9).convert("RGBA"),
-    "cell_03.PNG": picture(9),
-    "cell_04.gif": picture(9).convert("P"),
-    "cell_05.tiff": picture(9),
-    "cell_06.bmp": picture(9),
-    "cell_07.webp": picture(9),
-    "cell_08.jpeg": picture(9),
-    "Zelle blaß 09.png": picture(9),
+    **{f"cell_0{number}.png": picture(9).convert(mode) for number, mode in enumerate(("L", "P", "RGBA"))},
+    **{f"cell_0{number}.{end}": picture(9) for number, end in enumerate(("PNG", "tiff", "bmp", "webp", "jpeg"), 3)},
+    **{"cell_08.gif": picture(9).convert("P"), "Zelle blaß 09.png": picture(9)},
 }
 
 
 def test_images_of_every_format_hidden_files_and_unknown_subjects_are_sound(tmp_path: Path) -> None:
-    validation = validated(
-        "images",
-        task("leukemia_cell"),
-        tmp_path,
+    damages: list[Damage] = [
         *(image(f"all/{name}", sound, "", "").damage for name, sound in SOUND_IMAGES.items()),
         lambda folder: (folder / "images/all/.DS_Store").write_bytes(b"\0"),
         lambda folder: (folder / "images/.cache").mkdir(),
         column("images.csv", "subject_id", lambda t: t["subject_id"].where(t["label"] == "all")),
-    )
+    ]
+    validation = validated("images", task(CELL), tmp_path, *damages)
     assert [str(finding) for finding in validation.findings] == []
     assert validation.counts["without_subject"] == 2 * SUBJECTS
-    assert len(task("leukemia_cell").read(tmp_path / "images").samples) == 4 * SUBJECTS
-
-
-def test_subjects_must_be_enough_for_the_folds(tmp_path: Path) -> None:
-    few = column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4"))
-    for split, passes in (({"folds": 4}, True), ({"mode": "random"}, True), ({}, False)):
-        of_split: Any = task("leukemia_cell", "split", **split)
-        assert validated("images", of_split, tmp_path / str(split), few).passed == passes
+    assert len(task(CELL).read(tmp_path / "images").samples) == 4 * SUBJECTS
 
 
 def test_a_missing_folder_is_a_finding_for_each_file(tmp_path: Path) -> None:
-    for name, expected in (
-        ("drug_response", {R, L, D, E, M, C, B}),
-        ("tumor_type", {E, S}),
-        ("leukemia_cell", {"images/all", "images/hem"}),
-    ):
+    every = {PAIR: {R, L, D, E, M, C, B}, TUMOR: {E, S}, CELL: {"images/all", "images/hem"}}
+    for name, expected in every.items():
         errors = validate_folder(tmp_path / "nowhere", name, task(name)).errors
         assert {finding.file for finding in errors} == expected
-
-
-# What Great Expectations decides, and what it cannot run.
 
 
 def test_failing_rows_are_the_frames_index_a_tolerated_one_is_a_warning_and_findings_are_passed_on() -> None:
@@ -504,115 +453,85 @@ def test_failing_rows_are_the_frames_index_a_tolerated_one_is_a_warning_and_find
     given = Finding("scale_fits", "x.csv", "looks logged", severity="warning")
     strict, tolerant = between("value", report, high=8), between("value", report, high=8, tolerated=1 / 3)
     found = run_suites([Suite("x", frame, [strict, tolerant, filled("value", report, warn=True)]), given])
-    assert [(finding.rows, finding.severity) for finding in found] == [
-        ((16,), "error"),
-        ((16,), "warning"),
-        ((13,), "warning"),
-        ((), "warning"),
-    ]
+    expected = [((16,), "error"), ((16,), "warning"), ((13,), "warning"), ((), "warning")]
+    assert [(finding.rows, finding.severity) for finding in found] == expected
     with pytest.raises(RuntimeError, match="suite broken"):
         run_suites([Suite("broken", frame, [between("nowhere", report, high=8)])])
 
 
-# Tolerances and rules of the task.
+def doubled(table: pd.DataFrame) -> pd.DataFrame:
+    copies = np.random.default_rng(0).lognormal(0, 0.3, (len(table), 60))
+    copies[3] *= 2
+    return pd.DataFrame(copies, columns=[f"G{number}" for number in range(60)]).assign(**{K: table[K]})
 
 
-def test_what_a_tolerance_allows_is_a_warning_that_names_it(tmp_path: Path) -> None:
-    found = validated(
-        "pairs",
-        task("drug_response", "validate", unknown_cell_line_share=1 / 12, constant_column_share=1 / 6),
-        tmp_path,
-        cell(L, 12, K, "LINE-13"),  # LINE-12 has six measurements and is now unknown
-        column(E, "TP53", 3.0),
-        cell(R, 5, T, np.nan),
-        cell(C, 2, "KRAS", np.nan),  # a gap in a row is nothing to report
-        block(M, slice(2, 3), slice(1, None), np.nan),
-    )
-    assert found.passed
-    assert {located(finding)[:4] for finding in found.warnings} == {
-        ("cell_lines_known", R, K, (12, 24, 36, 48, 60, 72)),
-        ("column_varies", E, "TP53", ()),
-        ("target_present", R, T, (5,)),
-        ("row_measured", M, None, (3,)),
-    }
+def indexed(folder: Path) -> None:
+    table = pd.read_parquet(folder / R)
+    table.loc[3, T] = 1e6
+    table.index = table.index[::-1] * 10
+    table.to_parquet(folder / R)
 
 
-def test_any_expression_scale_may_be_negative_but_not_infinite(tmp_path: Path) -> None:
-    of_any = task("drug_response", "validate", expression_scale="any")
-    assert validated("pairs", of_any, tmp_path / "below", cell(E, 7, "KRAS", -0.5)).passed
-    assert not validated("pairs", of_any, tmp_path / "infinite", cell(E, 7, "KRAS", np.inf)).passed
+ANY_GENE = replace(gene_task(), data=replace(gene_task().data, predictors="all"))
+FEW_SUBJECTS = column("images.csv", "subject_id", lambda t: t["subject_id"].replace("hem-5", "hem-4"))
+TWO_GENES = [headed(E, FIRST, "SIM02|99"), column(G, "gene", lambda t: t["gene"].replace(FIRST, "SIM02|99"))]
+SHARED = ("symbol_alone", E, "SIM02|99, SIM02|2", (), "warning")
+UNUSED = [column(G, "is_l1000_landmark", "False"), edited(S, lambda t: t.drop(columns="label"))]
+GAPS = [
+    cell(L, 12, K, "LINE-13"),  # LINE-12 has six measurements and is now unknown
+    column(E, "TP53", 3.0),
+    cell(R, 5, T, np.nan),
+    cell(C, 2, "KRAS", np.nan),  # a gap in a row is nothing to report
+    block(M, slice(2, 3), slice(1, None), np.nan),
+]
+TOLERATED = {
+    *(("cell_lines_known", R, K, (12, 24, 36, 48, 60, 72), "warning"), ("column_varies", E, "TP53", (), "warning")),
+    *(("target_present", R, T, (5,), "warning"), ("row_measured", M, None, (3,), "warning")),
+}
+SETTINGS: dict[str, tuple[str, Any, list[Damage], set[tuple[Any, ...]], str]] = {
+    "tolerances": ("pairs", task(PAIR, "validate", unknown_cell_line_share=1 / 12, constant_column_share=1 / 6),
+                   GAPS, TOLERATED, ""),
+    "negative": ("pairs", task(PAIR, "validate", expression_scale="any"), [cell(E, 7, "KRAS", -0.5)], set(), ""),
+    "infinite": ("pairs", task(PAIR, "validate", expression_scale="any"), [cell(E, 7, "KRAS", np.inf)],
+                 {("values_finite", E, "KRAS", (7,), "error")}, ""),
+    "line scale": ("pairs", task(PAIR), [edited(C, doubled)], {("line_scale", C, None, (4,), "warning")}, ""),
+    "index": ("pairs", task(PAIR), [indexed], {("target_in_range", R, T, (4,), "error")}, ""),
+    "folds": ("images", task(CELL, "split", folds=4), [FEW_SUBJECTS], set(), ""),
+    "random": ("images", task(CELL, "split", mode="random"), [FEW_SUBJECTS], set(), ""),
+    "subjects": ("images", task(CELL), [FEW_SUBJECTS],
+                 {("class_has_groups", "images/hem", None, (), "error")}, "5 folds need 6"),
+    "gaps": ("linear", task(TUMOR, "validate", missing_share=0.5), [block(E, slice(0, 20), slice(1, 2), np.nan)],
+             {("values_complete", E, FIRST, (), "warning")}, ""),
+    "rare": ("linear", task(TUMOR, small_classes="refuse"), [RARE],
+             {("class_large_enough", S, "label", (), "error")}, "'RARE' (2); add patients"),
+    "no genes": ("linear", task(TUMOR), [removed(G)], set(), ""),
+    "unused": ("log2", ANY_GENE, UNUSED, set(), ""),
+    "no target": ("log2", gene_task("TP53"), TWO_GENES, {("target_gene", E, None, (), "error"), SHARED},
+                  "'TP53' is not among the genes"),
+    "two targets": ("log2", gene_task("SIM02"), TWO_GENES, {("target_gene", E, None, (), "error"), SHARED},
+                    "'SIM02' is the name of 2 genes: SIM02|99"),
+    "one target": ("log2", gene_task("SIM13"), TWO_GENES, {SHARED}, ""),
+    "early": ("survival", task("breast_survival", horizons=(1.0, 1825.0), horizon=1.0), [],
+              {("events_before_horizon", S, TIME, (), "error")}, ""),
+}  # fmt: skip
 
 
-def test_a_line_whose_copy_numbers_are_on_another_scale_is_a_warning(tmp_path: Path) -> None:
-    def doubled(table: pd.DataFrame) -> pd.DataFrame:
-        copies = np.random.default_rng(0).lognormal(0, 0.3, (len(table), 60))
-        copies[3] *= 2
-        return pd.DataFrame(copies, columns=[f"G{number}" for number in range(60)]).assign(**{K: table[K]})
-
-    found = validated("pairs", task("drug_response"), tmp_path, edited(C, doubled)).findings
-    assert [located(finding) for finding in found] == [("line_scale", C, None, (4,), "warning")]
-
-
-def test_rows_are_those_of_the_file_whatever_index_pandas_wrote(tmp_path: Path) -> None:
-    def indexed(folder: Path) -> None:
-        table = pd.read_parquet(folder / R)
-        table.loc[3, T] = 1e6
-        table.index = table.index[::-1] * 10
-        table.to_parquet(folder / R)
-
-    (finding,) = validated("pairs", task("drug_response"), tmp_path, indexed).errors
-    assert located(finding)[:4] == ("target_in_range", R, T, (4,))
-
-
-def test_shares_and_rules_are_the_tasks(tmp_path: Path) -> None:
-    gaps = block(E, slice(0, 20), slice(1, 2), np.nan)
-    lenient = validated("linear", task("tumor_type", "validate", missing_share=0.5), tmp_path / "gaps", gaps)
-    assert [finding.expectation for finding in lenient.findings] == ["values_complete"]
-    (strict,) = validated("linear", task("tumor_type", small_classes="refuse"), tmp_path / "rare", RARE).errors
-    assert located(strict)[:3] == ("class_large_enough", S, "label")
-    assert "'RARE' (2); add patients" in strict.message
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_tolerances_and_rules_are_the_tasks(settings: str, tmp_path: Path) -> None:
+    source, of_task, damages, expected, says = SETTINGS[settings]
+    found = validated(source, of_task, tmp_path, *damages)
+    assert {located(finding) for finding in found.findings} == expected
+    assert found.passed == all(finding[-1] == "warning" for finding in expected)
+    assert not says or any(says in finding.message for finding in found.findings)
 
 
 def test_many_faulty_genes_or_samples_share_a_finding_that_counts_them(tmp_path: Path) -> None:
     zeros, negative = block(E, slice(0, 25), slice(1, None), 0.0), block(E, slice(30, 31), slice(1, 21), -1.0)
-    found = validated("linear", task("tumor_type"), tmp_path, zeros, negative)
+    found = validated("linear", task(TUMOR), tmp_path, zeros, negative)
     by_name = {finding.expectation: finding for finding in found.errors}
     expressed, below = by_name["sample_expressed"], by_name["values_not_below"]
     assert (len(expressed.rows), expressed.count) == (20, 25)
     assert (below.rows, below.message.startswith("20 of 30 columns: below 0")) == ((31,), True)
-
-
-def test_tables_and_columns_that_a_task_does_not_use_may_be_missing(tmp_path: Path) -> None:
-    assert validated("linear", task("tumor_type"), tmp_path, removed(G)).findings == ()
-    free = gene_task()
-    free = replace(free, data=replace(free.data, predictors="all"))
-    unmarked = column(G, "is_l1000_landmark", "False")
-    unlabeled = edited(S, lambda t: t.drop(columns="label"))
-    assert validated("log2", free, tmp_path, unmarked, unlabeled).findings == ()
-
-
-@pytest.mark.parametrize(
-    ("target", "says"),
-    [
-        ("TP53", "'TP53' is not among the genes"),
-        ("SIM02", "'SIM02' is the name of 2 genes: SIM02|99"),
-        ("SIM13", None),
-    ],
-)
-def test_target_must_be_one_gene(target: str, says: str | None, tmp_path: Path) -> None:
-    renamed = headed(E, FIRST, "SIM02|99"), column(G, "gene", lambda t: t["gene"].replace(FIRST, "SIM02|99"))
-    found = validated("log2", gene_task(target), tmp_path, *renamed).errors
-    assert [located(finding)[:2] for finding in found] == ([] if says is None else [("target_gene", E)])
-    assert says is None or says in found[0].message
-
-
-def test_horizons_before_every_event_are_refused() -> None:
-    early = task("breast_survival", horizons=(1.0, 1825.0), horizon=1.0)
-    found = validate_folder(clean("survival"), "breast_survival", early)
-    assert [finding.expectation for finding in found.errors] == ["events_before_horizon"]
-
-
-# Images that are hostile, or many.
 
 
 @pytest.fixture
@@ -629,18 +548,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sizes
 
 
-def test_bomb_is_not_decoded_the_others_once_and_the_limit_stays(
-    tmp_path: Path, decoded: list[tuple[int, int]]
-) -> None:
+def test_bomb_is_not_decoded_the_others_once(tmp_path: Path, decoded: list[tuple[int, int]]) -> None:
     """Two and a half billion pixels in a file of 100 bytes."""
     limit = Image.MAX_IMAGE_PIXELS
-    found = validated(
-        "images",
-        task("leukemia_cell"),
-        tmp_path,
+    damages: list[Damage] = [
         lambda folder: (folder / "images/all/cell_03.png").write_bytes(BOMB),
         lambda folder: transparent().save(folder / "images/all/cell_04.png"),
-    ).findings
+    ]
+    found = validated("images", task(CELL), tmp_path, *damages).findings
     assert [finding.expectation for finding in found] == ["image_not_too_large", "image_opaque"]
     assert decoded == [(SIDE, SIDE)] * (4 * SUBJECTS - 1)
     assert limit == Image.MAX_IMAGE_PIXELS
@@ -651,7 +566,7 @@ def test_many_faulty_files_are_twenty_findings_and_the_number_of_the_rest(tmp_pa
         for path in (folder / "images").glob("*/*.png"):
             path.write_bytes(b"")
 
-    findings = validated("images", task("leukemia_cell"), tmp_path, emptied).findings
+    findings = validated("images", task(CELL), tmp_path, emptied).findings
     assert len({finding.file for finding in findings}) == len(findings) == ROWS_SHOWN + 1
     rest = findings[-1]
     assert (rest.file, rest.count) == ("images", 4)
@@ -666,59 +581,38 @@ def test_names_that_cannot_be_printed_are_reported_and_do_not_crash(name: bytes,
     except OSError:
         pytest.skip("the file system does not take the name")
     (folder / "images.csv").unlink()
-    (finding,) = validate_folder(folder, "images", task("leukemia_cell")).findings
+    (finding,) = validate_folder(folder, "images", task(CELL)).findings
     assert finding.expectation == "file_name_printable"
     assert str(finding).isprintable()
     json.dumps(finding.as_dict()).encode()
 
 
-# The command.
+def test_command_refuses_faulty_data_changes_nothing_else_passes_clean_data_and_logs_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
 
-COMMANDS = {
-    "tumor_type": ("linear", cell(E, 5, FIRST, -0.5), f"{E}, column {FIRST}, row 5"),
-    "leukemia_cell": ("images", IMAGES[0].damage, "images/all/cell_00.png"),
-}
-
-
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path))
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    yield tmp_path
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_command_refuses_faulty_data_changes_nothing_else_and_passes_clean_data(
-    name: str, workplace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source, damage, where = COMMANDS[name]
-    folder = shutil.copytree(clean(source), workplace / "data" / name)
-    damage(folder)
+    folder, reports = shutil.copytree(clean("images"), tmp_path / "data" / CELL), tmp_path / "reports" / CELL
+    IMAGES[0].damage(folder)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert main(["--task", name]) == 1
+    assert main(["--task", CELL]) == 1
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("refused: ")]
-    assert any(line.startswith(f"refused: {where}") for line in lines)
-    reports = workplace / "reports" / name
+    assert any(line.startswith("refused: images/all/cell_00.png") for line in lines)
     report = json.loads((reports / "validation.json").read_text())
-    assert (report["task"], report["passed"], len(report["findings"])) == (name, False, len(lines))
+    assert (report["task"], report["passed"], len(report["findings"])) == (CELL, False, len(lines))
 
-    shutil.rmtree(folder)
-    shutil.copytree(clean(source), folder)
-    assert main(["--task", name]) == 0
+    assert main(["--task", CELL, "--data", str(clean("images"))]) == 0
     printed = capsys.readouterr()
     assert (printed.err, len(printed.out.splitlines())) == ("", 1)
     assert json.loads((reports / "validation.json").read_text())["passed"] is True
     assert (reports / "data_docs" / "index.html").is_file()
-
-
-def test_command_logs_the_outcome_and_the_reports(workplace: Path) -> None:
-    import mlflow
-
-    assert main(["--task", "leukemia_cell", "--data", str(clean("images"))]) == 0
-    (run,) = mlflow.search_runs(experiment_names=["leukemia_cell"], output_format="list")
+    run, refused = mlflow.search_runs(experiment_names=[CELL], output_format="list")  # the newest first
+    assert refused.data.tags["validation.passed"] == "false"
     assert (run.data.tags["validation.passed"], run.data.tags["stage"]) == ("true", "validate")
     assert run.data.metrics == {"validation_errors": 0.0, "validation_warnings": 0.0}
     logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
@@ -727,12 +621,7 @@ def test_command_logs_the_outcome_and_the_reports(workplace: Path) -> None:
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("name", "warnings"),
-    [
-        ("drug_response", {"cell_lines_known"}),
-        ("tumor_type", {"column_varies", "labels_left"}),
-        ("leukemia_cell", set()),
-    ],
+    ("name", "warnings"), [(PAIR, {"cell_lines_known"}), (TUMOR, {"column_varies", "labels_left"}), (CELL, set())]
 )
 def test_real_data_passes_in_less_than_two_minutes(name: str, warnings: set[str]) -> None:
     if not (REAL_DATA / name).is_dir():
