@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,45 +21,39 @@ from tests.pipelines.response_tables import make_tables, profile, shipped_task, 
 LINES, DRUGS = 10, 6
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 LENIENT = MissingPolicy("impute", "impute", "impute", "impute", "one_hot", "one_hot")
+TABLES = make_tables(LINES, DRUGS)
 
 
 def task_of(**rules: str) -> PairsTask:
     """Return the task that drops nothing but what ``rules`` say."""
     task = shipped_task()
-    missing = replace(LENIENT, **rules)  # type: ignore[arg-type]
-    return replace(task, data=replace(task.data, missing=missing))
+    return replace(task, data=replace(task.data, missing=replace(LENIENT, **rules)))  # type: ignore[arg-type]
 
 
 def kept(tables: ResponseTables, **rules: str) -> Kept:
     return keep_samples(tables, task_of(**rules))
 
 
-@pytest.fixture
-def tables() -> ResponseTables:
-    return make_tables(LINES, DRUGS)
-
-
-def test_a_gap_in_a_profile_does_not_make_it_missing_and_an_optional_file_may_be(tables: ResponseTables) -> None:
-    gapped = profile(tables, "expression", "L01").copy()
+def test_a_gap_in_a_profile_does_not_make_it_missing_and_an_optional_file_may_be() -> None:
+    gapped = profile(TABLES, "expression", "L01").copy()
     gapped[3] = np.nan
-    outcome = kept(with_profile(tables, "expression", "L01", gapped), expression="drop")
+    outcome = kept(with_profile(TABLES, "expression", "L01", gapped), expression="drop")
     assert outcome.counts["rows"]["kept"] == LINES * DRUGS
     np.testing.assert_array_equal(outcome.samples.omics["expression"].loc["L01"], gapped)
     nothing = pd.DataFrame({"cell_line_id": pd.Series(dtype=object)})  # as of an optional file that is not there
-    outcome = kept(replace(tables, omics=tables.omics | {"methylation": nothing}))
+    outcome = kept(replace(TABLES, omics=TABLES.omics | {"methylation": nothing}))
     assert outcome.counts["without"]["methylation"] == {"rule": "impute", "kept": LINES}
     assert outcome.samples.omics["methylation"].shape == (LINES, 0) and len(outcome.samples) == 60
 
 
-def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction(tables: ResponseTables) -> None:
-    targets = tables.response["ln_ic50"].where(tables.response.index % 10 > 0)
+def test_rows_without_a_target_are_dropped_for_training_and_kept_for_prediction() -> None:
+    targets = TABLES.response["ln_ic50"].where(TABLES.response.index % 10 > 0)
     missing = int(targets.isna().sum())
-    tables = replace(tables, response=tables.response.assign(ln_ic50=targets))
-    outcome = kept(tables)
+    outcome = kept(replace(TABLES, response=TABLES.response.assign(ln_ic50=targets)))
     assert outcome.counts["rows"]["dropped"]["without_target"] == missing == 6
     assert np.isfinite(outcome.samples.target).all()
 
-    bare = replace(tables, response=tables.response.drop(columns="ln_ic50"))
+    bare = replace(TABLES, response=TABLES.response.drop(columns="ln_ic50"))
     unlabelled = keep_samples(bare, task_of(), labelled=False)
     assert len(unlabelled.samples) == LINES * DRUGS
     assert "target" not in unlabelled.samples.pairs and "without_target" not in unlabelled.counts["rows"]["dropped"]
@@ -142,13 +135,13 @@ def consistent(samples: ResponseSamples) -> None:
         assert set(table.dtypes) <= {np.dtype(np.float32)}
 
 
-def test_features_stay_with_their_line_whatever_the_order_of_the_files(tables: ResponseTables) -> None:
-    samples = kept(shuffled(tables, 3)).samples
+def test_features_stay_with_their_line_whatever_the_order_of_the_files() -> None:
+    samples = kept(shuffled(TABLES, 3)).samples
     consistent(samples)
     for omics in OMICS:
         for position in (0, 17, 59):
             row = samples.omics[omics].to_numpy()[samples.cell[position]]
-            np.testing.assert_array_equal(row, profile(tables, omics, samples.pairs["cell_line_id"][position]))
+            np.testing.assert_array_equal(row, profile(TABLES, omics, samples.pairs["cell_line_id"][position]))
 
 
 def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
@@ -168,8 +161,8 @@ def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
     consistent(outcome.samples)
 
 
-def test_take_moves_pairs_indices_and_targets_together(tables: ResponseTables) -> None:
-    samples, every = kept(tables).samples, np.arange(60)
+def test_take_moves_pairs_indices_and_targets_together() -> None:
+    samples, every = kept(TABLES).samples, np.arange(60)
     for rows in (np.array([5, 3, 3, 59]), np.array([-1]), every[:0], every % 7 == 2, every < 0):
         taken, positions = samples.take(rows), every[rows]
         assert taken.pairs["sample_id"].tolist() == samples.pairs["sample_id"].iloc[positions].tolist()

@@ -64,10 +64,6 @@ def made(kind: str, labels: Sequence[str], owners: Owners, content: Any = None) 
     return images(labels, owners, [np.full((4, 4, 3), [n % 256, n // 256, 7], np.uint8) for n in numbers.tolist()])
 
 
-def split_of(kind: str, mode: str) -> Split:
-    return replace(SPLITS[kind], mode=mode)
-
-
 def groups_of(found: Any, kind: str, **settings: Any) -> list[str]:
     return group_samples(found, replace(SPLITS[kind], **settings))[0].tolist()
 
@@ -98,9 +94,9 @@ def collections(draw: st.DrawFn) -> Drawn:
 @given(drawn=collections())
 def test_no_owner_and_no_copy_crosses_and_a_seed_gives_the_same_bytes(kind: str, mode: str, drawn: Drawn) -> None:
     labels, owners, content, seed = drawn
-    found = made(kind, labels, owners, content)
+    found, split = made(kind, labels, owners, content), replace(SPLITS[kind], mode=mode)
     try:
-        table = split_samples(found, split_of(kind, mode), seed)
+        table = split_samples(found, split, seed)
     except SplitError as error:
         assert "group" in str(error)  # too few or too uneven after all the merging
         reject()
@@ -116,10 +112,10 @@ def test_no_owner_and_no_copy_crosses_and_a_seed_gives_the_same_bytes(kind: str,
         for place in ("split", "fold"):
             assert (table.groupby(key.to_numpy())[place].nunique() == 1).all()
     mixed = found.take(np.random.default_rng(seed).permutation(len(found)))
-    again = split_samples(mixed, split_of(kind, mode), seed)
+    again = split_samples(mixed, split, seed)
     assert split_sha256(again) == split_sha256(table)
     assert again.to_parquet(index=False) == table.to_parquet(index=False)
-    assert split_sha256(split_samples(found, split_of(kind, mode), seed + 1)) != split_sha256(table)
+    assert split_sha256(split_samples(found, split, seed + 1)) != split_sha256(table)
 
 
 @settings(max_examples=25, deadline=None)
@@ -250,7 +246,7 @@ def test_profiles_are_compared_in_log2_and_by_what_was_measured() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_does_not_keep_owners_together(kind: str) -> None:
     found = made(kind, ["a", "b"] * 30, [f"S{number % 8}" for number in range(60)])
-    table = split_samples(found, split_of(kind, "random"), SEED)
+    table = split_samples(found, replace(SPLITS[kind], mode="random"), SEED)
     assert table.groupby(f"{OWNER[kind]}_id")["split"].nunique().max() == 3
     assert set(sample_identities(found, SPLITS[kind].mode)) - set(sample_identities(found, "random")) == {OWNER[kind]}
 
