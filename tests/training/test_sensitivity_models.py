@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from sklearn.metrics import log_loss
 from pipelines.datasets import Prepared, prepare
 from pipelines.params import Params
 from pipelines.samples import Kept
-from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_rows
 from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import build, question, response_task, sensitivity_task
@@ -41,30 +41,16 @@ def called(prepared: Prepared, params: Params) -> Prepared:
 @pytest.fixture(scope="module")
 def model_of(called: Prepared) -> Fitted:
     """Return a function that gives the fitted classifier of an architecture, fitted once."""
-    models: dict[str, Classifier] = {}
-
-    def get(name: str) -> Classifier:
-        if name not in models:
-            models[name] = fresh(name).fit(called.side("train"), called.side("validation"))
-        return models[name]
-
-    return get
+    return cache(lambda name: fresh(name).fit(called.side("train"), called.side("validation")))
 
 
 def fresh(name: str) -> Any:
     return build(get_architecture(name, *KIND))
 
 
-@pytest.fixture(params=["mean_effects", "elastic_net", "mlp"])
-def model(request: pytest.FixtureRequest, model_of: Fitted) -> Classifier:
-    return model_of(request.param)
-
-
-def with_response(samples: ResponseSamples, response: np.ndarray) -> ResponseSamples:
-    return replace(samples, pairs=samples.pairs.assign(target=response))
-
-
-# Which architectures there are
+def link_of(name: str) -> Sensitivity:
+    """Return a classifier by a regressor and a link, of the baseline too."""
+    return Sensitivity(of=name, hyperparameters={})
 
 
 def test_every_architecture_of_responses_is_a_classifier_of_calls_too() -> None:
@@ -75,17 +61,14 @@ def test_every_architecture_of_responses_is_a_classifier_of_calls_too() -> None:
         assert (classifier.modality, classifier.problem) == KIND and issubclass(classifier.estimator, Classifier)
 
 
-# Predicting
-
-
-def test_a_request_without_calls_is_answered_alike(model: Classifier, called: Prepared) -> None:
+@pytest.mark.parametrize("name", ["mean_effects", "elastic_net", "mlp"])
+def test_requests_without_calls_and_unseen_drugs_of_unseen_lines_are_answered(
+    name: str, model_of: Fitted, called: Prepared
+) -> None:
     test = called.side("test")
-    np.testing.assert_array_equal(model.predict_proba(test.measured), model.predict_proba(test))
-
-
-def test_an_unseen_drug_of_an_unseen_line_is_answered(model: Classifier, called: Prepared) -> None:
-    probability = model.predict_proba(question(called.samples, line="NEW", drug="NEW", smiles=None))
-    assert np.isfinite(probability).all() and 0.01 < probability[0, 1] < 0.99
+    np.testing.assert_array_equal(model_of(name).predict_proba(test.measured), model_of(name).predict_proba(test))
+    probability = model_of(name).predict_proba(question(called.samples, line="NEW", drug="NEW", smiles=None))
+    assert 0.01 < probability[0, 1] < 0.99
 
 
 # Fitting
@@ -103,74 +86,53 @@ def test_the_link_is_found_again(slope: float, constant: float) -> None:
     assert _fit_link(odds[:2], below[:2], np.array([1, 1]))[1] < 1, "a few rows move it little"
 
 
-def test_the_baseline_is_the_drug_s_share_of_sensitive_lines(model_of: Fitted, called: Prepared) -> None:
+def test_the_baseline_is_the_drug_s_share_of_sensitive_lines_and_a_regressor_of_drugs_alone_is_no_worse(
+    model_of: Fitted, called: Prepared
+) -> None:
     train, test = called.side("train"), called.side("test")
     target = pd.Series(train.target)
     by_drug = target.groupby(train.drug).agg(["sum", "count"])
     share = (by_drug["sum"] + target.mean()) / (by_drug["count"] + 1)
     expected = np.clip(share.to_numpy()[np.searchsorted(by_drug.index, test.drug)], 0.001, 0.999)
-    np.testing.assert_allclose(model_of("mean_effects").predict_proba(test)[:, 1], expected, rtol=1e-9)
+    naive = model_of("mean_effects").predict_proba(test)
+    np.testing.assert_allclose(naive[:, 1], expected, rtol=1e-9)
+    knows_drugs = link_of("mean_effects").fit(train, called.side("validation"))
+    assert log_loss(test.target, knows_drugs.predict_proba(test)) < log_loss(test.target, naive) + 0.03
 
 
-def test_a_regressor_that_knows_drugs_alone_is_no_worse_than_the_baseline(model_of: Fitted, called: Prepared) -> None:
-    test = called.side("test")
-    knows_drugs = Sensitivity(of="mean_effects", hyperparameters={}).fit(
-        called.side("train"), called.side("validation")
-    )
-    naive = log_loss(test.target, model_of("mean_effects").predict_proba(test))
-    assert log_loss(test.target, knows_drugs.predict_proba(test)) < naive + 0.03
-
-
-@pytest.mark.parametrize("name", ["mean_effects", "elastic_net"])
-def test_test_rows_change_nothing_of_a_fit(name: str, prepared: Prepared) -> None:
-    train, test = prepared.rows("train"), prepared.rows("test")
-    response = prepared.samples.target
-    response[test] = np.random.default_rng(0).normal(50, 20, len(test))
+@pytest.mark.parametrize(
+    ("make", "name", "others", "atol"),
+    [
+        (fresh, "mean_effects", lambda target, test: np.where(test, target[::-1] + 50, target), 0),
+        (fresh, "elastic_net", lambda target, test: np.where(test, target[::-1] + 50, target), 0),
+        (link_of, "mean_effects", lambda target, test: target * 20, 1e-5),
+    ],
+)
+def test_neither_test_rows_nor_the_unit_of_the_response_change_a_probability(
+    make: Callable[[str], Any], name: str, others: Callable[..., np.ndarray], atol: float, prepared: Prepared
+) -> None:
+    train, samples = prepared.rows("train"), prepared.samples
+    test = np.isin(np.arange(len(samples)), prepared.rows("test"))
     found = []
-    for samples in (prepared.samples, with_response(prepared.samples, response)):
-        every = call_by_training_rows(samples, RULE, train)
-        fitted = fresh(name).fit(every.take(train), every.take(prepared.rows("validation")))
-        found.append(fitted.predict_proba(every))
-    np.testing.assert_array_equal(found[0], found[1])
+    for response in (samples.target, others(samples.target, test)):
+        every = call_by_training_rows(replace(samples, pairs=samples.pairs.assign(target=response)), RULE, train)
+        found.append(make(name).fit(every.take(train), every.take(prepared.rows("validation"))).predict_proba(every))
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=atol)
 
 
-def test_the_unit_of_the_response_changes_no_probability(prepared: Prepared) -> None:
-    train = prepared.rows("train")
-    found = []
-    for samples in (prepared.samples, with_response(prepared.samples, prepared.samples.target * 20)):
-        every = call_by_training_rows(samples, RULE, train)
-        fitted = Sensitivity(of="mean_effects", hyperparameters={}).fit(
-            every.take(train), every.take(prepared.rows("validation"))
-        )
-        found.append(fitted.predict_proba(every))
-    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
-
-
-def test_the_link_is_fitted_on_validation_rows_and_the_regressor_is_not(called: Prepared) -> None:
-    train, validation = called.side("train"), called.side("validation")
-    with_it, without = (
-        Sensitivity(of="elastic_net", hyperparameters={}).fit(train, shown) for shown in (validation, None)
-    )
-    every = called.samples
-    np.testing.assert_array_equal(with_it.regressor_.predict(every), without.regressor_.predict(every))
-    assert (with_it.slope_, with_it.constant_) != (without.slope_, without.constant_)
-
-
-def test_a_lower_prediction_is_never_a_weaker_sign_of_sensitivity(called: Prepared) -> None:
-    train, validation = called.side("train"), called.side("validation")
+def test_the_link_alone_is_fitted_on_validation_rows_of_both_classes_and_never_falls(called: Prepared) -> None:
+    train, validation, every = called.side("train"), called.side("validation"), called.samples
     wrong = replace(validation, pairs=validation.pairs.assign(target=1 - validation.target))
-    assert Sensitivity(of="elastic_net", hyperparameters={}).fit(train, validation).slope_ > 0
-    assert Sensitivity(of="elastic_net", hyperparameters={}).fit(train, wrong).slope_ == 0
-
-
-def test_rows_of_one_class_leave_the_link_to_the_training_rows_or_the_drug_s_share(called: Prepared) -> None:
-    train, validation = called.side("train"), called.side("validation")
-    one = validation.take(validation.target == 1)
-    shown, without = (Sensitivity(of="elastic_net", hyperparameters={}).fit(train, each) for each in (one, None))
-    assert (shown.slope_, shown.constant_) == (without.slope_, without.constant_)
-
-    fitted = Sensitivity(of="mean_effects", hyperparameters={}).fit(train.take(train.target == 0), None)
-    assert (fitted.predict_proba(called.samples)[:, 1] < 0.01).all()
+    of_one_class = validation.take(validation.target == 1)
+    usual, turned, single, without = (
+        link_of("elastic_net").fit(train, shown) for shown in (validation, wrong, of_one_class, None)
+    )
+    np.testing.assert_array_equal(usual.regressor_.predict(every), without.regressor_.predict(every))
+    assert usual.slope_ > 0 == turned.slope_
+    assert (usual.slope_, usual.constant_) != (without.slope_, without.constant_)
+    assert (single.slope_, single.constant_) == (without.slope_, without.constant_)
+    resistant = link_of("mean_effects").fit(train.take(train.target == 0), None)
+    assert (resistant.predict_proba(every)[:, 1] < 0.01).all()
 
 
 # Explaining
@@ -225,12 +187,10 @@ def test_an_answer_tells_class_probability_set_and_threshold(contract: Any, mode
 
 
 def test_an_unseen_drug_is_answered_with_the_threshold_over_all(contract: Any, called: Prepared) -> None:
-    asked = question(called.samples, line="NEW", drug="NEW", smiles="CC(=O)Oc1ccccc1C(=O)O")
-    answer = contract.answer(np.array([[0.4, 0.6]]), asked)
+    asked, known = question(called.samples, line="NEW", drug="NEW", smiles="CC(=O)Oc1ccccc1C(=O)O"), called.side("test")
+    answer, told = (contract.answer(np.tile([0.4, 0.6], (len(each), 1)), each) for each in (asked, known))
     assert answer["threshold"].tolist() == [called.samples.thresholds.overall]
     assert answer["coverage"].isna().all() and not answer["drug_known"].any(), "nothing is promised of it"
-    known = called.side("test")
-    told = contract.answer(np.tile([0.4, 0.6], (len(known), 1)), known)
     assert told["coverage"].eq(0.9).all() and told["drug_known"].all()
 
 

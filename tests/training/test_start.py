@@ -15,8 +15,6 @@ from training.bilinear import moments_of, out_of_fold, solve
 from training.estimator import Attribution, add
 from training.trees.responses import _ALPHA, PairTrees
 
-BITS = {"bits": 16}
-
 
 @pytest.fixture(scope="module")
 def train(prepared: Prepared) -> ResponseSamples:
@@ -31,22 +29,21 @@ def _xgboost(start: str = "bilinear") -> PairTrees:
     return estimator
 
 
-def _with_other_targets(samples: ResponseSamples, rows: np.ndarray) -> ResponseSamples:
-    target = samples.target.astype(np.float32)
-    target[rows] += np.random.default_rng(1).normal(5, 3, int(rows.sum())).astype(np.float32)
-    return replace(samples, pairs=samples.pairs.assign(target=target))
-
-
 # The start of the training rows
 
 
-def test_a_line_s_own_targets_do_not_change_where_it_starts(train: ResponseSamples) -> None:
-    before = out_of_fold(train, folds=5, seed=0, **BITS)
+def test_a_line_s_own_targets_and_the_order_of_rows_do_not_change_where_it_starts(train: ResponseSamples) -> None:
+    before, target = out_of_fold(train, folds=5, seed=0, bits=16), train.target.astype(np.float32)
     for line in np.unique(train.cell)[:4]:
         own = train.cell == line
-        after = out_of_fold(_with_other_targets(train, own), folds=5, seed=0, **BITS)
+        moved = np.where(own, target[::-1] + 5, target)
+        after = out_of_fold(replace(train, pairs=train.pairs.assign(target=moved)), folds=5, seed=0, bits=16)
         np.testing.assert_array_equal(after[own], before[own])
         assert not np.allclose(after[~own], before[~own])
+    order = np.random.default_rng(0).permutation(len(train))
+    np.testing.assert_allclose(
+        out_of_fold(train.take(order), folds=5, seed=0, bits=16), before[order], rtol=1e-7, atol=1e-4
+    )
 
 
 def test_the_trees_start_there_and_new_rows_at_the_whole_model(
@@ -89,42 +86,30 @@ def test_what_a_gene_adds_is_what_changes_with_it_though_components_lie_between(
     np.testing.assert_allclose(np.delete(change, place, axis=1), 0, atol=1e-6)
 
 
-def test_folds_of_lines_do_not_depend_on_the_order_of_the_rows(train: ResponseSamples) -> None:
-    order = np.random.default_rng(0).permutation(len(train))
-    one = out_of_fold(train, folds=5, seed=0, **BITS)
-    np.testing.assert_allclose(out_of_fold(train.take(order), folds=5, seed=0, **BITS), one[order], atol=1e-4)
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_lines_fewer_than_folds_can_be_fitted(train: ResponseSamples, count: int) -> None:
     few = train.take(np.isin(train.cell, np.unique(train.cell)[:count]))
-    assert np.isfinite(out_of_fold(few, folds=5, seed=0, **BITS)).all()
+    assert np.isfinite(out_of_fold(few, folds=5, seed=0, bits=16)).all()
     assert np.isfinite(_xgboost().fit(few).predict(train)).all()
 
 
 # Predicting, explaining, saving
 
 
-def test_a_prediction_is_the_linear_model_s_and_the_trees(prepared: Prepared, train: ResponseSamples) -> None:
-    model, test = _xgboost().fit(train), prepared.side("test")
-    assert model.linear_ is not None
-    linear = model.linear_.predict(test)
-    margin = model.booster_.inplace_predict(model.features_.transform(test).gather())
-    assert margin.std() > 0.01, "the trees add nothing, and this test would see nothing"
-    np.testing.assert_allclose(model.predict(test), linear + margin, atol=1e-5)
-
-
 @pytest.mark.parametrize("start", ["bilinear", "drug_mean", "none"])
 def test_the_start_s_share_and_the_trees_share_add_up(prepared: Prepared, train: ResponseSamples, start: str) -> None:
     model, test = _xgboost(start).fit(train), prepared.side("test")
-    attribution = model.attribute(test)
-    np.testing.assert_allclose(attribution.prediction, model.predict(test), atol=1e-4)
-    np.testing.assert_allclose(attribution.base + attribution.values.sum(axis=1), model.predict(test), atol=1e-3)
+    predicted, attribution = model.predict(test), model.attribute(test)
+    np.testing.assert_allclose(attribution.prediction, predicted, atol=1e-4)
+    np.testing.assert_allclose(attribution.base + attribution.values.sum(axis=1), predicted, atol=1e-3)
     assert len(set(attribution.names)) == len(attribution.names)
+    assert (model.linear_ is not None) == (start == "bilinear")
     if model.linear_ is not None:
-        linear = model.linear_.attribute(test)
-        assert set(linear.names) <= set(attribution.names), "a name of its own would be another feature's"
-        assert attribution.method == "tree_shap + linear"
+        margin = model.booster_.inplace_predict(model.features_.transform(test).gather())
+        assert margin.std() > 0.01, "the trees add nothing, and this test would see nothing"
+        np.testing.assert_allclose(predicted, model.linear_.predict(test) + margin, atol=1e-5)
+        names = set(model.linear_.attribute(test).names)
+        assert names <= set(attribution.names), "a name of its own would be another feature's"
 
 
 def test_adding_attributions_adds_what_has_one_name() -> None:
