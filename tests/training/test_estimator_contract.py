@@ -10,7 +10,7 @@ import pickle
 import random
 import warnings
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,6 @@ LARGEST_MODEL = 150e6  # bytes
 PARAMS = read_params(ROOT / "params.yaml")
 
 
-@cache
-def megabytes(name: str, modality: str, problem: str) -> float:
-    with torch.device("meta"):  # shapes, and no weights
-        return get_architecture(name, modality, problem).estimator.expected_megabytes()
-
-
 def trained(modality: str, problem: str) -> list[str]:
     """Return the architectures that params.yaml trains on such tasks, or all of a seam that has no task there."""
     tasks = [name for name, task in PARAMS.tasks.items() if (task.modality, task.problem) == (modality, problem)]
@@ -53,14 +47,15 @@ def light(modality: str, problem: str) -> list[str]:
 
     Of networks with a backbone the smallest, and one of each role where an adapter makes all of another problem.
     """
-    found = trained(modality, problem)
-    sizes = {each: megabytes(each, modality, problem) for each in found}
-    large = sorted((each for each in found if sizes[each]), key=lambda each: sizes[each])
     roles: dict[str, str] = {}
-    for each in found:
-        made = get_architecture(each, modality, problem)
-        roles.setdefault(made.role if hasattr(made, "of") else each, each)
-    return [each for each in roles.values() if each not in large[1:]]
+    sizes: dict[str, float] = {}
+    for name in trained(modality, problem):
+        made = get_architecture(name, modality, problem)
+        roles.setdefault(made.role if hasattr(made, "of") else name, name)
+        with torch.device("meta"):  # shapes, and no weights
+            sizes[name] = made.estimator.expected_megabytes()
+    smallest = min((size for size in sizes.values() if size), default=0)
+    return [name for name in roles.values() if sizes[name] in (0, smallest)]
 
 
 EVERY = [(name, *seam) for seam in tiny_sets() for name in trained(*seam)]
@@ -133,18 +128,12 @@ def case(request: pytest.FixtureRequest, sets: dict[tuple[str, str], TinySet], k
     return kept.get(request.param) or Case(get_architecture(*request.param), sets[request.param[1:]])
 
 
-of_every = pytest.mark.parametrize("case", EVERY, indirect=True, ids="-".join, scope="module")
-of_light = pytest.mark.parametrize("case", LIGHT, indirect=True, ids="-".join, scope="module")
-of_tuned = pytest.mark.parametrize(
-    "case", [each for each in LIGHT if get_architecture(*each).space], indirect=True, ids="-".join, scope="module"
-)
+def of(cases: list[tuple[str, str, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, indirect=True, ids="-".join, scope="module")
 
 
-def same(one: list[Any], other: list[Any]) -> bool:
-    return all(
-        left.equals(right) if isinstance(left, pd.DataFrame) else np.array_equal(left, right, equal_nan=True)
-        for left, right in zip(one, other, strict=True)
-    )
+of_every, of_light = of(EVERY), of(LIGHT)
+of_tuned = of([each for each in LIGHT if get_architecture(*each).space])
 
 
 def test_every_architecture_is_under_contract_for_all_that_it_takes() -> None:
@@ -156,8 +145,7 @@ def test_every_architecture_is_under_contract_for_all_that_it_takes() -> None:
 def test_a_task_compares_its_baseline_simple_models_and_others(name: str) -> None:
     task = PARAMS.task(name)
     roles = {each: get_architecture(each, task.modality, task.problem).role for each in PARAMS.architectures(name)}
-    assert roles[task.evaluate.baseline] == "baseline"
-    assert set(roles.values()) == {"baseline", "simple", "model"}
+    assert roles[task.evaluate.baseline] == "baseline" and set(roles.values()) == {"baseline", "simple", "model"}
 
 
 # Predicting
@@ -165,30 +153,28 @@ def test_a_task_compares_its_baseline_simple_models_and_others(name: str) -> Non
 
 @of_every
 def test_an_answer_is_finite_for_any_number_of_rows_and_a_probability_is_one(case: Case) -> None:
-    whole = case.model.outputs(case.unseen)
+    whole, predicted = case.model.outputs(case.unseen), case.model.predict(case.unseen)
     assert whole.shape[1:] == case.tiny.baseline.outputs(case.unseen).shape[1:]
     for count in (len(case.unseen), 1, 0):
-        answer = case.model.outputs(case.unseen.take(np.arange(count)))
+        rows = case.unseen.take(np.arange(count))
+        answer = case.model.outputs(rows)
         assert answer.shape == (count, *whole.shape[1:]) and answer.dtype == np.float64
-        assert np.isfinite(answer).all()
-        assert len(case.model.predict(case.unseen.take(np.arange(count)))) == count
-    predicted = case.model.predict(case.unseen)
+        assert np.isfinite(answer).all() and len(case.model.predict(rows)) == count
     if isinstance(case.model, Classifier):
         assert ((whole >= 0) & (whole <= 1)).all()
         assert case.tiny.certain or ((whole > 0) & (whole < 1)).all()
         np.testing.assert_allclose(whole.sum(axis=1), 1, rtol=0, atol=1e-6)
-        np.testing.assert_array_equal(predicted, whole.argmax(axis=1))
-    else:
-        np.testing.assert_array_equal(predicted, whole)
+    np.testing.assert_array_equal(predicted, whole.argmax(axis=1) if isinstance(case.model, Classifier) else whole)
 
 
 @of_every
 def test_a_prediction_depends_neither_on_other_rows_nor_on_the_order_of_columns(case: Case) -> None:
-    whole = case.model.outputs(case.unseen)
-    rows = np.random.default_rng(0).permutation(len(case.unseen))[:7]
-    np.testing.assert_allclose(case.model.outputs(case.unseen.take(rows)), whole[rows], rtol=0, atol=ROUNDING)
-    one = case.unseen.take(np.array([3])).alone()
-    np.testing.assert_allclose(case.model.outputs(one), whole[[3]], rtol=0, atol=ROUNDING)
+    whole, rows = case.model.outputs(case.unseen), np.random.default_rng(0).permutation(len(case.unseen))[:7]
+    for some, expected in (
+        (case.unseen.take(rows), whole[rows]),
+        (case.unseen.take(np.array([3])).alone(), whole[[3]]),
+    ):
+        np.testing.assert_allclose(case.model.outputs(some), expected, rtol=0, atol=ROUNDING)
     other = case.tiny.reordered(case.unseen)
     if other is not None:
         np.testing.assert_array_equal(case.model.outputs(other), whole)
@@ -250,28 +236,31 @@ def test_unknown_values_do_not_break_a_fit(case: Case) -> None:
 def test_the_samples_stay_as_they_are(case: Case) -> None:
     given = [case.rows("train"), case.rows("validation"), case.unseen]
     before = [case.tiny.content(samples) for samples in given]
-    fitted = case.tiny.build(case.architecture).fit(given[0], given[1])
+    fitted = case.tiny.build(case.architecture).fit(*given[:2])
     fitted.predict(case.unseen)
     fitted.heatmaps(case.few)
     fitted.attribute(case.few, None if case.tiny.choices is None else np.zeros(len(case.few), int))
-    assert all(same(kept, case.tiny.content(samples)) for kept, samples in zip(before, given, strict=True))
+    for kept, samples in zip(before, given, strict=True):
+        for one, other in zip(kept, case.tiny.content(samples), strict=True):
+            assert one.equals(other) if isinstance(one, pd.DataFrame) else np.array_equal(one, other, equal_nan=True)
+
+
+class StoppedError(Exception):
+    pass
 
 
 @of_light
 def test_what_on_step_raises_ends_the_fit(case: Case) -> None:
-    class PrunedError(Exception):
-        pass
-
     called = []
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
         called.append(step)
         assert metrics and all(isinstance(value, float) for value in metrics.values())
-        raise PrunedError
+        raise StoppedError
 
     try:
         case.fit(context=FitContext(on_step))
-    except PrunedError:
+    except StoppedError:
         assert called == [0]
     else:
         assert not called, "the fit went on after on_step had raised"
@@ -282,9 +271,9 @@ def test_what_on_step_raises_ends_the_fit(case: Case) -> None:
 def test_a_study_s_memory_changes_no_result(case: Case) -> None:
     train, validation, context = case.rows("train"), case.rows("validation"), FitContext()
     first = case.architecture.first_trial(case.tiny.settings)
-    varied = [{**first, key: value} for key, value in (("identity", "none"), ("omics", "all")) if key in first]
+    varied = [({**first, key: value}, train) for key, value in (("identity", "none"), ("omics", "all")) if key in first]
     half = train.take(np.arange(len(train)) < len(train) / 2)
-    for point, part in [(first, train), *((each, train) for each in varied), (first, half), (first, train)]:
+    for point, part in [(first, train), *varied, (first, half), (first, train)]:
         shared, fresh = (
             case.tiny.build(case.architecture, point, **FEW).fit(part, validation, given).outputs(validation)
             for given in (context, None)
@@ -359,10 +348,9 @@ def test_a_loaded_model_is_the_same_and_needs_no_pickle(
 
 @of_light
 def test_a_loaded_cross_fitted_model_answers_the_same(case: Case, tmp_path: Path) -> None:
-    of = case.architecture
-    every = case.tiny.build(of).get_params(deep=False)
-    train = case.rows("train")
-    whole = CrossFitted(of=of.name, hyperparameters=every, modality=of.modality, problem=of.problem)
+    of, train = case.architecture, case.rows("train")
+    point = case.tiny.build(of).get_params(deep=False)
+    whole = CrossFitted(of=of.name, hyperparameters=point, modality=of.modality, problem=of.problem)
     whole.fit(train, folds=np.arange(len(train)) // 3 % 2)
     assert whole.out_of_fold_.shape == whole.outputs(train).shape and np.isfinite(whole.out_of_fold_).all()
     costs = pd.DataFrame([member.cost() for member in whole.members_])
@@ -381,15 +369,13 @@ def check_explained(case: Case, model: Estimator, found: list[Attribution | None
     if case.tiny.explained == 0 or (found[0] is None and case.architecture.role == "baseline"):
         assert all(each is None or not len(each.values) for each in found)
         return
-    said = []
     for each in found:
         assert each is not None, "an architecture must say what it looks at"
         assert each.values.shape == (len(case.few), len(each.names)) and len(set(each.names)) == len(each.names)
         assert each.base.shape == each.prediction.shape == (len(case.few),)
         assert each.relative_error < (miss if each.method == "integrated_gradients" else 1e-3)
-        said.append(each.prediction)
-    if len(said) == (case.tiny.choices or 1):
-        answered = case.tiny.outputs_of(np.column_stack(said))
+    if len(found) == (case.tiny.choices or 1):
+        answered = case.tiny.outputs_of(np.column_stack([each.prediction for each in found if each]))
         np.testing.assert_allclose(answered, model.outputs(case.few), rtol=0, atol=1e-3)
 
 
@@ -461,20 +447,18 @@ def test_every_point_of_the_search_space_can_be_fitted_and_explained(case: Case,
 
 @of_light
 def test_a_killed_fit_goes_on_to_the_same_model(case: Case, tmp_path: Path) -> None:
-    class KilledError(Exception):
-        pass
+    seen: list[int] = []
 
     def killed(step: int, metrics: dict[str, float]) -> None:
-        if step == 1:
-            raise KilledError
+        seen.append(step)
+        if len(seen) == 2:
+            raise StoppedError
 
     if "epochs" not in case.model.get_params():
         return
-    checkpoint = tmp_path / "checkpoint.pt"
-    whole = case.fit(epochs=3)
-    with pytest.raises(KilledError):
-        case.fit(context=FitContext(killed, checkpoint), epochs=3)
-    seen: list[int] = []
-    resumed = case.fit(context=FitContext(lambda step, metrics: seen.append(step), checkpoint), epochs=3)
-    assert seen == [1, 2]
+    context, whole = FitContext(killed, tmp_path / "checkpoint.pt"), case.fit(epochs=3)
+    with pytest.raises(StoppedError):
+        case.fit(context=context, epochs=3)
+    resumed = case.fit(context=context, epochs=3)
+    assert seen == [0, 1, 1, 2]
     np.testing.assert_array_equal(resumed.outputs(case.unseen), whole.outputs(case.unseen))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import r2_score
 
-from pipelines.datasets import Prepared, prepare
-from pipelines.modalities.pairs import PairsSplit
+from pipelines.datasets import prepare
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.training.tiny import NAME, build, tiny_params
 from training.architectures import get_architecture
@@ -27,22 +27,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def _split(folder: Path, mode: str) -> Prepared:
-    params = tiny_params()
-    task = params.task(NAME)
-    assert isinstance(task.split, PairsSplit)
-    split = replace(task.split, mode=mode, train_study="", test_study="")
-    if mode == "cross_study":
-        split = replace(split, train_study="SIM1", test_study="SIM2")
-    task = replace(task, split=split)
-    return prepare(task.read(folder), task, params.seed)
-
-
-@pytest.mark.parametrize(("mode", "interactions"), [("cell_blind", False), ("cross_study", True)])
+@pytest.mark.parametrize(
+    ("split", "interactions"),
+    [
+        ({"mode": "cell_blind", "train_study": "", "test_study": ""}, False),
+        ({"mode": "cross_study", "train_study": "SIM1", "test_study": "SIM2"}, True),
+    ],
+)
 def test_directions_in_which_training_lines_happen_not_to_differ_decide_nothing(
-    mode: str, interactions: bool, folder: Path
+    split: dict[str, str], interactions: bool, folder: Path
 ) -> None:
-    prepared = _split(folder, mode)
+    params = tiny_params()
+    task: Any = params.task(NAME)
+    task = replace(task, split=replace(task.split, **split))
+    prepared = prepare(task.read(folder), task, params.seed)
     train, test = prepared.side("train"), prepared.side("test")
     assert len(np.unique(train.cell)) == GENES  # as many directions as lines: the last ones are nearly nothing
     architecture = get_architecture("elastic_net", "pairs", "regression")
@@ -51,11 +49,10 @@ def test_directions_in_which_training_lines_happen_not_to_differ_decide_nothing(
     assert r2_score(test.target, model.predict(test)) > -0.5  # was -465
 
 
-def _fitted(lines: int, genes: int) -> tuple[CellLineFeatures, dict[str, pd.DataFrame], np.ndarray]:
+def _fitted(lines: int) -> tuple[CellLineFeatures, dict[str, pd.DataFrame], np.ndarray]:
     """Return features of some of many like lines, the tables of these, and how the others spread."""
     rng = np.random.default_rng(4)
-    values = rng.normal(size=(lines + 2000, genes)) @ rng.normal(size=(genes, genes)) + 5
-    table = pd.DataFrame(values, columns=[f"G{gene}" for gene in range(genes)])
+    table = pd.DataFrame(rng.normal(size=(lines + 2000, 40)) @ rng.normal(size=(40, 40)) + 5).add_prefix("G")
     about = pd.DataFrame({"tissue": "lung"}, index=table.index)
     known = {"expression": table.iloc[:lines]}
     features = CellLineFeatures(("expression",), components=64).fit(about.iloc[:lines], known)
@@ -63,14 +60,14 @@ def _fitted(lines: int, genes: int) -> tuple[CellLineFeatures, dict[str, pd.Data
 
 
 def test_the_spread_of_other_lines_is_found_from_the_training_lines_and_of_many_lines_it_is_theirs() -> None:
-    features, known, every = _fitted(lines=60, genes=40)
+    features, known, every = _fitted(60)
     told = features.unseen_spread(known)[: features.width - 1]
     true = every[60:, :-1].std(axis=0) / every[:60, :-1].std(axis=0)
     assert true[-1] > 2.5 > 1.2 > true[0]  # the last component deceives, the first does not
     seen = np.isfinite(told)
     assert seen.sum() >= 38 and (told >= 1).all()
     assert np.abs(np.log(told[seen] / np.maximum(true[seen], 1))).max() < np.log(2)
-    features, known, _ = _fitted(lines=1500, genes=40)
+    features, known, _ = _fitted(1500)
     assert features.unseen_spread(known).max() < 1.1
 
 

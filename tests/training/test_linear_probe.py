@@ -34,22 +34,23 @@ def rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
     return features, codes
 
 
+def probed(given: torch.Tensor, codes: np.ndarray, penalty: float) -> np.ndarray:
+    """Return the probabilities of a head that starts from these features."""
+    mine = head(codes.max() + 1)
+    probe(mine, given, torch.from_numpy(codes), nn.CrossEntropyLoss(), penalty)
+    return np.asarray(mine(given.float()).softmax(dim=1).detach())
+
+
 @pytest.mark.parametrize(("classes", "kind"), [(2, torch.float16), (3, torch.float64)])
 @pytest.mark.parametrize("penalty", [0.01, 30.0])
 def test_it_is_logistic_regression_on_standardized_features(classes: int, penalty: float, kind: torch.dtype) -> None:
     features, codes = rows(classes)
     given = torch.from_numpy(features).to(kind)
-    mine = head(classes)
-    probe(mine, given, torch.from_numpy(codes), nn.CrossEntropyLoss(), penalty)
-    seen = given.double().numpy()
-    scaler = StandardScaler().fit(seen)
+    scaled = StandardScaler().fit_transform(given.double().numpy())
     # Of two classes scikit-learn has one row of weights: the difference of the two that are penalized here.
     c = (2 if classes == 2 else 1) / (penalty * ROWS)
-    theirs = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(scaler.transform(seen), codes)
-    expected = theirs.predict_proba(scaler.transform(seen))
-    with torch.no_grad():
-        found = mine(given.float()).softmax(dim=1).numpy()
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    theirs = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(scaled, codes)
+    np.testing.assert_allclose(probed(given, codes, penalty), theirs.predict_proba(scaled), atol=2e-3)
 
 
 def fitted(held_out: ImageSamples | None = None, **given: Any) -> EfficientNetLite0:
@@ -76,13 +77,9 @@ def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None
 
 def test_rows_in_parts_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     features, codes = rows(3)
-    given, found = torch.from_numpy(features).half(), []
-    for part in (4096, 7):
-        monkeypatch.setattr(linear_probe, "_ROWS", part)
-        mine = head(3)
-        probe(mine, given, torch.from_numpy(codes), nn.CrossEntropyLoss(), 0.5)
-        found.append(mine(given.float()).detach().numpy())
-    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+    whole = probed(torch.from_numpy(features).half(), codes, 0.5)
+    monkeypatch.setattr(linear_probe, "_ROWS", 7)
+    np.testing.assert_allclose(probed(torch.from_numpy(features).half(), codes, 0.5), whole, atol=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["partial", "full"])
