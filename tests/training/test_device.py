@@ -66,20 +66,19 @@ def test_a_launched_process_makes_its_gpu_the_current_one_before_it_talks(
 def test_trees_grow_and_answer_on_the_device_of_the_process(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
     asked: list[str] = []
-    train, set_param = xgboost.train, xgboost.Booster.set_param
 
-    def on_cpu(params: dict[str, Any], *others: Any, **more: Any) -> xgboost.Booster:
-        asked.append(params["device"])
-        return train({**params, "device": "cpu"}, *others, **more)
+    def on_cpu(call: Any, place: int) -> Any:
+        def called(*given: Any, **more: Any) -> Any:
+            params = given[place]
+            if isinstance(params, dict) and "device" in params:
+                asked.append(params["device"])
+                params = {**params, "device": "cpu"}
+            return call(*given[:place], params, *given[place + 1 :], **more)
 
-    def set_on_cpu(booster: xgboost.Booster, params: Any, *others: Any) -> None:
-        if isinstance(params, dict) and "device" in params:
-            asked.append(params["device"])
-            params = {**params, "device": "cpu"}
-        set_param(booster, params, *others)
+        return called
 
-    monkeypatch.setattr(xgboost, "train", on_cpu)
-    monkeypatch.setattr(xgboost.Booster, "set_param", set_on_cpu)
+    monkeypatch.setattr(xgboost, "train", on_cpu(xgboost.train, 0))
+    monkeypatch.setattr(xgboost.Booster, "set_param", on_cpu(xgboost.Booster.set_param, 1))
     samples = gene_samples(40)
     trees = get_architecture("xgboost", "profiles", "multi_target").build({}, rounds=3, device="auto").fit(samples)
     assert trees.predict(samples).shape == samples.target.shape

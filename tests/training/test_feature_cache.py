@@ -7,6 +7,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -98,12 +99,8 @@ def _shard() -> Path:
 
 def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
     cache = FeatureCache("network", MAKER)
-
-    def killed(pixels: np.ndarray) -> np.ndarray:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        cache.features(samples, killed)
+        cache.features(samples, Mock(side_effect=KeyboardInterrupt))
     assert not list(cache.place.iterdir())
     # Files of `pipelines.files.written_whole` that a kill left are passed over.
     (cache.place / ".0123.json.abcd.json").write_text(json.dumps(samples.digests))
@@ -279,16 +276,11 @@ def test_a_request_s_images_leave_no_trace(samples: ImageSamples) -> None:
 def test_embeddings_and_descriptors_are_kept_and_told_apart(
     samples: ImageSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = _held(samples)
     embedded, described = embedding.embeddings(samples, "cpu"), descriptors(samples)
     assert embedded.shape != described.shape
-    np.testing.assert_allclose(embedded, embedding.embeddings(held, "cpu"), rtol=2e-3, atol=2e-3)
-    np.testing.assert_array_equal(described, descriptors(held).astype(np.float16))
-
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("computed again")
-
-    monkeypatch.setattr(FeatureCache, "_add", refuse)
-    turned = np.arange(len(samples))[::-1]
-    np.testing.assert_array_equal(embedding.embeddings(samples.take(turned), "cpu"), embedded[::-1])
-    np.testing.assert_array_equal(descriptors(samples.take(turned)), described[::-1])
+    np.testing.assert_allclose(embedded, embedding.embeddings(_held(samples), "cpu"), rtol=2e-3, atol=2e-3)
+    np.testing.assert_array_equal(described, descriptors(_held(samples)).astype(np.float16))
+    monkeypatch.setattr(FeatureCache, "_add", Mock(side_effect=AssertionError("computed again")))
+    turned = samples.take(np.arange(len(samples))[::-1])
+    np.testing.assert_array_equal(embedding.embeddings(turned, "cpu"), embedded[::-1])
+    np.testing.assert_array_equal(descriptors(turned), described[::-1])

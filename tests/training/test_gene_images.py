@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
@@ -52,65 +52,57 @@ def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
 
 
 @settings(deadline=None, max_examples=60)
+@example(count=2, smallest=8, kind="similarity")
+@example(count=37, smallest=8, kind="similarity")
 @given(count=st.integers(1, 300), smallest=st.integers(1, 40), kind=st.sampled_from(["given", "chromosome"]))
 def test_every_gene_has_a_pixel_of_its_own(count: int, smallest: int, kind: Any) -> None:
-    rng = np.random.default_rng(count)
+    rng, genes = np.random.default_rng(count), _genes(count)
     places = {"chromosome": rng.integers(1, 23, count), "start": rng.integers(1, 999, count)}
-    layout = GeneLayout(kind, smallest).fit(np.zeros((3, count)), _genes(count), pd.DataFrame(places, _genes(count)))
-    _check_layout(layout, count, smallest)
-
-
-@pytest.mark.parametrize("count", [2, 37])
-def test_every_gene_has_a_pixel_of_its_own_among_similar_ones(count: int) -> None:
-    values = np.random.default_rng(0).normal(size=(20, count))
-    _check_layout(GeneLayout("similarity", 8).fit(values, _genes(count), pd.DataFrame()), count, 8)
-
-
-def _check_layout(layout: GeneLayout, count: int, smallest: int) -> None:
+    values = rng.normal(size=(20, count)).astype(np.float32)
+    layout = GeneLayout(kind, smallest).fit(values, genes, pd.DataFrame(places, genes))
     assert layout.side >= smallest and (layout.side == smallest or (layout.side - 1) ** 2 < count)
     assert layout.pixel.shape == (count,) and len(np.unique(layout.pixel)) == count
     assert layout.pixel.min() >= 0 and layout.pixel.max() < layout.side**2
-    values = np.random.default_rng(1).normal(size=(2, count)).astype(np.float32)
     images = layout.transform(values)
-    assert images.shape == (2, 1, layout.side, layout.side)
+    assert images.shape == (20, 1, layout.side, layout.side)
     np.testing.assert_array_equal(layout.of_genes(images), values)
     assert (images != 0).sum() == (values != 0).sum(), "an empty pixel holds something"
     table = layout.table()
-    assert table["gene"].tolist() == list(layout.genes)
+    assert table["gene"].tolist() == list(layout.genes) == genes
     np.testing.assert_array_equal(images[0, 0, table["row"], table["column"]], values[0])
     again = GeneLayout.from_state(layout.state())
     np.testing.assert_array_equal(again.transform(values), images)
     assert (again.genes, again.kind, again.side) == (layout.genes, layout.kind, layout.side)
 
 
-def _blocks() -> tuple[np.ndarray, np.ndarray]:
-    """Return values of 64 genes in four blocks that rise and fall together, in turn in the table, and their blocks."""
-    rng, block = np.random.default_rng(0), np.arange(64) % 4
-    return rng.normal(size=(60, 4))[:, block] + rng.normal(0, 0.3, (60, 64)), block
+BLOCK = np.arange(64) % 4  # of 64 genes in four blocks that rise and fall together, in turn in the table
 
 
-def _spread(layout: GeneLayout, block: np.ndarray) -> float:
+def _layout(kind: Any, seed: int = 0) -> GeneLayout:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(60, 4))[:, BLOCK] + rng.normal(0, 0.3, (60, 64))
+    return GeneLayout(kind, 8).fit(values, _genes(64), pd.DataFrame(), seed)
+
+
+def _spread(layout: GeneLayout, block: np.ndarray = BLOCK) -> float:
     """Return the mean distance of two genes of one block, in pixels."""
     place = layout.table()[["row", "column"]].to_numpy(float)
-    distance = np.linalg.norm(place[:, None] - place[None], axis=2)
     same = (block[:, None] == block[None]) & ~np.eye(len(block), dtype=bool)
-    return float(distance[same].mean())
+    return float(np.linalg.norm(place[:, None] - place[None], axis=2)[same].mean())
 
 
 def test_genes_that_rise_and_fall_together_become_neighbors() -> None:
-    values, block = _blocks()
-    given, similar = (GeneLayout(kind, 8).fit(values, _genes(64), pd.DataFrame()) for kind in ("given", "similarity"))
+    rng, similar = np.random.default_rng(0), _layout("similarity")
     # In blocks of 4 by 4 pixels two genes are 2.1 apart; wherever they fall, 4.2.
-    assert _spread(similar, block) < 0.75 * _spread(given, block)
-    rng = np.random.default_rng(0)
-    assert _spread(similar, block) < min(_spread(similar, rng.permutation(block)) for _ in range(50))
+    assert _spread(similar) < 0.75 * _spread(_layout("given"))
+    assert _spread(similar) < min(_spread(similar, rng.permutation(BLOCK)) for _ in range(50))
 
 
 def test_a_layout_depends_on_the_seed_and_on_nothing_else() -> None:
     pixels = []
     for elsewhere, seed in ((1, 0), (2, 0), (2, 1)):
         np.random.seed(elsewhere)  # noqa: NPY002  # an embedding that draws from the global state would show it
-        pixels.append(GeneLayout("similarity", 8).fit(_blocks()[0], _genes(64), pd.DataFrame(), seed).pixel)
+        pixels.append(_layout("similarity", seed).pixel)
     np.testing.assert_array_equal(pixels[0], pixels[1])
     assert (pixels[0] != pixels[2]).any()
 
@@ -204,13 +196,11 @@ def test_one_channel_gives_what_three_equal_channels_give(name: str) -> None:
 
 def test_trained_weights_keep_their_meaning(tmp_path: Path) -> None:
     torch.manual_seed(1)
-    network = _architecture("resnet50").estimator.backbone.create(False)
-    path = tmp_path / "resnet50.safetensors"
+    network, path = _architecture("resnet50").estimator.backbone.create(False), tmp_path / "resnet50.safetensors"
     save_file({key: tensor.detach().contiguous() for key, tensor in network.state_dict().items()}, path)
-    own = dict(nn.Sequential(*_build("resnet50")._stages(str(path))).state_dict())
-    expected = network.get_parameter("conv1.weight").detach().sum(dim=1, keepdim=True)
-    torch.testing.assert_close(own["0.0.weight"], expected)
-    torch.testing.assert_close(own["4.2.conv3.weight"], network.get_parameter("layer4.2.conv3.weight").detach())
+    own, theirs = nn.Sequential(*_build("resnet50")._stages(str(path))).state_dict(), network.state_dict()
+    torch.testing.assert_close(own["0.0.weight"], theirs["conv1.weight"].sum(dim=1, keepdim=True))
+    torch.testing.assert_close(own["4.2.conv3.weight"], theirs["layer4.2.conv3.weight"])
 
 
 def test_the_head_is_told_where_in_a_gene_image_something_is() -> None:
@@ -251,8 +241,7 @@ def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> N
 
 
 def test_a_network_without_validation_rows_answers_with_settled_statistics(train: ExpressionSamples) -> None:
-    built = _build("resnet50", epochs=2, noise=0.0, mixup=0.0)
-    built.fit(train, None, FitContext())
+    built = _build("resnet50", epochs=2, noise=0.0, mixup=0.0).fit(train, None, FitContext())
     before = {key: value.clone() for key, value in built.module_.state_dict().items() if "running" in key}
     built._settle(train, FitContext())()
     after = built.module_.state_dict()
@@ -266,13 +255,10 @@ def _architecture(name: str) -> Architecture:
     return get_architecture(name, "profiles", "classification")
 
 
-def _build(name: str, mode: str = "full", **others: Any) -> GeneImageNetwork:
-    architecture = _architecture(name)
-    chosen = {**architecture.defaults, "mode": mode, "dropout": 0.0, "batch_size": 16, **others}
+def _build(name: str, mode: str = "full", **others: Any) -> Any:
+    chosen = {**_architecture(name).defaults, "mode": mode, "dropout": 0.0, "batch_size": 16, **others}
     settings = {"epochs": 1, "seed": SEED, "device": "cpu", "weights": "none", "image_size": SIDE}
-    built = architecture.build(chosen, **{key: value for key, value in settings.items() if key not in chosen})
-    assert isinstance(built, GeneImageNetwork)
-    return built
+    return _architecture(name).build(chosen, **{key: value for key, value in settings.items() if key not in chosen})
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
@@ -86,14 +87,6 @@ def _train(
     return train_network(network, loss or _loss(network), n_rows, monitor, **options), after
 
 
-def _dies_at(epoch: int) -> Callable[[int, dict[str, float]], None]:
-    def die(step: int, metrics: dict[str, float]) -> None:
-        if step == epoch:
-            raise KilledError
-
-    return die
-
-
 # Early stopping
 
 
@@ -124,24 +117,22 @@ def test_a_fit_that_is_gone_on_with_knows_its_start(network: nn.Module, tmp_path
     before, again = _weights(network), _network(1)
     options: dict[str, Any] = {"checkpoint": tmp_path / "checkpoint", "start_counts": True}
     with pytest.raises(KilledError):
-        _train(network, _scripted([1, 2, 2, 2, 2]), on_step=_dies_at(1), **options)
+        _train(network, _scripted([1, 2, 2, 2, 2]), on_step=Mock(side_effect=[None, KilledError]), **options)
     trained, _ = _train(again, _scripted([2, 2, 2]), **options)
     assert trained.best_epoch == -1 and _equal(_weights(again), before)
 
 
 def test_the_monitor_sees_the_network_in_evaluation_mode_and_the_loss_in_training_mode(network: nn.Module) -> None:
     modes = set()
-    loss, monitor = _loss(network), _real_monitor(network)
 
-    def watched() -> dict[str, float]:
-        modes.add(("monitor", network.training, torch.is_grad_enabled()))
-        return monitor()
+    def watched(of: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def seen(*arguments: Any) -> Any:
+            modes.add((of, network.training, torch.is_grad_enabled()))
+            return call(*arguments)
 
-    def learned(rows: Tensor) -> Tensor:
-        modes.add(("loss", network.training, torch.is_grad_enabled()))
-        return loss(rows)
+        return seen
 
-    _train(network, watched, loss=learned)
+    _train(network, watched("monitor", _real_monitor(network)), loss=watched("loss", _loss(network)))
     assert modes == {("monitor", False, False), ("loss", True, True)}
 
 
@@ -203,17 +194,11 @@ def test_a_fixed_seed_gives_the_same_weights_and_another_seed_others() -> None:
 def test_a_killed_fit_goes_on_to_exactly_the_same_weights(tmp_path: Path, where: str, epoch: int) -> None:
     whole, killed, checkpoint = _network(), _network(), tmp_path / "deeper" / "fit.0.pt"
     expected, _ = _train(whole, _real_monitor(whole), patience=8)
-    killers: dict[str, Any] = {"loss": _loss(killed), "monitor": _real_monitor(killed), "on_step": lambda *_: None}
-    calls = epoch * (math.ceil(N_ROWS / SETTINGS.batch_size) if where == "loss" else 1)
-    real, left = killers[where], iter([False] * calls)
-
-    def dying(*arguments: Any) -> Any:
-        if next(left, True):
-            raise KilledError
-        return real(*arguments)
-
+    calls: dict[str, Any] = {"loss": _loss(killed), "monitor": _real_monitor(killed), "on_step": lambda *_: None}
+    before = epoch * (math.ceil(N_ROWS / SETTINGS.batch_size) if where == "loss" else 1)
+    calls[where] = Mock(wraps=calls[where], side_effect=[DEFAULT] * before + [KilledError])
     with pytest.raises(KilledError):
-        _train(killed, **{**killers, where: dying}, checkpoint=checkpoint, patience=8)
+        _train(killed, **calls, checkpoint=checkpoint, patience=8)
     # A new process draws other weights; where there is no checkpoint, it starts from the same.
     other = _network(7 if checkpoint.is_file() else 0)
     steps: list[int] = []

@@ -97,14 +97,11 @@ def test_tokens_of_a_molecule() -> None:
 
 def test_rare_and_unseen_tokens_are_read_as_unknown() -> None:
     tokens = SmilesTokens().fit(["CCO", "CCN", "CCCl", None])
-    assert tokens.names == ["token:unknown", "token:C"]
-    assert tokens.length == 3
+    assert (tokens.names, tokens.length) == (["token:unknown", "token:C"], 3)
     kinds, there = tokens.transform(["CCO", "[Xe]", None, "CCCCC"])
-    assert kinds.shape == (4, 3, 2)
-    assert kinds.argmax(axis=2)[0].tolist() == [1, 1, 0]
-    assert kinds[1].tolist() == [[1, 0], [0, 0], [0, 0]]
-    assert there.tolist() == [[True] * 3, [True, False, False], [False] * 3, [True] * 3]
-    assert (kinds.sum(axis=2) == there).all()
+    unknown, carbon, nothing = [1, 0], [0, 1], [0, 0]
+    expected = [[carbon, carbon, unknown], [unknown, nothing, nothing], [nothing] * 3, [carbon] * 3]
+    assert kinds.tolist() == expected and (kinds.sum(axis=2) == there).all()
     assert SmilesTokens(longest=2).fit(["CCO", "CCN"]).length == 2
 
 
@@ -187,10 +184,8 @@ def test_measured_tables_share_all_of_the_weight(fusion: str) -> None:
     weights = network._weights(torch.randn(4, 3, 8), measured)
     assert ((weights > 0) == measured).all()
     torch.testing.assert_close(weights.sum(dim=1), torch.tensor([1.0, 1.0, 1.0, 0.0]))
-    if fusion == "mean":
-        torch.testing.assert_close(weights[1], torch.tensor([0.5, 0.0, 0.5]))
-    code = network.cell_code(torch.randn(4, 11), measured)
-    code.sum().backward()
+    assert fusion == "gated" or weights[1].tolist() == [0.5, 0.0, 0.5]
+    network.cell_code(torch.randn(4, 11), measured).sum().backward()
     assert all(torch.isfinite(each.grad).all() for each in network.parameters() if each.grad is not None)
 
 

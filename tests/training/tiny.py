@@ -32,15 +32,10 @@ SMALL: dict[str, Any] = {"batch_size": 64, "units": 32, "trees": 20}
 def tiny_params(*, trials: int = 3, epochs: int = 10, rounds: int = 40, **tuning: Any) -> Params:
     """Return the repository's parameters with small budgets."""
     params = read_params(ROOT / "params.yaml")
+    small = {"trials": trials, "epochs": epochs, "rounds": rounds}
+    tuning |= {name: PerBudget(value, value) for name, value in small.items()}
     task = params.task(NAME)
-    tuned = replace(
-        task.tune,
-        trials=PerBudget(trials, trials),
-        epochs=PerBudget(epochs, epochs),
-        rounds=PerBudget(rounds, rounds),
-        **tuning,
-    )
-    return with_task(replace(params, budget="quick", device="cpu"), replace(task, tune=tuned))
+    return with_task(replace(params, budget="quick", device="cpu"), replace(task, tune=replace(task.tune, **tuning)))
 
 
 def response_task(params: Params) -> PairsTask:
@@ -122,11 +117,8 @@ def rmse(prediction: np.ndarray, target: np.ndarray) -> float:
 
 def sensitivity_task(task: PairsTask, threshold: Threshold) -> PairsClassification:
     """Return ``task`` as a classification by thresholds that ``threshold`` says how to learn."""
-    own = {field.name: getattr(task, field.name) for field in fields(task)}
-    own |= {
-        "problem": "classification",
-        "data": SensitivityData(**vars(task.data), threshold=threshold),
-        "tune": replace(task.tune, metric="log_loss"),
-        "evaluate": replace(task.evaluate, metric="roc_auc"),
-    }
+    own = {field.name: getattr(task, field.name) for field in fields(task)} | {"problem": "classification"}
+    own["data"] = SensitivityData(**vars(task.data), threshold=threshold)
+    own["tune"] = replace(task.tune, metric="log_loss")
+    own["evaluate"] = replace(task.evaluate, metric="roc_auc")
     return PairsClassification(**own)
