@@ -144,21 +144,15 @@ class Counted(EfficientNetLite0):
         return super()._run_frozen(pixels, view, strength)
 
 
-@pytest.fixture
-def counted() -> type[Counted]:
-    Counted.images = 0
-    return Counted
-
-
 def _network(**others: object) -> Counted:
     chosen = {"epochs": 3, "views": 3, "test_views": 2, "strength": 0.5, "seed": 1, "device": "cpu", **others}
     return Counted(**chosen)  # type: ignore[arg-type]
 
 
-def _ran(counted: type[Counted], samples: ImageSamples, **others: object) -> int:
-    before = counted.images
+def _ran(samples: ImageSamples, **others: object) -> int:
+    before = Counted.images
     _network(**others).fit(samples)
-    return counted.images - before
+    return Counted.images - before
 
 
 def _held(samples: ImageSamples) -> ImageSamples:
@@ -166,22 +160,19 @@ def _held(samples: ImageSamples) -> ImageSamples:
     return dataclasses.replace(samples, pixels=np.array(samples.pixels))
 
 
-def test_in_head_mode_the_network_runs_once_over_each_image_and_view(
-    counted: type[Counted], samples: ImageSamples
-) -> None:
+def test_in_head_mode_the_network_runs_once_over_each_image_and_view(samples: ImageSamples) -> None:
     train, validation = samples.take(np.arange(0, 9, 2)), samples.take(np.arange(1, 9, 2))
+    Counted.images = 0
     for number in range(3):  # trials, each as if in a process of its own
         fitted = _network(learning_rate=1e-3 * (number + 1), dropout=0.1 * number).fit(train, validation)
-        assert counted.images == 3 * len(train) + len(validation)
+        assert Counted.images == 3 * len(train) + len(validation)
     for _ in range(2):
         fitted.predict(validation)  # turned once, for the second view of a prediction
-        assert counted.images == 3 * len(train) + 2 * len(validation)
+        assert Counted.images == 3 * len(train) + 2 * len(validation)
 
 
 @pytest.mark.parametrize(("mode", "common"), [("head", True), ("partial", True), ("head", False)])
-def test_members_of_an_ensemble_run_their_common_stages_once(
-    counted: type[Counted], samples: ImageSamples, mode: str, common: bool
-) -> None:
+def test_members_of_an_ensemble_run_their_common_stages_once(samples: ImageSamples, mode: str, common: bool) -> None:
     members = [_network(mode=mode, seed=seed, learning_rate=1e-2).fit(samples) for seed in range(2)]
     if not common:
         with torch.no_grad():
@@ -190,9 +181,9 @@ def test_members_of_an_ensemble_run_their_common_stages_once(
     request = _held(samples)
     each = [member.outputs(request) for member in members]
     assert np.ptp(each, axis=0).max() > (0 if common else 1e-3), "they all learnt the same"
-    before = counted.images
+    before = Counted.images
     np.testing.assert_array_equal(Counted.mean_outputs(members, request), np.mean(each, axis=0))
-    views = (counted.images - before) / len(samples)
+    views = (Counted.images - before) / len(samples)
     assert views == (2 if common else 4), "two views of each image, whatever the number of members"
 
 
@@ -217,28 +208,28 @@ def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: Image
 
 
 def test_what_changes_a_feature_makes_a_new_one(
-    counted: type[Counted], samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n = len(samples)
-    assert _ran(counted, samples) == 3 * n
-    assert _ran(counted, samples, mode="head", learning_rate=1e-2, balanced=False, batch_size=32) == 0
-    assert _ran(counted, samples, strength=1.0) == 2 * n, "the first view is the image itself, however strong"
-    assert _ran(counted, samples, views=4) == n
-    assert _ran(counted, samples, color="gray") == _ran(counted, samples, color="standard") == 3 * n
-    assert _ran(counted, samples, mode="partial") == 3 * n, "another stage's features were taken"
-    assert _ran(counted, samples, mode="partial", unfrozen=2) == 3 * n
+    assert _ran(samples) == 3 * n
+    assert _ran(samples, mode="head", learning_rate=1e-2, balanced=False, batch_size=32) == 0
+    assert _ran(samples, strength=1.0) == 2 * n, "the first view is the image itself, however strong"
+    assert _ran(samples, views=4) == n
+    assert _ran(samples, color="gray") == _ran(samples, color="standard") == 3 * n
+    assert _ran(samples, mode="partial") == 3 * n, "another stage's features were taken"
+    assert _ran(samples, mode="partial", unfrozen=2) == 3 * n
     tensors = {key: tensor.clone() for key, tensor in EfficientNetLite0.backbone.create(True).state_dict().items()}
     tensors["bn2.bias"][0] += 0.5
     save_file(tensors, tmp_path / "other.safetensors")
-    assert _ran(counted, samples, weights=str(tmp_path / "other.safetensors")) == 3 * n
+    assert _ran(samples, weights=str(tmp_path / "other.safetensors")) == 3 * n
     for size, crop in ((40, 1.0), (32, 0.9)):
-        assert _ran(counted, from_files(tmp_path / "raw", size, crop=crop)) == 3 * n
+        assert _ran(from_files(tmp_path / "raw", size, crop=crop)) == 3 * n
     normalized = dataclasses.replace(EfficientNetLite0.backbone, mean=(0.4, 0.5, 0.5))
     for name, value in (("architecture", "efficientnet_b0"), ("backbone", normalized)):  # other code
         with monkeypatch.context() as patch:
             patch.setattr(Counted, name, value)
-            assert _ran(counted, samples) == 3 * n
-        assert _ran(counted, samples) == 0
+            assert _ran(samples) == 3 * n
+        assert _ran(samples) == 0
 
 
 @pytest.mark.parametrize("mode", ["head", "partial"])

@@ -71,7 +71,6 @@ def _train(
     checkpoint: Path | None = None,
     n_rows: int = N_ROWS,
     start_counts: bool = False,
-    groups: Any = None,
     **settings: Any,
 ) -> tuple[Trained, list[Weights]]:
     """Train and return what came of it with the weights after each epoch."""
@@ -82,9 +81,9 @@ def _train(
         if on_step:
             on_step(step, metrics)
 
-    options: dict[str, Any] = {"settings": replace(SETTINGS, **settings), "context": FitContext(seen, checkpoint)}
-    options |= {"start_counts": start_counts, "groups": groups}
-    return train_network(network, loss or _loss(network), n_rows, monitor, **options), after
+    options: dict[str, Any] = {"settings": replace(SETTINGS, **settings), "start_counts": start_counts}
+    context = FitContext(seen, checkpoint)
+    return train_network(network, loss or _loss(network), n_rows, monitor, context=context, **options), after
 
 
 # Early stopping
@@ -137,18 +136,6 @@ def test_the_monitor_sees_the_network_in_evaluation_mode_and_the_loss_in_trainin
 
 
 # Training
-
-
-def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_all() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
-    before = _weights(network)
-    groups = [(list(network[place].parameters()), share) for place, share in ((0, 0.1), (4, 1.0))]
-    _train(network, groups=groups, epochs=1, batch_size=N_ROWS, weight_decay=0.0)
-    # The first step of Adam is as long as the rate, whatever the gradient.
-    for key, value in network.state_dict().items():
-        share = {"0": 0.1, "2": 0.0, "4": 1.0}[key[0]]
-        assert float((value - before[key]).abs().max()) == pytest.approx(share * SETTINGS.learning_rate, rel=1e-3), key
 
 
 @pytest.mark.parametrize(("n_rows", "sizes"), [(33, {16}), (1, {1}), (N_ROWS, {16, 2})])

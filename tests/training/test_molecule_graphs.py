@@ -112,24 +112,22 @@ def test_what_is_no_molecule_has_no_graph(smiles: str | None) -> None:
 
 
 def test_graphs_as_arrays_say_what_the_graphs_do() -> None:
-    smiles = [ETHANOL, None, METHANE, BENZENE]
     graphs = MoleculeGraphs().fit([ETHANOL, None, BENZENE])
-    parts, there, ends = graphs.transform(smiles)
-    assert there.sum(axis=1).tolist() == [3, 0, 1, 6]
-    assert (ends[..., 0] >= 0).sum(axis=1).tolist() == [2, 0, 0, 6]
-    known = [molecule_graph(each) for each in (ETHANOL, BENZENE)]
-    atoms = np.concatenate([graph.x.numpy() for graph in known if graph is not None])
+    parts, there, ends = graphs.transform([ETHANOL, None, METHANE, BENZENE])
+    assert there.sum(axis=1).tolist() == [3, 0, 1, 6] and (ends[..., 0] >= 0).sum(axis=1).tolist() == [2, 0, 0, 6]
+    known: list[Any] = [molecule_graph(each) for each in (ETHANOL, BENZENE)]
+    atoms, width = np.concatenate([graph.x.numpy() for graph in known]), len(ATOM_NAMES)
     np.testing.assert_allclose(graphs.atom_mean, atoms.mean(axis=0))
-    centered = parts[[0, 3], :6, : len(ATOM_NAMES)][there[[0, 3]]]
+    centered = parts[[0, 3], :6, :width][there[[0, 3]]]
     np.testing.assert_allclose(centered * graphs.atom_scale, atoms - graphs.atom_mean, rtol=0, atol=1e-6)
     assert float(np.square(centered).mean()) == pytest.approx(1, abs=1e-4)
-    bonds = [graph.edge_attr.numpy()[::2] for graph in known if graph is not None]
+    bonds = [graph.edge_attr.numpy()[::2] for graph in known]
     np.testing.assert_allclose(graphs.bond_mean, np.concatenate(bonds).mean(axis=0))
     for row, values in zip((0, 3), bonds, strict=True):
-        found = parts[row, 6 : 6 + len(values), len(ATOM_NAMES) : -1] * graphs.bond_scale
+        found = parts[row, 6 : 6 + len(values), width:-1] * graphs.bond_scale
         np.testing.assert_allclose(found, values - graphs.bond_mean, rtol=0, atol=1e-6)
-    assert not parts[0, 3:6].any() and not parts[0, 6:, : len(ATOM_NAMES)].any()
-    assert parts[..., -1].tolist() == [[float(row == 1 and place == 0) for place in range(12)] for row in range(4)]
+    assert not parts[0, 3:6].any() and not parts[0, 6:, :width].any()
+    assert np.argwhere(parts[..., -1]).tolist() == [[1, 0]] and parts[1, 0, -1] == 1
     assert graphs.names[-1] == NO_MOLECULE
     none = MoleculeGraphs().fit([None])  # no drug has a molecule
     parts, there, ends = none.transform([None, "nonsense"])
@@ -194,13 +192,11 @@ def test_who_is_joined_to_whom_matters_other_molecules_and_the_shape_of_an_unkno
 
 
 @pytest.mark.parametrize("smiles", ["nonsense", METHANE, "[Xe]", "C" * 300])
-def test_any_drug_is_answered_and_explained(model: GNN, prepared: Prepared, smiles: str | None) -> None:
-    asked = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles)
-    target = prepared.side("train").target
+def test_any_drug_is_answered_and_explained(model: GNN, prepared: Prepared, smiles: str) -> None:
+    asked, target = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles), prepared.side("train").target
     assert abs(model.predict(asked)[0] - target.mean()) < 5 * target.std()
-    attribution, (atoms,) = model.attribute(asked), model.atom_attributions(asked)
+    attribution, (atoms,), molecule = model.attribute(asked), model.atom_attributions(asked), drawn_molecule(smiles)
     assert attribution.relative_error < 0.05
-    molecule = drawn_molecule(smiles)
     assert len(atoms) == (0 if molecule is None else molecule.GetNumAtoms())
     assert bool(_of_molecule(attribution, NO_MOLECULE).any()) == (molecule is None)
     assert bool(_of_molecule(attribution, "atom:").any()) == (molecule is not None)
@@ -214,18 +210,15 @@ def _of_molecule(attribution: Attribution, *tables: str) -> np.ndarray:
 
 @pytest.mark.parametrize("convolution", ["gine", "gatv2"])
 def test_what_atoms_add_is_what_the_molecule_adds(prepared: Prepared, convolution: str) -> None:
-    architecture = get_architecture("gnn", "pairs", "regression")
-    model = build(architecture, {**architecture.defaults, "convolution": convolution}, epochs=3)
+    architecture, test = get_architecture("gnn", "pairs", "regression"), prepared.side("test")
+    model: Any = build(architecture, {**architecture.defaults, "convolution": convolution}, epochs=3)
     model.fit(prepared.side("train"))
-    test = prepared.side("test")
     attribution, atoms = model.attribute(test), model.atom_attributions(test)
-    assert attribution is not None and atoms is not None
     of_graph = _of_molecule(attribution, "atom:", "bond:")
     np.testing.assert_allclose([each.sum() for each in atoms], of_graph, rtol=0, atol=1e-6)
     assert np.abs(of_graph).mean() > 1e-3
     without = test.drugs["smiles"].isna().to_numpy()[test.drug]
-    assert 0 < without.sum() < len(test)
-    assert [len(each) == 0 for each in atoms] == without.tolist()
+    assert 0 < without.sum() < len(test) and [len(each) == 0 for each in atoms] == without.tolist()
     assert np.ptp(attribution.base) < 1e-6  # all drugs are told from one baseline
 
 

@@ -17,7 +17,7 @@ from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import simulate_drug_response
 from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, SIZE, FittedModel, build, question, response_task, rmse, with_omics
-from training.architectures import get_architecture, names
+from training.architectures import get_architecture
 from training.architectures.multi_omics import FusionModule, MultiOmics
 from training.contract import PayloadError
 from training.features.gene_order import correlation_order
@@ -25,10 +25,7 @@ from training.features.smiles_tokens import SmilesTokens, tokens_of
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
 from training.networks.ordered_response import OrderedResponseNetwork
-from training.networks.response_network import ResponseNetwork
 
-OF = {name: get_architecture(name, "pairs", "regression").estimator for name in names("pairs", "regression")}
-NETWORKS = [name for name, of in OF.items() if issubclass(of, ResponseNetwork)]
 TABLES = ("expression", "mutation", "copy_number", "methylation")
 
 
@@ -40,25 +37,6 @@ def _fitted(name: str, samples: ResponseSamples, **hyperparameters: Any) -> Any:
 @pytest.fixture(scope="module")
 def fusion(fitted: FittedModel) -> Any:
     return fitted("multi_omics")
-
-
-# All of them
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_what_is_encoded_once_and_gathered_is_what_each_pair_gives(
-    name: str, prepared: Prepared, fitted: FittedModel
-) -> None:
-    model: Any = fitted(name)
-    inputs = model._inputs(prepared.side("test"))
-    cells, drugs = (
-        tuple(part[rows] for part in parts)
-        for parts, rows in ((inputs.cells, inputs.cell), (inputs.drugs, inputs.drug))
-    )
-    with torch.no_grad():
-        once = model.network_.gathered(inputs.cells, inputs.drugs, inputs.cell, inputs.drug)
-        torch.testing.assert_close(once, model.network_(cells, drugs), rtol=0, atol=1e-5)
-    assert once.std() > 0
 
 
 # The order of genes

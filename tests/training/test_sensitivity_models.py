@@ -21,7 +21,7 @@ from pipelines.samples.sensitivity import SensitivitySamples, call_by_training_r
 from pipelines.tasks.pairs_classification import Threshold
 from tests.training.tiny import build, question, response_task, sensitivity_task
 from training.adapters.pairs_classification import Sensitivity, _fit_link
-from training.architectures import get_architecture, names
+from training.architectures import get_architecture
 from training.contract import contract_from, contract_text, make_contract
 from training.estimator import Classifier
 from training.model.cross_fit import fit_final
@@ -51,14 +51,6 @@ def fresh(name: str) -> Any:
 def link_of(name: str) -> Sensitivity:
     """Return a classifier by a regressor and a link, of the baseline too."""
     return Sensitivity(of=name, hyperparameters={})
-
-
-def test_every_architecture_of_responses_is_a_classifier_of_calls_too() -> None:
-    assert names(*KIND) == names("pairs", "regression")
-    for name in names("pairs", "regression"):
-        regressor, classifier = get_architecture(name, "pairs", "regression"), get_architecture(name, *KIND)
-        assert classifier.space is regressor.space and classifier.defaults == regressor.defaults
-        assert (classifier.modality, classifier.problem) == KIND and issubclass(classifier.estimator, Classifier)
 
 
 @pytest.mark.parametrize("name", ["mean_effects", "elastic_net", "mlp"])
