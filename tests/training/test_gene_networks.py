@@ -62,21 +62,21 @@ def test_a_start_by_ridge_is_that_of_an_unseen_patient() -> None:
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(24, 8))
     targets = inputs @ rng.normal(size=(8, 2)) + rng.normal(size=(24, 2))
-    targets -= targets.mean(axis=0)
+    inputs, targets = inputs - inputs.mean(axis=0), targets - targets.mean(axis=0)
     patients = np.repeat(np.arange(12), 2).astype(str)
-    inputs -= inputs.mean(axis=0)
     weights, unseen = ridge(inputs, targets, patients)
+
+    def solved(penalty: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.linalg.solve(x.T @ x + penalty * np.eye(8), x.T @ y)
+
     # The penalty that was chosen is the one that gives these weights.
-    penalties = 8 * np.array((0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0))
-    solved = [np.linalg.solve(inputs.T @ inputs + penalty * np.eye(8), inputs.T @ targets) for penalty in penalties]
-    errors = [np.abs(one - weights).max() for one in solved]
-    assert min(errors) < 1e-8
-    penalty = penalties[int(np.argmin(errors))]
+    penalties = [8 * each for each in (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)]
+    error, penalty = min((np.abs(solved(each, inputs, targets) - weights).max(), each) for each in penalties)
+    assert error < 1e-8
     for patient in np.unique(patients):
         own = patients == patient
         center, level = inputs[~own].mean(axis=0), targets[~own].mean(axis=0)
-        others = inputs[~own] - center
-        beta = np.linalg.solve(others.T @ others + penalty * np.eye(8), others.T @ (targets[~own] - level))
+        beta = solved(penalty, inputs[~own] - center, targets[~own] - level)
         np.testing.assert_allclose(unseen[own], (inputs[own] - center) @ beta + level, atol=1e-6)
 
 
@@ -123,9 +123,9 @@ def test_an_attribution_is_of_the_gene_that_it_names(model: GeneNetwork, held_ou
 
 
 def test_the_cost_counts_the_work_of_every_step(model: GeneNetwork) -> None:
-    assert model.cost()["parameters"] > len(PREDICTORS) * len(TARGETS)
-    if model.architecture == "dnn":
-        of_member = len(PREDICTORS) * 16 + 16 * len(TARGETS)  # a layer of 16 units
-        assert model.cost()["multiply_adds"] == 2 * of_member + len(PREDICTORS) * len(TARGETS)
+    cost, inputs, outputs = model.cost(), len(PREDICTORS), len(TARGETS)
+    assert cost["parameters"] > inputs * outputs
+    if model.architecture == "dnn":  # 2 members with a layer of 16 units
+        assert cost["multiply_adds"] == 2 * (inputs + outputs) * 16 + inputs * outputs
     else:  # 6 windows in 2 directions, 3 gates of a GRU, 16 units on an embedding of 16; 2 members
-        assert model.cost()["multiply_adds"] > 6 * 2 * 3 * 16 * (16 + 16) * 2
+        assert cost["multiply_adds"] > 6 * 2 * 3 * 16 * (16 + 16) * 2

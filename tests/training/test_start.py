@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +22,10 @@ def train(prepared: Prepared) -> ResponseSamples:
     return prepared.side("train")
 
 
-def _xgboost(start: str = "bilinear") -> PairTrees:
+def _xgboost(start: str = "bilinear") -> Any:
     architecture = get_architecture("xgboost", "pairs", "regression")
     few_rows = {"min_child_weight": 1.0, "learning_rate": 0.2, "l2": 1.0}  # the defaults would hardly split them
-    estimator = build(architecture, {**architecture.defaults, **few_rows, "start": start})
-    assert isinstance(estimator, PairTrees)
-    return estimator
+    return build(architecture, {**architecture.defaults, **few_rows, "start": start})
 
 
 # The start of the training rows
@@ -49,12 +48,10 @@ def test_a_line_s_own_targets_and_the_order_of_rows_do_not_change_where_it_start
 def test_the_trees_start_there_and_new_rows_at_the_whole_model(
     prepared: Prepared, train: ResponseSamples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validation = prepared.side("validation")
-    offsets = []
-    matrix_of = PairTrees._matrix
+    validation, offsets, matrix_of = prepared.side("validation"), [], PairTrees._matrix
 
-    def tell(self: PairTrees, *arguments: object) -> object:
-        found = matrix_of(self, *arguments)  # type: ignore[arg-type]
+    def tell(*arguments: Any) -> Any:
+        found = matrix_of(*arguments)
         offsets.append(found.offset)
         return found
 
@@ -72,15 +69,12 @@ def test_what_a_gene_adds_is_what_changes_with_it_though_components_lie_between(
     train: ResponseSamples, interactions: bool
 ) -> None:
     model = solve(moments_of(train, components=6, interactions=interactions, bits=16), alpha=1e-3)
-    some = train.take(np.arange(40))
-    before = model.attribute(some)
-    np.testing.assert_allclose(before.base + before.values.sum(axis=1), model.predict(some), rtol=1e-4, atol=1e-4)
-    table = some.omics["expression"]
+    some, table = train.take(np.arange(40)), train.omics["expression"]
     gene = str(table.columns[3])
-    moved = table.assign(**{gene: table[gene] + 1.5})
-    other = replace(some, omics={**some.omics, "expression": moved})
-    change = model.attribute(other).values - before.values
-    place = before.names.index(f"expression:{gene}")
+    other = replace(some, omics={**some.omics, "expression": table.assign(**{gene: table[gene] + 1.5})})
+    before, after = model.attribute(some), model.attribute(other)
+    np.testing.assert_allclose(before.base + before.values.sum(axis=1), model.predict(some), rtol=1e-4, atol=1e-4)
+    change, place = after.values - before.values, before.names.index(f"expression:{gene}")
     np.testing.assert_allclose(change[:, place], model.predict(other) - model.predict(some), atol=1e-4)
     assert np.abs(change[:, place]).max() > 1e-3
     np.testing.assert_allclose(np.delete(change, place, axis=1), 0, atol=1e-6)
