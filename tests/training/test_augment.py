@@ -43,9 +43,6 @@ def _turns(image: Tensor) -> set[bytes]:
     return {each.numpy().tobytes() for one in turned for each in (one, one.flip(2))}
 
 
-# Random changes
-
-
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 @pytest.mark.parametrize("count", [1, CHUNK + 3])
 def test_shape_and_range_stay(strength: float, count: int) -> None:
@@ -88,9 +85,6 @@ def test_images_are_stained_each_in_its_own_way_and_the_black_frame_of_a_cell_no
         assert torch.equal(StainJitter(0.12)(framed).amax(dim=1) == 0, frame)
 
 
-# Stain
-
-
 @settings(max_examples=50, deadline=None)
 @given(
     scale=st.lists(st.floats(0.3, 2.0), min_size=3, max_size=3),
@@ -101,9 +95,6 @@ def test_any_stain_keeps_range_frame_and_the_order_of_shades(scale: list[float],
     changed = restained(gray, torch.tensor(scale).view(1, 3, 1, 1), torch.tensor(shift).view(1, 3, 1, 1))
     assert torch.isfinite(changed).all() and changed.min() >= 0 and changed.max() <= 255
     assert (changed.diff(dim=3) >= -1e-3).all(), "a darker shade became the lighter one"
-
-
-# Gray
 
 
 def test_gray_and_standard_colors_do_not_tell_how_the_smear_was_lit_or_stained() -> None:
@@ -135,9 +126,6 @@ def test_gray_and_standard_colors_of_an_image_depend_neither_on_the_others_nor_o
     torch.testing.assert_close(change(cut)[whole_cell], whole[:, :, 2:-2, 2:-2][whole_cell], rtol=0, atol=1e-3)
     blank = change(torch.tensor([0.0, 7.0, 255.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8))
     assert torch.isfinite(blank).all() and blank.min() >= 0 and blank.max() <= 255
-
-
-# Views, on which frozen stages run
 
 
 def test_eight_views_are_the_eight_turns() -> None:

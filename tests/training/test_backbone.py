@@ -241,9 +241,6 @@ def test_an_empty_cache_or_a_broken_file_in_it_is_an_error_of_one_line(torch_hom
         _backbone("efficientnet_b0").build("efficientnet_b0", "imagenet")
 
 
-# Tags
-
-
 @pytest.mark.parametrize("name", names("images", "classification"))
 def test_a_run_says_what_it_started_from(name: str) -> None:
     architecture = get_architecture(name, "images", "classification")

@@ -44,18 +44,12 @@ def model(request: pytest.FixtureRequest, train: ExpressionSamples, held_out: Ex
     return built(request.param).fit(train, held_out)
 
 
-# The network
-
-
 def test_a_gene_moves_its_own_window_alone() -> None:
     embedding, inputs = WindowEmbedding(10, 4, 3), torch.zeros(1, 10)
     changed = inputs.clone()
     changed[0, 5] = 1.0
     moved = (embedding(changed) - embedding(inputs)).abs().sum(dim=2)[0] > 0
     assert moved.tolist() == [False, True, False]
-
-
-# Fitting and predicting
 
 
 def test_a_start_by_ridge_is_that_of_an_unseen_patient() -> None:
@@ -90,9 +84,6 @@ def test_the_start_lies_in_the_prediction_whole(train: ExpressionSamples, held_o
     np.testing.assert_allclose(estimator.predict(held_out), expected, rtol=0, atol=ROUNDING)
 
 
-# The order of genes
-
-
 def test_an_order_that_is_not_to_be_had_is_refused(train: ExpressionSamples) -> None:
     features = ProfileFeatures().fit(train)
     with pytest.raises(UserError, match=r"chromosome and start in genes\.csv"):
@@ -106,9 +97,6 @@ def test_a_permuted_order_is_another_and_the_seed_s(model: GeneNetwork, train: E
     permuted, again, other = (built(name, permutation=seed, epochs=1).fit(train) for seed in (1, 1, 2))
     assert permuted.gene_order == again.gene_order != other.gene_order
     assert permuted.gene_order != model.gene_order and sorted(permuted.gene_order) == sorted(model.gene_order)
-
-
-# Explaining
 
 
 def test_an_attribution_is_of_the_gene_that_it_names(model: GeneNetwork, held_out: ExpressionSamples) -> None:

@@ -68,9 +68,6 @@ def _same(one: nn.Module, other: nn.Module) -> dict[str, bool]:
     return {key: left[key].numpy().tobytes() == right[key].numpy().tobytes() for key in left}
 
 
-# Fitting
-
-
 def test_augmentation_draws_from_the_seed_alone() -> None:
     train, answers = in_memory(6, 64), []
     for elsewhere, seed in ((98, 3), (99, 3), (99, 4)):
@@ -139,9 +136,6 @@ def test_an_image_that_is_too_small_or_an_unknown_mode_is_refused(architecture: 
         _build(architecture, weights="/nowhere").fit(in_memory(6, smallest - 1))
 
 
-# Explaining
-
-
 def test_grad_cam_follows_the_cell() -> None:
     side = 160
     pixels = np.full((4, side, side, 3), 190, np.uint8)
@@ -150,9 +144,6 @@ def test_grad_cam_follows_the_cell() -> None:
     maps = _build(LITE, weights="imagenet", epochs=10).fit(samples).heatmaps(samples)
     share = maps[:2, :, : side // 2].sum(axis=(1, 2)) / maps[:2].sum(axis=(1, 2))
     assert share[0] > share[1] + 0.2
-
-
-# Hyperparameters
 
 
 @pytest.mark.parametrize("modes", [["head"], ["partial", "full"], ["full", "head"]], ids="-".join)

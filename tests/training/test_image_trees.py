@@ -19,7 +19,6 @@ from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
 
 SIDE = 48
-# Trees
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -53,9 +52,6 @@ def test_a_study_without_trained_weights_never_draws_embeddings(name: str, weigh
     space = get_architecture(name, "images", "classification").space
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     assert space is not None and {space(study.ask(), {"weights": weights})["features"] for _ in range(12)} == allowed
-
-
-# Descriptors
 
 
 def test_images_without_a_cell_have_finite_features() -> None:

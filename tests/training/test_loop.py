@@ -86,9 +86,6 @@ def _train(
     return train_network(network, loss or _loss(network), n_rows, monitor, context=context, **options), after
 
 
-# Early stopping
-
-
 @pytest.mark.parametrize(
     ("values", "start_counts", "best", "epochs"),
     [
@@ -135,9 +132,6 @@ def test_the_monitor_sees_the_network_in_evaluation_mode_and_the_loss_in_trainin
     assert modes == {("monitor", False, False), ("loss", True, True)}
 
 
-# Training
-
-
 @pytest.mark.parametrize(("n_rows", "sizes"), [(33, {16}), (1, {1}), (N_ROWS, {16, 2})])
 def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_own_and_no_batch_is_of_one_row_unless_all_is(
     network: nn.Module, n_rows: int, sizes: set[int]
@@ -162,9 +156,6 @@ def test_the_learning_rate_warms_up_and_falls(network: nn.Module) -> None:
     assert peak < 4 and max(rates) == pytest.approx(SETTINGS.learning_rate, rel=0.05)
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] == pytest.approx(0.01 * SETTINGS.learning_rate, rel=0.1)
-
-
-# Repeating and going on
 
 
 def test_a_fixed_seed_gives_the_same_weights_and_another_seed_others() -> None:
@@ -220,9 +211,6 @@ def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(
     with pytest.raises(KilledError):
         _train(_network(), epochs=4, checkpoint=path)
     assert path.read_bytes() == whole
-
-
-# Diverging
 
 
 @pytest.mark.parametrize(("value", "monitored"), [(math.nan, True), (math.inf, False)])

@@ -63,9 +63,6 @@ def test_requests_without_calls_and_unseen_drugs_of_unseen_lines_are_answered(
     assert 0.01 < probability[0, 1] < 0.99
 
 
-# Fitting
-
-
 @pytest.mark.parametrize(("slope", "constant"), [(2.0, -0.4), (-1.0, 0.0)])
 def test_the_link_is_found_again(slope: float, constant: float) -> None:
     rng = np.random.default_rng(0)
@@ -127,9 +124,6 @@ def test_the_link_alone_is_fitted_on_validation_rows_of_both_classes_and_never_f
     assert (resistant.predict_proba(every)[:, 1] < 0.01).all()
 
 
-# Explaining
-
-
 def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_link(
     model_of: Fitted, called: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,9 +139,6 @@ def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_lin
     assert (ratio < 0).all(), "what raises the response is a sign of resistance"
     for row, each in enumerate(found):
         np.testing.assert_allclose(each, atoms[row] * ratio[row])
-
-
-# The contract
 
 
 @pytest.fixture(scope="module")

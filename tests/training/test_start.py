@@ -28,9 +28,6 @@ def _xgboost(start: str = "bilinear") -> Any:
     return build(architecture, {**architecture.defaults, **few_rows, "start": start})
 
 
-# The start of the training rows
-
-
 def test_a_line_s_own_targets_and_the_order_of_rows_do_not_change_where_it_starts(train: ResponseSamples) -> None:
     before, target = out_of_fold(train, folds=5, seed=0, bits=16), train.target.astype(np.float32)
     for line in np.unique(train.cell)[:4]:
@@ -85,9 +82,6 @@ def test_lines_fewer_than_folds_can_be_fitted(train: ResponseSamples, count: int
     few = train.take(np.isin(train.cell, np.unique(train.cell)[:count]))
     assert np.isfinite(out_of_fold(few, folds=5, seed=0, bits=16)).all()
     assert np.isfinite(_xgboost().fit(few).predict(train)).all()
-
-
-# Predicting, explaining, saving
 
 
 @pytest.mark.parametrize("start", ["bilinear", "drug_mean", "none"])

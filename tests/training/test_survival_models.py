@@ -59,9 +59,6 @@ def _contract(final: FinalFit, prepared: Prepared, name: str = "cox_net", **data
     return make_contract(NAME, name, task, prepared=prepared, final=final)
 
 
-# Fitting
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_the_time_that_a_sample_was_censored_at_carries_no_event(name: str) -> None:
     """Risks must not learn that a long follow-up without the event is one with it."""
@@ -106,9 +103,6 @@ def test_the_loss_of_a_batch_is_the_partial_likelihood_of_its_rows() -> None:
     assert float(loss) == pytest.approx(partial_loss(time, event, risk), abs=1e-9)
 
 
-# Explaining
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_the_log_hazard_is_explained_by_the_genes_that_raise_it(name: str) -> None:
     model = _build(name).fit(follow_up_samples(120), follow_up_samples(60, seed=1))
@@ -117,9 +111,6 @@ def test_the_log_hazard_is_explained_by_the_genes_that_raise_it(name: str) -> No
     number = np.array([int(gene.removeprefix("GENE")) for gene in explained.names])
     size = np.abs(explained.values).mean(axis=0)
     assert size[number < 8].mean() > 2 * size[number >= 8].mean()
-
-
-# Answering
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -68,9 +68,6 @@ def answer(predictor: Predictor, row: Row) -> Answer:
     return lambda **other: predictor.predict(None, pd.DataFrame([{**row, **other}])).to_dict("records")[0]
 
 
-# Drugs
-
-
 def test_a_known_drug_has_the_interval_of_known_drugs_and_its_id_brings_its_molecule(
     answer: Answer, row: Row, predictor: Predictor
 ) -> None:
@@ -154,9 +151,6 @@ def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_se
     assert 0.2 * most < width < 5 * most
 
 
-# Units
-
-
 @pytest.mark.parametrize(
     ("omics", "change"), [("expression", lambda x: x * math.log10(2)), ("copy_number", lambda x: 50 + 0 * x)]
 )
@@ -194,9 +188,6 @@ def test_no_profile_of_the_training_distribution_is_called_foreign_and_every_cha
     assert unit is not None
     assert all(outside(change(values[50:]), genes, unit, "x"))
     assert not any(outside(values[:50], genes, unit, "x"))
-
-
-# Out of distribution
 
 
 def test_a_row_beyond_the_threshold_is_told_in_words_and_promised_nothing(
