@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -160,11 +160,10 @@ def test_what_would_wait_is_found_and_what_would_not_is_not() -> None:
 
 def _variants(name: str) -> list[dict[str, Any]]:
     """Return what switches parts of a network, one choice each."""
-    trial, space = optuna.create_study().ask(), get_architecture(name, "pairs", "regression").space
-    assert space is not None
+    trial, space = optuna.create_study().ask(), cast(Any, get_architecture(name, "pairs", "regression").space)
     space(trial, {})
-    found: dict[str, Any] = {key: trial.distributions.get(key) for key in ("convolution", "fusion")}
-    return [{key: choice} for key, of in found.items() if of for choice in of.choices] or [{}]
+    found = cast(Any, trial.distributions)
+    return [{key: choice} for key in ("convolution", "fusion") if key in found for choice in found[key].choices] or [{}]
 
 
 DRUG_NETWORKS = [

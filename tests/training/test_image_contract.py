@@ -1,24 +1,36 @@
-"""Transfer learning on images, of two networks at their smallest size: what is trained and what is frozen."""
+"""Models of images at their smallest size: what is trained and what is frozen, the start of a head, and trees."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
-from tests.training.image_samples import NETWORKS, draw, in_memory, labeled, settled_weights
+from tests.training.image_samples import NETWORKS, TREES, draw, in_memory, labeled, settled_weights
 from training.architectures import Architecture, get_architecture
+from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.backbone import Backbone
-from training.networks import cell_network, transfer_module
+from training.estimator import FitContext
+from training.features.cell_image import descriptors, foreground
+from training.features.embedding import embeddings
+from training.networks import cell_network, linear_probe, transfer_module
 from training.networks.cell_network import CellNetwork
+from training.networks.linear_probe import probe
 from training.networks.transfer_module import TransferModule
 
 LITE = get_architecture("efficientnet_lite0", "images", "classification")
@@ -160,13 +172,23 @@ def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(modes: l
     assert {LITE.space(study.ask(), settings)["mode"] for _ in range(10)} <= set(modes)
 
 
+@pytest.mark.parametrize(
+    ("name", "count", "chosen", "atol"),
+    [
+        (LITE.name, 2, {"strength": 0.0, "learning_rate": 0.03}, 0.05),
+        *((name, 6, {"row_share": 1.0}, 0.12) for name in TREES),
+    ],
+)
 @pytest.mark.parametrize(("balanced", "expected"), [(True, [1 / 3] * 3), (False, [2 / 3, 1 / 6, 1 / 6])])
-def test_classes_weigh_alike_where_that_is_asked_for(balanced: bool, expected: list[float]) -> None:
-    codes = np.array([0] * 8 + [1] * 2 + [2] * 2)
-    blank = labeled(np.full((12, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is how often a class is
-    chosen = {**LITE.defaults, "balanced": balanced, "strength": 0.0, "learning_rate": 0.03}
-    answer = LITE.build(chosen, **{**SMALL, "epochs": 150}).fit(blank).outputs(blank)[0]
-    np.testing.assert_allclose(answer, expected, rtol=0, atol=0.05)
+def test_classes_weigh_alike_where_that_is_asked_for(
+    name: str, count: int, chosen: dict[str, float], atol: float, balanced: bool, expected: list[float]
+) -> None:
+    codes = np.repeat([0, 1, 2], [4 * count, count, count])
+    blank = labeled(np.full((6 * count, 32, 32, 3), 120, np.uint8), codes)  # all that can be learnt is their shares
+    architecture = get_architecture(name, "images", "classification")
+    point = {**architecture.defaults, **chosen, "balanced": balanced}
+    model = architecture.build(point, **{**SMALL, "epochs": 150, "rounds": 60, "trees": 5}).fit(blank)
+    np.testing.assert_allclose(model.outputs(blank)[0], expected, rtol=0, atol=atol)
 
 
 def test_the_head_sees_means_and_spreads_of_every_stage_but_the_stem() -> None:
@@ -187,3 +209,143 @@ def test_a_channel_without_spread_has_a_finite_slope() -> None:
     _, seen = transfer_module.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
     torch.cat(seen, dim=1).sum().backward()
     assert images.grad is not None and torch.isfinite(images.grad).all()
+
+
+WIDTH, ROWS = 12, 300
+
+
+def head(classes: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.BatchNorm1d(WIDTH, affine=False), nn.Dropout(0.3), nn.Linear(WIDTH, classes)).eval()
+
+
+def _rows(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(classes)
+    codes = rng.integers(classes, size=ROWS)
+    features = rng.normal(size=(ROWS, WIDTH)) * np.logspace(-1, 2, WIDTH) + 5
+    features[:, :classes] += np.eye(classes)[codes] * features[:, :classes].std(axis=0)
+    return features, codes
+
+
+def probed(seen: torch.Tensor, codes: np.ndarray, penalty: float) -> np.ndarray:
+    """Return the logits of a head that starts from these features."""
+    mine = head(codes.max() + 1)
+    probe(mine, seen, torch.from_numpy(codes), nn.CrossEntropyLoss(), penalty)
+    return np.asarray(mine(seen.float()).detach())
+
+
+@pytest.mark.parametrize(("classes", "kind"), [(2, torch.float16), (3, torch.float64)])
+@pytest.mark.parametrize("penalty", [0.01, 30.0])
+def test_it_is_logistic_regression_on_standardized_features(classes: int, penalty: float, kind: torch.dtype) -> None:
+    features, codes = _rows(classes)
+    seen = torch.from_numpy(features).to(kind)
+    scaled = StandardScaler().fit_transform(seen.double().numpy())
+    # Of two classes scikit-learn has one row of weights: the difference of the two that are penalized here.
+    c = (2 if classes == 2 else 1) / (penalty * ROWS)
+    theirs = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(scaled, codes)
+    found = softmax(probed(seen, codes, penalty), axis=1)
+    np.testing.assert_allclose(found, theirs.predict_proba(scaled), atol=2e-3)
+
+
+def fitted(held_out: ImageSamples | None = None, **seen: Any) -> EfficientNetLite0:
+    settings: dict[str, Any] = {"epochs": 3, "views": 2, "seed": 1, "device": "cpu", "weights": "imagenet"}
+    watched = in_memory(12, first=100) if held_out is None else held_out
+    return EfficientNetLite0(**settings | seen).fit(in_memory(24), watched, FitContext())
+
+
+def test_the_start_is_kept_where_no_epoch_is_better() -> None:
+    held_out = in_memory(12, first=100)
+    others = labeled(held_out.pixels, np.roll(held_out.target, 1))  # on which the more is learnt the worse it is
+    spoiled, alone = fitted(others, learning_rate=0.03, penalty=10.0), fitted(others, epochs=0, penalty=10.0)
+    assert (spoiled.trained_.best_epoch, len(spoiled.trained_.history), alone.trained_.history) == (-1, 3, [])
+    np.testing.assert_array_equal(spoiled.predict_proba(held_out), alone.predict_proba(held_out))
+    assert (alone.predict(held_out) == held_out.target).mean() > 0.8
+
+
+def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None:
+    assert fitted(penalty=None).trained_.best_epoch >= 0
+    assert fitted(mode="full", weights="none", epochs=1).trained_.best_epoch == 0
+    untrained, held_out = fitted(penalty=None, epochs=0), in_memory(12, first=100)
+    assert (untrained.predict(held_out) == held_out.target).mean() < 0.8
+
+
+def test_rows_in_parts_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, codes = _rows(3)
+    whole = probed(torch.from_numpy(features).half(), codes, 0.5)
+    monkeypatch.setattr(linear_probe, "_ROWS", 7)
+    np.testing.assert_allclose(probed(torch.from_numpy(features).half(), codes, 0.5), whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["partial", "full"])
+def test_stages_that_are_trained_start_below_the_same_head(mode: str) -> None:
+    held_out = in_memory(12, first=100)
+    # The head of a full network has seen each image once, that of another each view.
+    one, other = fitted(mode=mode, epochs=0), fitted(epochs=0, views=1 if mode == "full" else 2)
+    np.testing.assert_allclose(one.predict_proba(held_out), other.predict_proba(held_out), atol=0.01)
+
+
+SIDE = 48
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_trees_on_embeddings_learn_are_saved_and_predict_the_same(name: str, tmp_path: Path) -> None:
+    architecture, unseen = get_architecture(name, "images", "classification"), in_memory(18, SIDE, first=200)
+    chosen = {**architecture.defaults, "features": "embedding"}  # the contract suite fits descriptors
+    model: Any = architecture.build(chosen, rounds=30, trees=30, seed=3, device="cpu").fit(in_memory(36, SIDE), unseen)
+    assert (model.predict(unseen) == unseen.target).mean() > 0.8
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert loaded.features == "embedding"
+    np.testing.assert_array_equal(loaded.predict_proba(unseen), model.predict_proba(unseen))
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize(
+    ("weights", "allowed"), [("none", {"descriptors"}), ("imagenet", {"embedding", "descriptors"})]
+)
+def test_a_study_without_trained_weights_never_draws_embeddings(name: str, weights: str, allowed: set[str]) -> None:
+    space = get_architecture(name, "images", "classification").space
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert space is not None and {space(study.ask(), {"weights": weights})["features"] for _ in range(12)} == allowed
+
+
+def test_images_without_a_cell_have_finite_features() -> None:
+    odd = np.zeros((8, SIDE, SIDE, 3), np.uint8)
+    odd[1:4] = np.array([7, 90, 255])[:, None, None, None]
+    odd[4] = np.random.default_rng(0).integers(0, 256, odd[4].shape)
+    odd[2, 10:20, 10:20, 0] = odd[5, 20, 20] = odd[6, 20, 5:40] = 200  # no green, one pixel, a line
+    odd[7, ::7, ::7] = 180
+    samples = labeled(odd, np.zeros(8, int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert np.isfinite(descriptors(samples).astype(np.float16)).all()
+    assert np.isfinite(embeddings(samples, "cpu")).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.uint8, (16, 16, 3), elements=st.sampled_from([0, 7, 8, 9, 128, 255])))
+def test_no_image_at_all_has_features_that_are_not_finite(pixels: np.ndarray) -> None:
+    found = descriptors(labeled(pixels[None], np.array([0])))
+    assert np.isfinite(found.astype(np.float16)).all()
+
+
+def test_descriptors_do_not_depend_on_how_the_cell_is_turned() -> None:
+    pixels = draw(1, 5, SIDE)
+    turned = np.stack([pixels, np.rot90(pixels), pixels[:, ::-1], np.rot90(pixels, 2)])
+    found = descriptors(labeled(np.ascontiguousarray(turned), np.zeros(4, int))).astype(float)
+    np.testing.assert_allclose(found[1:], np.tile(found[0], (3, 1)), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("field", [0, 220])
+def test_a_cell_on_black_or_on_a_bright_field_is_the_foreground(field: int) -> None:
+    cell = np.full((SIDE, SIDE, 3), field, np.uint8)
+    cell[10:30, 12:30] = (150, 60, 140)
+    np.testing.assert_array_equal(foreground(cell), cell[..., 1] == 60)
+
+
+def test_the_frame_of_a_segmented_cell_does_not_count() -> None:
+    cell = np.zeros((SIDE, SIDE, 3), np.uint8)
+    cell[10:30, 12:30] = np.random.default_rng(0).integers(100, 180, (20, 18, 3))
+    moved = np.roll(cell, (6, 9), axis=(0, 1))
+    found = descriptors(labeled(np.stack([cell, moved]), np.zeros(2, int)))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-4)
