@@ -17,7 +17,6 @@ from training.contract import contract_class
 def response_contract(
     name: str, architecture: str, task: PairsTask, prepared: Prepared, half_width: float, coverage: float
 ) -> Any:
-    """Return the contract of a model of responses."""
     masked = task.data.omics if get_architecture(architecture, "pairs", "regression").estimator.masks_omics else ()
     return contract_class("pairs", "regression")(
         task=name,
@@ -35,7 +34,6 @@ def response_contract(
 def image_contract(
     name: str, architecture: str, task: Task, samples: ImageSamples, temperature: float, threshold: float
 ) -> Any:
-    """Return the contract of a model of images."""
     return contract_class("images", "classification")(
         task=name,
         architecture=architecture,

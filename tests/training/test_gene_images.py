@@ -43,7 +43,6 @@ def _genes(count: int) -> list[str]:
 
 
 def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
-    """Return profiles of thirty genes in three classes."""
     found = labels_samples(count, seed=seed)
     return replace(found, values=found.values[:, :30], genes=found.genes[:30], about_genes=found.about_genes[:30])
 

@@ -29,7 +29,6 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str, str], Architecture]:
-    """Return a registry of this test's own."""
     monkeypatch.setattr(architectures, "_registry", {})
     return architectures._registry
 

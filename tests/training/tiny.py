@@ -39,7 +39,6 @@ def tiny_params(*, trials: int = 3, epochs: int = 10, rounds: int = 40, **tuning
 
 
 def response_task(params: Params) -> PairsTask:
-    """Return the task of kind ``response``."""
     task = params.task(NAME)
     assert isinstance(task, PairsTask)
     return task
@@ -87,7 +86,6 @@ def changed(samples: ResponseSamples, rows: np.ndarray) -> ResponseSamples:
 
 
 def with_omics(samples: ResponseSamples, omics: dict[str, pd.DataFrame]) -> ResponseSamples:
-    """Return ``samples`` with other omics tables."""
     return replace(samples, omics=omics)
 
 
@@ -111,7 +109,6 @@ def question(samples: ResponseSamples, *, line: str, drug: str, smiles: str | No
 
 
 def rmse(prediction: np.ndarray, target: np.ndarray) -> float:
-    """Return the root mean squared error."""
     return float(np.sqrt(np.mean((prediction - target) ** 2)))
 
 
