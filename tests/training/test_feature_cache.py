@@ -245,23 +245,17 @@ def test_cached_features_are_those_computed_anew(samples: ImageSamples, mode: st
     np.testing.assert_allclose(cached.predict_proba(samples), direct.predict_proba(held), rtol=0, atol=5e-3)
 
 
-def test_features_are_the_network_s_own(samples: ImageSamples) -> None:
-    fitted = _network(epochs=1).fit(samples)
+def test_features_are_the_network_s_own_and_those_of_a_request_leave_no_trace(samples: ImageSamples) -> None:
+    fitted, network = _network(epochs=1).fit(samples), cast(Any, EfficientNetLite0.backbone.create(True).eval())
     images = torch.from_numpy(samples.pixels[samples.index]).permute(0, 3, 1, 2)
-    network = EfficientNetLite0.backbone.create(True).eval()
     with torch.no_grad():
-        maps = cast(Any, network).forward_features((images.float() - 127) / 128)
+        maps = network.forward_features((images.float() - 127) / 128)
     last = fitted._frozen(samples, 0, 0.0)[:, -2 * maps.shape[1] :].astype(float)  # means and spreads of the last maps
     means, spreads = maps.mean((2, 3)), (maps.var((2, 3), correction=0) + 1e-5).sqrt()
     np.testing.assert_allclose(last, torch.cat([means, spreads], 1).numpy(), rtol=5e-3, atol=5e-3)
-
-
-def test_a_request_s_images_leave_no_trace(samples: ImageSamples) -> None:
-    fitted = _network(epochs=1).fit(samples)
     before = sorted(Path("cache").rglob("*"))
-    held = _held(samples)
     for run in (fitted.predict, fitted.heatmaps, descriptors, lambda each: embedding.embeddings(each, "cpu")):
-        run(held)
+        run(_held(samples))
     assert sorted(Path("cache").rglob("*")) == before
 
 
