@@ -18,9 +18,8 @@ from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.estimator import Estimator
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # on a few hundred rows threads wait for one another longer than they work
+# On a few hundred rows threads wait for one another longer than they work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +36,6 @@ def params() -> Params:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return tiny_prepared(tmp_path_factory.mktemp("raw") / "cell_blind")
-
-
-@pytest.fixture(scope="session")
-def drug_blind(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return tiny_prepared(tmp_path_factory.mktemp("raw") / "drug_blind", "drug_blind")
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,12 @@
-"""Processes that start in a moment: forks of a server that has imported the platform."""
+"""Processes that start in a moment: forks of a server that has imported the platform; and waiting for others."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,3 +31,24 @@ def _run(folder: str, environment: dict[str, str], run: Callable[..., Any], argu
     os.environ.clear()
     os.environ.update(environment)
     sys.exit(run(*arguments))
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait until ``true()``, and fail after so many seconds."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def in_threads(run: Callable[[], Any], count: int = 1) -> list[threading.Thread]:
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def join(threads: list[threading.Thread], seconds: float = 60) -> None:
+    for thread in threads:
+        thread.join(seconds)
+        assert not thread.is_alive(), "waited in vain"

@@ -86,7 +86,6 @@ def from_files(folder: Path, size: int = 64, crop: float = 1.0) -> ImageSamples:
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> str:
-    """Return an image file as base64."""
     file = io.BytesIO()
     image.save(file, format=kind, **options)
     return base64.b64encode(file.getvalue()).decode("ascii")

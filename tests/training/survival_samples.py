@@ -13,9 +13,9 @@ from pipelines.params import Params, PerBudget, read_params
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.tasks.profiles_survival import ProfilesSurvival
 from tests.training.profile_samples import GENES, gene_samples
+from tests.training.tiny import ROOT
 
 NAME = "breast_survival"
-_REPOSITORY = Path(__file__).parents[2]
 _RISKY = 8  # genes that raise the hazard
 
 
@@ -33,19 +33,14 @@ def follow_up_samples(count: int = 120, *, seed: int = 0) -> ExpressionSamples:
 
 
 def follow_up(samples: ExpressionSamples) -> tuple[np.ndarray, np.ndarray]:
-    """Return time and event, ``(n,)`` each."""
     return samples.target[:, 0], samples.target[:, 1]
 
 
-def survival_params(folder: Path | None = None) -> Params:
-    """Return the repository's params with small limits; ``folder`` gets a copy of ``params.yaml``."""
-    params = read_params(_REPOSITORY / "params.yaml")
+def survival_params() -> Params:
+    params = read_params(ROOT / "params.yaml")
     task: Any = params.task(NAME)
-    evaluate = replace(task.evaluate, resamples=200)
     tune = replace(task.tune, trials=PerBudget(1, 1), epochs=PerBudget(5, 5), rounds=PerBudget(20, 20))
-    small = replace(task, evaluate=evaluate, tune=tune)
-    if folder is not None:
-        (folder / "params.yaml").write_text((_REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    small = replace(task, evaluate=replace(task.evaluate, resamples=200), tune=tune)
     return replace(params, tasks={NAME: small}, device="cpu")
 
 

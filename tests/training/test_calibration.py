@@ -11,17 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 
-from training.model.calibration import (
-    TEMPERATURES,
-    apply_temperature,
-    conformal_threshold,
-    fit_temperature,
-    prediction_sets,
-)
+from training.model import calibration
+from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
 
 
 def _sample(rng: np.random.Generator, n_rows: int, signal: float, overconfidence: float = 1.0, n_classes: int = 4):
-    """Labels with their probabilities: the true ones where the overconfidence is 1."""
+    """Return probabilities, the true ones where the overconfidence is 1, and labels."""
     target = rng.integers(0, n_classes, n_rows)
     evidence = rng.normal(size=(n_rows, n_classes))
     evidence[np.arange(n_rows), target] += signal
@@ -46,9 +41,8 @@ def _tables(draw):
     shape = draw(st.integers(1, 12)), draw(st.integers(2, 5))
     element = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 0.5 + 1e-16, 1.0, 1e-300]))
     table = draw(arrays(np.float64, shape, elements=element).filter(lambda rows: (rows.sum(axis=1) > 1e-3).all()))
-    return table / table.sum(axis=1, keepdims=True), draw(
-        arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1))
-    )
+    target = draw(arrays(np.int64, shape[0], elements=st.integers(0, shape[1] - 1)))
+    return table / table.sum(axis=1, keepdims=True), target
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,23 +50,14 @@ def _tables(draw):
 def test_a_temperature_helps_its_own_rows_and_changes_no_prediction_and_no_order_within_a_row(table, other):
     probabilities, target = table
     temperature = fit_temperature(probabilities, target)
-    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+    assert calibration.TEMPERATURES[0] <= temperature <= calibration.TEMPERATURES[1]
     assert _loss(apply_temperature(probabilities, temperature), target) <= _loss(probabilities, target) + 1e-9
     scaled = apply_temperature(probabilities, other)
     np.testing.assert_array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
     np.testing.assert_allclose(scaled.sum(axis=1), 1, rtol=1e-12)
-    assert (scaled >= 0).all()
+    assert scaled.min() >= 0
     for before, after in zip(probabilities, scaled, strict=True):
         assert (np.diff(after[np.argsort(before, kind="stable")]) >= -1e-15).all()
-
-
-def test_a_validation_split_without_a_mistake_does_not_make_the_model_certain():
-    # 0.9 for the true class, 100 times of 100: the likeliest temperature is 0, but the next row may be a mistake.
-    target = np.arange(100) % 4
-    probabilities = np.where(target[:, None] == np.arange(4), 0.91, 0.03)
-    temperature = fit_temperature(probabilities, target)
-    assert 0.3 < temperature < 1
-    assert 0.97 < apply_temperature(probabilities, temperature).max() < 0.999
 
 
 @pytest.mark.parametrize("n_rows", [5, 20])
@@ -84,7 +69,7 @@ def test_a_small_split_of_a_sound_model_does_little_harm_to_new_rows(n_rows):
     assert harm < 0.03  # by likelihood alone 0.3 for 5 rows, 0.4 for 20
 
 
-@pytest.mark.parametrize(("n_rows", "coverage"), [(9, 0.8), (9, 0.9), (19, 0.9), (100, 0.8)])
+@pytest.mark.parametrize(("n_rows", "coverage"), [(8, 0.9), (9, 0.8), (9, 0.9), (100, 0.8)])
 def test_groups_of_one_row_give_the_ordinary_split_conformal_quantile(n_rows, coverage):
     probabilities, target = _sample(np.random.default_rng(n_rows), n_rows, 1.0)
     scores = np.sort(1 - probabilities[np.arange(n_rows), target])
@@ -119,29 +104,12 @@ def test_sets_have_the_truth_of_new_subjects_as_often_as_promised(n_groups, cove
     assert n_groups < 10 or np.mean(hits) < coverage + 1.5 / n_groups + 3 * error + 0.03
 
 
-def test_a_subject_with_many_cells_does_not_decide_for_all():
-    # One easy subject with 1000 cells, eleven hard ones with a cell each: most new subjects are hard.
-    groups = np.r_[np.zeros(1000, int), np.arange(1, 12)]
-    probabilities = np.where(groups[:, None] == 0, [0.95, 0.05], [0.4, 0.6])
-    target = np.zeros(groups.size, int)
-    assert conformal_threshold(probabilities, target, groups, 0.8) == pytest.approx(0.6)
-    assert conformal_threshold(probabilities, target, np.arange(groups.size), 0.8) == pytest.approx(0.05)
-
-
-def test_too_few_groups_promise_nothing_but_the_whole_list():
-    probabilities, target = _sample(np.random.default_rng(4), 400, 5.0)
-    threshold = conformal_threshold(probabilities, target, np.arange(400) % 8, 0.9)
-    assert threshold == 1.0
-    assert prediction_sets(probabilities, threshold).all()
-    assert conformal_threshold(probabilities, target, np.arange(400) % 9, 0.9) < 1
-
-
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), threshold=st.floats(0, 1))
 def test_no_set_is_empty_and_a_higher_threshold_only_adds(seed, threshold):
     probabilities, _ = _sample(np.random.default_rng(seed), 30, 0.5)
     sets = prediction_sets(probabilities, threshold)
-    assert sets[np.arange(30), probabilities.argmax(axis=1)].all()
+    assert sets[np.arange(30), probabilities.argmax(axis=1)].all() and prediction_sets(probabilities, 1.0).all()
     assert (prediction_sets(probabilities, min(1.0, threshold + 0.1)) >= sets).all()
 
 

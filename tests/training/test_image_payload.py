@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from pipelines.samples.images import to_pixels
 from tests.training.contract_builders import image_contract
-from tests.training.image_samples import CLASSES, TASK, draw, encoded, image_task, in_memory
+from tests.training.image_samples import TASK, draw, encoded, image_task, in_memory
 from training.contract import PayloadError
 from training.modalities.images import MAX_BYTES
 from training.model.overlay import overlay
@@ -35,18 +35,13 @@ def _picture(side: int = SIZE) -> Image.Image:
     return Image.fromarray(draw(2, 7, side))
 
 
-def _good() -> str:
-    return encoded(_picture())
-
-
 def _refusal(value: Any, contract: Any) -> str:
     """Return why a request is refused whose second of three rows holds ``value``."""
-    frame = pd.DataFrame({"image": pd.Series([_good(), value, _good()], dtype=object)})
+    good = encoded(_picture())
     with pytest.raises(PayloadError) as caught:
-        contract.read(frame)
+        contract.read(pd.DataFrame({"image": pd.Series([good, value, good], dtype=object)}))
     message = str(caught.value)
-    assert message.startswith("row 1, field image: ")
-    assert "\n" not in message
+    assert message.startswith("row 1, field image: ") and "\n" not in message
     assert len(message) < 250, "the payload is given back"
     return message
 
@@ -57,8 +52,8 @@ def _refusal(value: Any, contract: Any) -> str:
 def test_what_is_not_base64_text_is_refused(contract: Any) -> None:
     for value, reason in (
         *((None, "it is null"), (math.nan, "it is null"), (True, "it is bool"), (["a"], "it is list")),
-        *((b"", "it is bytes"), ("  \n", "it is empty")),
-        *((text, "not base64") for text in ("äöü", "not base64!", "abc", "data:image/png;base64,???")),
+        *((b"", "it is bytes"), ("  \n", "it is empty"), ("äöü", "not base64")),
+        *((text, "not base64") for text in ("not base64!", "abc", "data:image/png;base64,???")),
     ):
         assert reason in _refusal(value, contract)
 
@@ -67,8 +62,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _png() -> bytes:
-    return base64.b64decode(_good())
+PNG = base64.b64decode(encoded(_picture()))
 
 
 def _header(width: int, height: int, bits: int = 8, content: bytes = bytes(1000)) -> bytes:
@@ -80,19 +74,11 @@ def _header(width: int, height: int, bits: int = 8, content: bytes = bytes(1000)
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        bytes(range(256)) * 4,
-        b"<svg xmlns='http://www.w3.org/2000/svg' width='48' height='48'/>",
-        _png()[:40],
-        _png()[:-200],
-        base64.b64decode(encoded(_picture(), "JPEG"))[:600],
-    ],
-    ids=["random", "svg", "header", "half a png", "half a jpeg"],
-)
-def test_bytes_that_are_no_image_are_refused(contract: Any, content: bytes) -> None:
-    assert "not an image that can be decoded" in _refusal(_base64(content), contract)
+def test_bytes_that_are_no_image_are_refused(contract: Any) -> None:
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='48' height='48'/>"
+    half_a_jpeg = base64.b64decode(encoded(_picture(), "JPEG"))[:600]
+    for content in (bytes(range(256)) * 4, svg, PNG[:40], PNG[:-200], half_a_jpeg):
+        assert "not an image that can be decoded" in _refusal(_base64(content), contract)
 
 
 def test_no_program_is_run_to_read_an_image(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +92,7 @@ def test_no_program_is_run_to_read_an_image(contract: Any, monkeypatch: pytest.M
 @settings(max_examples=60, deadline=None)
 @given(where=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.integers(0, 10_000), text=st.text(max_size=40))
 def test_no_damage_is_anything_but_a_refusal(contract: Any, where: int, byte: int, cut: int, text: str) -> None:
-    content = bytearray(_png())
+    content = bytearray(PNG)
     content[where % len(content)] = byte
     for value in (_base64(bytes(content[: cut % len(content)])), _base64(bytes(content)), text):
         try:
@@ -120,7 +106,7 @@ def test_no_damage_is_anything_but_a_refusal(contract: Any, where: int, byte: in
 def test_a_huge_file_is_refused_before_it_is_decoded(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = "A" * (MAX_BYTES * 4 // 3 + 8)
     monkeypatch.setattr(base64, "b64decode", lambda *arguments, **options: pytest.fail("decoded"))
-    with pytest.raises(PayloadError, match=r"row 0, field image: larger than 20 MB"):
+    with pytest.raises(PayloadError, match="row 0, field image: larger than 20 MB"):
         contract.read(pd.DataFrame({"image": [huge]}))
 
 
@@ -129,54 +115,46 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     contract: Any, sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image.Image, "convert", lambda *arguments, **options: pytest.fail("decoded"))
-    with pytest.raises(PayloadError, match="row 0, field image: ") as caught:
+    with pytest.raises(PayloadError, match=r"row 0, field image: .*(pixels are more than 50000000|exceeds limit)"):
         contract.read(pd.DataFrame({"image": [_base64(_header(*sides))]}))
-    message = str(caught.value)
-    assert "pixels are more than 50000000" in message or "exceeds limit" in message
 
 
-def test_an_image_of_no_size_is_refused(contract: Any) -> None:
-    for width, height in ((1, 1), (1, 400), (400, 15)):
-        message = _refusal(encoded(Image.new("RGB", (width, height))), contract)
-        assert f"{width} x {height} pixels; each side needs at least 16" in message
-
-
-def test_an_animation_is_refused(contract: Any) -> None:
-    others = [Image.fromarray(draw(code, 1, SIZE)) for code in (0, 1)]
-    for kind in ("GIF", "TIFF", "PNG"):
-        assert "has 3 frames" in _refusal(encoded(_picture(), kind, save_all=True, append_images=others), contract)
-
-
-def test_colors_that_would_be_read_wrongly_are_refused(contract: Any) -> None:
-    for image, kind in (
-        *((_picture().convert("CMYK"), "JPEG"), (_picture().convert("1"), "PNG"), (_picture().convert("LAB"), "TIFF")),
-        (Image.fromarray(np.zeros((SIZE, SIZE), np.uint16)), "PNG"),
-        (Image.fromarray(np.zeros((SIZE, SIZE), np.float32)), "TIFF"),
+def test_images_that_would_be_read_wrongly_are_refused(contract: Any) -> None:
+    frames = {"save_all": True, "append_images": [Image.fromarray(draw(code, 1, SIZE)) for code in (0, 1)]}
+    colors = [(_picture().convert(mode), kind) for mode, kind in (("CMYK", "JPEG"), ("1", "PNG"), ("LAB", "TIFF"))]
+    for dtype, kind in ((np.uint16, "PNG"), (np.float32, "TIFF")):
+        colors.append((Image.fromarray(np.zeros((SIZE, SIZE), dtype)), kind))
+    for value, reason in (
+        *((encoded(Image.new("RGB", each)), "{} x {} pixels".format(*each)) for each in ((1, 1), (1, 400), (400, 15))),
+        *((encoded(_picture(), kind, **frames), "has 3 frames") for kind in ("GIF", "TIFF", "PNG")),
+        *((encoded(image, kind), "8-bit RGB") for image, kind in colors),
+        # Pillow opens it as 8-bit RGB.
+        (_base64(_header(SIZE, SIZE, 16, (b"\x00" + bytes(SIZE * 6)) * SIZE)), "16 bits"),
     ):
-        assert "8-bit RGB" in _refusal(encoded(image, kind), contract)
-    rows = (b"\x00" + bytes(SIZE * 6)) * SIZE  # Pillow opens them as 8-bit RGB
-    assert "16 bits" in _refusal(_base64(_header(SIZE, SIZE, 16, rows)), contract)
+        assert reason in _refusal(value, contract)
 
 
 # What is taken
+
+
+def _read(contract: Any, *images: str) -> np.ndarray:
+    return contract.read(pd.DataFrame({"image": list(images)})).pixels
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
 def test_lossless_files_give_the_image_s_own_pixels(contract: Any, kind: str) -> None:
     gray = Image.fromarray(np.asarray(_picture())[..., 0])  # as many shades as a GIF has
     for wrapped in ("{}", " {}\n", "data:image/png;base64,{}"):
-        samples = contract.read(pd.DataFrame({"image": [wrapped.format(encoded(gray, kind))]}))
-        np.testing.assert_array_equal(samples.pixels[0], np.asarray(gray.convert("RGB")))
-        assert samples.classes == CLASSES
+        pixels = _read(contract, wrapped.format(encoded(gray, kind)))
+        np.testing.assert_array_equal(pixels[0], np.asarray(gray.convert("RGB")))
 
 
 def test_a_jpeg_is_read_as_training_reads_it(contract: Any) -> None:
     file = io.BytesIO()
     _picture(100).save(file, "JPEG", quality=90)
-    folded = base64.encodebytes(file.getvalue()).decode()
-    samples = contract.read(pd.DataFrame({"image": [folded]}))
+    pixels = _read(contract, base64.encodebytes(file.getvalue()).decode())
     with Image.open(file) as image:
-        np.testing.assert_array_equal(samples.pixels[0], to_pixels(image, image_task(SIZE).data))
+        np.testing.assert_array_equal(pixels[0], to_pixels(image, image_task(SIZE).data))
 
 
 def test_a_photograph_on_its_side_is_turned_upright(contract: Any) -> None:
@@ -184,23 +162,21 @@ def test_a_photograph_on_its_side_is_turned_upright(contract: Any) -> None:
     ImageDraw.Draw(image).rectangle((0, 0, 8, 8), fill="white")
     exif = Image.Exif()
     exif[0x0112] = 6  # turn right to show it
-    samples = contract.read(pd.DataFrame({"image": [encoded(image, "PNG", exif=exif)]}))
-    np.testing.assert_array_equal(samples.pixels[0], np.asarray(image.rotate(-90)))
+    pixels = _read(contract, encoded(image, "PNG", exif=exif))
+    np.testing.assert_array_equal(pixels[0], np.asarray(image.rotate(-90)))
 
 
 def test_every_kind_of_eight_bit_color_is_taken(contract: Any) -> None:
     images = [_picture().convert(mode) for mode in ("RGBA", "L", "LA", "P")]
-    samples = contract.read(pd.DataFrame({"image": [encoded(image) for image in images]}))
-    np.testing.assert_array_equal(samples.pixels, [np.asarray(image.convert("RGB")) for image in images])
+    pixels = _read(contract, *map(encoded, images))
+    np.testing.assert_array_equal(pixels, [np.asarray(image.convert("RGB")) for image in images])
 
 
-@pytest.mark.parametrize(("size", "crop"), [(48, 1.0), (168, 0.75), (64, 0.8)])
+@pytest.mark.parametrize(("size", "crop"), [(168, 0.75), (64, 0.8)])
 def test_a_request_made_of_samples_asks_for_the_same_pixels(size: int, crop: float) -> None:
-    samples = in_memory(3, size)
+    samples, rows = in_memory(3, size), np.array([2, 0])
     contract = image_contract(TASK, "vgg16", image_task(size, crop), samples, 1.0, 0.2)
-    rows = np.array([2, 0])
-    asked = contract.read(contract.request(samples.take(rows)))
-    np.testing.assert_array_equal(asked.pixels, samples.pixels[rows])
+    np.testing.assert_array_equal(_read(contract, *contract.request(samples.take(rows))["image"]), samples.pixels[rows])
 
 
 def test_an_overlay_leaves_alone_what_the_map_leaves_out() -> None:

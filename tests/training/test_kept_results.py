@@ -16,7 +16,7 @@ from pipelines import code_closure
 from pipelines.params import Params, read_params
 from serving.continuous_training import fingerprint
 from tests.training.tiny import ROOT
-from training.architectures import get_architecture
+from training.architectures import Architecture, get_architecture
 from training.feature_cache import FeatureCache
 from training.model.resume import Unfinished
 from training.networks.cell_network import CellNetwork
@@ -24,6 +24,7 @@ from training.networks.transfer import TransferNetwork
 from training.studies.study import study_name
 
 ROOMS = ("pipelines", "training", "evaluation", "serving")
+PREPARED: Any = SimpleNamespace(sha256="of one split")
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,32 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def studies(params: Params) -> dict[str, str]:
-    """Return the name of the study of each model in params.yaml."""
-    prepared: Any = SimpleNamespace(sha256="of one split")
-    found = {}
-    for key, model in params.models.items():
-        task = params.task(model.task)
-        architecture = get_architecture(model.architecture, task.modality, task.problem)
-        found[key] = study_name(model.task, architecture, prepared, params)
-    return found
+    return {
+        key: study_name(model.task, architecture_of(params, key), PREPARED, params)
+        for key, model in params.models.items()
+    }
+
+
+def architecture_of(params: Params, key: str) -> Architecture:
+    model = params.models[key]
+    task = params.task(model.task)
+    return get_architecture(model.architecture, task.modality, task.problem)
+
+
+def append(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("ANOTHER = 1\n")
+
+
+def discarded_by(copy: Path, file: str, params: Params) -> set[str]:
+    """Return the models whose studies a change of ``file`` discards."""
+    before = studies(params)
+    append(copy / file)
+    return others(before, studies(params))
+
+
+def networks_of_images(params: Params, kind: type[Any]) -> set[str]:
+    return {key for key in params.models if issubclass(architecture_of(params, key).estimator, kind)}
 
 
 def others(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
@@ -63,10 +82,8 @@ def kept(params: Params) -> dict[str, Any]:
     """Return the names under which studies, unfinished fits, caches and retraining keep what they made."""
     found: dict[str, Any] = {**studies(params)}
     for key, model in params.models.items():
-        asked: dict[str, Any] = {"hyperparameters": {}, "members": 1, "settings": {}}
-        found[f"fit of {key}"] = Unfinished.of(
-            "a study", params.task(model.task), architecture=model.architecture, **asked
-        ).stem
+        asked: dict[str, Any] = {"architecture": model.architecture, "hyperparameters": {}, "members": 1}
+        found[f"fit of {key}"] = Unfinished.of("a study", params.task(model.task), settings={}, **asked).stem
     for module in ("training.architectures.vgg16", "training.features.embedding", "training.features.cell_image"):
         found[f"features of {module}"] = FeatureCache("one setting", module).place
     for name, task in params.tasks.items():
@@ -93,34 +110,15 @@ def test_comments_and_docstrings_discard_nothing(copy: Path, params: Params) -> 
     assert others(before, kept(params)) == set()
 
 
-def append(path: Path) -> None:
-    with path.open("a") as file:
-        file.write("ANOTHER = 1\n")
-
-
-def networks_of_images(params: Params, kind: type[Any]) -> set[str]:
-    """Return the models of params.yaml that are networks of ``kind``."""
-    found = set()
-    for key, model in params.models.items():
-        task = params.task(model.task)
-        if issubclass(get_architecture(model.architecture, task.modality, task.problem).estimator, kind):
-            found.add(key)
-    return found
-
-
 def test_image_augmentation_discards_studies_of_image_networks_alone(copy: Path, params: Params) -> None:
-    before = studies(params)
-    append(copy / "training/networks/augment.py")
-    changed = others(before, studies(params))
-    assert networks_of_images(params, CellNetwork) <= changed <= networks_of_images(params, TransferNetwork)
+    discarded = discarded_by(copy, "training/networks/augment.py", params)
+    assert networks_of_images(params, CellNetwork) <= discarded <= networks_of_images(params, TransferNetwork)
 
 
 def test_the_reading_of_pairs_discards_no_study_of_image_networks(copy: Path, params: Params) -> None:
-    before = studies(params)
-    append(copy / "pipelines/samples/response.py")
-    changed = others(before, studies(params))
-    assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= changed
-    assert not changed & networks_of_images(params, TransferNetwork)
+    discarded = discarded_by(copy, "pipelines/samples/response.py", params)
+    assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= discarded
+    assert not discarded & networks_of_images(params, TransferNetwork)
 
 
 def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:
@@ -130,11 +128,10 @@ def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Pat
         path = copy / "training" / "architectures" / f"{architecture}.py"
         source = path.read_text(encoding="utf-8")
         tree = ast.parse(source)
-        spaces = [
-            node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SPACE"
-        ]
-        if spaces:
-            spaces[0].value = ast.parse("ranges(another=[0, 1])", mode="eval").body
+        for space in tree.body:
+            if not isinstance(space, ast.Assign) or ast.unparse(space.targets[0]) != "SPACE":
+                continue
+            space.value = ast.parse("ranges(another=[0, 1])", mode="eval").body
             path.write_text(ast.unparse(tree), encoding="utf-8")
             own = {key for key, model in params.models.items() if model.architecture == architecture}
             assert others(before, studies(params)) == own
@@ -144,13 +141,12 @@ def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Pat
 
 
 def test_code_discards_the_studies_and_fits_that_run_it_and_no_others(copy: Path, params: Params) -> None:
-    prepared: Any = SimpleNamespace(sha256="of one split")
     task = params.task("drug_response")
     asked: dict[str, Any] = {"architecture": "mlp", "hyperparameters": {}, "members": 5, "settings": {}}
 
     def names() -> list[str]:
         mlp: Any = get_architecture("mlp", "pairs", "regression")
-        return [study_name("drug_response", mlp, prepared, params), Unfinished.of("one", task, **asked).stem]
+        return [study_name("drug_response", mlp, PREPARED, params), Unfinished.of("one", task, **asked).stem]
 
     before = names()
     for discarded, files in {
@@ -158,11 +154,7 @@ def test_code_discards_the_studies_and_fits_that_run_it_and_no_others(copy: Path
         (False, True): ("model/cross_fit", "model/novelty", "architectures/mean_effects"),
         (True, False): ("studies/study",),
         (True, True): (
-            "architectures/mlp",
-            "architectures/__init__",
-            "networks/loop",
-            "features/cell_line",
-            "estimator",
+            *("architectures/mlp", "architectures/__init__", "networks/loop", "features/cell_line", "estimator"),
         ),
     }.items():
         for file in files:

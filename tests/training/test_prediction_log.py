@@ -14,13 +14,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 
 from pipelines.environment import LOG_SALT, PREDICTION_LOG
 from tests.serving.served import PROFILES, profiles_prepared, save_fitted
+from tests.training.forked import until
 from tests.training.tiny import ROOT
 from training.contract import Contract
 from training.model.prediction_log import PredictionLog
@@ -58,21 +61,23 @@ def _written(folder: Path, log: PredictionLog | None = None) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
 
 
-def _row(value: float) -> tuple[list[bytes], pd.DataFrame, pd.DataFrame]:
+def _log(log: PredictionLog, value: float) -> None:
     novelty = {"out_of_distribution": [0.5], "out_of_distribution_threshold": [1.0]}
     answer = pd.DataFrame({"prediction": [value], **novelty, "model_version": ["1"]})
-    return [b"row"], answer, pd.DataFrame({"level": [value]})
+    log.write([b"row"], None, answer, pd.DataFrame({"level": [value]}))
 
 
 def test_what_is_answered_is_logged_row_by_row(model: Path, request_frame: pd.DataFrame, tmp_path: Path) -> None:
     predictor = _logging(model, tmp_path)
     before = datetime.now(UTC)
-    answers = [predictor.predict(None, request_frame), predictor.predict(None, request_frame)]
+    bad = request_frame.assign(expression=pd.Series([{"NOPE": 1.0}] * len(request_frame), dtype=object))
+    answers = [predictor.predict(None, request_frame)]
+    with pytest.raises(MlflowException):  # what is not answered is not logged
+        predictor.predict(None, bad)
+    answers.append(predictor.predict(None, request_frame))
     rows = _written(tmp_path, predictor.log)
-    assert len(rows) == 8
     assert rows["request_id"].nunique() == 2 and rows["row"].tolist() == [0, 1, 2, 3] * 2
-    assert (rows["time"] >= before).all() and (rows["time"] <= datetime.now(UTC)).all()
-    assert str(rows["time"].dtype).endswith("UTC]")
+    assert rows["time"].between(before, datetime.now(UTC)).all() and str(rows["time"].dtype).endswith("UTC]")
     assert set(rows["model_version"]) == {"12"}
     for name in ("label", "probability", "out_of_distribution", "out_of_distribution_threshold"):
         assert rows[name].tolist() == [value for answer in answers for value in answer[name]], name
@@ -99,13 +104,11 @@ def test_hashes_are_equal_for_equal_inputs_and_the_log_has_no_id_and_no_value_of
     expected = hmac.digest(SALT, b"PATIENT-7", hashlib.sha256).hex()
     assert rows["sample_sha256"][0] == rows["sample_sha256"][3] == expected
     assert rows["sample_sha256"].isna().tolist() == [False, False, True, False] * 2
-    text = rows.to_json() + "".join(map(str, rows.columns))
-    assert "PATIENT" not in text
-    genes = set(request_frame["expression"][0])
-    assert not genes & {str(value) for column in rows for value in rows[column]}
+    assert "PATIENT" not in rows.to_json()
+    assert not set(request_frame["expression"][0]) & {str(value) for column in rows for value in rows[column]}
     sent = {value for profile in request_frame["expression"] for value in profile.values()}
     kept = {value for column in rows.select_dtypes("number") for value in rows[column]}
-    assert len(sent & kept) == 0
+    assert not sent & kept
     unsalted = {hashlib.sha256(name.encode()).hexdigest() for name in ("PATIENT-7", "PATIENT-8")}
     assert not unsalted & set(rows["sample_sha256"].dropna())
 
@@ -137,35 +140,21 @@ def test_a_log_that_cannot_be_written_costs_no_answer(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def full(*arguments: Any, **options: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    full = Mock(side_effect=OSError(28, "No space left on device"))
     predictor = _logging(model, tmp_path, seconds=0.01)
     good = Predictor().read(model).predict(None, request_frame)
-    with caplog.at_level(logging.WARNING):
-        for _ in range(5):
+    log = predictor.log
+    assert log is not None
+    with caplog.at_level(logging.WARNING), monkeypatch.context() as disk:
+        disk.setattr(pd.DataFrame, "to_parquet", full)
+        for number in range(5):
             answer = predictor.predict(None, request_frame)
             pd.testing.assert_frame_equal(answer.drop(columns="model_version"), good.drop(columns="model_version"))
-            time.sleep(0.03)
-        assert predictor.log is not None
-        predictor.log.close()
-    assert predictor.log.dropped == 20
-    assert len([record for record in caplog.records if "not logged" in record.getMessage()]) == 1
+            until(lambda count=4 * number + 4: log.dropped == count)
+    assert caplog.text.count("not logged") == 1
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(".*"))
-
-
-def test_a_disk_that_has_room_again_is_written_to(tmp_path: Path) -> None:
-    (tmp_path / PROFILES).write_text("")
-    log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
-    identities, answer, described = _row(1.0)
-    log.write(identities, None, answer, described)
-    until = time.monotonic() + 20
-    while log.dropped == 0 and time.monotonic() < until:
-        time.sleep(0.01)
-    (tmp_path / PROFILES).unlink()
-    log.write(identities, None, answer, described)
-    assert len(_written(tmp_path, log)) == 1 and log.dropped == 1
+    predictor.predict(None, request_frame)  # a disk that has room again is written to
+    assert len(_written(tmp_path, log)) == 4 and log.dropped == 20
 
 
 def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,13 +168,12 @@ def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monke
     monkeypatch.setattr(PredictionLog, "_write", slow)
     monkeypatch.setattr("training.model.prediction_log._ROWS", 50)
     log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
-    identities, answer, described = _row(1.0)
     began = time.monotonic()
     while not log.dropped:
-        log.write(identities, None, answer, described)
+        _log(log, 1.0)
         assert time.monotonic() - began < 20
     for _ in range(100):
-        log.write(identities, None, answer, described)
+        _log(log, 1.0)
     assert log.dropped == 101
     waiting = sum(len(asked.answer) for asked in log._waiting)
     assert log._rows == waiting + (taken[0] if taken else 0) == 50
@@ -193,30 +181,19 @@ def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monke
     log.close()
 
 
+ENDING = """
+from pathlib import Path
+import pandas as pd
+from training.model.prediction_log import PredictionLog
+log = PredictionLog(Path.cwd(), "tumor_type", b"salt", 60.0)
+novelty = {"out_of_distribution": [0.5], "out_of_distribution_threshold": [1.0]}
+for value in range(5):
+    answer = pd.DataFrame({"prediction": [value], **novelty, "model_version": ["1"]})
+    log.write([b"row"], None, answer, pd.DataFrame({"level": [value]}))
+"""
+
+
 def test_a_process_that_ends_has_written_all_rows(tmp_path: Path) -> None:
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "import pandas as pd\n"
-        "from training.model.prediction_log import PredictionLog\n"
-        "log = PredictionLog(Path(sys.argv[1]), 'tumor_type', b'salt', 60.0)\n"
-        "for value in range(5):\n"
-        "    answer = pd.DataFrame({'prediction': [float(value)], 'out_of_distribution': [0.5],\n"
-        "        'out_of_distribution_threshold': [1.0], 'model_version': ['1']})\n"
-        "    log.write([b'row'], None, answer, pd.DataFrame({'level': [float(value)]}))\n"
-    )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env=env, timeout=120)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", ENDING], check=True, env=environment, timeout=120)
     assert sorted(_written(tmp_path)["prediction"]) == [0, 1, 2, 3, 4]
-
-
-def test_what_does_not_answer_is_not_logged(model: Path, request_frame: pd.DataFrame, tmp_path: Path) -> None:
-    from mlflow.exceptions import MlflowException
-
-    predictor = _logging(model, tmp_path)
-    bad = request_frame.assign(expression=pd.Series([{"NOPE": 1.0} for _ in range(len(request_frame))], dtype=object))
-    with pytest.raises(MlflowException):
-        predictor.predict(None, bad)
-    assert predictor.log is not None
-    predictor.log.close()
-    assert not list(tmp_path.rglob("*.parquet"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -25,13 +25,8 @@ def test_mlflows_entry_point_tunes_with_the_workers_that_it_is_given(
     workers: str, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     tuned = Tuned(NAME, "elastic_net", "quick", "rmse", "validation", 1.0, {}, 2, "a study", "a run")
-
-    def note(*arguments: Any, **named: Any) -> Tuned:
-        calls.append((arguments, named))
-        return tuned
-
+    note = Mock(return_value=tuned)
     monkeypatch.setattr(study, "tune", note)
     monkeypatch.setattr(study, "follow", note)
     monkeypatch.setattr(pipelines.datasets, "read_prepared", lambda name, task: f"samples of {name}")
@@ -39,7 +34,7 @@ def test_mlflows_entry_point_tunes_with_the_workers_that_it_is_given(
     program, *arguments = shlex.split(COMMAND.format(**given))
     assert (program, arguments[:2]) == ("python", ["-m", "training.tune"])
     assert tune.main(arguments[2:]) == 0
-    ((name, architecture, prepared, _), named) = calls.pop()
+    ((name, architecture, prepared, _), named) = note.call_args
     assert (name, architecture.name, prepared) == (NAME, "elastic_net", f"samples of {NAME}")
     assert (named["workers"], named["cluster"]) == (int(workers), cluster)
     found = json.loads((tmp_path / "models" / NAME / "elastic_net" / "tuned.json").read_text())
@@ -47,13 +42,13 @@ def test_mlflows_entry_point_tunes_with_the_workers_that_it_is_given(
 
     command = named["command"]
     assert tune.main([*WorkerCommand(command.module, (*command.arguments, "--worker-of", "a run")).numbered(2)]) == 0
-    (following, named) = calls.pop()
+    (following, named) = note.call_args
     assert (command.module, following[0]) == ("training.tune", NAME)
     assert (named["parent"], named["number"]) == ("a run", 2)
 
 
-def test_a_number_of_workers_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for workers in ("0", "-1", "two"):
-        with pytest.raises(SystemExit):
-            tune.main(["--task", NAME, "--architecture", "elastic_net", f"--workers={workers}"])
-        assert "--workers" in capsys.readouterr().err
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+def test_a_number_of_workers_that_is_none_is_refused(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tune.main(["--task", NAME, "--architecture", "elastic_net", f"--workers={workers}"])
+    assert "--workers" in capsys.readouterr().err
