@@ -24,14 +24,14 @@ from optuna.trial import TrialState
 
 from tests.training.forked import begin
 from tests.training.postgres import postgres
+from tests.training.steps_worker import counted
 from training.studies.storage import open_storage, study_lock
-from training.studies.trial_queue import DONE, work
+from training.studies.trial_queue import work
 
 WORKERS, BUDGET, STEPS = 4, 12, 12
 
 
 def one_worker(study: str, number: int) -> None:
-    """Work on the study until its budget is spent."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = optuna.load_study(study_name=study, storage=open_storage(wait=True))
     found.sampler = optuna.samplers.RandomSampler(seed=number)
@@ -50,7 +50,6 @@ def _objective(trial: optuna.Trial) -> float:
 
 
 def one_round(number: int, rng: random.Random) -> dict[str, int]:
-    """Run one study under kills and count its trials."""
     name, numbers = f"round-{number}", itertools.count(1000 * number + 1)
     study = optuna.create_study(study_name=name, storage=open_storage(wait=True))
     study.enqueue_trial({"x": 0.5})
@@ -78,21 +77,17 @@ def one_round(number: int, rng: random.Random) -> dict[str, int]:
                 running.append(start())
     assert not running, "the study did not end"
     trials = study.get_trials(deepcopy=False)
-    done = Counter(trial.user_attrs["origin"] for trial in trials if trial.state in DONE)
-    begun = {trial.user_attrs["origin"] for trial in trials if "origin" in trial.user_attrs}
     return {
-        "done": len(done),
-        "lost": max(0, BUDGET - len(done)) + len(begun - set(done)),
-        "doubled": sum(done.values()) - len(done) + max(0, len(done) - BUDGET),
+        **counted(trials, BUDGET),
         "open": sum(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials),
         "kills": killed,
         "run again": sum("retry_of" in trial.user_attrs for trial in trials),
     }
 
 
-def rounds(number: int, seed: int = 0) -> dict[str, int]:
+def rounds(number: int) -> dict[str, int]:
     """Return the sums over ``number`` rounds, on a PostgreSQL of their own, in a folder of their own."""
-    rng, total = random.Random(seed), Counter[str]()
+    rng, total = random.Random(0), Counter[str]()
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),

@@ -38,7 +38,6 @@ class Postgres:
             connection.execute(statement)
 
     def database(self, name: str) -> str:
-        """Make a database and return its URL."""
         self.execute(f'create database "{name}"')
         return self.url.replace("/postgres?", f"/{name}?")
 

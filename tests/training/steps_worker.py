@@ -28,7 +28,7 @@ from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
 from training.estimator import FitContext
 from training.features.fitted import FittedAttributes
-from training.studies.study import Tuned, follow, tune
+from training.studies.study import follow, tune
 from training.studies.trial_queue import DONE
 from training.studies.workers import WorkerCommand, add_worker_arguments
 
@@ -68,7 +68,6 @@ def architecture(seconds: float = 0.05) -> Architecture:
 
 
 def question(budget: int) -> tuple[Prepared, Params]:
-    """Return samples and parameters, the same in every process."""
     folder, params = Path("data") / NAME, tiny_params(trials=budget)
     if not folder.is_dir():  # the first process makes the samples, the workers read them
         return tiny_prepared(folder), params
@@ -77,33 +76,38 @@ def question(budget: int) -> tuple[Prepared, Params]:
     return prepare(task.read(folder), task, params.seed), params
 
 
+def counted(trials: Sequence[Any], budget: int) -> Counter[str]:
+    """Count the trials that are done, lost and run twice."""
+    done = Counter(trial.user_attrs["origin"] for trial in trials if trial.state in DONE)
+    begun = {trial.user_attrs["origin"] for trial in trials if "origin" in trial.user_attrs}
+    return Counter(
+        done=len(done),
+        lost=max(0, budget - len(done)) + len(begun - set(done)),
+        doubled=sum(done.values()) - len(done) + max(0, len(done) - budget),
+    )
+
+
 def count(study: str, url: str, budget: int, parent: str) -> Counter[str]:
     """Count the trials that are done, and the faults of the study and its MLflow runs: a good study has none."""
     trials = optuna.load_study(study_name=study, storage=url).get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == list(range(len(trials)))
-    done = Counter(trial.user_attrs["origin"] for trial in trials if trial.state in DONE)
-    begun = {trial.user_attrs["origin"] for trial in trials if "origin" in trial.user_attrs}
-    client = mlflow.MlflowClient()
+    done = {trial.user_attrs["origin"] for trial in trials if trial.state in DONE}
     condition = f"tags.mlflow.parentRunId = '{parent}'"
     runs: Any = mlflow.search_runs(experiment_names=[NAME], filter_string=condition, output_format="list")
     of_runs = Counter(int(run.data.tags["trial.origin"]) for run in runs)
-    found = Counter(
-        done=len(done),
+    found = counted(trials, budget) + Counter(
         running=sum(trial.state == TrialState.RUNNING for trial in trials),
-        lost=max(0, budget - len(done)) + len(begun - set(done)),
-        doubled=sum(done.values()) - len(done) + max(0, len(done) - budget),
         runs_doubled=sum(of_runs.values()) - len(of_runs),
-        runs_missing=len(set(done) - set(of_runs)),
+        runs_missing=len(done - set(of_runs)),
         runs_open=sum(run.info.status != "FINISHED" for run in runs),
     )
     for run in runs:
-        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "step_train_loss")]
+        steps = [metric.step for metric in mlflow.MlflowClient().get_metric_history(run.info.run_id, "step_train_loss")]
         found += Counter(metrics_lost=len({*range(STEPS)} - {*steps}), metrics_doubled=len(steps) - len({*steps}))
     return +found
 
 
 def steps_made(folder: Path) -> list[tuple[str, int, int]]:
-    """Return trial, step and process of every step in the order they were made."""
     path = folder / "steps.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
     return [tuple(json.loads(line)) for line in lines]
@@ -116,21 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_worker_arguments(parser)
     arguments = parser.parse_args(argv)
     prepared, params = question(arguments.budget)
+    asked = (NAME, architecture(arguments.seconds), prepared, params)
     if arguments.worker_of:
-        follow(
-            NAME, architecture(arguments.seconds), prepared, params, parent=arguments.worker_of, number=arguments.number
-        )
+        follow(*asked, parent=arguments.worker_of, number=arguments.number)
         return 0
-    tuned: Tuned = tune(
-        NAME,
-        architecture(arguments.seconds),
-        prepared,
-        params,
-        workers=arguments.workers,
-        cluster=arguments.cluster,
-        command=WorkerCommand(MODULE, ("--budget", str(arguments.budget), "--seconds", str(arguments.seconds))),
-        progress=False,
-    )
+    command = WorkerCommand(MODULE, ("--budget", str(arguments.budget), "--seconds", str(arguments.seconds)))
+    together: dict[str, Any] = {"workers": arguments.workers, "cluster": arguments.cluster}
+    tuned = tune(*asked, **together, command=command, progress=False)
     Path("tuned.json").write_text(json.dumps(asdict(tuned)))
     return 0
 

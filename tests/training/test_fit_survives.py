@@ -111,9 +111,15 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     read = read_params(root / "params.yaml")
     samples = read.task(NAME).read(root / "data" / NAME)
     write_prepared(prepare(samples, read.task(NAME), read.seed), root / "prepared" / NAME, read.task(NAME), read.seed)
-    (root / "models" / NAME / "mlp").mkdir(parents=True)
-    tuned = {"hyperparameters": HYPERPARAMETERS, "study": "one"}
-    (root / "models" / NAME / "mlp" / "tuned.json").write_text(json.dumps(tuned))
+    tuned = root / "models" / NAME / "mlp" / "tuned.json"
+    tuned.parent.mkdir(parents=True)
+    tuned.write_text(json.dumps({"hyperparameters": HYPERPARAMETERS, "study": "one"}))
+    return root
+
+
+def _ready(ready: Path, root: Path) -> Path:
+    shutil.copytree(ready, root)
+    empty_store(root)
     return root
 
 
@@ -150,9 +156,7 @@ def _fit(root: Path, *, processes: int = 1, commit: str = "0" * 40, killed: bool
 @pytest.fixture(scope="module")
 def killed(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which a fit was killed after its second epoch, and gone on with at another commit."""
-    root = tmp_path_factory.mktemp("fit") / "killed"
-    shutil.copytree(ready, root)
-    empty_store(root)
+    root = _ready(ready, tmp_path_factory.mktemp("fit") / "killed")
     _fit(root, killed=True)
     _fit(root, commit="1" * 40)
     return root
@@ -164,10 +168,13 @@ def _only_run(root: Path) -> tuple[MlflowClient, Any]:
     return client, run
 
 
+def _fitted(root: Path) -> dict[str, Any]:
+    return json.loads((root / "models" / NAME / "mlp" / "fitted.json").read_text())
+
+
 def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(killed: Path) -> None:
     client, run = _only_run(killed)
-    fitted = json.loads((killed / "models" / NAME / "mlp" / "fitted.json").read_text())
-    assert (run.info.run_id, run.info.status) == (fitted["run_id"], "FINISHED")
+    assert (run.info.run_id, run.info.status) == (_fitted(killed)["run_id"], "FINISHED")
     assert [step for step, _ in _steps(client, run)] == list(range(EPOCHS))
     assert len(run.inputs.dataset_inputs) == 1
     assert not list((killed / "checkpoints" / "fit").iterdir())
@@ -176,12 +183,9 @@ def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(k
 
 
 def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, tmp_path: Path) -> None:
-    root = tmp_path / "two"
-    shutil.copytree(ready, root)
-    empty_store(root)
+    root = _ready(ready, tmp_path / "two")
     _fit(root, processes=2)
     curves = [_steps(*_only_run(each)) for each in (killed, root)]
     assert len(curves[1]) == EPOCHS
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-3)
-    fits = [json.loads((each / "models" / NAME / "mlp" / "fitted.json").read_text()) for each in (killed, root)]
-    assert fits[1]["validation"] == pytest.approx(fits[0]["validation"], rel=1e-3)
+    assert _fitted(root)["validation"] == pytest.approx(_fitted(killed)["validation"], rel=1e-3)

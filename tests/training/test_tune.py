@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -27,8 +26,8 @@ from pipelines.errors import UserError
 from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
 from tests.training import steps_worker
-from tests.training.forked import begin
-from tests.training.steps_worker import STEPS, steps_made
+from tests.training.forked import begin, until
+from tests.training.steps_worker import STEPS, count, steps_made
 from tests.training.tiny import NAME, tiny_params, with_task
 from training.architectures import Architecture, get_architecture
 from training.estimator import FitContext
@@ -84,21 +83,17 @@ def _runs() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None:
     process = begin(steps_worker.main, ["--budget", "5", "--seconds", "0.1"])
-    until = time.monotonic() + 120
-    while process.is_alive() and time.monotonic() < until:
-        time.sleep(0.02)
-        if [step for trial, step, _ in steps_made(tmp_path) if trial == "2"][1:]:
-            process.kill()
+    until(lambda: [step for trial, step, _ in steps_made(tmp_path) if trial == "2"][1:], 120)
+    process.kill()
     process.join(10)
     assert process.exitcode == -signal.SIGKILL
     before = _trials(storage_url())
     assert [trial.state for trial in before] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
     assert before[0].params == {"level": 0.5}, "the defaults come first"
     assert steps_worker.main(["--budget", "5", "--seconds", "0.1"]) == 0
-    after = _trials(storage_url())
-    assert Counter(trial.state for trial in after) == {TrialState.COMPLETE: 5, TrialState.FAIL: 1}
-    for kept, trial in zip(before[:2], after[:2], strict=True):
-        assert (trial.params, trial.value, trial.datetime_complete) == (kept.params, kept.value, kept.datetime_complete)
+    tuned, after = json.loads((tmp_path / "tuned.json").read_text()), _trials(storage_url())
+    assert count(tuned["study"], storage_url(), 5, tuned["run_id"]) == {"done": 5}
+    assert after[:2] == before[:2]
     broken, again = after[2:4]
     assert (broken.state, again.params) == (TrialState.FAIL, broken.params)
     assert again.user_attrs["mlflow_run_id"] == broken.user_attrs["mlflow_run_id"]
@@ -110,12 +105,9 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None
     assert not list((tmp_path / "checkpoints").rglob("*.pt"))
 
     parents, children = _runs()
-    assert parents["status"].tolist() == ["FINISHED"]
-    assert children["status"].tolist() == ["FINISHED"] * 5
-    assert set(children["tags.mlflow.parentRunId"]) == set(parents["run_id"])
+    assert parents["status"].tolist() == ["FINISHED"] and len(children) == 5
     logged = children.set_index("run_id")["metrics.validation_rmse"].to_dict()
     assert logged == {trial.user_attrs["mlflow_run_id"]: pytest.approx(trial.value) for trial in complete}
-    tuned = json.loads((tmp_path / "tuned.json").read_text())
     best = min(complete, key=lambda trial: trial.value or np.inf)
     assert (tuned["trials"], tuned["value"], tuned["run_id"]) == (5, best.value, parents["run_id"].iloc[0])
     assert tuned["hyperparameters"]["level"] == best.params["level"]
@@ -124,47 +116,40 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None
 def test_a_finished_study_is_not_run_again(
     planned: Architecture, prepared: Prepared, params: Params, store: str
 ) -> None:
-    first = tune(NAME, planned, prepared, params, progress=False)
-    assert len(Planned.given) == first.trials == 3
-    second = tune(NAME, planned, prepared, params, progress=False)
+    first, second = (tune(NAME, planned, prepared, params, progress=False) for _ in range(2))
     assert second == first == Tuned(**json.loads(json.dumps(asdict(first))))
-    assert len(Planned.given) == 3
+    assert len(Planned.given) == first.trials == 3
     parents, children = _runs()
-    assert (len(parents), len(children)) == (1, 3)
-    assert set(parents["status"]) == {"FINISHED"}
+    assert (parents["status"].tolist(), len(children)) == (["FINISHED"], 3)
 
 
-def test_only_the_trials_of_dead_workers_are_run_again(planned: Architecture, tmp_path: Path) -> None:
+def test_only_the_trials_of_dead_workers_are_run_again() -> None:
     study = optuna.create_study()
     mine, host, no_process = trial_queue.worker(), socket.gethostname(), 2**22 + 1
-    began = psutil.Process().create_time()
     workers = {
         "alive": mine,
         "dead": f"{host}|{no_process}|1",
-        "another process of that number": f"{host}|{os.getpid()}|{began - 1000:.0f}",
+        "another process of that number": f"{host}|{os.getpid()}|{psutil.Process().create_time() - 1000:.0f}",
         "on another machine": f"another-{host}|{no_process}|1",
         "claimed by nobody": None,
     }
     for name, who in workers.items():
         trial = study.ask({"level": optuna.distributions.FloatDistribution(0, 1)})
-        trial.set_user_attr("name", name)
         trial.set_user_attr("mlflow_run_id", f"run of {name}")
         if who is not None:
             trial.set_user_attr("worker", who)
     trial_queue.requeue_orphans(study)
-    states = {trial.user_attrs["name"]: trial.state for trial in study.trials[: len(workers)]}
-    failed = ["dead", "another process of that number"]
     # Under the lock a trial without a name is one whose worker died while it claimed it.
-    assert [name for name, state in states.items() if state == TrialState.FAIL] == [*failed, "claimed by nobody"]
-    assert {states["alive"], states["on another machine"]} == {TrialState.RUNNING}
-    for broken, name in zip((study.trials[1], study.trials[2]), failed, strict=True):
+    running, fail = TrialState.RUNNING, TrialState.FAIL
+    assert [trial.state for trial in study.trials[:5]] == [running, fail, fail, running, fail]
+    for broken in study.trials[1:3]:
         again = study.ask()
         again.set_user_attr("worker", mine)
         assert again.suggest_float("level", 0, 1) == broken.params["level"]
-        assert again.user_attrs["mlflow_run_id"] == f"run of {name}"
+        assert again.user_attrs["mlflow_run_id"] == broken.user_attrs["mlflow_run_id"]
         assert again.user_attrs["origin"] == broken.number, "checkpoints are kept under the first number"
     trial_queue.requeue_orphans(study)
-    assert len(study.trials) == len(workers) + len(failed), "what nobody began is drawn anew, and nothing twice"
+    assert len(study.trials) == len(workers) + 2, "what nobody began is drawn anew, and nothing twice"
 
 
 # What a trial is judged on
@@ -177,16 +162,14 @@ def test_a_trial_never_sees_the_test_split(
     params = tiny_params(trials=2, objective=objective)
     tuned = tune(NAME, planned, prepared, params, progress=False)
     table = prepared.table.set_index("sample_id")
-    folds = params.task(NAME).split.folds
-    parts = 1 if objective == "validation" else folds
+    parts = 1 if objective == "validation" else params.task(NAME).split.folds
     assert len(Planned.given) == 2 * parts
     judged: list[str] = []
     for train, held_out in Planned.given[:parts]:
         one, other = table.loc[train.pairs["sample_id"]], table.loc[held_out.pairs["sample_id"]]
         assert not set(one["group"]) & set(other["group"])
         if objective == "validation":
-            assert set(one["split"]) == {"train"}
-            assert set(other["split"]) == {"validation"}
+            assert (set(one["split"]), set(other["split"])) == ({"train"}, {"validation"})
         else:
             assert "test" not in set(one["split"]) | set(other["split"])
             assert len(other["fold"].unique()) == 1
@@ -257,63 +240,46 @@ def test_trials_that_diverge_end_the_study_only_if_all_do(
 def test_a_fault_in_the_code_is_not_swallowed(
     planned: Architecture, prepared: Prepared, params: Params, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def plan(trial: int, context: FitContext) -> float:
-        if trial == 1:
-            raise ZeroDivisionError
-        return 1.0
-
-    monkeypatch.setattr(Planned, "plan", staticmethod(plan))
+    monkeypatch.setattr(Planned, "plan", staticmethod(lambda trial, context: 1 / 0 if trial == 1 else 1.0))
     with pytest.raises(ZeroDivisionError):
         tune(NAME, planned, prepared, params, progress=False)
     parents, children = _runs()
-    assert sorted(children["status"]) == ["FAILED", "FINISHED"]
-    assert parents["status"].tolist() == ["FAILED"]
-    tuned = tune(NAME, planned, prepared, params, progress=False)
-    assert tuned.trials == 3
-    parents, _ = _runs()
-    assert parents["status"].tolist() == ["FINISHED"]
+    assert (sorted(children["status"]), parents["status"].tolist()) == (["FAILED", "FINISHED"], ["FAILED"])
+    assert tune(NAME, planned, prepared, params, progress=False).trials == 3
+    assert _runs()[0]["status"].tolist() == ["FINISHED"]
 
 
 # The runs of a study that is over
-
-
-def _open_run(parent: str, origin: int) -> str:
-    """Start a run of the trial that began as number ``origin`` and leave it open, as a killed worker does."""
-    tags = {"mlflow.parentRunId": parent, TRIAL_ORIGIN: str(origin)}
-    return mlflow.MlflowClient().create_run(tracking.experiment(NAME), tags=tags).info.run_id
-
-
-def _ended_trial(study: optuna.Study, run: str, state: TrialState, origin: int | None = None) -> None:
-    trial = study.ask()
-    trial.set_user_attr(trial_queue.ORIGIN, trial.number if origin is None else origin)
-    trial.set_user_attr(trial_queue.RUN_ID, run)
-    study.tell(trial, 1.0 if state == TrialState.COMPLETE else None, state=state)
 
 
 def test_a_run_that_was_left_open_gets_the_status_of_its_trial(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlflow.tracking.fluent.NUM_RUNS_PER_PAGE_PANDAS", 2)  # a run that is deleted moves the pages
     client, study = mlflow.MlflowClient(), optuna.create_study()
     parent = client.create_run(tracking.experiment(NAME)).info.run_id
-    runs = {name: _open_run(parent, origin) for origin, name in enumerate(("given up", "complete", "pruned"))}
-    for name, state in zip(runs, (TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED), strict=True):
-        _ended_trial(study, runs[name], state)
-    runs["killed, then complete"] = _open_run(parent, 3)
-    for state in (TrialState.FAIL, TrialState.COMPLETE):
-        _ended_trial(study, runs["killed, then complete"], state, origin=3)
-    # The server opened a run, its answer was lost, and the worker asked for another.
-    runs["doubled"] = _open_run(parent, 1)
-    runs["of no trial"] = _open_run(parent, 99)
-    runs["of another study"] = _open_run("another", 0)
+    fail, complete, pruned = TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED
+    runs, expected = {}, {}
+    for name, of, origin, states, status in (
+        ("given up", parent, 0, [fail], "FAILED"),
+        ("complete", parent, 1, [complete], "FINISHED"),
+        ("pruned", parent, 2, [pruned], "FINISHED"),
+        ("killed, then complete", parent, 3, [fail, complete], "FINISHED"),
+        # The server opened a run, its answer was lost, and the worker asked for another: it is deleted.
+        ("doubled", parent, 1, [], None),
+        ("of no trial", parent, 99, [], "RUNNING"),
+        ("of another study", "another", 0, [], "RUNNING"),
+    ):
+        # A run of the trial that began as number ``origin``, left open as a killed worker does.
+        tags = {"mlflow.parentRunId": of, TRIAL_ORIGIN: str(origin)}
+        runs[name] = client.create_run(tracking.experiment(NAME), tags=tags).info.run_id
+        expected |= {name: status} if status else {}
+        for state in states:
+            trial = study.ask()
+            trial.set_user_attr(trial_queue.ORIGIN, origin)
+            trial.set_user_attr(trial_queue.RUN_ID, runs[name])
+            study.tell(trial, 1.0 if state == complete else None, state=state)
     settle_runs(study, NAME, parent)
     found = {name: client.get_run(run).info for name, run in runs.items()}
-    assert {name: run.status for name, run in found.items() if run.lifecycle_stage == "active"} == {
-        "given up": "FAILED",
-        "complete": "FINISHED",
-        "pruned": "FINISHED",
-        "killed, then complete": "FINISHED",
-        "of no trial": "RUNNING",
-        "of another study": "RUNNING",
-    }
+    assert {name: run.status for name, run in found.items() if run.lifecycle_stage == "active"} == expected
 
 
 # The study's name
@@ -324,25 +290,22 @@ def _name(prepared: Prepared, params: Params) -> str:
 
 
 def test_only_what_is_asked_changes_the_study(prepared: Prepared, params: Params, tmp_path: Path) -> None:
-    task = params.task(NAME)
-    (tmp_path / "data" / NAME).mkdir(parents=True)
-    (tmp_path / "data" / NAME / "response.parquet").write_bytes(b"data")
-    found = {"first": _name(prepared, params)}
-    found["seed"] = _name(prepared, replace(params, seed=params.seed + 1))
-    found["budget"] = _name(prepared, replace(params, budget="full"))
-    found["split"] = _name(replace(prepared, sha256="another"), params)
-    found["architecture"] = study_name(NAME, get_architecture("xgboost", "pairs", "regression"), prepared, params)
-    others = {
-        "metric": replace(task, tune=replace(task.tune, metric="r2")),
-        "objective": replace(task, tune=replace(task.tune, objective="cross_validation")),
-        "omics": replace(task, data=replace(task.data, omics=task.data.omics[:2])),
-        "target": replace(task, data=replace(task.data, target="auc")),
-        "missing": replace(task, data=replace(task.data, missing=replace(task.data.missing, tissue="drop"))),
-    }
-    for name, other in others.items():
-        found[name] = _name(prepared, with_task(params, other))
-    (tmp_path / "data" / NAME / "response.parquet").write_bytes(b"other data")
-    found["data"] = _name(prepared, params)
-    assert len(set(found.values())) == len(found), found
+    task, raw = params.task(NAME), tmp_path / "data" / NAME / "response.parquet"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"data")
+    others = [
+        *(params, replace(params, seed=params.seed + 1), replace(params, budget="full")),
+        with_task(params, replace(task, tune=replace(task.tune, metric="r2"))),
+        with_task(params, replace(task, tune=replace(task.tune, objective="cross_validation"))),
+        with_task(params, replace(task, data=replace(task.data, omics=task.data.omics[:2]))),
+        with_task(params, replace(task, data=replace(task.data, target="auc"))),
+        with_task(params, replace(task, data=replace(task.data, missing=replace(task.data.missing, tissue="drop")))),
+    ]
+    found = [_name(prepared, other) for other in others]
+    found.append(_name(replace(prepared, sha256="another"), params))
+    found.append(study_name(NAME, get_architecture("xgboost", "pairs", "regression"), prepared, params))
+    raw.write_bytes(b"other data")
+    found.append(_name(prepared, params))
+    assert len(set(found)) == len(found) == 11, found
     unasked = with_task(params, replace(task, evaluate=replace(task.evaluate, resamples=123)))
-    assert _name(prepared, replace(unasked, models={})) == found["data"]
+    assert _name(prepared, replace(unasked, models={})) == found[-1]

@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 import optuna
@@ -18,6 +16,7 @@ from optuna.trial import TrialState
 
 from pipelines.errors import UserError
 from tests.servers import free_port
+from tests.training.forked import in_threads, join, until
 from training.studies import cluster
 from training.studies.workers import WorkerCommand
 
@@ -67,16 +66,12 @@ def test_ray_places_the_workers_and_replaces_one_that_is_lost(
     lost: list[int] = []
 
     def lose_one() -> None:
-        until = time.monotonic() + 120
-        while not lost and time.monotonic() < until:
-            time.sleep(0.05)
-            if begun := _began(tmp_path):
-                lost.append(begun[-1][1])
-                os.kill(lost[0], signal.SIGKILL)
+        until(lambda: _began(tmp_path), 120)
+        lost.append(_began(tmp_path)[-1][1])
+        os.kill(lost[0], signal.SIGKILL)
 
     study = optuna.create_study(study_name="one", storage=shared)
-    killer = threading.Thread(target=lose_one)
-    killer.start()
+    killer = in_threads(lose_one)
     seen: list[int] = []
 
     def watch() -> int:
@@ -84,11 +79,10 @@ def test_ray_places_the_workers_and_replaces_one_that_is_lost(
         return seen[-1]
 
     cluster.run_on_cluster(WorkerCommand("cluster_worker"), 2, "local", watch)
-    killer.join()
+    join(killer)
     assert lost
     done = study.get_trials(states=(TrialState.COMPLETE,))
-    assert len(done) == len({trial.user_attrs["origin"] for trial in done}) == 10
-    assert seen[-1] == 10
+    assert len(done) == len({trial.user_attrs["origin"] for trial in done}) == seen[-1] == 10
     began = _began(tmp_path)
     assert len({process for _, process, _ in began}) >= 3, "two workers, and one in the place of the lost"
     assert {gpu for _, _, gpu in began} == {"0"}, "half a GPU each, of the one that there is"
@@ -113,21 +107,19 @@ def test_over_ray_s_client_a_study_outlives_a_node(
 
     def lose_the_other_node() -> None:
         # Three workers fill both nodes; the one on the other node goes with it, during a trial.
-        until = time.monotonic() + 120
-        while not lost and time.monotonic() < until:
-            time.sleep(0.05)
-            alive = {process for _, process, _ in _began(tmp_path) if psutil.pid_exists(process)}
-            if len(alive) == 3:
-                lost.extend(process for process in alive if psutil.Process(process).ppid() == raylet)
-                nodes.remove_node(other, allow_graceful=False)
+        def alive() -> set[int]:
+            return {process for _, process, _ in _began(tmp_path) if psutil.pid_exists(process)}
+
+        until(lambda: len(alive()) == 3, 120)
+        lost.extend(process for process in alive() if psutil.Process(process).ppid() == raylet)
+        nodes.remove_node(other, allow_graceful=False)
 
     study = optuna.create_study(study_name="one", storage=shared)
-    killer = threading.Thread(target=lose_the_other_node)
-    killer.start()
+    killer = in_threads(lose_the_other_node)
     address = f"ray://127.0.0.1:{port}"
     try:
         cluster.run_on_cluster(WorkerCommand("cluster_worker", ("three",)), 3, address, lambda: 0)
-        killer.join()
+        join(killer)
         assert len(lost) == 1
         done = {trial.user_attrs["origin"] for trial in study.get_trials(states=(TrialState.COMPLETE,))}
         assert len(done) == len(study.get_trials(states=(TrialState.COMPLETE,))) == 10

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import optuna
@@ -17,6 +18,7 @@ from optuna.trial import TrialState
 
 from pipelines.errors import UserError
 from tests.training import steps_worker
+from tests.training.forked import in_threads, join, until
 from tests.training.killed_rounds import BUDGET, rounds
 from tests.training.postgres import Postgres
 from tests.training.steps_worker import count, steps_made
@@ -42,15 +44,11 @@ def test_workers_share_the_trials_and_one_may_be_killed(
     before, killed = mlflow.get_tracking_uri(), list[tuple[str, int, int]]()
 
     def kill_one() -> None:
-        until = time.monotonic() + 300
-        while not killed and time.monotonic() < until:
-            time.sleep(0.05)
-            if begun := [made for made in steps_made(tmp_path) if made[1] >= 2]:
-                killed.append(begun[0])
-                os.kill(begun[0][2], signal.SIGKILL)
+        until(lambda: [made for made in steps_made(tmp_path) if made[1] >= 2], 300)
+        killed.append(next(made for made in steps_made(tmp_path) if made[1] >= 2))
+        os.kill(killed[0][2], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
+    killer = in_threads(kill_one)
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     try:
         assert steps_worker.main(["--workers", "2", "--budget", "6", "--seconds", "0.1"]) == 0
@@ -59,15 +57,14 @@ def test_workers_share_the_trials_and_one_may_be_killed(
         assert mlflow.get_run(tuned["run_id"]).info.status == "FINISHED"
     finally:
         mlflow.set_tracking_uri(before)
-    killer.join()
+    join(killer)
     made, trial = steps_made(tmp_path), killed[0][0]
     assert len({process for _, _, process in made}) >= 2, "each worker had its share"
     # One step at most is made again: the one whose checkpoint the kill came before.
     again = [step for origin, step, _ in made if origin == trial]
     assert set(again) == set(range(8)) and len(again) <= 9
     assert len({other for origin, _, other in made if origin == trial}) == 2
-    assert not list((tmp_path / "checkpoints").rglob("*.pt"))
-    assert not list((tmp_path / "checkpoints").rglob("*.jsonl"))
+    assert not [path for path in (tmp_path / "checkpoints").rglob("*") if path.suffix in {".pt", ".jsonl"}]
 
 
 @pytest.mark.soak
@@ -76,8 +73,7 @@ def test_fifty_rounds_of_random_kills_lose_and_double_nothing() -> None:
     print(counted)
     assert counted["kills"] >= 50
     assert counted["run again"] > 0, "no kill hit a trial: the test shows nothing"
-    assert counted["done"] == 50 * BUDGET
-    assert (counted["lost"], counted["doubled"], counted["open"]) == (0, 0, 0)
+    assert [counted[name] for name in ("done", "lost", "doubled", "open")] == [50 * BUDGET, 0, 0, 0]
 
 
 def test_a_worker_that_fails_ends_the_study_with_its_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +90,6 @@ def test_each_worker_has_a_gpu_and_its_share_of_the_cores(monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-5")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(workers, "cores", lambda: 8)
-    assert workers.gpus() == ["2", "GPU-5"]
     given = [workers.worker_environment(number, 3, workers.gpus()) for number in (1, 2, 3)]
     assert [each["CUDA_VISIBLE_DEVICES"] for each in given] == ["2", "GPU-5", "2"]
     assert {each["OMP_NUM_THREADS"] for each in given} == {"2"}
@@ -123,11 +118,7 @@ def test_the_budget_is_exact_however_many_share_it(shared: str, number: int, bud
         starting.wait()
         work(study, objective, budget, lock)
 
-    threads = [threading.Thread(target=one) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    join(in_threads(one, number))
     trials = _study("shared").trials
     assert sorted(ran) == [trial.number for trial in trials] == list(range(budget))
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
@@ -143,25 +134,19 @@ def test_a_worker_that_lost_the_lock_in_its_claim_gives_the_trial_back(shared: s
         with locked(other):
             taken.set()
 
-    waiting = threading.Thread(target=second)
-    waiting.start()
+    waiting = in_threads(second)
     assert not taken.wait(0.3), "one at a time"
     with sqlalchemy.create_engine(shared).begin() as connection:  # as a restart of the database does
         end = "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted"
         connection.exec_driver_sql(end)
     assert taken.wait(10)
-    waiting.join()
+    join(waiting)
     assert not lock.is_locked
     study.optimize(lambda trial: 1.0, n_trials=1)  # another worker spends the budget meanwhile
-    ran: list[int] = []
-
-    def objective(trial: optuna.Trial) -> float:
-        ran.append(trial.number)
-        return 1.0
-
+    objective = Mock(return_value=1.0)
     claim = trial_queue._Claim(study=study, objective=objective, budget=1, lock=lock)
     study.optimize(claim, n_trials=1, catch=(trial_queue.LostTrial,))
-    assert claim.lost and not ran
+    assert claim.lost and not objective.called
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
     requeue_orphans(study)
     assert len(study.trials) == 2, "what was beyond the budget is not queued again"
@@ -174,8 +159,7 @@ def test_a_trial_that_takes_every_worker_with_it_is_given_up(shared: str) -> Non
         trial.set_user_attr("worker", f"{trial_queue.socket.gethostname()}|{2**22 + 1}|1")
         requeue_orphans(study)
         requeue_orphans(study)
-    assert {trial.state for trial in study.trials} == {TrialState.FAIL}
-    assert len(study.trials) == trial_queue.MOST_ATTEMPTS
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * trial_queue.MOST_ATTEMPTS
     assert len({trial.params["x"] for trial in study.trials}) == 1
 
 
@@ -200,9 +184,8 @@ def test_heartbeats_are_written_until_another_worker_takes_the_trial_over(monkey
     monkeypatch.setattr(trial_queue, "_BEAT_SECONDS", 0.01)
     study = optuna.create_study()
     with trial_queue._beating(study.ask()) as gone:
-        until = time.monotonic() + 60
-        while study.trials[0].user_attrs.get("beat", 0) < 2:
-            assert time.monotonic() < until and not gone.is_set()
+        until(lambda: study.trials[0].user_attrs.get("beat", 0) >= 2)
+        assert not gone.is_set()
         study.tell(0, state=TrialState.FAIL)
         assert gone.wait(60)
 
