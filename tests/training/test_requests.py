@@ -375,7 +375,7 @@ def test_an_interval_lies_around_its_prediction(kind: str, models: Callable[[str
         np.testing.assert_allclose(found, expected, atol=1e-9)
     assert (answer["coverage"] == 0.9).all()
     none = replace(asked.contract, **{name: [None] * 4 if of_targets else None}).answer(outputs, asked.unseen)
-    assert none.reindex(columns=["low", "high"]).isna().all(axis=None)
+    assert none.reindex(columns=["low", "high"] if of_targets else ["low", "high", "coverage"]).isna().all(axis=None)
 
 
 # Pairs
