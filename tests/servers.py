@@ -20,7 +20,6 @@ ADMIN, ADMIN_PASSWORD = "admin", "admin-of-a-test-1"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -58,7 +57,6 @@ def listening(
 
 @contextlib.contextmanager
 def s3_store(folder: Path) -> Iterator[dict[str, str]]:
-    """Run moto's S3 and give the variables by which MLflow and boto3 find it."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-p", str(port)]

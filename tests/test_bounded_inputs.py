@@ -93,7 +93,6 @@ def _workbook(path: Path) -> Path:
 
 
 def _with_member(path: Path, member: str, content: bytes) -> None:
-    """Put a member into a workbook in the place of its own."""
     with zipfile.ZipFile(path) as archive:
         members = {each: archive.read(each) for each in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -136,7 +135,6 @@ def test_a_workbook_whose_xml_grows_as_it_is_read_is_refused(tmp_path: Path) -> 
 
 
 def _repeated(values: int, lists: bool = False) -> bytes:
-    """Return a Parquet file of a few kilobytes that repeats one value."""
     column = pa.array(np.zeros(values, np.float32))
     if lists:
         column = pa.ListArray.from_arrays(pa.array([0, values], pa.int32()), column)

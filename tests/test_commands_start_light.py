@@ -32,7 +32,6 @@ for module in commands:
 
 
 def commands() -> list[str]:
-    """Return every module of the rooms that is a command."""
     return sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
         for room in ROOMS
@@ -49,7 +48,6 @@ def test_every_command_that_files_name_is_among_them() -> None:
 
 
 def python(*arguments: str) -> str:
-    """Return what a new Python prints."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout

@@ -29,7 +29,6 @@ FOUND: list[dict[str, Any]] = [
 
 
 def _answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[list[tuple[str, str]]]:
-    """Let pip-audit give these answers; return what it is asked."""
     asked: list[list[tuple[str, str]]] = []
     left = list(answers)
 
@@ -46,7 +45,6 @@ def _answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[list[tuple[
 
 
 def pins(lock: Path) -> dict[tuple[str, str], set[str]]:
-    """Return the hashes of each package and version."""
     entries = re.findall(r"^([\w.-]+)==([^ ;\\]+)[^\n]*\n((?:    --hash=[^\n]*\n?)+)", lock.read_text(), re.MULTILINE)
     return {(name.lower(), version): set(re.findall(r"sha256:\w+", hashes)) for name, version, hashes in entries}
 
@@ -104,29 +102,19 @@ def test_an_accepted_hole_does_not_until_its_date(tmp_path: Path) -> None:
         accepted("2027-01-31", path)
 
 
-def test_the_shipped_list_is_read(tmp_path: Path) -> None:
-    shipped = ACCEPTED.read_text()
+def test_the_shipped_list_is_read() -> None:
     every = accepted("0001-01-01")
-    assert len(every) == len(yaml.safe_load(shipped))
+    assert len(every) == len(yaml.safe_load(ACCEPTED.read_text()))
     assert {package for package, _ in every} <= {name for name, _ in locked()}, "what is not locked needs no leave"
-    example = re.search(r"^# +(- \{.*\})$", shipped, re.MULTILINE)
-    assert example is not None
-    (tmp_path / "accepted.yaml").write_text(example[1])
-    assert accepted("2026-01-01", tmp_path / "accepted.yaml") == {("name", "PYSEC-2026-1")}
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [CannotLookError("no answer within 60 s"), [{"name": "bad", "skip_reason": "not found"}]],
-    ids=["offline", "a mirror that knows nothing"],
-)
+@pytest.mark.parametrize("answer", [CannotLookError("offline"), [{"name": "bad", "skip_reason": "not found"}]])
 def test_where_nothing_can_be_looked_up_it_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any
 ) -> None:
     asked = _answers(monkeypatch, answer)
     assert audit_dependencies.main() == 0
-    said = capsys.readouterr().out
-    assert said.startswith("NOT LOOKED") and "Nothing is known of the 3 locked packages" in said
+    assert capsys.readouterr().out.startswith("NOT LOOKED")
     assert asked == [[("bad", "1.5")]]  # and nothing is asked about the others
 
 
@@ -151,28 +139,21 @@ def test_the_page_of_licenses_fits_the_lock(tmp_path: Path) -> None:
     assert [each.partition(" is ")[0] for each in problems(page)] == wrong
 
 
-@pytest.mark.parametrize(
-    ("license", "concern"),
-    [
-        *(("MIT", None), ("LGPL-3.0-only", None), ("GNU Lesser General Public License v3 (LGPLv3)", None)),
-        *(("GPL-3.0-or-later", "strong copyleft"), ("AGPL-3.0-only", "strong copyleft")),
-        *(("GNU Affero General Public License v3", "strong copyleft"), ("MIT AND GPL-2.0-only", "strong copyleft")),
-        *(("GNU General Public License v2 (GPLv2)", "strong copyleft"), ("EPL-2.0 OR GPL-2.0-or-later", None)),
-        *((UNKNOWN, "license not told"), (NOT_HERE, "license not told")),
-        *(("LicenseRef-NVIDIA-Proprietary", "proprietary"), ("SSPL-1.0", "strong copyleft")),
-    ],
-)
-def test_licenses_to_look_at_are_named(license: str, concern: str | None) -> None:
-    row = Row("some", "1.0", license, True)
-    assert row.concern == concern
-    if concern is not None:
-        shown = text_of([row]).partition("## All")[0]
-        assert f"| some | 1.0 | {license} | yes | {concern} |" in shown
+def test_licenses_to_look_at_are_named() -> None:
+    gpl = ["GPL-3.0-or-later", "AGPL-3.0-only", "GNU Affero General Public License v3", "MIT AND GPL-2.0-only"]
+    for licenses, concern in (
+        (["MIT", "GNU Lesser General Public License v3 (LGPLv3)", "EPL-2.0 OR GPL-2.0-or-later"], None),
+        ([*gpl, "GNU General Public License v2 (GPLv2)", "SSPL-1.0"], "strong copyleft"),
+        ([UNKNOWN, NOT_HERE], "license not told"),
+        (["LicenseRef-NVIDIA-Proprietary"], "proprietary"),
+    ):
+        for row in (Row("some", "1.0", license, True) for license in licenses):
+            shown = f"| some | 1.0 | {row.license} | yes | {concern} |" in text_of([row]).partition("## All")[0]
+            assert row.concern == concern and shown == (concern is not None), row.license
 
 
 def test_a_license_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    strict = Row("some", "1.0", "GPL-3.0-only", True)
-    page = tmp_path / "licenses.md"
+    strict, page = Row("some", "1.0", "GPL-3.0-only", True), tmp_path / "licenses.md"
     page.write_text(text_of([strict]))
     monkeypatch.setattr(list_licenses, "rows", lambda page: [strict])
     assert problems(page) == ["some 1.0: strong copyleft (GPL-3.0-only), which needs a judgment"]

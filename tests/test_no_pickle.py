@@ -65,7 +65,6 @@ def test_the_setting_holds_whatever_the_environment_says() -> None:
 
 
 def _plant(folder: Path, flavor: str, ran: Path) -> None:
-    """Write a logged model of a flavor that keeps a pickle."""
     python = {"python_version": "3.11.0"}
     if flavor == "pyfunc":
         own = {"loader_module": "mlflow.pyfunc.model", "python_model": "model.pkl", "cloudpickle_version": "3.0.0"}

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +17,7 @@ import requests
 import sqlalchemy as sa
 
 from pipelines.redaction import HIDDEN, redacted
-from tests.empty_store import empty_store
+from tests.empty_store import working_in
 from tests.end_to_end.small_platform import CHAIN
 from tests.pipelines.image_folder import write_image_folder
 from tests.serving import served
@@ -40,7 +39,6 @@ NOWHERE = "127.0.0.1:1"  # nothing listens there
 
 
 def leaked(text: str | bytes) -> list[str]:
-    """Return the secrets that a text holds."""
     content = text.encode() if isinstance(text, str) else text
     return [secret for secret in PLANTED if secret.encode() in content]
 
@@ -75,7 +73,6 @@ def _search(folder: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return a folder with a tiny task of images."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     write_image_folder(tmp_path / "data" / TASK)
     return tmp_path
@@ -109,14 +106,9 @@ def test_studies_and_runs_leave_no_secret(checkout: Path) -> None:
 
 def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(checkout: Path) -> None:
     server = {"MLFLOW_TRACKING_URI": f"http://lab:{TRACKING}@{NOWHERE}"}
-    commands = [
-        f"serving.endpoint --task {TASK}",
-        f"evaluation.score --model models:/{TASK}@production --data data",
-        f"serving.reproduce --model models:/{TASK}/1",
-        f"serving.monitor --task {TASK} --log log",
-        f"serving.history --task {TASK}",
-        f"serving.promote --task {TASK} --by somebody",
-    ]
+    commands = [f"evaluation.score --model models:/{TASK}@production --data data"]
+    commands += [f"serving.{each} --task {TASK}" for each in ("endpoint", "history", "monitor --log log", "promote")]
+    commands += [f"serving.reproduce --model models:/{TASK}/1"]
     database = {"ONCOLINEAGE_HISTORY_URI": f"postgresql://lab:{TRACKING}@{NOWHERE}/registry"}
     said = _run(checkout, *((each, server) for each in commands), (f"serving.verify --task {TASK}", database))
     assert said.count("exited with 1") == 7, said
@@ -125,20 +117,16 @@ def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(
 
 
 @pytest.fixture
-def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def registered(tmp_path: Path) -> Iterator[Path]:
     """Give a folder with a model in production, and what it answers in ``request.json``."""
-    uri = mlflow.get_tracking_uri()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    mlflow.set_tracking_uri(empty_store(tmp_path))
-    served.with_policy(tmp_path)
-    task, prepared = served.profiles_prepared()
-    contract = served.save_fitted(served.PROFILES, "majority_class", task, prepared, tmp_path / "model")
-    rows = prepared.samples.take(np.arange(2))
-    served.register(served.PROFILES, contract, tmp_path / "model", rows)
-    contract.request(rows).to_json(tmp_path / "request.json", orient="records")
-    yield tmp_path
-    mlflow.set_tracking_uri(uri)
+    with working_in(tmp_path):
+        served.with_policy(tmp_path)
+        task, prepared = served.profiles_prepared()
+        contract = served.save_fitted(served.PROFILES, "majority_class", task, prepared, tmp_path / "model")
+        rows = prepared.samples.take(np.arange(2))
+        served.register(served.PROFILES, contract, tmp_path / "model", rows)
+        contract.request(rows).to_json(tmp_path / "request.json", orient="records")
+        yield tmp_path
 
 
 def test_an_endpoint_that_answers_and_refuses_leaves_no_secret(registered: Path) -> None:

@@ -26,7 +26,6 @@ RUNS_BEFORE = {"evaluate": ["fit"], "leaderboard": ["fit", "evaluate"]}
 
 @cache
 def entries(stage: str, architecture: str) -> dict[str, set[str]]:
-    """Return the code that the stage of an architecture lists: entry to files."""
     found = {}
     for written in STAGES[stage]["deps"]:
         path = ROOT / written.replace("${item.architecture}", architecture)
@@ -55,7 +54,6 @@ def code(module: str, key: str, *, baseline: bool = False) -> frozenset[str]:
 
 
 def run(stage: str, key: str) -> frozenset[str]:
-    """Return the files that the stage of a model in params.yaml runs."""
     _, _, module, *_ = STAGES[stage]["cmd"].split()
     return code(module, key, baseline=stage == "fit")
 
@@ -103,9 +101,6 @@ def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
     of_unknown = re.compile(r"import_module\((?!f?\"(\{__name__\}|[a-z])[\w.]*\.)")
     found = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
     assert found == {"training/studies/cluster.py"}
-
-
-# Names of stages for the Makefile.
 
 
 def test_every_target_of_the_makefile_is_a_stage(

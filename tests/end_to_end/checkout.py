@@ -17,13 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import tracking
+from tests.empty_store import working_in
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """The folder and the ways to drive it."""
-
     root: Path
 
     def run(self, module: str, *arguments: str) -> int:
@@ -51,21 +49,25 @@ class Checkout:
         assert self.run("serving.promote", "--task", task, "--by", "A. Person") == 0
 
     def read(self, path: str) -> Any:
-        """Read a JSON file of the checkout."""
         return json.loads((self.root / path).read_text())
+
+    def leaderboard(self, task: str) -> dict[str, Any]:
+        return {row["architecture"]: row for row in self.read(f"reports/{task}/leaderboard.json")}
+
+    def evidence(self, task: str, architecture: str) -> Any:
+        return self.read(f"reports/{task}/models/{architecture}/evidence.json")
+
+    def score(self, task: str, data: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+        """Score a folder with the model in staging; return the JSON that stands in one line."""
+        capsys.readouterr()
+        assert self.run("evaluation.score", "--model", f"models:/{task}@staging", "--data", str(data)) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+        return json.loads(line)
 
 
 @contextlib.contextmanager
-def checked_out(root: Path, params: dict[str, Any]) -> Iterator[Checkout]:
-    """Write ``params.yaml`` into ``root`` and work there, with a tracking store and studies of its own."""
-    before = tracking.mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("OPTUNA_STORAGE", f"sqlite:///{root}/optuna.db")
-        patch.setattr(tracking, "git", lambda *arguments: None)
-        tracking.mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-        (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+def checked_out(root: Path, params: dict[str, Any], uri: str | None = None, **env: str) -> Iterator[Checkout]:
+    """Write ``params.yaml`` into ``root`` and work there, with studies and, without ``uri``, a tracking store there."""
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with working_in(root, uri, **{"OPTUNA_STORAGE": f"sqlite:///{root}/optuna.db", **env}):
         yield Checkout(root)
-    tracking.mlflow.set_tracking_uri(before)

@@ -51,8 +51,6 @@ for line, given in json.loads(sys.argv[1]):
 
 @dataclass(frozen=True)
 class Platform:
-    """The copy and the ways to drive it."""
-
     root: Path
     task: str = TASK
 
@@ -90,11 +88,9 @@ class Platform:
         return done
 
     def python(self, *arguments: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
-        """Run a module of the copy."""
         return self.run(sys.executable, *arguments, check=check, **more)
 
     def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run DVC in the copy."""
         return self.run(sys.executable, "-m", "dvc", *arguments, check=check)
 
     def chain(self, *lines: str) -> str:
@@ -116,7 +112,6 @@ class Platform:
         self.dvc("commit", "--force", "--quiet", "budget", *names)
 
     def read(self, path: str) -> Any:
-        """Read a JSON file of the copy."""
         return json.loads((self.root / path).read_text())
 
 
@@ -149,7 +144,7 @@ def small_params(
         section = params["tasks"][task]
         for each in sections:
             section = section[each]
-        assert last in section, dotted
+        assert last in section or dotted == "data.threshold", dotted
         section[last] = value
     return params
 

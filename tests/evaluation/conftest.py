@@ -10,22 +10,13 @@ import matplotlib.pyplot as plt
 import mlflow
 import pytest
 
-from pipelines import tracking
-from tests.empty_store import empty_store
+from tests.empty_store import working_in
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give a working directory with a tracking store of its own."""
-    folder, before = tmp_path_factory.mktemp("place"), mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(folder))
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setattr(tracking, "git", lambda *arguments: None)
-        mlflow.set_tracking_uri(uri)
+    with working_in(tmp_path_factory.mktemp("place")) as folder:
         yield folder
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")

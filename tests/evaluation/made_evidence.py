@@ -98,7 +98,6 @@ for _each in _EVIDENCE["comparisons"]:
 
 
 def sealed(evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return the evidence with the hash of what it says now."""
     return {**evidence, "sha256": evidence_sha256(evidence)}
 
 

@@ -67,7 +67,6 @@ class Setting:
         return evidence_of(self.run(estimator), None)
 
     def evaluated(self, **settings: Any) -> Setting:
-        """Return the setting with other settings of the evaluation."""
         return replace(self, task=replace(self.task, evaluate=replace(self.task.evaluate, **settings)))
 
 

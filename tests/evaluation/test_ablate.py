@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +15,6 @@ from mlflow import MlflowClient
 
 from evaluation import ablate as command
 from evaluation import permuted_genes
-from evaluation.evidence.build import evidence_of
-from evaluation.evidence.parts import Evaluation
 from evaluation.permuted_genes import ablate, ablation_path
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
@@ -64,8 +61,6 @@ def prepared() -> Prepared:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the fit stage leaves."""
-
     fitted: Fitted
     model: Predictor
     predictions: pd.DataFrame
@@ -85,20 +80,15 @@ def reference(place: Path, params: Params, prepared: Prepared) -> Reference:
     return Reference(fitted, Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet"))
 
 
-@pytest.fixture(scope="module")
-def line(reference: Reference, params: Params, prepared: Prepared, place: Path) -> str:
-    """Return what the command prints of two permutations."""
-    write_json(Path("models") / NAME / ARCHITECTURE / "fitted.json", asdict(reference.fitted))
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
-        patch.setattr(command, "read_params", lambda: params)
-        patch.setattr("pipelines.datasets.read_prepared", lambda name, task: prepared)
-        command.main(["--task", NAME, "--architecture", ARCHITECTURE, "--permutations", "2"])
-    return out.getvalue().strip().splitlines()[-1]
-
-
 def test_permuted_fits_are_compared_with_the_fitted_model_on_its_test_rows(
-    line: str, reference: Reference, params: Params
+    reference: Reference, params: Params, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write_json(Path("models") / NAME / ARCHITECTURE / "fitted.json", asdict(reference.fitted))
+    monkeypatch.setattr(command, "read_params", lambda: params)
+    monkeypatch.setattr("pipelines.datasets.read_prepared", lambda name, task: prepared)
+    with redirect_stdout(io.StringIO()) as out:
+        command.main(["--task", NAME, "--architecture", ARCHITECTURE, "--permutations", "2"])
+    line = out.getvalue().strip().splitlines()[-1]
     found = read_json(ablation_path(NAME, ARCHITECTURE))
     table = reference.predictions
     measured, predicted = (table[[f"{kind}_{gene}" for gene in TARGETS]] for kind in ("target", "prediction"))
@@ -113,11 +103,9 @@ def test_permuted_fits_are_compared_with_the_fitted_model_on_its_test_rows(
     run = MlflowClient().get_run(reference.fitted.run_id)
     for suffix, key in (("", "difference"), ("_low", "low"), ("_high", "high")):
         assert run.data.metrics[f"ablation_gene_order_r2{suffix}"] == gain[key]
-    assert run.info.status == "FINISHED"
     names = [item.path for item in MlflowClient().list_artifacts(reference.fitted.run_id)]
-    assert "ablation_gene_order.json" in names
-    assert line.startswith(f"{NAME} {ARCHITECTURE}: test r2 gains {gain['difference']:+.4f} ")
-    assert "order 'correlation'" in line and line.endswith(f"see {ablation_path(NAME, ARCHITECTURE)}")
+    assert run.info.status == "FINISHED" and "ablation_gene_order.json" in names
+    assert f"test r2 gains {gain['difference']:+.4f} " in line
 
 
 def test_both_sides_are_trained_alike(
@@ -132,27 +120,6 @@ def test_both_sides_are_trained_alike(
     monkeypatch.setattr(permuted_genes, "fit_final", unpermuted)
     gain = reference.ablate(prepared, params)["gain"]
     assert [gain[key] for key in ("difference", "low", "high")] == pytest.approx([0.0] * 3, abs=1e-5)
-
-
-def test_the_evidence_of_a_fitted_network_shows_where_it_looks(
-    reference: Reference, params: Params, prepared: Prepared
-) -> None:
-    task = params.task(NAME)
-    assert isinstance(task, ProfilesMultiTarget)
-    predictions = reference.predictions
-    run = Evaluation(task, reference.fitted, reference.model, predictions, prepared, params.seed)
-    evidence = evidence_of(run, None)
-    assert evidence.logged["explanation_additivity_error"] < 0.05
-    assert set(evidence.tables["predictors_by_target"]["target"]) == set(TARGETS)
-    members = reference.model.estimator.members_
-    order = evidence.tables["gene_order"]
-    told = order.groupby("member")["gene"].agg(list).tolist()  # one where all members read in the same order
-    assert told * (2 if len(told) == 1 else 1) == [member.gene_order for member in members]
-    assert evidence.sections["cross_validation"].keys() >= {"cv_r2_mean", "cv_r2_sd"}
-    mlflow.log_metrics(evidence.to_log(), run_id=reference.fitted.run_id)
-
-
-# What is refused.
 
 
 @pytest.mark.parametrize(("task", "architecture"), [("drug_response", "mlp"), (NAME, "dnn"), (NAME, "ridge")])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -25,8 +26,8 @@ from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import write_json
-from pipelines.params import Params, read_params, task_text
-from tests.empty_store import empty_store
+from pipelines.params import read_params, task_text
+from tests.empty_store import working_in
 from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 from training.contract import contract_class
 
@@ -39,8 +40,6 @@ SPLIT_SHA = "2" * 64
 
 @dataclass
 class Samples:
-    """Samples without features."""
-
     table: pd.DataFrame
 
     def __len__(self) -> int:
@@ -61,10 +60,7 @@ def predictions(noise: float, seed: int) -> pd.DataFrame:
 
 @dataclass
 class Place:
-    """Reports and a tracking store with four evaluated models."""
-
     reports: Path
-    params: Params
     prepared: Prepared
     client: MlflowClient
 
@@ -90,10 +86,9 @@ class Place:
         return evidence
 
     def candidate(self, architecture: str | None = None, **others: Any) -> dict[str, Any]:
-        return candidate(TASK, self.params, self.prepared, architecture, reports=self.reports, **others)
+        return candidate(TASK, PARAMS, self.prepared, architecture, reports=self.reports, **others)
 
     def promote(self, evidence: dict[str, Any], **tags: str) -> None:
-        """Put a version of an evaluated model in production."""
         if not self.client.search_registered_models(f"name = '{TASK}'"):
             self.client.create_registered_model(TASK)
         every = {"architecture": evidence["architecture"], **evidence["hashes"], **tags}
@@ -104,21 +99,16 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    monkeypatch.setattr(tracking, "git", lambda *_: None)
-    before = tracking.mlflow.get_tracking_uri()
-    tracking.mlflow.set_tracking_uri(empty_store(tmp_path))
+def place(tmp_path: Path) -> Iterator[Place]:
     table = predictions(1, 0)[["sample_id", "group"]].assign(split="test", fold=-1)
     prepared = Prepared(Samples(table), table, SPLIT_SHA, {"rows": {"dropped": {}}})
-    made = Place(tmp_path / "reports", PARAMS, prepared, MlflowClient())
-    made.add("majority_class", 9.0, 0.99)
-    made.add("resnet50", 0.7, 0.9)
-    made.add("random_forest", 1.5, 0.8)
-    made.add("vgg16", 0.3, 0.7)
-    yield made
-    tracking.mlflow.set_tracking_uri(before)
+    with working_in(tmp_path):
+        made = Place(tmp_path / "reports", prepared, MlflowClient())
+        made.add("majority_class", 9.0, 0.99)
+        made.add("resnet50", 0.7, 0.9)
+        made.add("random_forest", 1.5, 0.8)
+        made.add("vgg16", 0.3, 0.7)
+        yield made
 
 
 def by_kind(evidence: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -126,10 +116,10 @@ def by_kind(evidence: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def test_the_choice_is_made_on_validation_rows_and_never_takes_the_baseline(place: Place) -> None:
-    assert choose(TASK, place.params, reports=place.reports)["architecture"] == "resnet50"  # vgg16 is best on test rows
-    assert choose(TASK, place.params, ["vgg16"], place.reports)["architecture"] == "vgg16"
+    assert choose(TASK, PARAMS, reports=place.reports)["architecture"] == "resnet50"  # vgg16 is best on test rows
+    assert choose(TASK, PARAMS, ["vgg16"], place.reports)["architecture"] == "vgg16"
     with pytest.raises(UserError, match="dvc repro evaluate@"):
-        choose(TASK, place.params, ["alexnet"], place.reports)
+        choose(TASK, PARAMS, ["alexnet"], place.reports)
 
 
 def test_it_is_compared_with_all_others_on_the_same_rows(place: Place) -> None:
@@ -140,13 +130,12 @@ def test_it_is_compared_with_all_others_on_the_same_rows(place: Place) -> None:
         ("vgg16", "peer"),
     ]
     target = predictions(1, 0)["target"]
-    auc = {
-        name: roc_auc_score(
-            target, pd.read_parquet(evidence_path(TASK, name, place.reports).parent / PREDICTIONS)["probability_hem"]
-        )
-        for name in ("resnet50", "random_forest", "vgg16")
-    }
-    expected = [auc["resnet50"] - other for other in (0.5, auc["random_forest"], auc["vgg16"])]
+
+    def auc(name: str) -> float:
+        scores = pd.read_parquet(evidence_path(TASK, name, place.reports).parent / PREDICTIONS)
+        return float(roc_auc_score(target, scores["probability_hem"]))
+
+    expected = [auc("resnet50") - other for other in (0.5, auc("random_forest"), auc("vgg16"))]
     for one, difference in zip(evidence["comparisons"], expected, strict=True):
         assert one["difference"] == pytest.approx(difference)
         assert one["low"] <= one["difference"] <= one["high"]
@@ -176,14 +165,25 @@ def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
 def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = place.candidate()
 
-    def fail(*_: Any) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(evaluation.promotion.candidate_run, "write_card", fail)
+    monkeypatch.setattr(evaluation.promotion.candidate_run, "write_card", Mock(side_effect=OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         place.candidate("vgg16")
     assert read_evidence(place.reports / TASK / "candidate" / "evidence.json") == evidence
     assert {path.name for path in (place.reports / TASK).iterdir()} == {"models", "candidate"}
+
+
+def test_predictions_that_were_edited_are_refused(place: Place) -> None:
+    path = evidence_path(TASK, "vgg16", place.reports).parent / PREDICTIONS
+    frame = pd.read_parquet(path)
+    frame.assign(probability_hem=frame["target"], probability_all=1.0 - frame["target"]).to_parquet(path, index=False)
+    with pytest.raises(UserError, match="not what the evidence was measured on"):
+        place.candidate("vgg16")
+
+
+@pytest.mark.parametrize("given", [["away"], ["=x"], ["a=x", "a=y"]])
+def test_a_cohort_needs_a_name_and_a_folder(given: list[str]) -> None:
+    with pytest.raises(UserError, match="NAME=DIR"):
+        evaluation.candidate._cohorts(given)
 
 
 def test_another_split_is_refused_and_not_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,9 +192,6 @@ def test_another_split_is_refused_and_not_compared(place: Place, capsys: pytest.
     assert "alexnet is not compared" in capsys.readouterr().err
     with pytest.raises(UserError, match="another split"):
         place.candidate("alexnet")
-
-
-# Against production.
 
 
 def test_the_version_in_production_is_taken_as_it_answered_on_the_same_split(place: Place) -> None:
@@ -209,26 +206,17 @@ def test_the_version_in_production_is_taken_as_it_answered_on_the_same_split(pla
     assert "is the version in production" in itself["note"]
 
 
-def planted(noise: float, classes: tuple[str, ...], params: Params) -> Any:
-    """Return a predictor of another split."""
+def planted(classes: tuple[str, ...]) -> Any:
+    """Return a predictor of another split, which makes no mistake."""
 
     def outputs(samples: Samples) -> np.ndarray:
-        frame = predictions(noise, 77).set_index("sample_id").loc[samples.table["sample_id"]]
-        return frame[[f"probability_{label}" for label in classes]].to_numpy()
+        frame = predictions(0.0, 77).set_index("sample_id").loc[samples.table["sample_id"]]
+        return frame[[f"probability_{label}" for label in CLASSES]].to_numpy()[:, :: 1 if classes[0] == "all" else -1]
 
-    task = params.task(TASK)
-    kind: Any = contract_class("images", "classification")
-    contract = kind(
-        task=TASK,
-        architecture="vgg16",
-        baseline=task.evaluate.baseline,
-        task_text=task_text(task),
-        coverage=0.9,
-        classes=list(classes),
-        temperature=1.0,
-        threshold=0.5,
-    )
-    return SimpleNamespace(contract=contract, outputs=outputs)
+    task, kind = PARAMS.task(TASK), contract_class("images", "classification")
+    named: dict[str, Any] = {"task": TASK, "architecture": "vgg16", "baseline": task.evaluate.baseline}
+    known: dict[str, Any] = {"classes": list(classes), "temperature": 1.0, "threshold": 0.5}
+    return SimpleNamespace(contract=kind(**named, task_text=task_text(task), coverage=0.9, **known), outputs=outputs)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +234,7 @@ def test_rows_that_production_was_fitted_on_do_not_flatter_it(
         place.client.log_artifact(other["run_id"], str(tmp_path / SPLIT))
     place.promote(other, **{"split.sha256": "9" * 64})
     # Its classes are in another order, as those of older data may be.
-    monkeypatch.setattr(evaluation.promotion.production, "load", lambda uri: planted(0.0, CLASSES[::-1], place.params))
+    monkeypatch.setattr(evaluation.promotion.production, "load", lambda uri: planted(CLASSES[::-1]))
     evidence = place.candidate()
     (facing,) = by_kind(evidence, "production")
     assert said in facing["note"] and facing["rows"] == rows
@@ -262,29 +250,10 @@ def test_a_version_that_cannot_answer_is_named_and_not_passed_over(
     def load(uri: str) -> Any:
         if classes is None:
             raise TypeError("its contract is of another age")
-        made = planted(0.0, CLASSES, place.params)
-        object.__setattr__(made.contract, "classes", list(classes))
-        return made
+        return planted(classes)
 
     place.promote(read_evidence(evidence_path(TASK, "vgg16", place.reports)), **{"split.sha256": "9" * 64})
     monkeypatch.setattr(evaluation.promotion.production, "load", load)
     (facing,) = by_kind(place.candidate(), "production")
     assert facing["difference"] is None and facing["rows"] == 0
     assert "cannot answer" in facing["note"]
-
-
-# Outside cohorts.
-
-
-@pytest.mark.parametrize("given", [["away"], ["=x"], ["a=x", "a=y"]])
-def test_a_cohort_needs_a_name_and_a_folder(given: list[str]) -> None:
-    with pytest.raises(UserError, match="NAME=DIR"):
-        evaluation.candidate._cohorts(given)
-
-
-def test_predictions_that_were_edited_are_refused(place: Place) -> None:
-    path = evidence_path(TASK, "vgg16", place.reports).parent / PREDICTIONS
-    frame = pd.read_parquet(path)
-    frame.assign(probability_hem=frame["target"], probability_all=1.0 - frame["target"]).to_parquet(path, index=False)
-    with pytest.raises(UserError, match="not what the evidence was measured on"):
-        place.candidate("vgg16")

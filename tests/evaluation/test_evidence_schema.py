@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,6 @@ from sklearn.metrics import r2_score
 
 from evaluation.evidence.evidence_file import evidence_sha256, read_evidence, seal
 from evaluation.evidence.regression import worst_drugs
-from evaluation.explain.checks import delete
 from evaluation.metrics.resample import mean_of_rows
 from pipelines.errors import UserError
 from pipelines.files import write_json
@@ -49,49 +48,40 @@ def test_another_schema_is_refused_with_what_to_do(schema: Any, tmp_path: Path) 
         read_evidence(tmp_path / "evidence.json")
 
 
-def _set(*path: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
-    def spoil(evidence: Any) -> None:
-        for part in path[:-1]:
-            evidence = evidence[part]
-        if value is KeyError:
-            del evidence[path[-1]]
-        else:
-            evidence[path[-1]] = value
-
-    return spoil
-
-
 @pytest.mark.parametrize(
-    ("spoil", "place"),
+    ("path", "value", "place"),
     [
-        (_set("test", "metrics", "margin", "low", value="0.4"), r"test\.metrics\.margin\.low"),
-        (_set("test", "metrics", "margin", value=KeyError), r"test\.metrics"),
-        (_set("worst", "unit", value="planet"), r"worst\.unit"),
-        (_set("problem", value=KeyError), "the top"),
-        (_set("coverage", "observed", value=1.2), r"coverage\.observed"),
-        (_set("explanation", "checks", 0, "name", value="trust me"), r"explanation\.checks\.0\.name"),
-        (_set("data", "validation", value=KeyError), "data"),
-        (_set("hashes", "model.sha256", value="none"), r"hashes\.model\.sha256"),
-        (_set("cost", "cost_latency_ms_batch_1", value=KeyError), "cost"),
-        (_set("more", value=1), "the top"),
-        (_set("comparisons", value=[]), "the top"),  # a candidate has cohorts too
+        ("test metrics margin low", "0.4", "test.metrics.margin.low"),
+        ("test metrics margin", KeyError, "test.metrics"),
+        ("worst unit", "planet", "worst.unit"),
+        ("coverage observed", 1.2, "coverage.observed"),
+        ("explanation checks 0 name", "trust me", "explanation.checks.0.name"),
+        ("hashes model.sha256", "none", "hashes.model.sha256"),
+        ("more", 1, "the top"),
+        ("comparisons", [], "the top"),  # a candidate has cohorts too
     ],
 )
 def test_a_fault_is_named_by_its_place_though_the_hash_is_right(
-    spoil: Callable[[dict[str, Any]], None], place: str, tmp_path: Path
+    path: str, value: Any, place: str, tmp_path: Path
 ) -> None:
-    evidence = made_evidence()
-    spoil(evidence)
+    part: Any = (evidence := made_evidence())
+    *outer, last = path.split()
+    for key in outer:
+        part = part[int(key)] if isinstance(part, list) else part[key]
+    if value is KeyError:
+        del part[last]
+    else:
+        part[last] = value
     evidence["sha256"] = evidence_sha256(evidence)
     write_json(tmp_path / "evidence.json", evidence)
-    with pytest.raises(UserError, match=rf"evidence\.json, {place}: "):
+    with pytest.raises(UserError, match=re.escape(f"evidence.json, {place}: ")):
         read_evidence(tmp_path / "evidence.json")
-    with pytest.raises(UserError, match=place):
+    with pytest.raises(UserError, match=re.escape(place)):
         seal(evidence)
 
 
 def test_numbers_that_are_not_finite_are_null_and_the_hash_is_of_what_is_written() -> None:
-    evidence = made_evidence(coverage={"declared": 0.9, "observed": np.nan, "low": np.nan, "high": np.nan})
+    evidence = made_evidence(coverage={"declared": 0.9, **dict.fromkeys(("observed", "low", "high"), np.nan)})
     assert evidence["coverage"]["observed"] is None
     assert evidence_sha256(json.loads(json.dumps(evidence))) == evidence["sha256"]
 
@@ -143,19 +133,3 @@ def test_the_drug_that_is_predicted_worst_comes_first_whatever_the_split_keeps_a
             assert row["value"] == pytest.approx(r2_score(part["target"], part["prediction"]), abs=1e-9)
             assert row["low"] < row["value"] < row["high"]
         assert rows[0]["high"] < rows[1]["low"]
-
-
-@pytest.mark.parametrize("honest", [True, False])
-def test_the_deletion_test_tells_named_features_from_any(honest: bool) -> None:
-    rng = np.random.default_rng(1)
-    values, weights = rng.normal(size=(60, 40)), np.zeros(40)
-    weights[:10] = 3.0
-
-    def change(columns: np.ndarray) -> np.ndarray:
-        return np.abs(np.take_along_axis(values * weights, columns, axis=1)).sum(axis=1)
-
-    importance = np.abs(values * weights) if honest else rng.random((60, 40))
-    found = delete(change, importance, np.arange(60), **BOOTSTRAP)
-    assert found.passed is honest
-    assert found.genes == 10
-    assert (found.drop_top > 2 * found.drop_random) is honest

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.evidence.schema import check_schema
 from evaluation.promotion.checks import OF
 from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge, lines
 from pipelines.policy import CHECKS, UNWAIVABLE, Answer, Policy, Waiver
@@ -40,7 +39,9 @@ def word(check: str, evidence: dict[str, Any], policy: Policy | None = None, **s
 def test_good_evidence_passes_every_check() -> None:
     evidence = made_evidence()
     verdicts = judge(evidence, made_policy(), made_situation(evidence))
-    assert [verdict.check for verdict in verdicts] == list(CHECKS) == list(OF)
+    assert [verdict.check for verdict in verdicts] == list(CHECKS) == list(OF) and {row[0] for row in FAILING} == set(
+        OF
+    )
     assert {verdict.status for verdict in verdicts} == {"pass"}
     assert allowed(verdicts)
     assert {each.check: each.by for each in verdicts if each.by} == {"audit": "A. Person, B. Person"}
@@ -49,7 +50,6 @@ def test_good_evidence_passes_every_check() -> None:
 
 
 def checks_but(*names: str) -> list[dict[str, Any]]:
-    """Return the checks of an explanation without those of these names."""
     return [each for each in made_evidence()["explanation"]["checks"] if each["name"] not in names]
 
 
@@ -121,10 +121,6 @@ def test_a_check_fails_alone(check: str, changes: dict[str, Any], situation: dic
     assert verdict.status == "fail" and re.search(says, verdict.reason), verdict.reason
 
 
-def test_every_check_is_seen_failing() -> None:
-    assert {check for check, *_ in FAILING} == set(CHECKS)
-
-
 PASSING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("margin", {"test__metrics__margin__low": 1e-9}, {}, "margin over mean_effects"),
     ("simple_models", {"comparisons__1__difference": -0.02}, {}, "ridge"),
@@ -154,8 +150,8 @@ def test_a_check_passes_at_its_limit(check: str, changes: dict[str, Any], situat
 
 def test_no_score_stands_in_a_verdict_without_its_interval_or_word_that_it_has_none() -> None:
     assert "shortcut_border at 0.6 [0.55, 0.65]: cropped" in word("audit", made_evidence()).reason
-    for lacking in ({"probe": "border"}, {"probe": "another"}):
-        shortcuts = [{"metric": "roc_auc", "score": 0.6, "low": None, "high": None, "finding": False, **lacking}]
+    bare = {"probe": "border", "metric": "roc_auc", "score": 0.6, "low": None, "high": None, "finding": False}
+    for shortcuts in ([], [bare]):
         verdict = word("audit", made_evidence(data__audit__shortcuts=shortcuts))
         assert "shortcut_border at 0.6 (no interval): cropped" in verdict.reason
     rare = made_evidence(**{f"{ROWS}__0__low": None, f"{ROWS}__0__high": None})
@@ -171,9 +167,7 @@ def test_calibration_is_not_asked_of_numbers_but_never_forgotten_of_classes() ->
 
 
 def test_evidence_that_was_edited_is_not_its_version_s() -> None:
-    evidence = made_evidence()
-    evidence["seconds"] = 2.0
-    assert word("identity", evidence).status == "fail"
+    assert word("identity", made_evidence() | {"seconds": 2.0}).status == "fail"
 
 
 def test_answers_for_simulated_data_do_not_hold_for_real_data() -> None:
@@ -189,13 +183,10 @@ def waiver(check: str, until: str = "2026-11-20") -> tuple[Waiver, ...]:
 
 def test_a_floor_is_waived_for_those_who_are_named_alone() -> None:
     low = made_evidence(**{f"{ROWS}__0__value": 0.1, f"{ROWS}__1__value": 0.2})
-    first = Waiver("floor", "rare", "A. Person", "2026-11-20", ("hem",))
     both = Waiver("floor", "both rare", "B. Person", "2026-11-20", ("hem", "all"))
-    refused = word("floor", low, made_policy(waivers=(first,)))
-    assert refused.status == "fail"
-    assert "does not name all" in refused.reason
-    assert refused.names == ("hem", "all")
-    assert word("floor", low, made_policy(waivers=(first, both))).by == "B. Person"
+    refused = word("floor", low, made_policy(waivers=waiver("floor")))
+    assert (refused.status, refused.names) == ("fail", ("hem", "all"))
+    assert word("floor", low, made_policy(waivers=(*waiver("floor"), both))).by == "B. Person"
     unnamed = Waiver("floor", "all of them", "A. Person", "2026-11-20")
     assert word("floor", low, made_policy(waivers=(unnamed,))).status == "fail"
 
@@ -209,7 +200,6 @@ def test_a_waiver_counts_by_name_until_its_day(check: str) -> None:
     assert "known" in waived.reason and "2026-11-20" in waived.reason
     late = word(check, evidence, made_policy(waivers=waiver(check)), **{**situation, "today": date(2026, 11, 21)})
     assert late.status == "fail"
-    assert "ended on 2026-11-20" in late.reason
     other = "size" if check != "size" else "margin"
     assert word(check, evidence, made_policy(waivers=waiver(other)), **situation).status == "fail"
 
@@ -260,7 +250,3 @@ def test_no_list_with_a_failure_or_without_a_check_allows(verdicts: list[Verdict
     assert allowed(every)
     assert not allowed(every[1:])
     assert not allowed([*every, *[each for each in verdicts if each.status == "fail"], Verdict("size", "fail", "x")])
-
-
-def test_sealed_evidence_is_of_the_schema() -> None:
-    check_schema(sealed(made_evidence()), "made")

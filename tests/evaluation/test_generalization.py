@@ -30,7 +30,7 @@ from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
-from pipelines.files import read_json, write_json
+from pipelines.files import write_json
 from pipelines.groups.pairs import cell_line_groups
 from pipelines.params import Params
 from pipelines.report import as_markdown
@@ -86,14 +86,16 @@ def done(place: Path, params: Params, kept: Kept) -> list[Plan]:
     return every
 
 
-def result(every: list[Plan], mode: str, architecture: str) -> dict[str, Any]:
-    found = next(plan.read() for plan in every if (plan.mode, plan.architecture) == (mode, architecture))
-    assert found is not None
-    return found
+def plan_of(every: list[Plan], mode: str, architecture: str) -> Plan:
+    return next(plan for plan in every if (plan.mode, plan.architecture) == (mode, architecture))
+
+
+def result(every: list[Plan], mode: str, architecture: str) -> Any:
+    return plan_of(every, mode, architecture).read()
 
 
 def predictions(every: list[Plan], mode: str, architecture: str) -> pd.DataFrame:
-    return pd.read_parquet(next(p.predictions for p in every if (p.mode, p.architecture) == (mode, architecture)))
+    return pd.read_parquet(plan_of(every, mode, architecture).predictions)
 
 
 class Recorded:
@@ -110,13 +112,6 @@ class Recorded:
             raise fault
         test, held = prepared.rows("test"), prepared.rows("validation")
         return Outcome(np.full(len(test), 1.0), np.full(len(held), 1.0), held, 0.5, 100.0)
-
-
-def never(*_: Any, **__: Any) -> Outcome:
-    raise AssertionError("nothing was to be fitted")
-
-
-# What stands in a cell.
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -169,9 +164,6 @@ def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: 
     assert prepared.table["group"].nunique() > expected.nunique()  # pairs, which are not independent
 
 
-# What is kept, and what is made again.
-
-
 def test_a_broken_run_goes_on_with_what_is_missing(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
     every = planned(params, tmp_path, modes=("cell_blind",), architectures=(MODEL, "xgboost"))
     broken = Recorded({("cell_blind", "xgboost"): KeyboardInterrupt()})
@@ -216,9 +208,6 @@ def test_tuned_hyperparameters_are_used_and_a_new_study_makes_its_cells_stale(
         planned(params, tmp_path, models=tmp_path)
 
 
-# What goes wrong.
-
-
 def test_a_fit_that_fails_holds_up_no_other_but_for_a_baseline(
     tmp_path: Path, place: Path, kept: Kept, params: Params
 ) -> None:
@@ -240,9 +229,8 @@ def test_a_mode_that_cannot_be_split_holds_up_no_other(tmp_path: Path, place: Pa
     task: Any = response_task(NAME, params)
     nowhere = with_task(params, replace(task, split=replace(task.split, test_study="nowhere")))
     every = planned(nowhere, tmp_path, modes=("cross_study", "cell_blind"))
-    failed = generalize(NAME, nowhere, every, kept, fit=Recorded())
-    assert failed == ["cross_study: split.test_study is 'nowhere', which is no study of the data; the studies are "
-                      "SIM1, SIM2"]  # fmt: skip
+    (failed,) = generalize(NAME, nowhere, every, kept, fit=Recorded())
+    assert failed.startswith("cross_study: split.test_study is 'nowhere'")
     assert [plan.mode for plan in every if plan.read() is not None] == ["cell_blind"] * 2
 
 
@@ -270,7 +258,7 @@ def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_is_told(kept: Kept, 
 def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
     done: list[Plan], kept: Kept, params: Params
 ) -> None:
-    plan = next(each for each in done if (each.mode, each.architecture) == ("cross_study", MODEL))
+    plan = plan_of(done, "cross_study", MODEL)
     table, drugs = pd.read_parquet(plan.predictions), kept.samples.drugs
     lost = drugs["name"] == "simulated drug 2"  # one molecule under two ids; the first study is made to lack it
     assert drugs.index[lost].tolist() == ["SIM1:02", "SIM2:02"]
@@ -288,9 +276,6 @@ def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
 def test_a_task_of_another_kind_is_refused(params: Params) -> None:
     with pytest.raises(UserError, match="blood_cell does not predict the response of cell lines to drugs"):
         response_task("blood_cell", params)
-
-
-# The table.
 
 
 def test_network_and_simple_model_of_a_contest_are_chosen_by_validation(
@@ -320,8 +305,7 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
     found["contests"].append(contest)
     page.write(found, tmp_path)
     text = (tmp_path / "generalization.md").read_text()
-    assert "The data is simulated" in text
-    assert "the best network by validation, `mlp`, is better than `xgboost`: R² +0.200 [+0.100, +0.300]" in text
+    assert "The data is simulated" in text and "R² +0.200 [+0.100, +0.300]" in text
     for architecture in (BASELINE, MODEL):
         (line,) = [line for line in text.splitlines() if line.startswith(f"| `{architecture}`")]
         cells = line.strip("| ").split(" | ")[1:]
@@ -332,8 +316,6 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
             margin = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**scores["margin"])
             assert (margin in cell) == (architecture != BASELINE)
     assert (tmp_path / "generalization.png").stat().st_size > 5000
-    assert read_json(tmp_path / "generalization.json")["rows"][0]["mode"] == "random"
-    assert "simulated" not in as_markdown(page.content({**found, "simulated": False}))
     assert "<table" in (tmp_path / "generalization.html").read_text()
 
 
@@ -352,7 +334,7 @@ def test_the_command_makes_the_table_and_says_where_it_is(
     assert [cell == "-" for cell in line.strip("| ").split(" | ")[1:]] == [True, False, True, True, True]
     assert "`drug_blind` elastic_net" in printed
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
-    monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=never))
+    monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=None))  # nothing is left to fit
     assert main(arguments) == 0
     with pytest.raises(UserError, match="the architecture 'no_such' is none"):
         main(["--task", NAME, "--architectures", "no_such"])

@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from mlflow import MlflowClient
 from PIL import Image
-from sklearn.metrics import accuracy_score, f1_score, log_loss, recall_score, roc_auc_score
 from torch import nn
 
-from evaluation import leaderboard, score
+from evaluation import score
 from evaluation.evidence.build import evaluate, evidence_of
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
@@ -31,7 +30,6 @@ from evaluation.explain.checks import randomized
 from evaluation.explain.images import PANELS, deletion
 from evaluation.figures import plots
 from evaluation.problems import columns_of
-from evaluation.problems.classification import metric_names
 from evaluation.promotion import candidate_run, scoring
 from pipelines import tracking
 from pipelines.audits.run import audit_samples, write_audit
@@ -60,7 +58,6 @@ def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def small(task: Any, **data: Any) -> Any:
-    """Return the task with budgets of a test."""
     few = PerBudget(20, 20)
     return replace(
         task,
@@ -101,8 +98,6 @@ def prepared(place: Path, task: Any, params: Params) -> Prepared:
 
 @dataclass(frozen=True)
 class Judged:
-    """A model with its evidence."""
-
     fitted: Fitted
     model: Any
     predictions: pd.DataFrame
@@ -132,26 +127,14 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
     return judged("majority_class", prepared, params, place)
 
 
-# The numbers.
-
-
-def test_the_metrics_are_those_of_another_library_and_on_the_run(trees: Judged, task: Any) -> None:
+def test_the_metrics_are_those_of_the_predictions_and_on_the_run(trees: Judged, task: Any) -> None:
     metrics, classes = trees.evidence["test"]["metrics"], list(task.data.classes)
-    assert set(metrics) == {*metric_names(classes), "margin"}
-    target = trees.predictions["target"].to_numpy()
     probabilities = columns_of(trees.predictions, "probability", classes)
-    guessed = probabilities.argmax(axis=1)
-    expected = {
-        "accuracy": accuracy_score(target, guessed),
-        "macro_f1": f1_score(target, guessed, average="macro"),
-        "roc_auc": roc_auc_score(target, probabilities, multi_class="ovr"),
-        "log_loss": log_loss(target, probabilities),
-    }
-    recalls = recall_score(target, guessed, average=None)
-    expected |= {f"recall_{label}": recall for label, recall in zip(classes, recalls, strict=True)}
+    expected = classification_metrics(trees.predictions["target"], probabilities, classes=classes)
+    assert set(metrics) == {*expected, "margin"}
     logged = MlflowClient().get_run(trees.fitted.run_id).data.metrics
     for name, value in expected.items():
-        assert trees.metric(name)["value"] == pytest.approx(value), name
+        assert trees.metric(name)["value"] == pytest.approx(value, nan_ok=True), name
         for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
             assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
 
@@ -163,9 +146,6 @@ def test_evidence_on_another_split_is_refused(
     known: dict[str, Any] = {"prepared": prepared, "params": params, "folder": tmp_path}
     with pytest.raises(UserError, match="was fitted on another split"):
         evaluate(NAME, other, trees.model, trees.predictions, **known)
-
-
-# How sure.
 
 
 def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
@@ -189,9 +169,6 @@ def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
     assert majority.evidence["calibration"]["mean_set_size"] > trees.evidence["calibration"]["mean_set_size"]
 
 
-# What the audit found.
-
-
 def test_a_shortcut_stands_in_the_evidence_beside_the_models_score(trees: Judged) -> None:
     found = trees.evidence["audit"]
     assert any("border" in one["name"] for one in found["findings"])
@@ -201,9 +178,6 @@ def test_a_shortcut_stands_in_the_evidence_beside_the_models_score(trees: Judged
         assert probe["model"] == pytest.approx(trees.metric(probe["metric"])["value"])
         for number in (probe["score"], probe["chance"], probe["model"]):
             assert f"{number:.3f}" in probe["sentence"]
-
-
-# Where it looks.
 
 
 def cell_on_glass(code: int, number: int, side: int = 48) -> np.ndarray:
@@ -283,7 +257,6 @@ def network(glass: Prepared) -> Small:
 
 
 def with_maps(maps: Any, network: Small) -> Small:
-    """Return the same fitted network with other maps."""
     made: Small = type("Shows", (Small,), {"heatmaps": maps})(**network.get_params())
     made.__dict__.update(network.__dict__)
     return made
@@ -423,12 +396,8 @@ def test_the_images_shown_are_of_each_class_right_and_wrong(
     np.testing.assert_array_equal(explained.rows(count, seed, target, right), rows)
 
 
-# Scoring a folder.
-
-
 @pytest.fixture(scope="module")
 def cohort(place: Path, prepared: Prepared) -> Path:
-    """Return a raw folder with the test rows alone."""
     source, folder = place / "data" / NAME, place / "cohort" / NAME
     test = prepared.table.iloc[prepared.rows("test")]
     for name in test["sample_id"]:
@@ -481,18 +450,3 @@ def test_a_cohort_of_one_subject_or_with_a_broken_image_is_refused(trees: Judged
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=f"images/monocyte/{path.name}: cannot be decoded"):
         scoring.score(trees.model, copied)
-
-
-def test_the_leaderboard_is_written_with_its_figures_and_says_simulated(
-    trees: Judged, majority: Judged, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], params: Params
-) -> None:
-    monkeypatch.setattr(leaderboard, "read_params", lambda: params)
-    monkeypatch.setattr("sys.argv", ["leaderboard", "--task", NAME])
-    assert leaderboard.main() == 0
-    shown, folder = capsys.readouterr().out, Path("reports") / NAME
-    assert "SIMULATED" in shown and f"{trees.metric('accuracy')['value']:.3f}" in shown
-    listed = json.loads((folder / "leaderboard.json").read_text())
-    assert [row["architecture"] for row in listed] == ["xgboost", "majority_class"]
-    for name in ("leaderboard", "quality_against_cost"):
-        with Image.open(folder / f"{name}.png") as figure:
-            assert min(figure.size) > 200

@@ -12,21 +12,16 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
-from evaluation.comparison.paired import holm, matched, p_value, paired_difference
+from evaluation.comparison.paired import holm, matched, paired_difference
 from evaluation.metrics.resample import group_counts
 from evaluation.problems import measures_of
 from pipelines.errors import UserError
-from pipelines.params import Params, read_params
+from pipelines.params import read_params
 
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 FAMILIES = ("drug_response", "blood_cell", "tumor_type", "gene_expression")
 METRIC = {"drug_response": "r2", "blood_cell": "accuracy", "tumor_type": "macro_f1", "gene_expression": "r2"}
 CLASSES = ("a", "b", "c")
-
-
-@pytest.fixture(scope="module")
-def params() -> Params:
-    return PARAMS
 
 
 def predicted(name: str, error: float, seed: int, groups: int = 12, size: int = 4) -> pd.DataFrame:
@@ -60,21 +55,15 @@ def predicted(name: str, error: float, seed: int, groups: int = 12, size: int = 
 
 
 @pytest.mark.parametrize(
-    ("name", "metric"), [("drug_response", "rmse"), ("gene_expression", "mae"), ("blood_cell", "ece")]
+    ("name", "metric"), [("drug_response", "rmse"), ("gene_expression", "mae"), ("blood_cell", "log_loss")]
 )
-def test_positive_means_better_where_less_is_better(params: Params, name: str, metric: str) -> None:
+def test_positive_means_better_where_less_is_better(name: str, metric: str) -> None:
     good, poor = predicted(name, 0.1, seed=1), predicted(name, 3.0, seed=2)
-    if name == "blood_cell":  # certain and right against certain and wrong
-        good, poor = (frame.copy() for frame in (good, good))
-        for place, label in enumerate(CLASSES):
-            good[f"probability_{label}"] = (good["target"] == place).astype(float)
-            poor[f"probability_{label}"] = ((good["target"] + 1) % 3 == place).astype(float)
-    assert paired_difference(params.task(name), good, poor, metric, resamples=100).low > 0
-    assert paired_difference(params.task(name), poor, good, metric, resamples=100).high < 0
+    assert paired_difference(PARAMS.task(name), good, poor, metric, resamples=100).low > 0
+    assert paired_difference(PARAMS.task(name), poor, good, metric, resamples=100).high < 0
 
 
 def drawn_rows(frame: pd.DataFrame, resamples: int, seed: int) -> list[pd.DataFrame]:
-    """The resamples, with the rows of each group physically repeated."""
     labels = np.unique(frame["group"])
     parts = {label: frame[frame["group"] == label] for label in labels}
     return [
@@ -84,7 +73,6 @@ def drawn_rows(frame: pd.DataFrame, resamples: int, seed: int) -> list[pd.DataFr
 
 
 def naive_metric(name: str, metric: str, frame: pd.DataFrame) -> float:
-    """Computed row by row with scikit-learn and SciPy."""
     if name == "gene_expression":
         scores = [r2_score(frame[f"target_{gene}"], frame[f"prediction_{gene}"]) for gene in ("x", "y")]
         return float(np.mean(scores))
@@ -109,9 +97,9 @@ def naive_metric(name: str, metric: str, frame: pd.DataFrame) -> float:
         ("gene_expression", "r2"),
     ],
 )
-def test_it_is_what_measuring_both_models_on_each_resample_gives(params: Params, name: str, metric: str) -> None:
+def test_it_is_what_measuring_both_models_on_each_resample_gives(name: str, metric: str) -> None:
     ours, theirs = predicted(name, 0.8, seed=1), predicted(name, 1.2, seed=2)
-    found = paired_difference(params.task(name), ours[::-1], theirs, metric, resamples=40, confidence=0.8, seed=5)
+    found = paired_difference(PARAMS.task(name), ours[::-1], theirs, metric, resamples=40, confidence=0.8, seed=5)
     pairs = zip(drawn_rows(ours, 40, 5), drawn_rows(theirs, 40, 5), strict=True)
     differences = [naive_metric(name, metric, one) - naive_metric(name, metric, other) for one, other in pairs]
     assert found.difference == pytest.approx(naive_metric(name, metric, ours) - naive_metric(name, metric, theirs))
@@ -131,23 +119,17 @@ def test_turned_around_it_is_the_negative(name: str, seed: int, error: float, ot
     assert back.p == there.p
 
 
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60))
-def test_p_is_a_probability_that_no_resample_makes_zero(differences: list[float]) -> None:
-    p = p_value(differences)
-    assert 2 / (len(differences) + 1) <= p <= 1 or p == 1
-
-
 @pytest.mark.parametrize("name", ["blood_cell", "gene_expression"])
-def test_the_naive_baseline_beside_the_model_can_be_compared_with(params: Params, name: str) -> None:
-    task, frame = params.task(name), predicted(name, 0.1, seed=1)
+def test_the_naive_baseline_beside_the_model_can_be_compared_with(name: str) -> None:
+    task, frame = PARAMS.task(name), predicted(name, 0.1, seed=1)
     found = paired_difference(task, frame, measures_of(task.problem).naive(frame), METRIC[name], resamples=100)
     assert found.low > 0
     margin = paired_difference(task, frame, measures_of(task.problem).naive(frame), "margin", resamples=100)
     assert margin.difference == pytest.approx(found.difference)  # the baseline's own margin is 0
 
 
-def test_genes_in_another_order_are_matched_by_name(params: Params) -> None:
-    task, frame = params.task("gene_expression"), predicted("gene_expression", 0.5, seed=1)
+def test_genes_in_another_order_are_matched_by_name() -> None:
+    task, frame = PARAMS.task("gene_expression"), predicted("gene_expression", 0.5, seed=1)
     turned = frame[[*frame.columns[:3], *frame.columns[:2:-1]]]
     found = paired_difference(task, frame, turned, "rmse_sd", resamples=20, scale=pd.Series({"x": 1.0, "y": 9.0}))
     assert (found.difference, found.low, found.high) == (0, 0, 0)
@@ -164,40 +146,30 @@ def test_genes_in_another_order_are_matched_by_name(params: Params) -> None:
         (lambda frame: frame.drop(columns="sample_id"), "second model's predictions lack the column sample_id"),
     ],
 )
-def test_rows_that_are_not_the_same_are_refused(params: Params, spoilt, said: str) -> None:
+def test_rows_that_are_not_the_same_are_refused(spoilt, said: str) -> None:
     ours, theirs = predicted("drug_response", 0.5, seed=1), predicted("drug_response", 0.7, seed=2)
     with pytest.raises(UserError, match=said):
-        paired_difference(params.task("drug_response"), ours, spoilt(theirs), "r2", resamples=10)
+        paired_difference(PARAMS.task("drug_response"), ours, spoilt(theirs), "r2", resamples=10)
 
 
-def test_classes_in_another_order_are_refused(params: Params) -> None:
+def test_classes_in_another_order_are_refused() -> None:
     ours = predicted("blood_cell", 0.5, seed=1)
     theirs = ours[[*ours.columns[:4], "probability_b", "probability_a", "probability_c", *ours.columns[7:]]]
     with pytest.raises(UserError, match="other classes"):
-        matched(params.task("blood_cell"), ours, theirs)
+        matched(PARAMS.task("blood_cell"), ours, theirs)
 
 
-def test_one_group_and_unknown_metrics_are_refused(params: Params) -> None:
+def test_one_group_and_unknown_metrics_are_refused() -> None:
     frame = predicted("drug_response", 0.5, seed=1)
     with pytest.raises(UserError, match="1 group"):
-        paired_difference(params.task("drug_response"), *(frame.assign(group="g"),) * 2, "r2")
+        paired_difference(PARAMS.task("drug_response"), *(frame.assign(group="g"),) * 2, "r2")
     with pytest.raises(UserError, match=r"accuracy' cannot be measured.*r2"):
-        paired_difference(params.task("drug_response"), frame, frame, "accuracy", resamples=10)
+        paired_difference(PARAMS.task("drug_response"), frame, frame, "accuracy", resamples=10)
     genes = predicted("gene_expression", 0.5, seed=1)
     with pytest.raises(UserError, match="rmse_sd"):
-        paired_difference(params.task("gene_expression"), genes, genes, "rmse_sd", resamples=10)
+        paired_difference(PARAMS.task("gene_expression"), genes, genes, "rmse_sd", resamples=10)
 
 
 def test_holm_is_what_its_author_computes() -> None:
     # Sorted 0.01, 0.02, 0.03, 0.04, times 4, 3, 2, 1, never falling.
     assert holm([0.04, 0.01, np.nan, 0.03, 0.02]) == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
-
-
-def test_equal_models_are_seldom_called_different(params: Params) -> None:
-    """Of 40 pairs of equally good models about 2 are wrongly told apart at 5 %; the bootstrap is a bit liberal."""
-    task, found = params.task("drug_response"), []
-    for seed in range(40):
-        ours, theirs = (predicted("drug_response", 1.0, 2 * seed + more, groups=40, size=3) for more in (1000, 1001))
-        found.append(paired_difference(task, ours, theirs, "rmse", resamples=200, seed=seed).p)
-    assert sum(p < 0.05 for p in found) <= 6
-    assert np.median(found) > 0.2

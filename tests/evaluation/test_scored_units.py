@@ -28,8 +28,6 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Scored:
-    """A model, and the raw folder that it was fitted on."""
-
     model: Predictor
     folder: Path
 
@@ -58,7 +56,6 @@ def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _cohort(scored: Scored, into: Path, file: str, change: Change) -> Path:
-    """Copy the folder with the numbers of one file changed."""
     into.mkdir()
     for path in scored.folder.iterdir():
         if path.name != file:

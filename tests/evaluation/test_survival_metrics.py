@@ -43,7 +43,6 @@ def follow_ups(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outputs(survival: np.ndarray) -> np.ndarray:
-    """Return curves as a model answers them, after a log hazard."""
     return np.column_stack([np.zeros(len(survival)), survival])
 
 
