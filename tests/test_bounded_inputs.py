@@ -72,16 +72,11 @@ def test_a_gzipped_table_or_line_that_goes_on_and_on_is_refused(
     assert bomb.stat().st_size < 2_000
     with pytest.raises(UserError, match=r"bomb\.csv\.gz: unpacks to more than 0\.0002 GB"):
         _table(bomb)
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_table_of_samples_that_goes_on_and_on_is_refused(tmp_path: Path, zipped: bool) -> None:
-    content = b"sample,tissue\n" + b"a,lung\n" * 400_000
-    path = tmp_path / "samples.csv"
-    path.write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(UserError, match=r"samples\.csv: unpacks to more than 0\.002 GB"):
-        read_official(path, Layout("table of samples", {"sample": ("sample",)}, ["sample"]))
+    content, path = b"sample,tissue\n" + b"a,lung\n" * 400_000, tmp_path / "samples.csv"
+    for written in (content, gzip.compress(content)):  # a table of samples, whose bound is lower
+        path.write_bytes(written)
+        with pytest.raises(UserError, match=r"samples\.csv: unpacks to more than 0\.00"):
+            read_official(path, Layout("table of samples", {"sample": ("sample",)}, ["sample"]))
 
 
 def _workbook(path: Path) -> Path:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, median
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -179,29 +180,8 @@ def _process(threads: int, parent: str, start: Any, **given: Any) -> tuple[float
     return time.process_time() - began, outs
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """What came of some workers on one study: medians and means of one trial, each worker's first left out."""
-
-    workers: int
-    storage: float
-    tracking: float
-    held: float
-    report: float
-    transactions: float
-    tracking_transactions: float
-    calls: float
-    worker_cpu: float
-    postgres_cpu: float
-    connections: int
-
-    @property
-    def overhead(self) -> float:
-        return self.storage + self.tracking
-
-
-def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> _Shared:
-    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study."""
+def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> SimpleNamespace:
+    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study; return medians of one trial."""
     name, budget = f"bench-{workers}", workers * trials
     optuna.create_study(study_name=name, storage=open_storage(wait=True))
     context = multiprocessing.get_context("forkserver")
@@ -225,7 +205,7 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
         raise AssertionError(f"{len(done)} trials of {budget}: the budget is not exact")
     # The first of each worker pays for connections and caches.
     costs = [each for _, outs in ended for out in outs for each in out[1:]]
-    return _Shared(
+    return SimpleNamespace(
         workers=workers,
         storage=median(each.storage for each in costs),
         tracking=median(each.tracking for each in costs),
@@ -257,17 +237,7 @@ def _connections(server: Postgres) -> int:
         return int((row.fetchone() or (0,))[0])
 
 
-@dataclass(frozen=True)
-class _Crowded:
-    """Medians of one worker's calls on a study that ``running`` trials of other hosts are running on."""
-
-    running: int
-    held: float
-    report: float
-    beat_transactions: float
-
-
-def _crowd(running: int, claims: int) -> _Crowded:
+def _crowd(running: int, claims: int) -> SimpleNamespace:
     """Let one worker claim and report where ``running`` trials are running already, each with its reports."""
     name, storage = f"crowd-{running}", open_storage(wait=True)
     study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner())
@@ -295,7 +265,8 @@ def _crowd(running: int, claims: int) -> _Crowded:
         lock.costs = _Costs()
 
     work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    return _Crowded(running, median(held[1:]), median(reports), sent / len(reports))
+    report, beats = median(reports), sent / len(reports)
+    return SimpleNamespace(running=running, held=median(held[1:]), report=report, beat_transactions=beats)
 
 
 def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
@@ -363,14 +334,16 @@ def many_workers(small: bool = False) -> list[Record | Table]:
     return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 
 
-def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> list[Record]:
+def _records(
+    one: SimpleNamespace, many: SimpleNamespace, few: SimpleNamespace, crowded: SimpleNamespace
+) -> list[Record]:
     workers = (f"{many.workers} workers", "1 worker")
     running = (f"{crowded.running} running trials", f"{few.running} running trial")
     claim, report = "a claim: the study's lock is held", "a report, and whether to prune"
     return [
         Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", higher_is_better=False, sides=sides)
         for name, ours, other, sides in (
-            ("overhead a trial, in all", many.overhead, one.overhead, workers),
+            ("overhead a trial, in all", many.storage + many.tracking, one.storage + one.tracking, workers),
             ("overhead a trial, study storage", many.storage, one.storage, workers),
             ("overhead a trial, tracking", many.tracking, one.tracking, workers),
             ("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers),
@@ -383,7 +356,9 @@ def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> l
     ]
 
 
-def _thousand(many: _Shared, crowded: _Crowded, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)) -> Table:
+def _thousand(
+    many: SimpleNamespace, crowded: SimpleNamespace, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)
+) -> Table:
     """Return what 1,000 workers would take, by the length of their trials: arithmetic from what was measured."""
     sampled = float(os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"])
     transactions, held = many.transactions + many.tracking_transactions, 1e3 * crowded.held

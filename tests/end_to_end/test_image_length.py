@@ -66,18 +66,12 @@ def test_the_leaderboard_has_interval_margin_and_cost_of_every_model(here: Check
     rows = here.leaderboard(TASK)
     assert set(rows) == set(ARCHITECTURES) and list(rows)[-1] == "majority_class"
     for name, row in rows.items():
-        assert row["metric"] == "accuracy" and row["simulated"] is True
-        assert row["low"] <= row["value"] <= row["high"], name
-        assert row["cost"]["cost_model_megabytes"] < 150
+        assert row["low"] <= row["value"] <= row["high"] and row["simulated"] is True, name
         assert row["cost"]["cost_latency_ms_batch_1"] > 0 and row["cost"]["cost_peak_memory_megabytes"] > 0
-    assert rows["majority_class"]["margin"] == 0
-    for name in ("xgboost", SERVED):
-        assert rows[name]["margin_low"] > 0.2, "five kinds of cells are to be told from one another"
+        margin = row["margin"] if name == "majority_class" else row["margin_low"]
+        assert margin == 0 if name == "majority_class" else margin > 0.2, name
     for key in ("parameters", "multiply_adds", "images_per_second"):
         assert rows[SERVED]["cost"][f"cost_{key}"] > 0
-
-
-def test_the_audit_is_in_the_report_and_in_the_evidence(here: Checkout) -> None:
     names = [finding["name"] for finding in here.read(f"reports/{TASK}/audit.json")["findings"]]
     assert "subject_unknown" in names  # a third of the simulated images
     page = (here.root / f"reports/{TASK}/validation.html").read_text()
@@ -150,13 +144,11 @@ def test_the_model_loads_elsewhere_without_pickle_network_or_a_trace(here: Check
     assert not list(work.iterdir()) and not empty.exists()  # a request's image is nobody's to keep
 
 
-def encoded(content: bytes) -> str:
+def encoded(content: bytes | Image.Image) -> str:
+    if isinstance(content, Image.Image):
+        content.save(file := io.BytesIO(), "PNG")
+        content = file.getvalue()
     return base64.b64encode(content).decode()
-
-
-def saved(image: Image.Image, kind: str) -> str:
-    image.save(file := io.BytesIO(), kind)
-    return encoded(file.getvalue())
 
 
 def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(here: Checkout) -> None:
@@ -189,10 +181,10 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(here: Ch
         answers = post([{"image": encoded(file.read_bytes())} for file in files]).json()["predictions"]
         served = np.array([[answer["probabilities"][label] for label in classes(here)] for answer in answers])
         np.testing.assert_allclose(served, judged[[f"probability_{label}" for label in classes(here)]], atol=0.01)
-        assert post([{"image": saved(noise.convert("L"), "PNG")}]).status_code == 200
+        assert post([{"image": encoded(noise.convert("L"))}]).status_code == 200
 
         for rows, words in (
-            ([asked[0], {"image": saved(noise, "PNG")[:2000]}], "row 1"),
+            ([asked[0], {"image": encoded(noise)[:2000]}], "row 1"),
             ([{"picture": asked[0]["image"]}], "image"),
             ([{"image": "x"}] * 257, "1 to 256"),
         ):

@@ -28,13 +28,8 @@ def predicted(name: str, error: float, seed: int, groups: int = 12, size: int = 
     """Predictions of a model whose errors are ``error`` large; what is measured is the same for every model."""
     fixed, own = np.random.default_rng(7), np.random.default_rng(seed)
     rows = groups * size
-    table = pd.DataFrame(
-        {
-            "sample_id": [f"s{row:03}" for row in range(rows)],
-            "group": [f"g{row // size:02}" for row in range(rows)],
-            "drug_id": [f"d{row % size}" for row in range(rows)],
-        }
-    )
+    names = [(f"s{row:03}", f"g{row // size:02}", f"d{row % size}") for row in range(rows)]
+    table = pd.DataFrame(names, columns=["sample_id", "group", "drug_id"])
     if name == "drug_response":
         measured = fixed.normal(0, 2, rows)
         return table.assign(target=measured, prediction=measured + error * own.normal(0, 1, rows), baseline=0.0)
