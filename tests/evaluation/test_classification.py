@@ -142,10 +142,8 @@ def test_resamples_without_a_class_stay_out_of_what_needs_it():
     for name in ("accuracy", "weighted_f1", "ece", "log_loss", "brier"):
         assert np.isfinite(resampled[name]).all()
     np.testing.assert_array_equal(np.isnan(resampled["recall_all"]), counts[:, :2].sum(axis=1) == 0)
-    result = bootstrap_classification(target, probabilities, subject, classes=["all", "hem"], resamples=400)
-    assert result["balanced_accuracy"].low == pytest.approx(0.8)
-    assert result["balanced_accuracy"].high == pytest.approx(0.8)
-    assert result["roc_auc"].low > 0
+    found = bootstrap_classification(target, probabilities, subject, classes=["all", "hem"], resamples=400)
+    assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx((0.8, 0.8))
 
 
 def test_the_bins_add_up_to_the_calibration_error_and_close_above():

@@ -74,9 +74,6 @@ def test_a_constant_target_has_no_r2_but_errors_and_is_left_out_and_counted(leve
     expected = r2_score(given["y"][:, others], given["prediction"][:, others])
     assert found.mean["r2"].value == pytest.approx(expected)
     assert found.mean["r2"].low < expected < found.mean["r2"].high
-
-
-def test_targets_that_are_all_undefined_give_nan_not_an_error() -> None:
     flat = np.full((6, 2), 3.0)
     found = bootstrap_each_target(flat, np.zeros((6, 2)), np.arange(6), baseline=flat, scale=[0.0, 0.0])
     assert found.undefined == {**dict.fromkeys(NAMES, 2), "rmse": 0, "mae": 0, "mse": 0}
