@@ -41,6 +41,8 @@ CASE = SUBTYPE
 TASK = CASE.name
 BUCKET = "s3://oncolineage"
 PASSWORDS = {"platform": "platform-of-a-test", "reader": "reader-of-a-test-1"}
+READER = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": PASSWORDS["reader"]}
+READER |= {"ONCOLINEAGE_HISTORY_URI": ""}  # and no login of the database
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,6 @@ class Installation:
 
     def command(self, module: str, *arguments: str, **env: str) -> CompletedProcess[str]:
         return said(lambda: run_command(importlib.import_module(module).main), module, *arguments, **env)
-
-    def as_reader(self) -> dict[str, str]:
-        """Return the variables of somebody whose account may read, and who has no login of the database."""
-        return {
-            "MLFLOW_TRACKING_USERNAME": "reader",
-            "MLFLOW_TRACKING_PASSWORD": PASSWORDS["reader"],
-            "ONCOLINEAGE_HISTORY_URI": "",
-        }
 
 
 def said(call: Callable[[], object], *argv: str, **env: str) -> CompletedProcess[str]:
@@ -93,11 +87,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
             assert make("bucket", BUCKET, **store) == f"{BUCKET}: {outcome}\n"
         uri = database.database("mlflow")
         url = stack.enter_context(tracking_server(folder, uri, BUCKET, store))
-        root = {
-            "MLFLOW_TRACKING_URI": url,
-            "MLFLOW_TRACKING_USERNAME": ADMIN,
-            "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD,
-        }
+        root = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD}
+        root["MLFLOW_TRACKING_URI"] = url
         for name, password in PASSWORDS.items():
             for outcome in ("made", "there"):
                 given = {"ONCOLINEAGE_ACCOUNT_PASSWORD": password, **root}
@@ -119,7 +110,7 @@ def test_what_was_made_lies_on_the_servers_and_is_served(installed: Installation
     studies = optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"])
     assert len([name for name in studies if name.startswith(f"{TASK}-{CASE.models[-1]}-")]) == 1
     row = first_profile(installed.here.root / "data" / TASK)
-    reading = {**installed.as_reader(), "ONCOLINEAGE_PREDICTION_LOG": str(installed.folder / "log")}
+    reading = {**READER, "ONCOLINEAGE_PREDICTION_LOG": str(installed.folder / "log")}
     with serving(installed.here.root, TASK, "--stage", "staging", env=reading) as (url, _):  # as infra/ has it
         answer = requests.post(f"{url}/invocations", json={"dataframe_records": [row]}, timeout=60)
     assert answer.status_code == 200, answer.text[:500]
@@ -155,7 +146,7 @@ def state(installed: Installation) -> tuple[object, ...]:
 )
 def test_a_reader_is_refused_and_leaves_nothing(command: tuple[str, ...], installed: Installation) -> None:
     before = state(installed)
-    done = installed.command(*command, **installed.as_reader())
+    done = installed.command(*command, **READER)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "the account 'reader' may not do this" in errors[0] or "set ONCOLINEAGE_HISTORY_URI" in errors[0], errors
@@ -172,7 +163,7 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
     reader = uri.replace("postgres@", "dashboard:of-a-test@", 1)
     for _ in range(2):
         assert make("reader", ONCOLINEAGE_READER_URI=reader) == "dashboard reads 2 tables\n"
-    only = {**installed.as_reader(), "ONCOLINEAGE_HISTORY_URI": reader}
+    only = {**READER, "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
     verified = installed.command("serving.verify", "--task", TASK, **only)
     assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
