@@ -21,7 +21,7 @@ class Tiny(pairs_regression.Tiny):
     choices = 2
     miss = 0.1
     certain = False
-    bounds = (1.0, 1.3)  # so few lines prove nothing of others, see `tests.end_to_end.test_sensitivity_length`
+    bounds = (1.0, 1.3)  # so few lines prove nothing of others, see `tests.end_to_end.test_new_tasks`
 
     @cached_property
     def prepared(self) -> Prepared:
