@@ -35,7 +35,7 @@ import numpy as np
 
 from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
-from training.estimator import Estimator, FitContext
+from training.estimator import Attribution, Estimator, FitContext
 from training.features.drug import DrugFeatures
 
 TITLE = "{TITLE}"
@@ -59,10 +59,22 @@ class TissueMeans(Estimator):
         self.effects_ = np.bincount(code, residual) / (np.bincount(code) + self.shrinkage)
         return self
 
-    def predict(self, samples: ResponseSamples) -> np.ndarray:
+    def _parts(self, samples: ResponseSamples) -> np.ndarray:
         effects = dict(zip(self.tissues_, self.effects_, strict=True))
         of_line = np.array([effects.get(str(tissue), 0.0) for tissue in samples.cell_lines["tissue"]])
-        return self.drug_.offset(samples.drugs)[samples.drug] + of_line[samples.cell]
+        drug = self.drug_.offset(samples.drugs)[samples.drug] - self.drug_.overall
+        return np.column_stack([drug, of_line[samples.cell]])
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        return self.drug_.overall + self._parts(samples).sum(axis=1)
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        base = np.full(len(samples), self.drug_.overall)
+        names = ["drug:mean_response", "tissue:effect"]
+        return Attribution(names, self._parts(samples), base, self.predict(samples), "exact")
+
+    def cost(self) -> dict[str, float]:
+        return {{"parameters": float(len(self.effects_))}}
 
     def state(self) -> dict[str, Any]:
         return {{"drug": self.drug_.state(), "tissues": self.tissues_.tolist(), "effects": self.effects_}}
