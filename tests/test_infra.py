@@ -19,16 +19,21 @@ import yaml
 from infra.check_compose import problems as compose_problems
 from infra.check_manifests import OVERLAYS, _pods, built, unnamed
 from infra.check_manifests import problems as manifest_problems
+from serving.alias_moves import HISTORY_URI
+from serving.dashboard.data.endpoints import ENDPOINTS
+from serving.stores import ARTIFACTS_URI
 
 ROOT = Path(__file__).parents[1]
 INFRA = ROOT / "infra"
 COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
 SCHEMA = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
 HADOLINT = ["hadolint", "--failure-threshold", "info"]
+PLATFORM = [name for name, service in COMPOSE["services"].items() if service["image"].startswith("oncolineage:")]
 
 
 @pytest.fixture(scope="module")
 def overlays() -> dict[str, list[dict[str, Any]]]:
+    """Return what each kustomization amounts to."""
     return {file.parent.name: built(file.parent) for file in OVERLAYS.rglob("kustomization.yaml")}
 
 
@@ -36,9 +41,15 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_compose_is_hardened_and_fits_its_schema() -> None:
+# Compose
+
+
+def test_compose_is_hardened_and_fits_its_schema(tmp_path: Path) -> None:
     assert compose_problems(COMPOSE) == []
     assert run(*SCHEMA, str(INFRA / "compose.yaml"), str(INFRA / "compose.gpu.yaml")).returncode == 0
+    broken = tmp_path / "compose.yaml"
+    broken.write_text((INFRA / "compose.yaml").read_text().replace("mem_limit: 2g", "memory_limit: 2g", 1))
+    assert run(*SCHEMA, str(broken)).returncode == 1
 
 
 FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -89,6 +100,7 @@ def test_compose_with_a_fault_elsewhere_is_refused() -> None:
 
 
 def variables() -> dict[str, str]:
+    """Return what the image sets."""
     text = (INFRA / "docker" / "platform.Dockerfile").read_text()
     (block,) = re.findall(r"^ENV (PATH=(?:.*\\\n)+.*)", text, re.MULTILINE)
     return dict(pair.split("=", 1) for pair in block.replace("\\\n", " ").split())
@@ -137,6 +149,31 @@ def test_work_is_filled_with_a_commit_and_keeps_what_runs_made(tmp_path: Path) -
     refused = done(*fill, at=work)
     assert refused.returncode != 0 and "dvc.lock" in refused.stderr
     assert (work / "dvc.lock").read_text() == "of a retraining"
+
+
+def test_services_wait_for_what_they_need() -> None:
+    services = COMPOSE["services"]
+    for service in services.values():
+        for needed, how in service.get("depends_on", {}).items():
+            checked = not services[needed]["healthcheck"].get("disable", False)
+            assert how["condition"] == ("service_healthy" if checked else "service_completed_successfully"), needed
+            always, started = not services[needed].get("profiles"), set(services[needed].get("profiles", []))
+            assert always or (service.get("profiles") and set(service["profiles"]) <= started)
+    volumes = [each.split(":")[0] for s in services.values() for each in s.get("volumes", []) if isinstance(each, str)]
+    assert set(volumes) == set(COMPOSE["volumes"])
+
+
+def test_variables_are_those_that_the_code_reads() -> None:
+    given = {name.removesuffix("_FILE") for name in PLATFORM for name in COMPOSE["services"][name]["environment"]}
+    ours = {name for name in given if name.startswith("ONCOLINEAGE_")}
+    assert {HISTORY_URI, ARTIFACTS_URI, ENDPOINTS} <= ours
+    code = [*ROOT.glob("pipelines/*.py"), *ROOT.glob("serving/**/*.py"), *INFRA.glob("*.py")]
+    text = "\n".join(path.read_text() for path in code)
+    for name in ours:
+        assert f'"{name}"' in text, name
+
+
+# Secrets
 
 
 def secrets(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -192,17 +229,29 @@ def test_no_secret_is_committed() -> None:
     assert "*" in ignored and not [line for line in ignored if re.match(r"!(infra/?$|infra/secrets|\.git|data)", line)]
 
 
+# Dockerfiles
+
+
 @pytest.mark.parametrize("name", ["platform", "store"])
-def test_dockerfiles_pass_and_run_as_no_root(name: str) -> None:
+def test_dockerfiles_pass_and_a_fault_does_not(name: str, tmp_path: Path) -> None:
     text = (INFRA / "docker" / f"{name}.Dockerfile").read_text()
     assert run(*HADOLINT, str(INFRA / "docker" / f"{name}.Dockerfile")).returncode == 0
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "10001:10001"
     assert "HEALTHCHECK" in text
+    broken = tmp_path / "Dockerfile"
+    for fault in (
+        re.sub(r"^(FROM \S+):\S+", r"\1", text, flags=re.MULTILINE),  # unpinned
+        re.sub(r"# hadolint ignore=\S+\n", "", text) + "\nUSER root\n",
+    ):
+        broken.write_text(fault)
+        assert run(*HADOLINT, str(broken)).returncode == 1
 
 
 def test_the_image_holds_what_the_lock_names_by_hash() -> None:
     text = (INFRA / "docker" / "platform.Dockerfile").read_text()
+    assert "COPY requirements.runtime.lock /tmp/requirements.lock" in text
     assert "--require-hashes --no-deps -r /tmp/requirements.lock" in text
+    assert text.count("\nFROM ") == 2 and "COPY --from=build /opt/venv /opt/venv" in text
     for path in re.findall(r"^COPY (?:--\S+ )*(infra/\S+)", text, re.MULTILINE):
         assert (ROOT / path).is_file()
     kept = (INFRA / "docker" / "platform.Dockerfile.dockerignore").read_text()
@@ -213,10 +262,19 @@ def test_the_image_holds_what_the_lock_names_by_hash() -> None:
             assert f"!{script}" in kept
 
 
+# Kubernetes
+
+
 def test_every_overlay_builds_and_is_hardened(overlays: dict[str, list[dict[str, Any]]]) -> None:
     assert set(overlays) == {"base", "cluster", "managed", "gpu"}
     for name, manifests in overlays.items():
         assert manifest_problems(manifests) == [], name
+    kinds = {(each["kind"], each["metadata"]["name"]) for each in overlays["gpu"]}
+    assert {
+        *(("Deployment", "tracking"), ("Deployment", "serving"), ("HorizontalPodAutoscaler", "serving")),
+        *(("PodDisruptionBudget", "serving"), ("CronJob", "retrain"), ("RayCluster", "tuning")),
+        *(("StatefulSet", "postgres"), ("StatefulSet", "store"), ("NetworkPolicy", "default-deny")),
+    } <= kinds
     for file in OVERLAYS.rglob("kustomization.yaml"):
         assert unnamed(file.parent) == []
 
@@ -225,8 +283,8 @@ def of(manifests: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     return next(each for each in manifests if (each["kind"], each["metadata"]["name"]) == (kind, name))
 
 
-def pod(manifests: list[dict[str, Any]], kind: str = "Deployment", name: str = "serving") -> dict[str, Any]:
-    return of(manifests, kind, name)["spec"]["template"]["spec"]
+def pod(manifests: list[dict[str, Any]]) -> dict[str, Any]:
+    return of(manifests, "Deployment", "serving")["spec"]["template"]["spec"]
 
 
 def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
@@ -234,7 +292,7 @@ def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ray(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    return of(manifests, "RayCluster", "tuning")["spec"]["headGroupSpec"]
+    return of(manifests, "RayCluster", "tuning")["spec"]
 
 
 SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}}
@@ -258,16 +316,19 @@ BROKEN: dict[str, tuple[Callable[[list[dict[str, Any]]], object], str]] = {
     ),
     "open network": (lambda m: m.remove(of(m, "NetworkPolicy", "default-deny")), "no NetworkPolicy denies"),
     "asked by its socket": (
-        lambda m: _parts(pod(m, "StatefulSet", "postgres"), "exec")[0]["command"].remove("--host=127.0.0.1"),
+        lambda m: [
+            each["livenessProbe"]["exec"]["command"].remove("--host=127.0.0.1")
+            for each in of(m, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
+        ],
         "asked by its socket",
     ),
     "no folder for DVC": (lambda m: container(m)["volumeMounts"][0].update(mountPath="/scratch"), "has no /tmp"),
-    "Ray of another version": (
-        lambda m: of(m, "RayCluster", "tuning")["spec"].update(rayVersion="2.50.0"),
-        "and the image's Ray is",
+    "Ray of another version": (lambda m: ray(m).update(rayVersion="2.50.0"), "and the image's Ray is"),
+    "Ray's probes shut out": (
+        lambda m: ray(m)["headGroupSpec"]["rayStartParams"].update({"dashboard-host": "127.0.0.1"}),
+        "probes cannot reach it",
     ),
-    "Ray's probes": (lambda m: ray(m)["rayStartParams"].update({"dashboard-host": "127.0.0.1"}), "cannot reach it"),
-    "Ray as root": (lambda m: ray(m)["template"]["spec"].pop("securityContext"), "may run as root"),
+    "Ray as root": (lambda m: ray(m)["headGroupSpec"]["template"]["spec"].pop("securityContext"), "may run as root"),
 }
 
 
@@ -296,10 +357,10 @@ def test_every_volume_secret_and_service_that_a_manifest_names_is_there(
     manifests = overlays["gpu"]
     names = {(each["kind"], each["metadata"]["name"]) for each in manifests}
     text = yaml.safe_dump_all(manifests)
-    wanted = {("PersistentVolumeClaim", claim) for claim in re.findall(r"claimName: (\S+)", text)}
-    wanted |= {("Service", service) for service in re.findall(r"https?://([a-z-]+):\d+", text)}
-    wanted |= {("ConfigMap", each["name"]) for each in _parts(manifests, "configMap")}
-    assert wanted - {("Service", "localhost")} <= names
+    for claim in set(re.findall(r"claimName: (\S+)", text)):
+        assert ("PersistentVolumeClaim", claim) in names
+    for service in set(re.findall(r"https?://([a-z-]+):\d+", text)) - {"localhost"}:
+        assert ("Service", service) in names, service
     assert set(re.findall(r"secretName: (\S+)", text)) == {"oncolineage"}
     secrets(tmp_path / "secrets")
     files = {path.name for path in (tmp_path / "secrets").iterdir()}
@@ -313,6 +374,71 @@ def test_every_volume_secret_and_service_that_a_manifest_names_is_there(
             env += [{"name": name, "value": value} for name, value in data.items()]
         named = {each["value"] for each in env if str(each.get("value")).startswith("/run/secrets/")}
         assert named <= {f"/run/secrets/{item['path']}" for item in mounted}
+    for each in _parts(manifests, "configMap"):
+        assert ("ConfigMap", each["name"]) in names
+
+
+NEEDS = {
+    "MLFLOW_TRACKING_URI": ("tracking", 5000),
+    "MLFLOW_BACKEND_STORE_URI_FILE": ("postgres", 5432),
+    "ONCOLINEAGE_HISTORY_URI_FILE": ("postgres", 5432),
+    "OPTUNA_STORAGE_FILE": ("postgres", 5432),
+    "MLFLOW_S3_ENDPOINT_URL": ("store", 8333),
+    "REPOSITORY": (None, 443),
+}
+
+
+@pytest.mark.parametrize("name", ["cluster", "managed", "gpu"])
+def test_what_a_pod_is_told_of_it_may_reach(name: str, overlays: dict[str, list[dict[str, Any]]]) -> None:
+    """Else it is started, and waits for an answer that the network never lets through."""
+    manifests = overlays[name]
+    own = {each["metadata"]["name"] for each in manifests if each["kind"] in ("Deployment", "StatefulSet")}
+    reached = set()
+    for label, told in _told(manifests).items():
+        for variable in told & set(NEEDS):
+            target, port = NEEDS[variable]
+            if target not in own:
+                target, port = None, 443 if target == "store" else port
+            assert _let_through(manifests, "Egress", label, target, port), (label, variable)
+            assert target is None or _let_through(manifests, "Ingress", target, label, port), (label, variable)
+            reached.add((label, variable))
+    assert {("dashboard", "ONCOLINEAGE_HISTORY_URI_FILE"), ("fill-work", "REPOSITORY")} <= reached
+    assert {("workbench", each) for each in ("MLFLOW_S3_ENDPOINT_URL", "OPTUNA_STORAGE_FILE")} <= reached
+    assert not _let_through(manifests, "Egress", "serving", None, 443)
+
+
+def _told(manifests: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """Return the label of each kind of pod, and the names of its variables."""
+    found: dict[str, set[str]] = {}
+    for template in _parts(manifests, "template"):
+        if "spec" not in template or "containers" not in template["spec"]:
+            continue
+        names = found.setdefault(template["metadata"]["labels"]["app.kubernetes.io/name"], set())
+        for part in template["spec"]["containers"]:
+            names |= {each["name"] for each in part.get("env", [])}
+            for source in part.get("envFrom", []):
+                names |= set(of(manifests, "ConfigMap", source["configMapRef"]["name"])["data"])
+    return found
+
+
+def _selects(selector: dict[str, Any], label: str) -> bool:
+    wanted = selector.get("matchLabels", {}).get("app.kubernetes.io/name", label)
+    return wanted == label and all(label in each["values"] for each in selector.get("matchExpressions", []))
+
+
+def _let_through(manifests: list[dict[str, Any]], way: str, label: str, other: str | None, port: int) -> bool:
+    """Whether a policy lets ``label`` talk to a pod (None: an address outside) on a port, or be talked to by it."""
+    policies = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]
+    rules = [rule for each in policies if _selects(each["podSelector"], label) for rule in each.get(way.lower(), [])]
+    for rule in rules:
+        peers = rule.get("to" if way == "Egress" else "from")
+        inside = [peer["podSelector"] for peer in peers or [] if "podSelector" in peer]
+        met = (
+            any("ipBlock" in peer for peer in peers or []) if other is None else any(_selects(s, other) for s in inside)
+        )
+        if (met or peers is None) and port in [each["port"] for each in rule.get("ports", [{"port": port}])]:
+            return True
+    return False
 
 
 def test_who_is_asked_from_outside_may_only_read(overlays: dict[str, list[dict[str, Any]]]) -> None:
@@ -347,6 +473,7 @@ def test_nobody_but_its_users_comes_near_ray_and_the_code_that_jobs_run(
 
 
 def _parts(part: Any, key: str) -> list[dict[str, Any]]:
+    """Return the values of ``key`` at any depth."""
     if isinstance(part, list):
         return [found for each in part for found in _parts(each, key)]
     if not isinstance(part, dict):

@@ -38,9 +38,31 @@ def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
+def verbs(name: str) -> list[str]:
+    return [VERB.findall(step["run"])[0] for step in steps(read(name)) if "run" in step]
+
+
+def test_the_three_workflows_are_there() -> None:
+    assert NAMES == ["ci", "promote", "retrain"]
+    assert verbs("ci") == ["lint", "audit", "test"]
+    assert verbs("retrain") == ["retrain", "propose"]
+    assert verbs("promote") == ["promote", "verify"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_is_met_and_lint_looks(name: str, tmp_path: Path) -> None:
+    check = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    path = ROOT / ".github" / "workflows" / f"{name}.yml"
+    assert subprocess.run([*check, str(path)]).returncode == 0
+    broken = tmp_path / "broken.yml"
+    broken.write_text(path.read_text().replace("runs-on:", "runs-off:"))
+    assert subprocess.run([*check, str(broken)], capture_output=True).returncode == 1
+    recipe = subprocess.run(["make", "-n", "lint"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert " ".join(check) + " .github/workflows/*.yml" in recipe
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_is_a_verb_of_the_makefile_or_a_pinned_action(name: str) -> None:
-    assert NAMES == ["ci", "promote", "retrain"]
     for step in steps(read(name)):
         assert ("run" in step) != ("uses" in step)
         if "run" in step:
@@ -80,6 +102,16 @@ def test_every_task_can_be_named() -> None:
     assert re.findall(r"\"(\w+)\"", matrix) == tasks
 
 
+def test_retraining_is_begun_by_clock_hand_and_data() -> None:
+    workflow = read("retrain")
+    assert set(triggers(workflow)) == {"schedule", "workflow_dispatch", "push"}
+    assert triggers(workflow)["push"] == {"branches": ["main"], "paths": ["data.dvc", "params.yaml"]}
+    job = workflow["jobs"]["loop"]
+    assert {"self-hosted", "gpu"} <= set(job["runs-on"])
+    upload = next(step for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
+    assert upload["if"] == "always()"  # a refusal is what one wants to read
+
+
 def test_a_promotion_is_by_hand_and_approved() -> None:
     workflow = read("promote")
     assert set(triggers(workflow)) == {"workflow_dispatch"}
@@ -108,9 +140,11 @@ HOSTILE = [
     "it's new; touch pwned",
     '" ; touch pwned ; "',
     "$(touch pwned)",
+    "`touch pwned`",
     "$(shell touch pwned)",
+    "${PATH} && touch pwned",
     "--to production",
-    "two\nlines; `touch pwned`",
+    "two\nlines; touch pwned",
 ]
 
 
@@ -123,6 +157,9 @@ def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: st
         assert not (checkout / "pwned").exists()
     assert done.returncode == 0 and "[t]" in (given := (checkout / "given").read_text())
     assert verb != "promote" or f"[{text}]" in given or f"[--why={text}]" in given
+
+
+# `make train BUDGET=...`
 
 
 def train(folder: Path, budget: str | None) -> tuple[int, str]:
@@ -140,7 +177,7 @@ def test_a_budget_holds_until_another_is_named(checkout: Path) -> None:
         assert train(checkout, budget) == (0, "") and chosen.read_text() == f"budget: {held}\n"
 
 
-@pytest.mark.parametrize("budget", ["quick full", "full; touch pwned", "$(shell touch pwned)"])
+@pytest.mark.parametrize("budget", ["huge", "quick full", "full; touch pwned", "$(shell touch pwned)"])
 def test_an_unknown_budget_is_refused_before_anything_runs(checkout: Path, budget: str) -> None:
     code, said = train(checkout, budget)
     assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said

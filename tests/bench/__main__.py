@@ -23,15 +23,19 @@ BENCHES = {
     "head": ("frozen_head", "frozen_head_trials"),
     "gpu": ("gpu", "gpu"),
     "images": ("reading", "image_reading"),
+    "tables": ("reading", "table_reading"),
     "pancan": ("pancan", "pancan_reader"),
+    "explanations": ("explanations", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
+    "dvc": ("commands", "dvc_nothing_to_do"),
     "start": ("commands", "start_up"),
     "page": ("first_page", "first_pages"),
 }
 
 
 def function(name: str) -> Callable[..., list[Record | Table]]:
+    """Return the function of a benchmark."""
     module, inside = BENCHES[name]
     found: Callable[..., list[Record | Table]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
     return found

@@ -1,4 +1,4 @@
-"""What a person waits for: the start of each command."""
+"""What a person waits for: the start of each command, and ``dvc repro`` with nothing to do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.bench.measured import Record, in_turn
-from tests.end_to_end.small_platform import ROOT
+from tests.end_to_end.small_platform import ROOT, make_platform
 
 ROOMS = ("pipelines", "training", "evaluation", "serving")
 AT_MOST = 1.0  # seconds of --help
@@ -43,3 +45,21 @@ def start_up(small: bool = False) -> list[Record]:
         )
         for module, seconds in zip(found, times, strict=True)
     ]
+
+
+def dvc_nothing_to_do(small: bool = False) -> list[Record]:
+    """Time ``dvc repro`` with nothing to do on a tiny platform of one model, beside ``dvc status``."""
+    with tempfile.TemporaryDirectory() as folder:
+        platform = make_platform(Path(folder) / "platform", models=["mean_effects"])
+        platform.dvc("repro")
+
+        def repro() -> None:
+            done = platform.dvc("repro")
+            if "Running stage" in done.stdout:
+                raise AssertionError(f"dvc repro had something to do:\n{done.stdout}")
+
+        ours, other = in_turn([repro, lambda: platform.dvc("status")], 1 if small else 5)
+    ratio = statistics.median(a / b for a, b in zip(ours, other, strict=True))
+    what = "dvc repro with nothing to do, a platform of one model"
+    seconds = (statistics.median(ours), statistics.median(other))
+    return [Record(what, *seconds, ratio, "s", higher_is_better=False, sides=("dvc repro", "dvc status"))]

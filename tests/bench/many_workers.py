@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, median
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -180,8 +179,29 @@ def _process(threads: int, parent: str, start: Any, **given: Any) -> tuple[float
     return time.process_time() - began, outs
 
 
-def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> SimpleNamespace:
-    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study; return medians of one trial."""
+@dataclass(frozen=True)
+class _Shared:
+    """What came of some workers on one study: medians and means of one trial, each worker's first left out."""
+
+    workers: int
+    storage: float
+    tracking: float
+    held: float
+    report: float
+    transactions: float
+    tracking_transactions: float
+    calls: float
+    worker_cpu: float
+    postgres_cpu: float
+    connections: int
+
+    @property
+    def overhead(self) -> float:
+        return self.storage + self.tracking
+
+
+def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> _Shared:
+    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study."""
     name, budget = f"bench-{workers}", workers * trials
     optuna.create_study(study_name=name, storage=open_storage(wait=True))
     context = multiprocessing.get_context("forkserver")
@@ -205,7 +225,7 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
         raise AssertionError(f"{len(done)} trials of {budget}: the budget is not exact")
     # The first of each worker pays for connections and caches.
     costs = [each for _, outs in ended for out in outs for each in out[1:]]
-    return SimpleNamespace(
+    return _Shared(
         workers=workers,
         storage=median(each.storage for each in costs),
         tracking=median(each.tracking for each in costs),
@@ -237,7 +257,17 @@ def _connections(server: Postgres) -> int:
         return int((row.fetchone() or (0,))[0])
 
 
-def _crowd(running: int, claims: int) -> SimpleNamespace:
+@dataclass(frozen=True)
+class _Crowded:
+    """Medians of one worker's calls on a study that ``running`` trials of other hosts are running on."""
+
+    running: int
+    held: float
+    report: float
+    beat_transactions: float
+
+
+def _crowd(running: int, claims: int) -> _Crowded:
     """Let one worker claim and report where ``running`` trials are running already, each with its reports."""
     name, storage = f"crowd-{running}", open_storage(wait=True)
     study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner())
@@ -265,8 +295,7 @@ def _crowd(running: int, claims: int) -> SimpleNamespace:
         lock.costs = _Costs()
 
     work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    report, beats = median(reports), sent / len(reports)
-    return SimpleNamespace(running=running, held=median(held[1:]), report=report, beat_transactions=beats)
+    return _Crowded(running, median(held[1:]), median(reports), sent / len(reports))
 
 
 def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
@@ -334,16 +363,14 @@ def many_workers(small: bool = False) -> list[Record | Table]:
     return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 
 
-def _records(
-    one: SimpleNamespace, many: SimpleNamespace, few: SimpleNamespace, crowded: SimpleNamespace
-) -> list[Record]:
+def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> list[Record]:
     workers = (f"{many.workers} workers", "1 worker")
     running = (f"{crowded.running} running trials", f"{few.running} running trial")
     claim, report = "a claim: the study's lock is held", "a report, and whether to prune"
     return [
         Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", higher_is_better=False, sides=sides)
         for name, ours, other, sides in (
-            ("overhead a trial, in all", many.storage + many.tracking, one.storage + one.tracking, workers),
+            ("overhead a trial, in all", many.overhead, one.overhead, workers),
             ("overhead a trial, study storage", many.storage, one.storage, workers),
             ("overhead a trial, tracking", many.tracking, one.tracking, workers),
             ("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers),
@@ -356,9 +383,7 @@ def _records(
     ]
 
 
-def _thousand(
-    many: SimpleNamespace, crowded: SimpleNamespace, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)
-) -> Table:
+def _thousand(many: _Shared, crowded: _Crowded, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)) -> Table:
     """Return what 1,000 workers would take, by the length of their trials: arithmetic from what was measured."""
     sampled = float(os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"])
     transactions, held = many.transactions + many.tracking_transactions, 1e3 * crowded.held

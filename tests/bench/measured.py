@@ -11,6 +11,8 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Record:
+    """One comparison."""
+
     name: str  # what is done, and how much of it
     ours: float  # median, in `unit`
     other: float
@@ -42,6 +44,7 @@ class Record:
         return f"at {'least' if self.higher_is_better else 'most'} {self.bound:g}"
 
     def line(self) -> str:
+        """Return one line with both sides and the ratio."""
         unit, (one, two) = self.unit, self.sides
         verdict = {None: "", True: f" (asked: {self.asked})", False: f" (MISSED, asked: {self.asked})"}[self.holds]
         times = "times better" if self.higher_is_better else "times as much"
@@ -60,6 +63,7 @@ class Table:
     rows: list[list[str]]
 
     def lines(self) -> list[str]:
+        """Return it as Markdown."""
         lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
         return [*lines, *(f"| {' | '.join(row)} |" for row in self.rows)]
 
@@ -104,4 +108,5 @@ def paired(
 def compare(
     name: str, ours: Callable[[], object], other: Callable[[], object], *, sides: tuple[str, str], rounds: int = 5
 ) -> Record:
+    """Time two jobs in turn."""
     return Record(name, *paired(ours, other, rounds=rounds), "s", sides=sides)

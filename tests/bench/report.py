@@ -57,6 +57,7 @@ def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> No
 
 
 def records_of(result: dict[str, Any]) -> list[Record]:
+    """Return the records of a result."""
     return [Record(**{**each, "sides": tuple(each["sides"])}) for each in result["records"]]
 
 

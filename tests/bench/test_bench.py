@@ -15,7 +15,7 @@ from tests.bench.measured import Record
 from tests.bench.report import records_of
 
 # The others take longer than a quarter of a minute at any size; what they run is tested elsewhere.
-QUICK = ("loop", "head", "images", "pancan", "start")
+QUICK = ("loop", "head", "images", "tables", "pancan", "explanations", "start")
 
 
 @pytest.fixture(autouse=True)

@@ -42,6 +42,7 @@ class Work:
         return self.network()
 
     def cross(self, network: nn.Module, rows: Tensor) -> Tensor:
+        """Return the loss of rows."""
         return self.loss(network(self.inputs[rows]), self.target[rows])
 
 
@@ -62,6 +63,7 @@ def tabular(rows: int, epochs: int) -> Work:
 
 
 def images(rows: int, epochs: int) -> Work:
+    """Return a convolutional network of three blocks on images of 32 x 32."""
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(rows, 3, 32, 32, generator=draw)
     target = torch.arange(rows) % 5
@@ -80,6 +82,7 @@ def images(rows: int, epochs: int) -> Work:
 
 
 def ours(work: Work) -> nn.Module:
+    """Train with the platform's loop."""
     network = work.fresh()
     train_network(
         network,
@@ -109,6 +112,7 @@ def optimizer_of(work: Work, network: nn.Module) -> tuple[torch.optim.Optimizer,
 
 
 def bare(work: Work) -> nn.Module:
+    """Train with nothing but what the training takes."""
     network = work.fresh()
     optimizer, schedule = optimizer_of(work, network)
     shuffle = torch.Generator().manual_seed(work.settings.seed)
