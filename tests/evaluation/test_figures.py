@@ -41,7 +41,9 @@ def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
     figure = _drawn(plots.confusion_matrix(counts, CLASSES, "resnet50"))
     numbers = [text.get_text() for text in figure.axes[0].texts]
     assert numbers == list("210000101")
-    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[2 / 3, 1 / 3, 0], [0, 0, 0], [0.5, 0, 0.5]])
+    np.testing.assert_allclose(
+        np.asarray(figure.axes[0].images[0].get_array()), [[2 / 3, 1 / 3, 0], [0.0, 0, 0], [0.5, 0, 0.5]]
+    )
 
 
 def test_the_areas_and_errors_in_the_legends_are_the_metrics():
@@ -69,7 +71,7 @@ def test_a_class_without_rows_has_no_curve_but_its_name():
 
 
 def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps_and_no_epochs():
-    for empty in ([], [{"step": 0}]):
+    for empty in ([], [{"step": 0.0}]):
         assert not _drawn(plots.learning_curves(empty, "random_forest")).axes[0].lines
     history: list[dict[str, float]] = [
         {"train_loss": 1.0, "validation_loss": 1.2, "validation_accuracy": 0.5, "learning_rate": 1e-3},

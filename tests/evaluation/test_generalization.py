@@ -334,7 +334,9 @@ def test_the_command_makes_the_table_and_says_where_it_is(
     assert [cell == "-" for cell in line.strip("| ").split(" | ")[1:]] == [True, False, True, True, True]
     assert "`drug_blind` elastic_net" in printed
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
-    monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=None))  # nothing is left to fit
+    monkeypatch.setattr(
+        generalization_table, "generalize", partial(generalize, fit=pytest.fail)
+    )  # nothing is left to fit
     assert main(arguments) == 0
     with pytest.raises(UserError, match="the architecture 'no_such' is none"):
         main(["--task", NAME, "--architectures", "no_such"])

@@ -142,8 +142,8 @@ def by_model(values: pd.DataFrame, *, old: bool) -> pd.DataFrame:
 
 def calls(*, old: bool) -> pd.DataFrame:
     """Return a table of calls: the hotspots of `HOTSPOT`, and in every sequenced line a silent variant of GENE2."""
-    hot = HOTSPOT.stack()
-    rows = [(model, gene, True, "missense_variant") for model, gene in hot.index[hot == 1]]
+    hot = pd.Series(HOTSPOT.stack())
+    rows = [(model, gene, True, "missense_variant") for model, gene in hot[hot == 1].index]
     rows += [(model, "GENE2", False, "synonymous_variant") for model in HOTSPOT.index]
     rows += [("ACH-000101", gene, False, "frameshift_variant") for gene in GENES]
     frame = pd.DataFrame(rows, columns=["ModelID", "HugoSymbol", "Hotspot", "VariantInfo"])

@@ -77,7 +77,8 @@ def with_cell(tables: ResponseTables, table: str, key: str, column: str, value: 
     """Return the tables with ``value`` in ``column`` of the row ``key`` of ``cell_lines`` or ``drugs``."""
     frame: pd.DataFrame = getattr(tables, table)
     changed = frame[column].astype(object).where(frame.iloc[:, 0] != key, value)
-    return replace(tables, **{table: frame.assign(**{column: changed})})
+    other: dict[str, Any] = {table: frame.assign(**{column: changed})}
+    return replace(tables, **other)
 
 
 def with_profile(tables: ResponseTables, omics: str, line: str, values: np.ndarray) -> ResponseTables:
@@ -105,8 +106,8 @@ def shuffled(tables: ResponseTables, seed: int) -> ResponseTables:
     def mixed(frame: pd.DataFrame) -> pd.DataFrame:
         return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)
 
-    three = (mixed(frame) for frame in (tables.response, tables.cell_lines, tables.drugs))
-    return ResponseTables(*three, {name: mixed(table) for name, table in tables.omics.items()})
+    omics = {name: mixed(table) for name, table in tables.omics.items()}
+    return ResponseTables(mixed(tables.response), mixed(tables.cell_lines), mixed(tables.drugs), omics)
 
 
 def samples_of(tables: ResponseTables, task: PairsTask) -> ResponseSamples:

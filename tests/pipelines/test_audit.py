@@ -207,8 +207,11 @@ def test_copies_across_subjects_are_listed_and_their_subjects_joined(tmp_path: P
 
 @pytest.mark.usefixtures("no_probes")
 def test_copies_within_a_subject_join_nothing(tmp_path: Path) -> None:
+    def first_at(row: int) -> ImageSamples:
+        return clean(lambda pixels, label, at: cell(0) if at == row else pixels)
+
     for row, found in ((1, {"copies_within_groups", "copies_with_different_labels"}), (2, {"copies_within_groups"})):
-        audit = audited(clean(lambda pixels, label, at, row=row: cell(0) if at == row else pixels), tmp_path)
+        audit = audited(first_at(row), tmp_path)
         assert names(audit) == found and audit.duplicates["pairs"][0]["how"] == "pixels"
         assert audit.duplicates["merged_groups"] == [] and audit.groups["groups"] == SUBJECTS
 

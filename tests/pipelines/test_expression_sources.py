@@ -409,7 +409,7 @@ def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: P
     path = origin / "geo" / "probes.txt"
     path.write_text(table)
     read = geo.read(origin / "geo" / SERIES, label="tissue", probes=path)
-    assert_expression(pd.DataFrame(read.values, columns=read.names), ["DDR1", "HSPA6"], MEANS)
+    assert_expression(pd.DataFrame(read.values, columns=list(read.names)), ["DDR1", "HSPA6"], MEANS)
     (why,) = (why for why, names in read.dropped.items() if names == ["AFFX_1"])
     assert ("spreadsheet" in why) is ("Mar" in table)
 

@@ -201,7 +201,7 @@ def test_a_split_cut_off_between_its_files_is_refused(
 
 
 def test_json_has_no_nan_and_no_numpy(tmp_path: Path) -> None:
-    numbers = {"a": np.float32(0.5), "b": [np.nan, np.inf, -np.inf]}
+    numbers: dict[Any, Any] = {"a": np.float32(0.5), "b": [np.nan, np.inf, -np.inf]}
     content = {**numbers, 3: np.arange(2), "c": (np.int64(1), np.bool_(True))}
     write_json(tmp_path / "x.json", content)
 

@@ -112,9 +112,14 @@ def parts(folder: Path) -> None:
         shutil.rmtree(path)
 
 
+def archived(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_bytes(b"PK")
+
+
 CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
     "a class is missing": (lambda f: shutil.rmtree(f / "monocyte"), "is not laid out as .* lacks .* 'monocyte'"),
-    "an archive": (lambda f: [shutil.rmtree(f), f.write_bytes(b"PK")], "is a file; unpack it"),
+    "an archive": (archived, "is a file; unpack it"),
     "a class is empty": (lambda f: emptied(f / "monocyte"), "monocyte: is empty"),
     "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "'artefact' is no class"),
     "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "'monocyte/copy of MO_1.jpg' is not named"),

@@ -160,7 +160,7 @@ def test_a_job_ends_where_nobody_waits_for_it_and_hides_the_text_of_its_faults()
     assert begun.wait(20) and not job.done()
     job.cancel()
     assert job.done() and job.cancelled() and not job.succeeded and ended.wait(20)
-    failed = Job(lambda job: {}["a secret of a patient"])
+    failed = Job(lambda job: dict[str, str]()["a secret of a patient"])
     assert failed.wait(20) and failed.error is not None
     assert "secret" not in str(failed.error) and "KeyError" in str(failed.error)
 

@@ -215,11 +215,11 @@ def test_a_dropped_line_is_answered_without_its_features(
     architecture = get_architecture(name, "pairs", "regression")
     chosen = {**architecture.defaults, "omics": "all", "imputation": "drop", "components": 4}
     chosen |= {"start": "drug_mean"} if name == "xgboost" else {}
-    sides = [prepared.rows(side) for side in ("train", "validation")]
-    model = build(architecture, chosen).fit(*(half_measured.take(rows) for rows in sides))
+    train, validation = prepared.rows("train"), prepared.rows("validation")
+    model = build(architecture, chosen).fit(half_measured.take(train), half_measured.take(validation))
     predicted = model.predict(half_measured)
     lacking = half_measured.cell % 3 == 0
-    average = DrugFeatures(0, "none").fit(half_measured.take(sides[0])).offset(half_measured.drugs)
+    average = DrugFeatures(0, "none").fit(half_measured.take(train)).offset(half_measured.drugs)
     average = average[half_measured.drug]
     np.testing.assert_allclose(predicted[lacking], average[lacking], rtol=1e-5)
     assert np.abs(predicted - average)[~lacking].max() > 0.02
@@ -233,7 +233,7 @@ def test_a_dropped_line_is_answered_without_its_features(
     table = half_measured.omics["expression"].copy()
     table.iloc[::3] = 50.0
     other = with_omics(half_measured, {**half_measured.omics, "expression": table})
-    again = build(architecture, chosen).fit(*(other.take(rows) for rows in sides))
+    again = build(architecture, chosen).fit(other.take(train), other.take(validation))
     np.testing.assert_array_equal(again.predict(other), predicted)
 
 

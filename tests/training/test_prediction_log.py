@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -145,12 +146,16 @@ def test_a_log_that_cannot_be_written_costs_no_answer(
     good = Predictor().read(model).predict(None, request_frame)
     log = predictor.log
     assert log is not None
+
+    def dropped(count: int) -> bool:
+        return log.dropped == count
+
     with caplog.at_level(logging.WARNING), monkeypatch.context() as disk:
         disk.setattr(pd.DataFrame, "to_parquet", full)
         for number in range(5):
             answer = predictor.predict(None, request_frame)
             pd.testing.assert_frame_equal(answer.drop(columns="model_version"), good.drop(columns="model_version"))
-            until(lambda count=4 * number + 4: log.dropped == count)
+            until(partial(dropped, 4 * number + 4))
     assert caplog.text.count("not logged") == 1
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(".*"))
     predictor.predict(None, request_frame)  # a disk that has room again is written to

@@ -93,7 +93,9 @@ def _named(samples: ExpressionSamples) -> ExpressionSamples:
     """Return the samples with genes named as ``SYMBOL|ENTREZ``, and nothing below 0."""
     about = pd.DataFrame(index=pd.Index([f"{gene}|{1000 + int(gene[4:])}" for gene in samples.genes]))
     named = dict(zip(samples.genes, about.index, strict=True))
-    other = {name: tuple(named[gene] for gene in getattr(samples, name)) for name in ("genes", "targets", "predictors")}
+    other: dict[str, Any] = {
+        name: tuple(named[gene] for gene in getattr(samples, name)) for name in ("genes", "targets", "predictors")
+    }
     return replace(samples, values=samples.values.clip(0), about_genes=about, **other)
 
 

@@ -257,7 +257,7 @@ def test_a_run_that_was_left_open_gets_the_status_of_its_trial(store: str, monke
     client, study = mlflow.MlflowClient(), optuna.create_study()
     parent = client.create_run(tracking.experiment(NAME)).info.run_id
     fail, complete, pruned = TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED
-    runs, expected = {}, {}
+    runs, expected = dict[str, Any](), dict[str, Any]()
     for name, of, origin, states, status in (
         ("given up", parent, 0, [fail], "FAILED"),
         ("complete", parent, 1, [complete], "FINISHED"),

@@ -65,7 +65,12 @@ def row(prepared: Prepared, predictor: Predictor) -> Row:
 @pytest.fixture
 def answer(predictor: Predictor, row: Row) -> Answer:
     """Return a function that gives the answer to the row with other values."""
-    return lambda **other: predictor.predict(None, pd.DataFrame([{**row, **other}])).to_dict("records")[0]
+
+    def of(**other: Any) -> dict[str, Any]:
+        (found,) = predictor.predict(None, pd.DataFrame([{**row, **other}])).to_dict("records")
+        return {str(column): value for column, value in found.items()}
+
+    return of
 
 
 def test_a_known_drug_has_the_interval_of_known_drugs_and_its_id_brings_its_molecule(
