@@ -33,9 +33,9 @@ from serving.answers import answer_example
 from serving.dashboard.data.uploads import read_profiles
 from tests.training.tiny import ROOT
 from training.backbone import load_weights
+from training.estimator import load_state
 from training.model.novelty import Novelty
 from training.networks.loop import _Checkpoint
-from training.persistence import load_state
 from training.trees.boosters import from_array
 
 

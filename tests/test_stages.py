@@ -83,7 +83,7 @@ def test_a_stage_lists_nothing_that_it_does_not_run(stage: str) -> None:
     [
         ("prepare", "pipelines/split.py"),
         ("audit", "pipelines/samples"),
-        ("tune", "training/memory.py"),
+        ("tune", "training/device.py"),
         ("tune", "training/features"),
         ("fit", "training/model/novelty.py"),
         ("fit", "training/architectures/mean_effects.py"),

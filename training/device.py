@@ -1,7 +1,8 @@
-"""Which device a run uses, and how many threads."""
+"""Which device a run uses, how many threads, and what memory it keeps."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import UserError
 from pipelines.files import cores
-from training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
 
 # NVIDIA's driver, on Tegra, under Windows, and AMD's.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
+_TRIM_THRESHOLD, _MMAP_MAX, _NEVER = -1, -4, 2**31 - 1  # of glibc's mallopt(3)
 
 
 def threads() -> int:
@@ -54,6 +55,21 @@ def network_device(device: str) -> torch.device:
     if found.type == "cpu":
         keep_freed_memory()
     return found
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep up to 2 GiB of freed memory; return whether the C library can.
+
+    glibc returns blocks of more than 32 MiB to the kernel, and zeroing and mapping them again takes half of the forward
+    pass of a convolutional network.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # musl has none
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
 
 
 def _may_have_gpu() -> bool:

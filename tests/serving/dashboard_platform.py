@@ -42,7 +42,7 @@ from tests.serving.made_registry import BY, POLICY, made_version, prepare_folder
 from tests.training.image_samples import draw, write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
-from training.model.overlay import as_png, overlay
+from training.modalities.images import as_png, overlay
 from training.model.predictor import Predictor
 
 RESPONSE, IMAGES, LABELS, GENES = "drug_response", "blood_cell", "tumor_type", "gene_expression"

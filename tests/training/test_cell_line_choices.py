@@ -25,13 +25,13 @@ from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples
 from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
 from training.contract import make_contract
+from training.estimator import load_state, save_state
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
 from training.features.cell_line_choices import CellLineChoices, cell_line_space, imputations
 from training.features.drug import DrugFeatures, line_response, residual_matrix
 from training.features.pair import PairFeatures
 from training.features.selection import SELECTIONS, SUPERVISED, selected
 from training.model.cross_fit import fit_final
-from training.persistence import load_state, save_state
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 LEAVES_OUT = [name for name in SELECTIONS if name != "all"]

@@ -20,8 +20,7 @@ from pipelines.samples.images import to_pixels
 from tests.training.contract_builders import image_contract
 from tests.training.image_samples import TASK, draw, encoded, image_task, in_memory
 from training.contract import PayloadError
-from training.modalities.images import MAX_BYTES
-from training.model.overlay import overlay
+from training.modalities.images import MAX_BYTES, overlay
 
 SIZE = 48
 

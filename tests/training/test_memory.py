@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.training.tiny import ROOT
-from training import memory
+from training import device
 
 # Page faults where a process makes, uses and frees 64 MiB, before and after a network asked for a processor.
 FAULTS = """
@@ -29,7 +29,7 @@ print(faults())
 """
 
 
-@pytest.mark.skipif(not memory.keep_freed_memory(), reason="this C library has no mallopt")
+@pytest.mark.skipif(not device.keep_freed_memory(), reason="this C library has no mallopt")
 def test_a_network_on_a_processor_gets_its_memory_back_at_once() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", FAULTS]
@@ -40,6 +40,6 @@ def test_a_network_on_a_processor_gets_its_memory_back_at_once() -> None:
 
 def test_where_the_c_library_has_no_such_thing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    assert memory.keep_freed_memory() is False
+    assert device.keep_freed_memory() is False
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert memory.keep_freed_memory() is False
+    assert device.keep_freed_memory() is False

@@ -29,9 +29,9 @@ from tests.training.tiny import NAME, ROOT, build, response_task, tiny_params, t
 from training.architectures import get_architecture
 from training.contract import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
 from training.estimator import Estimator
+from training.modalities.images import as_png
 from training.model.calibration import apply_temperature
 from training.model.cross_fit import CrossFitted
-from training.model.overlay import as_png
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model, signature
 

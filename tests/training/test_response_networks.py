@@ -20,7 +20,7 @@ from tests.training.tiny import NAME, SIZE, FittedModel, build, question, respon
 from training.architectures import get_architecture
 from training.architectures.multi_omics import FusionModule, MultiOmics
 from training.contract import PayloadError
-from training.features.gene_order import correlation_order
+from training.features.gene_layout import correlation_order
 from training.features.smiles_tokens import SmilesTokens, tokens_of
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model

@@ -21,11 +21,11 @@ from tests.training.tiny import NAME, build, response_task
 from training.architectures import get_architecture
 from training.contract import make_contract
 from training.features.units import outside, unit_of
+from training.modalities.pairs import unseen_half_width
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
 from training.model.reference import make_reference
 from training.model.track import save_model
-from training.model.unseen_drugs import unseen_half_width
 
 Row = dict[str, Any]
 Answer = Callable[..., dict[str, Any]]

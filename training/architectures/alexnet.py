@@ -1,8 +1,8 @@
 """AlexNet (Krizhevsky et al., 2012) with a pooled head."""
 
 from training.architectures import architecture
+from training.backbone import alexnet_stages, torchvision_backbone
 from training.networks.cell_network import CellNetwork, space
-from training.networks.torchvision_backbone import alexnet_stages, torchvision_backbone
 
 TITLE = "AlexNet"
 

@@ -1,8 +1,8 @@
 """DenseNet169 (Huang et al., 2017) on gene images."""
 
 from training.architectures import architecture
+from training.backbone import dense_stages, torchvision_backbone
 from training.networks.gene_image_network import GeneImageNetwork, space
-from training.networks.torchvision_backbone import dense_stages, torchvision_backbone
 
 TITLE = "DenseNet169"
 

@@ -1,8 +1,8 @@
 """DenseNet201 (Huang et al., 2017)."""
 
 from training.architectures import architecture
+from training.backbone import dense_stages, torchvision_backbone
 from training.networks.cell_network import CellNetwork, space
-from training.networks.torchvision_backbone import dense_stages, torchvision_backbone
 
 TITLE = "DenseNet201"
 

@@ -1,8 +1,8 @@
 """EfficientNet-B0 (Tan and Le, 2019)."""
 
 from training.architectures import architecture
+from training.backbone import efficient_stages, torchvision_backbone
 from training.networks.cell_network import CellNetwork, space
-from training.networks.torchvision_backbone import efficient_stages, torchvision_backbone
 
 TITLE = "EfficientNet-B0"
 

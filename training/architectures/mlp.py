@@ -8,8 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from training.architectures import architecture, joined, ranges
-from training.networks.pair_module import PairModule, Tensors
-from training.networks.response_network import ResponseNetwork, response_space
+from training.networks.response_network import PairModule, ResponseNetwork, Tensors, response_space
 
 TITLE = "MLP"
 

@@ -15,8 +15,7 @@ from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, draw
 from training.estimator import Attribution
 from training.features.cell_line import measured
-from training.networks.pair_module import PairModule
-from training.networks.response_network import ResponseNetwork, response_space
+from training.networks.response_network import PairModule, ResponseNetwork, response_space
 
 TITLE = "Multi-omics"
 

@@ -1,8 +1,8 @@
 """ResNet50 (He et al., 2016)."""
 
 from training.architectures import architecture
+from training.backbone import residual_stages, torchvision_backbone
 from training.networks import cell_network, gene_image_network
-from training.networks.torchvision_backbone import residual_stages, torchvision_backbone
 
 TITLE = "ResNet50"
 _BACKBONE = torchvision_backbone("resnet50", residual_stages, weights="IMAGENET1K_V2")

@@ -14,8 +14,7 @@ from training.architectures import Range, architecture, joined, ranges
 from training.features.smiles_tokens import SmilesTokens
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
-from training.networks.pair_module import ACTIVATIONS, waits_for
-from training.networks.response_network import response_space
+from training.networks.response_network import ACTIVATIONS, response_space, waits_for
 
 SPACE = joined(
     ranges(panels=[16, 32, 64], width=[32, 64], heads=[2, 4], depth=Range(1, 3), drug_depth=Range(0, 2)),

@@ -1,8 +1,8 @@
 """VGG16 (Simonyan and Zisserman, 2015) with a pooled head: its wide layers are nine tenths of its parameters."""
 
 from training.architectures import architecture
+from training.backbone import torchvision_backbone, vgg_stages
 from training.networks.cell_network import CellNetwork, space
-from training.networks.torchvision_backbone import torchvision_backbone, vgg_stages
 
 TITLE = "VGG16"
 

@@ -1,8 +1,8 @@
 """VGG19 (Simonyan and Zisserman, 2015) on gene images, with a pooled head in place of its wide layers."""
 
 from training.architectures import architecture
+from training.backbone import torchvision_backbone, vgg_stages
 from training.networks.gene_image_network import GeneImageNetwork, space
-from training.networks.torchvision_backbone import torchvision_backbone, vgg_stages
 
 TITLE = "VGG19"
 

@@ -1,4 +1,4 @@
-"""The position of each gene in a gene image: neighbors in the table, on the genome, or by correlation."""
+"""Orders of genes, and the position of each gene in a gene image: by the table, the genome, or correlation."""
 
 from __future__ import annotations
 
@@ -87,6 +87,21 @@ def genome_order(genes: list[str], about: pd.DataFrame) -> np.ndarray:
     if unknown.all():
         raise UserError("an order along the genome needs positions of genes, and genes.csv has none that can be read")
     return np.lexsort((np.nan_to_num(start), rank, unknown))
+
+
+def correlation_order(values: np.ndarray) -> np.ndarray:
+    """Return an order of the columns of ``values``, centered training rows ``(n, columns)``; int64, ``(columns,)``.
+
+    Hierarchical clustering with average linkage; the distance is one less the absolute correlation.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    count = values.shape[1]
+    if count < 3:
+        return np.arange(count)
+    values = values / np.maximum(np.linalg.norm(values, axis=0), 1e-6)
+    distance = np.clip(1 - np.abs(values.T @ values), 0, 1)
+    return leaves_list(linkage(distance[np.triu_indices(count, 1)], "average")).astype(np.int64)
 
 
 def _chromosome(name: Any) -> float:

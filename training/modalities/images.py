@@ -26,12 +26,12 @@ from training.contract import Contract, PayloadError, check_form, kind_of, summa
 from training.estimator import Estimator
 from training.features.summaries import IMAGE_COLUMNS, image_summary
 from training.model.novelty import View
-from training.model.overlay import as_png, overlay
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
 _TOGETHER = 4  # images of that size that one request may hold in all
 _BLOCK = 256
+_OPACITY = 0.55  # of a heat map where it is 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,22 @@ class Images(Contract):
             return {}
         shown = [as_png(overlay(samples.pixels[row], each)) for row, each in zip(samples.index, maps, strict=True)]
         return {"overlay": pd.Series(shown)}
+
+
+def overlay(pixels: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Return the image, uint8 ``(size, size, 3)``, under a map in 0..1 ``(size, size)`` in color."""
+    import matplotlib  # here, since few who load an endpoint ask it to explain
+
+    color = matplotlib.colormaps["inferno"](heatmap)[..., :3] * 255
+    share = (_OPACITY * heatmap)[..., None]
+    return (pixels * (1 - share) + color * share).clip(0, 255).astype(np.uint8)
+
+
+def as_png(pixels: np.ndarray) -> str:
+    """Return an image as base64 of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _content(value: Any, row: int) -> bytes:

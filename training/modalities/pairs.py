@@ -14,6 +14,7 @@ from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import AnyType, Map
 
 from pipelines.datasets import Prepared
+from pipelines.groups.pairs import drug_groups
 from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
@@ -38,8 +39,8 @@ from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
+from training.model.calibration import half_widths
 from training.model.novelty import View
-from training.model.unseen_drugs import unseen_half_width
 
 if TYPE_CHECKING:
     from training.contract import Refit
@@ -50,6 +51,7 @@ EXPRESSION = "expression"
 _READ_AS = "read_as"  # column of the pairs of a request: what was normalized
 _BITS = 1024
 SENSITIVE = CLASSES.index("sensitive")
+_HELD_OUT = 0.25  # of the drugs, in one fold, for the interval of unseen drugs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class Pairs(Contract):
 
     @classmethod
     def measure_unseen(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
-        """See `training.model.unseen_drugs`; in the mode ``drug_blind`` no row outside the fit has a known drug."""
+        """See `unseen_half_width`; in the mode ``drug_blind`` no row outside the fit has a known drug."""
         coverage = task.evaluate.interval_coverage
         if task.split.mode == "drug_blind":
             width = float(final.interval_half_widths(prepared, coverage))
@@ -312,6 +314,32 @@ class Pairs(Contract):
         atoms = estimator.atom_attributions(samples, explained)
         found = {} if atoms is None else {"atoms": pd.Series([each.tolist() for each in atoms], dtype=object)}
         return contribution_columns(attribution) | found
+
+
+def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> float | None:
+    """Return the half width of intervals for unseen drugs, see `training.model.calibration.half_widths`.
+
+    ``refit`` fits one model on the training rows of three quarters of the drugs, stopped early on the validation rows
+    of these; it predicts the validation rows of the other drugs: unseen cells and drugs. Drugs are grouped as in a
+    drug-blind split. The final model is fitted on more drugs and may average several models, so that the width errs on
+    the wide side. None for fewer held-out drugs than coverage / (1 - coverage).
+    """
+    train, validation = prepared.side("train"), prepared.side("validation")
+    group = drug_groups(prepared.samples.drugs).to_numpy()
+    names = np.unique(group[np.unique(train.drug)])
+    shuffled = names[np.random.default_rng(0).permutation(len(names))]
+    least = math.ceil(coverage / (1 - coverage) - 1e-9)
+    held = shuffled[: max(round(_HELD_OUT * len(names)), least)]
+    is_held = np.isin(group, held)
+    unseen = validation.take(is_held[validation.drug])
+    drugs = len(np.unique(group[unseen.drug])) if len(unseen) else 0
+    if drugs < least or 2 * len(held) > len(names):
+        return None
+    fitted = train.take(~is_held[train.drug])
+    watched = validation.take(~is_held[validation.drug])
+    if not len(fitted) or not len(watched):
+        return None
+    return float(half_widths(unseen.target - refit(fitted, watched).outputs(unseen), drugs, coverage))
 
 
 def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:

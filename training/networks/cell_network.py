@@ -18,9 +18,9 @@ from training.backbone import fingerprint
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
-from training.networks.linear_probe import probe
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
+from training.networks.transfer_module import probe
 
 COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
@@ -38,7 +38,7 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 class CellNetwork(TransferNetwork):
     """A classifier of cell images.
 
-    Training starts from the head of `training.networks.linear_probe.probe` under ``penalty``, which is kept where no
+    Training starts from the head of `training.networks.transfer_module.probe` under ``penalty``, which is kept where no
     epoch is better. With None, or without trained weights, the head is random at the start.
     """
 

@@ -20,8 +20,7 @@ from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures
-from training.features.gene_layout import genome_order
-from training.features.gene_order import correlation_order
+from training.features.gene_layout import correlation_order, genome_order
 from training.gene_targets import chosen_targets
 from training.networks.gene_modules import Cell, RecurrentTrunk
 from training.networks.loop import train_network

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATv2Conv, GINEConv, global_add_pool
 
 from training.features.molecule_graph import ATOM_NAMES, BOND_NAMES
-from training.networks.pair_module import ACTIVATIONS, PairModule, waits_for
+from training.networks.response_network import ACTIVATIONS, PairModule, waits_for
 
 if TYPE_CHECKING:
     from training.architectures.gnn import GNN

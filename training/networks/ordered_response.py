@@ -11,9 +11,8 @@ from torch import Tensor
 
 from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
-from training.features.gene_order import correlation_order
-from training.networks.pair_module import PairModule
-from training.networks.response_network import ResponseNetwork
+from training.features.gene_layout import correlation_order
+from training.networks.response_network import PairModule, ResponseNetwork
 
 
 class OrderedModule(PairModule):
