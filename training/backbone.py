@@ -1,7 +1,5 @@
 """Networks that were trained on other images, cut into stages, and the weights that they start from."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle

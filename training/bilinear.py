@@ -3,10 +3,8 @@
 Without products a line's contribution would be the same for all drugs.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.linear_model import ElasticNet
@@ -71,7 +69,7 @@ class Bilinear:
         return {**vars(self), "features": self.features.state()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Bilinear:
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Rebuild from `state`."""
         return cls(**{**state, "features": PairFeatures.from_state(state["features"])})
 

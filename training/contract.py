@@ -4,8 +4,6 @@ The class of a contract joins that of a modality (`training.modalities`: the sam
 (`training.problems`: the prediction).
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import math
@@ -13,24 +11,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Object, Property
 
+from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.params import Task, task_text
 from training.estimator import Attribution, Estimator
+from training.model.cross_fit import FinalFit
 from training.model.novelty import View
 
-if TYPE_CHECKING:
-    from pipelines.datasets import Prepared
-    from training.model.cross_fit import FinalFit
-
-    Refit = Callable[[Any, Any], Estimator]
-
+Refit = Callable[[Any, Any], Estimator]
 EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 _SHOWN = 160  # characters of a place in a message: names of features come from the request

@@ -1,7 +1,5 @@
 """The contract of all models: fit, predict and attribute on raw samples, save and load without pickle."""
 
-from __future__ import annotations
-
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

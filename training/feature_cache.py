@@ -1,7 +1,5 @@
 """Features of images on disk: a frozen network runs once over each image."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

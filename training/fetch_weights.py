@@ -1,7 +1,5 @@
 """Fill the caches of torchvision and timm: ``python -m training.fetch_weights resnet50 xception ...``."""
 
-from __future__ import annotations
-
 import argparse
 
 from pipelines.command import run_command

@@ -1,7 +1,5 @@
 """Stage ``fit``: the tuned architecture is fitted for good, logged as a model, and predicts the test rows."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict
 

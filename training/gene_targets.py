@@ -1,7 +1,5 @@
 """What all models that predict genes do with their target."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples

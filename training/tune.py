@@ -1,7 +1,5 @@
 """Stage ``tune``: an Optuna study of one architecture, tracked trial by trial, that survives being killed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 

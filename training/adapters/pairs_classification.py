@@ -5,8 +5,6 @@ The response is regressed and not its call, which would discard the distance fro
 regression is one of classification too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self

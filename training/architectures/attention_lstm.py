@@ -1,7 +1,5 @@
 """A bidirectional LSTM over windows of genes, read by additive attention."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from training.architectures import architecture

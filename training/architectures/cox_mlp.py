@@ -1,7 +1,5 @@
 """Cox's proportional hazards with dense layers in the place of the linear part (Faraggi and Simon, 1995)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self

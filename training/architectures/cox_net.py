@@ -1,7 +1,5 @@
 """Cox's proportional hazards (1972), linear in the genes, with an elastic-net penalty (Simon et al., 2011)."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Gradient-boosted trees (Chen and Guestrin, 2016) on Cox's partial likelihood: XGBoost's ``survival:cox``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Self
 

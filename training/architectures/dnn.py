@@ -1,7 +1,5 @@
 """Dense layers with residual connections, from predictor genes to target genes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from training.architectures import Range, architecture, joined, ranges

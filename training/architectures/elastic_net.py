@@ -1,7 +1,5 @@
 """Elastic net (Zou and Hastie, 2005) on pair features: the linear baseline of drug response."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Self
 

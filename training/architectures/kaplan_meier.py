@@ -1,7 +1,5 @@
 """The baseline of survival: the curve of Kaplan and Meier (1958), the same for every sample."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

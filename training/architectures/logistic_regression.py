@@ -1,7 +1,5 @@
 """Multinomial logistic regression with an L2 penalty: the linear baseline on expression profiles."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import Any, Self

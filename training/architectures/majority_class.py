@@ -1,7 +1,5 @@
 """The baseline of classification: the share of each class among the training samples, whatever the sample."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

@@ -4,8 +4,6 @@ An unseen line or drug has no effect, so that unseen cell lines get the drug's m
 learned nothing about the line (Haibe-Kains et al., 2013, and later critiques).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 

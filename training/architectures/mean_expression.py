@@ -1,7 +1,5 @@
 """The baseline of gene prediction: the mean of each target gene over the training samples, whatever the sample."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

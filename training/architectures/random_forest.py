@@ -1,7 +1,5 @@
 """Random Forest (Breiman, 2001), grown in XGBoost: see `training.trees.responses` for why."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Ridge regression (Hoerl and Kennard, 1970) of all target genes at once, linear or with a Gaussian kernel."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 

@@ -1,7 +1,5 @@
 """Xception (Chollet, 2017), from timm: torchvision has none."""
 
-from __future__ import annotations
-
 import timm
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Gradient-boosted trees (Chen and Guestrin, 2016)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from training.architectures import Range, architecture, joined, ranges

@@ -1,7 +1,5 @@
 """Descriptors of a cell's image that a haematologist could name: color, texture, size and shape."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np

@@ -1,10 +1,8 @@
 """A cell line's omics tables and tissue as one row of numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -111,9 +109,7 @@ class CellLineFeatures:
         """Whether `fit` needs the response."""
         return self.selection in SUPERVISED
 
-    def fit(
-        self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], response: np.ndarray | None = None
-    ) -> CellLineFeatures:
+    def fit(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], response: np.ndarray | None = None) -> Self:
         """Fit on the cell lines of the training rows, and on no others.
 
         ``response``, shape ``(lines, columns)``, is needed by supervised selections, see
@@ -277,7 +273,7 @@ class CellLineFeatures:
         return {**vars(self), "tables": {name: vars(table) for name, table in self.tables.items()}}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> CellLineFeatures:
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Rebuild from `state`."""
         tables = {name: _Table(**table) for name, table in state["tables"].items()}
         return cls(**{**state, "omics": tuple(state["omics"]), "tables": tables})

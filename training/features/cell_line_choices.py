@@ -1,20 +1,14 @@
 """Tuned choices of a cell line's features, the same in every architecture that uses them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures, measured
 from training.features.selection import SELECTIONS
-
-if TYPE_CHECKING:
-    import optuna
-
 
 _SHARES = (0.1, 0.25, 0.5)
 _ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not tried
@@ -42,7 +36,7 @@ class CellLineChoices:
 
 
 def cell_line_space(
-    trial: optuna.Trial, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
+    trial: Any, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
 ) -> dict[str, Any]:
     """Draw `CellLineChoices`, of each only what matters given the others.
 

@@ -1,8 +1,7 @@
 """A drug as numbers: what its molecule looks like, and how the training lines answered to it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ class DrugFeatures(Featurizer):
     overall: float = 0.0
     profile: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
-    def fit(self, train: ResponseSamples) -> DrugFeatures:
+    def fit(self, train: ResponseSamples) -> Self:
         """Fit on training rows: means and response profiles of the drugs in them."""
         used, drug = np.unique(train.drug, return_inverse=True)
         self.ids = [str(name) for name in train.drugs.index[used]]

@@ -1,7 +1,5 @@
 """Features of images by a frozen network: means and spreads of its middle and last feature maps."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From expression profiles to features of a model: log2, imputed, filtered, scaled; learned from training rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self

@@ -1,7 +1,5 @@
 """Fitted state that is a few attributes: how most featurizers and estimators are saved and loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 

@@ -1,7 +1,5 @@
 """Orders of genes, and the position of each gene in a gene image: by the table, the genome, or correlation."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, field

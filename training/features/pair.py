@@ -1,10 +1,8 @@
 """Features of pairs: a cell line's and a drug's, computed once each and gathered in batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -58,7 +56,7 @@ class PairFeatures:
     drug: DrugFeatures
     center: bool = True
 
-    def fit(self, train: ResponseSamples) -> PairFeatures:
+    def fit(self, train: ResponseSamples) -> Self:
         """Fit both featurizers on the lines and drugs of the training rows."""
         self.drug.fit(train)
         lines = np.unique(train.cell)
@@ -101,7 +99,7 @@ class PairFeatures:
         return {"cell_line": self.cell_line.state(), "drug": self.drug.state(), "center": self.center}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> PairFeatures:
+    def from_state(cls, state: dict[str, Any]) -> Self:
         """Rebuild from `state`."""
         cell_line, drug = CellLineFeatures.from_state(state["cell_line"]), DrugFeatures.from_state(state["drug"])
         return cls(cell_line, drug, state["center"])

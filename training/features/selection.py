@@ -1,7 +1,5 @@
 """Selection of a table's features: all that vary, the most variable, or the most related to the response."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.feature_selection import RFE, mutual_info_regression
 from sklearn.linear_model import Ridge

@@ -1,11 +1,10 @@
 """A molecule as a sequence of tokens: the atoms, bonds, branches and ring closures of its canonical SMILES."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class SmilesTokens(Featurizer):
     vocabulary: list[str] = field(default_factory=list)
     length: int = 1
 
-    def fit(self, smiles: Sequence[str | None]) -> SmilesTokens:
+    def fit(self, smiles: Sequence[str | None]) -> Self:
         """Learn the vocabulary of the training drugs."""
         found = [tokens_of(each) for each in smiles]
         count = Counter(token for tokens in found for token in set(tokens))

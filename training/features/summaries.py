@@ -1,7 +1,5 @@
 """Summaries of inputs in a few numbers, for novelty, the prediction log and monitoring; inputs cannot be recovered."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache

@@ -4,8 +4,6 @@ It is recognized by the range of the training values, and by a level of each pro
 expression, which differs more between linear and logged values than between samples, or the mean of other tables.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Requests of images: base64 of image files."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

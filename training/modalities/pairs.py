@@ -1,12 +1,10 @@
 """Requests of pairs: the omics of a cell line and a drug."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +22,7 @@ from training.contract import (
     ATOMS,
     Contract,
     PayloadError,
+    Refit,
     Remarks,
     check_form,
     contribution_columns,
@@ -40,11 +39,8 @@ from training.features.drug import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
 from training.model.calibration import half_widths
+from training.model.cross_fit import FinalFit
 from training.model.novelty import View
-
-if TYPE_CHECKING:
-    from training.contract import Refit
-    from training.model.cross_fit import FinalFit
 
 MAX_ROWS = 10_000
 EXPRESSION = "expression"

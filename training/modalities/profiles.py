@@ -1,7 +1,5 @@
 """Requests of expression profiles: maps of genes to values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

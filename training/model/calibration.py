@@ -1,7 +1,5 @@
 """Calibrated probabilities, by temperature scaling, and conformal sets, from held-out predictions."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar

@@ -1,7 +1,5 @@
 """The final fit of a tuned architecture, and its errors on rows that it was not fitted on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar

@@ -1,7 +1,5 @@
 """The stage ``fit``: the final fit of a tuned architecture, logged as a model with its test predictions."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import time

@@ -4,14 +4,12 @@ Each view of an input (its summary, its genes, its molecule) has a measure of it
 held-out training rows; the score is the largest of them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.covariance import ledoit_wolf
@@ -42,7 +40,7 @@ class View:
     values: np.ndarray
     index: np.ndarray
 
-    def take(self, rows: np.ndarray) -> View:
+    def take(self, rows: np.ndarray) -> "View":
         """Return the view of the inputs at ``rows``, with only their values."""
         used, index = np.unique(self.index[rows], return_inverse=True)
         return View(self.kind, self.values[used], index)
@@ -93,7 +91,7 @@ class Novelty:
         np.savez(folder / "novelty.npz", **arrays)
 
     @classmethod
-    def load(cls, folder: Path) -> Novelty:
+    def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         content = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
         with np.load(folder / "novelty.npz", allow_pickle=False) as stored:

@@ -4,8 +4,6 @@
 such as a full disk costs rows of the log, not answers.
 """
 
-from __future__ import annotations
-
 import atexit
 import hashlib
 import hmac
@@ -20,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -77,7 +75,7 @@ class PredictionLog:
         atexit.register(self.close)
 
     @classmethod
-    def from_environment(cls, task: str) -> PredictionLog | None:
+    def from_environment(cls, task: str) -> Self | None:
         """Return the log that environment variables ask for, or None."""
         folder = os.environ.get(PREDICTION_LOG, "").strip()
         if not folder:

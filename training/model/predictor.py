@@ -1,11 +1,9 @@
 """The logged model, from a request to an answer; MLflow runs this file (models from code)."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import mlflow
 import numpy as np
@@ -42,7 +40,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
         self.version = os.environ.get(MODEL_VERSION) or "unregistered"
         self.log = PredictionLog.from_environment(self.contract.task)
 
-    def read(self, folder: Path) -> Predictor:
+    def read(self, folder: Path) -> Self:
         """Read contract, estimator, baseline and novelty from ``folder``; refuse files that were changed."""
         check_hashes(folder)
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))

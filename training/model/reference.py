@@ -1,7 +1,5 @@
 """Summaries of the training rows, in the model's folder ``reference/``: drift is measured against them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

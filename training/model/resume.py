@@ -1,7 +1,5 @@
 """Files of a final fit that is not logged yet, by which a killed fit continues in the same MLflow run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import uuid

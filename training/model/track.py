@@ -1,7 +1,5 @@
 """Logging of a fitted model to MLflow: code, plain arrays, signature, example, cost, dataset."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import resource

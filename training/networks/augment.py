@@ -1,7 +1,5 @@
 """Random changes that leave a cell's class as it is: turned, mirrored, shifted, stained and lit another way."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torchvision.transforms import v2

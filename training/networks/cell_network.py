@@ -1,7 +1,5 @@
 """Transfer learning on photographs of cells: turned, mirrored and restained views, cached features, Grad-CAM."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

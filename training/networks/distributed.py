@@ -1,7 +1,5 @@
 """One fit in several processes, started by ``accelerate`` or ``torchrun``: each sees a share of every batch."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """EfficientNet-Lite0 (Google, 2020) as stages; its ImageNet weights are installed as a package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import timm

@@ -1,7 +1,5 @@
 """Convolutional networks on expression profiles that are laid out as images, with Integrated Gradients of genes."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ solution and learns the rest; on the training rows it starts from ridge's predic
 would learn to correct an error that new patients do not have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self

@@ -3,8 +3,6 @@
 Batches are index tensors on the device: a step of a tabular network takes less time than a DataLoader would.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Networks on standardized expression profiles: several members, trained side by side and averaged."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

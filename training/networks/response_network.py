@@ -4,8 +4,6 @@ A network learns the residual from the drug's mean response, scaled to unit vari
 fitted and scaled on the training rows.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

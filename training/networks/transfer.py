@@ -1,7 +1,5 @@
 """Transfer learning: a network that was trained on other images is trained on ours, in part or whole."""
 
-from __future__ import annotations
-
 import math
 import time
 from abc import abstractmethod

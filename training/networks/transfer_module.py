@@ -1,7 +1,5 @@
 """The network of transfer learning: frozen stages, trained stages, and a linear head that sees them all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Self, cast
 

@@ -1,24 +1,19 @@
 """Answers of one of several classes, with calibrated probabilities and a conformal set of classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map
 
-from training.contract import Contract, named_numbers
+from pipelines.datasets import Prepared
+from pipelines.params import Task
+from training.contract import Contract, Refit, named_numbers
 from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
-
-if TYPE_CHECKING:
-    from pipelines.datasets import Prepared
-    from pipelines.params import Task
-    from training.contract import Refit
-    from training.model.cross_fit import FinalFit
+from training.model.cross_fit import FinalFit
 
 
 @dataclass(frozen=True, kw_only=True)

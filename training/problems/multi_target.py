@@ -1,26 +1,21 @@
 """Answers of many numbers, such as the expression of many genes, each with an interval."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Array, Map, Object, Property
 
-from training.contract import Contract, largest_contributions, named_numbers
+from pipelines.datasets import Prepared
+from pipelines.params import Task
+from training.contract import Contract, Refit, largest_contributions, named_numbers
 from training.estimator import Estimator
-
-if TYPE_CHECKING:
-    from pipelines.datasets import Prepared
-    from pipelines.params import Task
-    from training.contract import Refit
-    from training.model.cross_fit import FinalFit
+from training.model.cross_fit import FinalFit
 
 _TOP = 10  # contributions to each of many targets
 _OF_TARGETS = Array(

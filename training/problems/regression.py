@@ -1,22 +1,17 @@
 """Answers of one number, with a prediction interval."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 
-from training.contract import Contract
-
-if TYPE_CHECKING:
-    from pipelines.datasets import Prepared
-    from pipelines.params import Task
-    from training.contract import Refit
-    from training.model.cross_fit import FinalFit
+from pipelines.datasets import Prepared
+from pipelines.params import Task
+from training.contract import Contract, Refit
+from training.model.cross_fit import FinalFit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,9 @@ The curve is calibrated on held-out rows: their slope on the predicted log hazar
 van Houwelingen, 2000), and the baseline hazard of Breslow (1974).
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,15 +14,12 @@ from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Map
 from scipy.stats import norm
 
+from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.samples.survival import kaplan_meier
-from training.contract import Contract, contribution_columns, named_numbers
+from training.contract import Contract, Refit, contribution_columns, named_numbers
 from training.estimator import Estimator
-
-if TYPE_CHECKING:
-    from pipelines.datasets import Prepared
-    from training.contract import Refit
-    from training.model.cross_fit import FinalFit
+from training.model.cross_fit import FinalFit
 
 _RESAMPLES = 400  # of groups, for the interval of the risk
 _STEPS = 25  # of Newton's method for the slope, each at most _LONGEST

@@ -3,8 +3,6 @@
 They are apart from `training.modalities`, since a change of the calibration must not discard studies.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images set no limits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipelines.datasets import Prepared

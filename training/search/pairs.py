@@ -1,7 +1,5 @@
 """Pairs allow imputation where values are missing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipelines.datasets import Prepared

@@ -1,7 +1,5 @@
 """Profiles allow gene images along the genome where the positions of genes are known."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipelines.datasets import Prepared

@@ -1,7 +1,5 @@
 """Workers on a cluster: Ray places them, gives each its share of a GPU, and replaces those of a lost node."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Private interfaces of Optuna that the platform uses; review them with every release."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Container
 

@@ -1,7 +1,5 @@
 """The storage of studies, SQLite for one worker and PostgreSQL for many, and the lock of a study."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

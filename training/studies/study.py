@@ -1,7 +1,5 @@
 """An Optuna study of one architecture, with an MLflow run a trial, which continues after its process was killed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -8,8 +8,6 @@ Optuna's ``MaxTrialsCallback`` overshoots the budget, and its ``RetryFailedTrial
 database was away as silence of the workers, and takes trials from workers that live.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """One trial of a study: its objective, its MLflow run, and its checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial

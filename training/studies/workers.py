@@ -1,7 +1,5 @@
 """Worker processes on one machine, each with a GPU where there are GPUs; a killed one is replaced."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -1,7 +1,5 @@
 """Trees of XGBoost on one matrix of features: growing, reading and saving them."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

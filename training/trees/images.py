@@ -1,7 +1,5 @@
 """Tree ensembles on images: on features of a frozen network, or on descriptors of color, texture and shape."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tree ensembles on expression profiles, that classify or predict genes: all but their hyperparameters."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

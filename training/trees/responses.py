@@ -3,8 +3,6 @@
 XGBoost grows random forests too: scikit-learn's forest could not be saved without pickle.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
