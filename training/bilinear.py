@@ -3,8 +3,9 @@
 Without products a line's contribution would be the same for all drugs.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.linear_model import ElasticNet
@@ -13,14 +14,17 @@ from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution
 from training.features.cell_line_choices import CellLineChoices
 from training.features.drug import DrugFeatures
+from training.features.fitted import Featurizer
 from training.features.pair import PairFeatures, PairMatrix
 
 _CHOICES = CellLineChoices()
 
 
 @dataclass
-class Bilinear:
+class Bilinear(Featurizer):
     """Weights on pair features and, with ``interactions``, on products of components."""
+
+    parts: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
 
     features: PairFeatures
     interactions: bool
@@ -63,15 +67,6 @@ class Bilinear:
     def cost(self) -> dict[str, float]:
         """Return the number of weights, and of those that are not zero."""
         return {"parameters": len(self.weights) + 1, "nonzero_parameters": int(np.count_nonzero(self.weights))}
-
-    def state(self) -> dict[str, Any]:
-        """Return featurizers and weights, as JSON values and arrays."""
-        return {**vars(self), "features": self.features.state()}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Rebuild from `state`."""
-        return cls(**{**state, "features": PairFeatures.from_state(state["features"])})
 
 
 @dataclass(frozen=True)

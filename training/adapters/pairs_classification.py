@@ -19,14 +19,14 @@ from pipelines.samples.sensitivity import SensitivitySamples
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, FitContext
 from training.features.drug import DrugFeatures
+from training.features.fitted import FittedAttributes
 
 OF = "regression"
 _CERTAIN = 0.999
-_DRUGS = ("share", "mean", "variance")  # what is known of each drug
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Sensitivity(Classifier):
+class Sensitivity(FittedAttributes, Classifier):
     """A regressor, and the link from its predictions to the probability that a line is sensitive.
 
     The log odds are those of the drug's share of sensitive training lines, which is the naive baseline; plus a slope
@@ -40,6 +40,9 @@ class Sensitivity(Classifier):
     of: str
     hyperparameters: Mapping[str, Any]
 
+    featurizers = dict.fromkeys(("share", "mean", "variance"), DrugFeatures)  # of each drug
+    fitted = ("slope", "constant")
+
     def fit(self, train: SensitivitySamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit the regressor on ``train``, and the link on ``validation``.
 
@@ -48,10 +51,9 @@ class Sensitivity(Classifier):
         """
         watched = None if validation is None else validation.measured
         self.regressor_ = self._regressor().fit(train.measured, watched, context)
-        mean = _of_drugs(train, train.measured.target)
-        deviation = train.measured.target - mean.offset(train.drugs)[train.drug]
-        found = (_of_drugs(train, train.target), mean, _of_drugs(train, deviation**2))
-        self.drugs_ = dict(zip(_DRUGS, found, strict=True))
+        self.share_, self.mean_ = _of_drugs(train, train.target), _of_drugs(train, train.measured.target)
+        deviation = train.measured.target - self.mean_.offset(train.drugs)[train.drug]
+        self.variance_ = _of_drugs(train, deviation**2)
         shown = train if validation is None or len(np.unique(validation.target)) < 2 else validation
         self.slope_, self.constant_ = _fit_link(*self._terms(shown), shown.target)
         return self
@@ -61,7 +63,8 @@ class Sensitivity(Classifier):
 
     def _known(self, samples: ResponseSamples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return log odds of the share, mean and standard deviation of each sample's drug, ``(n,)``."""
-        share, mean, variance = (self.drugs_[name].offset(samples.drugs)[samples.drug] for name in _DRUGS)
+        found = (self.share_, self.mean_, self.variance_)
+        share, mean, variance = (each.offset(samples.drugs)[samples.drug] for each in found)
         return log_odds(share), mean, np.sqrt(variance) + np.finfo(np.float32).tiny
 
     def _terms(self, samples: ResponseSamples) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +89,7 @@ class Sensitivity(Classifier):
         sign = self._sign(samples, output)
         odds, mean, deviation = self._known(samples)
         slope = self.slope_ / deviation
-        base = float(log_odds(self.drugs_["share"].overall)) + self.constant_
+        base = float(log_odds(self.share_.overall)) + self.constant_
         of_drug = odds + self.constant_ - base + slope * (mean - inner.base)
         return Attribution(
             [*inner.names, "drug:sensitive_share"],
@@ -115,18 +118,12 @@ class Sensitivity(Classifier):
 
     def state(self) -> dict[str, Any]:
         """Return the regressor's state, what is known of the drugs, and the link."""
-        return {
-            "regressor": self.regressor_.state(),
-            "drugs": {name: known.state() for name, known in self.drugs_.items()},
-            "link": [self.slope_, self.constant_],
-        }
+        return {**super().state(), "regressor": self.regressor_.state()}
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         self.regressor_ = self._regressor().restore(state["regressor"])
-        self.drugs_ = {name: DrugFeatures.from_state(known) for name, known in state["drugs"].items()}
-        self.slope_, self.constant_ = state["link"]
-        return self
+        return super().restore(state)
 
 
 @dataclass(frozen=True, kw_only=True)

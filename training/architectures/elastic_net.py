@@ -1,15 +1,17 @@
 """Elastic net (Zou and Hastie, 2005) on pair features: the linear baseline of drug response."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, joined, ranges
 from training.bilinear import Bilinear, moments_of, solve
-from training.estimator import Attribution, Estimator, FitContext
+from training.estimator import Attribution, FitContext
 from training.features.cell_line_choices import CellLineChoices, cell_line_space
+from training.features.fitted import FittedAttributes
 
 SPACE = joined(
     ranges(alpha=Range(1e-4, 1.0, log=True), l1_share=Range(0.0, 1.0), interactions=[True, False], components=[32, 64]),
@@ -19,8 +21,10 @@ SPACE = joined(
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
-class ElasticNet(CellLineChoices, Estimator):
+class ElasticNet(CellLineChoices, FittedAttributes):
     """Linear in line features, drug features and, where asked for, their products."""
+
+    featurizers: ClassVar[Mapping[str, Any]] = {"model": Bilinear}
 
     alpha: float = 0.01
     l1_share: float = 0.2
@@ -51,12 +55,3 @@ class ElasticNet(CellLineChoices, Estimator):
     def cost(self) -> dict[str, float]:
         """Return the number of weights, and of those that are not zero."""
         return self.model_.cost()
-
-    def state(self) -> dict[str, Any]:
-        """Return featurizers and weights."""
-        return self.model_.state()
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Restore what `state` returned."""
-        self.model_ = Bilinear.from_state(state)
-        return self

@@ -38,6 +38,7 @@ class LogisticRegression(ProfileEstimator, Classifier):
     balanced: bool = False  # whether classes weigh alike, however many samples each has
 
     fitted = ("classes", "center", "coefficients", "intercepts")
+    counted = ("coefficients", "intercepts")
 
     def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit with scikit-learn's L-BFGS; only the weights are kept."""
@@ -78,7 +79,3 @@ class LogisticRegression(ProfileEstimator, Classifier):
         values = self._centered(samples) * self.coefficients_[chosen]
         base = self.intercepts_[chosen]
         return Attribution(list(self.features_.genes), values, base, base + values.sum(axis=1), "exact")
-
-    def cost(self) -> dict[str, float]:
-        """Return the number of weights."""
-        return {"parameters": self.coefficients_.size + self.intercepts_.size}

@@ -15,6 +15,7 @@ class MajorityClass(FittedAttributes, Classifier):
     """Answers the shares of the classes, so that its label is always the most frequent one."""
 
     fitted = ("classes", "shares")
+    counted = ("shares",)
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Count the classes of the training samples."""
@@ -25,7 +26,3 @@ class MajorityClass(FittedAttributes, Classifier):
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Return the same shares for every sample, shape ``(n, classes)``."""
         return np.tile(self.shares_, (len(samples), 1))
-
-    def cost(self) -> dict[str, float]:
-        """Return the number of shares."""
-        return {"parameters": len(self.shares_)}

@@ -15,6 +15,7 @@ class MeanExpression(FittedAttributes):
     """Answers each target gene's mean."""
 
     fitted = ("means",)
+    counted = ("means",)
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Take the means of the training samples."""
@@ -24,7 +25,3 @@ class MeanExpression(FittedAttributes):
     def predict(self, samples: Any) -> np.ndarray:
         """Return the same means for every sample, log2 units, shape ``(n, targets)``."""
         return np.tile(self.means_, (len(samples), 1))
-
-    def cost(self) -> dict[str, float]:
-        """Return the number of means."""
-        return {"parameters": len(self.means_)}

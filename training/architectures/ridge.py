@@ -40,6 +40,7 @@ class Ridge(ProfileEstimator):
     scaling: Scaling = "none"
 
     fitted = ("center", "unit", "means", "rows", "weights")
+    counted = ("weights", "rows", "means")
 
     def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Solve for all targets."""
@@ -98,7 +99,3 @@ class Ridge(ProfileEstimator):
             pull = self._gaussian(on_way) * weights
             slope += share * self.gamma * (pull @ self.rows_ - on_way * pull.sum(axis=1, keepdims=True))
         return slope
-
-    def cost(self) -> dict[str, float]:
-        """Return the number of weights, and of the kernel's training values."""
-        return {"parameters": self.weights_.size + self.rows_.size + self.means_.size}

@@ -1,14 +1,15 @@
 """Features of pairs: a cell line's and a drug's, computed once each and gathered in batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures, line_response
+from training.features.fitted import Featurizer
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class PairMatrix:
 
 
 @dataclass
-class PairFeatures:
+class PairFeatures(Featurizer):
     """Features of cell line and drug, and the offset of predictions.
 
     ``center``: the offset is the drug's mean response (the model learns the difference), else the overall mean.
     """
+
+    parts: ClassVar[Mapping[str, Any]] = {"cell_line": CellLineFeatures, "drug": DrugFeatures}
 
     cell_line: CellLineFeatures
     drug: DrugFeatures
@@ -93,13 +96,3 @@ class PairFeatures:
         """Distribute attributions of gathered features, shape ``(n, width)``, to ``names``."""
         width = self.cell_line.width
         return np.hstack([self.cell_line.spread(attribution[:, :width]), attribution[:, width:]])
-
-    def state(self) -> dict[str, Any]:
-        """Return everything that was fitted, as JSON values and arrays."""
-        return {"cell_line": self.cell_line.state(), "drug": self.drug.state(), "center": self.center}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Self:
-        """Rebuild from `state`."""
-        cell_line, drug = CellLineFeatures.from_state(state["cell_line"]), DrugFeatures.from_state(state["drug"])
-        return cls(cell_line, drug, state["center"])

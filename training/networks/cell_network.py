@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
-from training.architectures import Range, draw
-from training.backbone import fingerprint
+from training.architectures import Range, architecture, draw
+from training.backbone import fingerprint, torchvision_backbone
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
@@ -228,6 +228,12 @@ class CellNetwork(TransferNetwork):
                 large = LayerAttribution.interpolate(small, (size, size), interpolate_mode="bilinear")
                 maps[positions] += large.cpu().numpy()[:, 0] * small[0, 0].numel()
         return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]], **how: Any) -> None:
+    """Register torchvision's network ``name`` for images of cells; for the rest see `torchvision_backbone`."""
+    made = type(name, (CellNetwork,), {"backbone": torchvision_backbone(name, stages, **how)})
+    architecture("images", "classification", space=space, name=name)(made)
 
 
 def viewed(images: Tensor, view: int, strength: float) -> Tensor:

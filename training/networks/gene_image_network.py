@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, draw
+from training.architectures import Range, architecture, draw
+from training.backbone import torchvision_backbone
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
@@ -178,3 +179,9 @@ class GeneImageNetwork(TransferNetwork):
     def layout_table(self) -> pd.DataFrame:
         """Return the map from genes to pixels: ``gene, row, column``."""
         return self.layout_.table()
+
+
+def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]]) -> None:
+    """Register torchvision's network ``name`` for gene images; for ``stages`` see `torchvision_backbone`."""
+    made = type(name, (GeneImageNetwork,), {"backbone": torchvision_backbone(name, stages)})
+    architecture("profiles", "classification", space=space, name=name)(made)
