@@ -17,24 +17,17 @@ from pipelines.errors import UserError
 
 @dataclass(frozen=True)
 class Backbone:
-    """A library's network as a sequence of stages from pixels to the last feature map, ``(n, channels, h, w)``.
+    """A library's network as a sequence of stages from pixels to the last feature map, ``(n, channels, h, w)``."""
 
-    ``create`` returns the library's network; with True, with the weights that the library's own loader fetches.
-    ``stages`` cuts it; the head and Grad-CAM see the output of each stage but the first.
-    """
-
-    create: Callable[[bool], nn.Module]
-    stages: Callable[[nn.Module], list[nn.Module]]
+    create: Callable[[bool], nn.Module]  # with True, with the weights that the library's own loader fetches
+    stages: Callable[[nn.Module], list[nn.Module]]  # head and Grad-CAM see the output of each but the first
     smallest: int  # side of an image, in pixels
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the channels, on pixels in 0..1: ImageNet's
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     source: str = "torchvision"  # of the ``imagenet`` weights, for tags
 
     def build(self, name: str, weights: str) -> list[nn.Module]:
-        """Return the stages, starting from ``weights``: ``imagenet``, ``none`` or a path.
-
-        Raises UserError where the weights are missing, or are of another network.
-        """
+        """Return the stages, starting from ``weights``: ``imagenet``, ``none`` or a path; UserError without them."""
         network = self._pretrained(name) if weights == "imagenet" else self.create(False)
         if weights not in ("imagenet", "none"):
             load_weights(network, self.stages(network), weights_file(Path(weights), name), name)
@@ -110,10 +103,9 @@ def weights_file(path: Path, name: str) -> Path:
 
 
 def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: str) -> None:
-    """Load a state dictionary into ``network``; its classifier may differ, its stages must be complete.
+    """Load ``.safetensors``, or what `torch.save` wrote, into ``network``; only its classifier may differ.
 
-    ``path`` is a ``.safetensors`` file or what `torch.save` wrote (read without unpickling code). Tensors are matched
-    by name, or, if no name is known, by order, if all shapes are equal.
+    Tensors are matched by name, or, if no name is known, by order, if all shapes are equal. No code is unpickled.
     """
     tensors = _read_tensors(path, name)
     own = network.state_dict()

@@ -1,7 +1,4 @@
-"""A linear model of pairs with products of line and drug components: the elastic net, and a start of boosting.
-
-Without products a line's contribution would be the same for all drugs.
-"""
+"""A linear model of pairs with products of line and drug components: the elastic net, and a start of boosting."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,10 +37,7 @@ class Bilinear(Featurizer):
         return matrix.learnt((np.concatenate(parts) if parts else np.zeros(0)) + centered) + matrix.offset
 
     def attribute(self, samples: ResponseSamples) -> Attribution:
-        """Return weight times distance from the average training line and drug, exact for each raw feature.
-
-        A product's contribution counts for the line's feature.
-        """
+        """Return weight times distance from the average line and drug; a product counts for the line's feature."""
         matrix = self.features.transform(samples)
         lines, drugs = matrix.cells.shape[1], matrix.drugs.shape[1]
         of_line, of_drug, of_product = np.split(self.weights, [lines, lines + drugs])
@@ -91,10 +85,7 @@ def moments_of(
     profile_components: int = 12,
     bits: int = 128,
 ) -> Moments:
-    """Fit featurizers on the training rows and return the rows' moments, gathered in batches.
-
-    For the hyperparameters see `CellLineChoices` and `DrugFeatures`.
-    """
+    """Fit featurizers on the training rows and return the rows' moments, gathered in batches."""
     of_drug = DrugFeatures(bits, "profile", profile_components)
     features = PairFeatures(choices.cell_line_features(train, components), of_drug, center=True).fit(train)
     train = train.take(features.complete(train))
@@ -126,8 +117,7 @@ def _unseen_spread(features: PairFeatures, train: ResponseSamples, width: int) -
 def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bilinear:
     """Return the elastic net (Zou and Hastie, 2005) on features of unit variance over unseen lines.
 
-    Scaled over the training lines, a component along which they hardly differ would dominate predictions of other
-    lines. ``alpha`` is the strength of the penalty, ``l1_share`` its share of lasso.
+    Scaled over the training lines, a component along which they hardly differ would dominate other lines' predictions.
     """
     scale = np.sqrt(np.diag(moments.covariance))
     scale = np.where(scale > 1e-6, scale, np.inf) * moments.unseen_spread
@@ -146,10 +136,7 @@ def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bi
 
 
 def out_of_fold(train: ResponseSamples, *, folds: int, seed: int, alpha: float = 0.01, **features: Any) -> np.ndarray:
-    """Return predictions of the training rows, ``(n,)``, by models that have not seen their cell lines.
-
-    Lines are dealt to at most ``folds`` by ``seed`` alone; for ``features`` see `moments_of`.
-    """
+    """Return predictions of the training rows, ``(n,)``, by models that have not seen their cell lines."""
     lines, line = np.unique(train.cell, return_inverse=True)
     if len(lines) < 2:  # no line can be predicted from another
         return DrugFeatures(bits=0, identity="none").fit(train).offset(train.drugs)[train.drug]

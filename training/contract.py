@@ -1,8 +1,4 @@
-"""What a logged model takes and answers, saved beside it: all that the endpoint knows of the task.
-
-The class of a contract joins that of a modality (`training.modalities`: the samples) and that of a problem
-(`training.problems`: the prediction).
-"""
+"""What a logged model takes and answers, saved beside it: a class of a modality joined with one of a problem."""
 
 import contextlib
 import importlib
@@ -57,11 +53,7 @@ class Remarks:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract(ABC):
-    """What a model takes and answers.
-
-    ``task_text`` is the task as `pipelines.params.task_text` wrote it; ``coverage`` the share of rows whose true value
-    lies in the interval or set of the answer.
-    """
+    """What a model takes and answers: a part of a modality, another of a problem."""
 
     modality: ClassVar[str]
     problem: ClassVar[str]
@@ -70,8 +62,8 @@ class Contract(ABC):
     task: str
     architecture: str
     baseline: str
-    task_text: str
-    coverage: float
+    task_text: str  # by `pipelines.params.task_text`
+    coverage: float  # share of rows whose true value lies in the interval or set of the answer
 
     # The modality's part.
 
@@ -82,10 +74,7 @@ class Contract(ABC):
 
     @abstractmethod
     def read(self, frame: pd.DataFrame) -> Any:
-        """Check a request, one question a row, and return its samples.
-
-        A `PayloadError` names the row (from 0, as in the request) and the field of the first fault.
-        """
+        """Check a request, one question a row, and return its samples; a `PayloadError` names row and field."""
 
     @abstractmethod
     def request(self, samples: Any) -> pd.DataFrame:
@@ -109,10 +98,7 @@ class Contract(ABC):
 
     @classmethod
     def measure_unseen(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
-        """Return the half width of an interval for `unseen` samples, or None.
-
-        ``refit`` fits the same model on other training rows, stopped early on other validation rows.
-        """
+        """Return the half width of an interval for `unseen` samples, or None; ``refit`` fits it on other rows."""
         return None
 
     @abstractmethod

@@ -52,16 +52,11 @@ def add(parts: Sequence[Attribution], weight: float = 1.0) -> Attribution:
 
 @dataclass
 class FitContext:
-    """Options of a fit besides its samples.
+    """Options of a fit besides its samples."""
 
-    ``on_step`` is called with the step and its metrics after every epoch or every few boosting rounds, and may raise to
-    end the fit. A network writes ``checkpoint`` after every epoch, and resumes from it. The trials of a study share the
-    features in ``memory``.
-    """
-
-    on_step: OnStep | None = None
-    checkpoint: Path | None = None
-    memory: dict[Any, Any] = field(default_factory=dict)
+    on_step: OnStep | None = None  # gets step and metrics after an epoch or some rounds; it may raise to end the fit
+    checkpoint: Path | None = None  # a network writes it after every epoch, and resumes from it
+    memory: dict[Any, Any] = field(default_factory=dict)  # features that the trials of a study share
     progress: bool = False
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:

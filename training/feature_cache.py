@@ -36,10 +36,7 @@ class FeatureCache:
         return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
-        """Return the features of ``samples``, float16, ``(n, ...)``; ``run`` computes those that are not cached.
-
-        ``run`` takes pixels ``(batch, size, size, 3)``, uint8; equal images are computed once.
-        """
+        """Return the features of ``samples``, float16, ``(n, ...)``; ``run`` computes those that are not cached."""
         if not isinstance(samples.pixels, np.memmap):  # images of requests are not cached
             parts = [run(samples.pixels[samples.index[at : at + BATCH]]) for at in range(0, len(samples), BATCH)]
             return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float16)

@@ -1,8 +1,6 @@
 """Any model of responses as a classifier: its prediction relative to the drug's mean becomes a probability.
 
-The response is regressed and not its call, which would discard the distance from the threshold (Royston P. et al.,
-2006, Dichotomizing continuous predictors in multiple regression: a bad idea. Stat. Med. 25). So every architecture of
-regression is one of classification too.
+The call is not learned itself: it discards the distance from the threshold (Royston et al., 2006, Stat. Med. 25).
 """
 
 from collections.abc import Mapping
@@ -29,12 +27,9 @@ _CERTAIN = 0.999
 class Sensitivity(FittedAttributes, Classifier):
     """A regressor, and the link from its predictions to the probability that a line is sensitive.
 
-    The log odds are those of the drug's share of sensitive training lines, which is the naive baseline; plus a slope
-    times the distance of the prediction below the drug's mean, in standard deviations of the drug; plus a constant.
-    Slope and constant are fitted to rows that the regressor was not fitted on (Platt, 1999). On held-out lines of GDSC
-    this is better, by log loss and by both areas, than the distance from the threshold in the regressor's own unit.
-
-    ``of`` names the architecture of regression, ``hyperparameters`` are the regressor's.
+    The log odds are those of the drug's share of sensitive training lines, plus a slope times the distance of the
+    prediction below the drug's mean, in standard deviations of the drug, plus a constant. Slope and constant are fitted
+    to rows that the regressor was not fitted on (Platt, 1999).
     """
 
     of: str
@@ -44,11 +39,7 @@ class Sensitivity(FittedAttributes, Classifier):
     fitted = ("slope", "constant")
 
     def fit(self, train: SensitivitySamples, validation: Any = None, context: FitContext | None = None) -> Self:
-        """Fit the regressor on ``train``, and the link on ``validation``.
-
-        Without ``validation``, or where it has one class alone, the link is fitted on ``train`` too, where a regressor
-        is overconfident; later calibration corrects that.
-        """
+        """Fit the regressor on ``train``, and the link on ``validation``, or on ``train`` where that lacks a class."""
         watched = None if validation is None else validation.measured
         self.regressor_ = self._regressor().fit(train.measured, watched, context)
         self.share_, self.mean_ = _of_drugs(train, train.target), _of_drugs(train, train.measured.target)
@@ -79,10 +70,7 @@ class Sensitivity(FittedAttributes, Classifier):
         return np.column_stack([expit(-odds), expit(odds)])
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution | None:
-        """Return what each feature adds to the log odds of a class: the regressor's attribution through the link.
-
-        ``drug:sensitive_share`` is the contribution of the drug's own share and mean.
-        """
+        """Return what each feature adds to the log odds of a class: the regressor's attribution through the link."""
         inner = self.regressor_.attribute(samples)
         if inner is None:
             return None

@@ -59,19 +59,14 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Architecture:
-    """How an architecture is built and what is tuned of it.
-
-    ``space`` draws hyperparameters from an Optuna trial, given the settings that `build` is given; None where there is
-    nothing to tune. The role is ``simple`` where a candidate for the registry has to be as good, see `policy.gate` in
-    ``params.yaml``; ``baseline`` where predictions look at no features; ``model`` for any other.
-    """
+    """How an architecture is built and what is tuned of it."""
 
     name: str  # of its file too
     modality: str  # what it takes, as in `pipelines.params.Task`
     problem: str  # what it answers
     estimator: type[Estimator]  # whose hyperparameters are keyword-only fields with defaults
-    space: Space | None
-    role: Role = "model"
+    space: Space | None  # draws hyperparameters, given the settings of `build`; None where there is nothing to tune
+    role: Role = "model"  # ``simple``: a candidate has to be as good (`policy.gate`); ``baseline``: it sees no features
 
     def build(self, hyperparameters: Mapping[str, Any], **settings: Any) -> Estimator:
         """Return an unfitted estimator; ``settings`` that it does not know (rounds, epochs, device) are left out."""
@@ -135,10 +130,7 @@ def names(modality: str | None = None, problem: str | None = None) -> list[str]:
 
 
 def get_architecture(name: str, modality: str, problem: str) -> Architecture:
-    """Return the architecture ``name`` for a modality and a problem, importing its file.
-
-    Raises UserError, with those there are, where there is no such architecture.
-    """
+    """Return the architecture ``name`` for a modality and a problem; UserError if there is none."""
     found = _found(name, modality, problem) if name in names() else None
     if found is None:
         said = f"takes no {modality} for {problem}" if name in names() else "is none"
@@ -148,10 +140,7 @@ def get_architecture(name: str, modality: str, problem: str) -> Architecture:
 
 @cache
 def display_name(name: str) -> str:
-    """Return how an architecture is written for people: ``TITLE`` in its file, or any name with a capital.
-
-    The file is read and not imported, since it may need PyTorch.
-    """
+    """Return how an architecture is written for people: ``TITLE`` in its file, which is read and not imported."""
     path = _FOLDER / f"{name}.py"
     if name.isidentifier() and path.is_file():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -95,9 +95,6 @@ class CoxMLP(ProfileNetwork):
 
 
 def batch_loss(risk: Tensor, later: Tensor, event: Tensor) -> Tensor:
-    """Return the negative log partial likelihood per event, ties after Breslow; 0 for a batch without events.
-
-    ``later``, bool ``(batch, batch)``, says whether the row of a column is at risk at the event of a row.
-    """
+    """Return the negative log partial likelihood per event; ``later[i, j]``: is row j at risk at the event of i?"""
     at_risk = torch.logsumexp(risk[None, :].masked_fill(~later, -torch.inf), dim=1)
     return ((at_risk - risk) * event).sum() / event.sum().clamp(min=1)

@@ -28,10 +28,7 @@ SPACE = ranges(
 @architecture("profiles", "survival", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class CoxNet(ProfileEstimator):
-    """A log hazard that is linear in the genes.
-
-    For selection and scaling see `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
-    """
+    """A log hazard that is linear in the genes; without scaling the penalty spares the genes that vary most."""
 
     selection: str = "all"
     scaling: Scaling = "standard"
@@ -70,11 +67,7 @@ class CoxNet(ProfileEstimator):
 def penalized_cox(
     features: np.ndarray, time: np.ndarray, event: np.ndarray, alpha: float, l1_share: float
 ) -> np.ndarray:
-    """Return the weights that maximize the mean log partial likelihood less the elastic-net penalty.
-
-    Of centered ``features`` ``(n, genes)``. The likelihood is approximated repeatedly by a quadratic form of diagonal
-    Hessian: an elastic net of weighted least squares, which scikit-learn solves.
-    """
+    """Return weights of the largest penalized likelihood, by elastic nets on quadratic approximations of it."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet
 

@@ -27,10 +27,7 @@ SPACE = ranges(
 @architecture("profiles", "classification", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class LogisticRegression(ProfileEstimator, Classifier):
-    """A linear logit for each class.
-
-    For selection and scaling see `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
-    """
+    """A linear logit for each class; without scaling the penalty spares the genes that vary most."""
 
     selection: str = "all"
     scaling: Scaling = "none"

@@ -1,8 +1,4 @@
-"""The baseline of drug response: the overall mean, plus effects of the drug and of the cell line.
-
-An unseen line or drug has no effect, so that unseen cell lines get the drug's mean: a model that is no better has
-learned nothing about the line (Haibe-Kains et al., 2013, and later critiques).
-"""
+"""The baseline of drug response: the drug's mean, plus the effect of a known cell line (Haibe-Kains et al., 2013)."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self

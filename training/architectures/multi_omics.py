@@ -30,10 +30,9 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FusionModule(PairModule):
-    """Encoders of tables, the mean of the codes of measured ones, and the tissue.
+    """The mean of the codes of measured tables, and the tissue.
 
-    Encoders have the units, activation and dropout of the head. In training ``modality_dropout`` of the measured tables
-    are masked, anew for each line in each step (Neverova et al., 2016).
+    In training ``modality_dropout`` of the measured tables are masked (Neverova et al., 2016).
     """
 
     def __init__(self, of: MultiOmics, *, blocks: list[slice], tissues: int, drug_width: int) -> None:

@@ -26,11 +26,9 @@ SPACE = ranges(
 @architecture("profiles", "multi_target", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class Ridge(ProfileEstimator):
-    """Least squares with an L2 penalty, in closed form.
+    """Least squares with an L2 penalty, in closed form; without scaling the penalty spares the genes that vary most.
 
-    The unit of length is the root mean square distance of the training samples from their mean, so that ``gamma`` and
-    ``alpha`` mean the same whatever the number of genes and their scale. For selection and scaling see
-    `ProfileFeatures`. Without scaling the penalty spares the genes that vary most.
+    Lengths are in units of the root mean square distance of the training samples from their mean.
     """
 
     kernel: Literal["linear", "rbf"] = "rbf"
@@ -76,10 +74,7 @@ class Ridge(ProfileEstimator):
         return self._answer(self._placed(samples))
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return contributions of genes to the target ``output``, from the prediction at the training mean.
-
-        Linear: weight times distance from the mean. With a kernel: integrated gradients (Sundararajan et al., 2017).
-        """
+        """Return contributions from the training mean: exact, or Integrated Gradients (Sundararajan et al., 2017)."""
         chosen = chosen_targets(samples, output)
         points = self._placed(samples)
         weights = self.weights_[:, chosen].T

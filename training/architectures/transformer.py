@@ -25,11 +25,7 @@ _TOGETHER = 64  # molecules
 
 
 class TransformerModule(OrderedModule):
-    """A transformer encoder (Vaswani et al., 2017) over tokens of a line, another over tokens of a drug.
-
-    A line's tokens are panels of ordered genes, embedded by their values, and one for its tissue. A drug's are those of
-    its SMILES, each with a position, and one for its features. Attention pools either side.
-    """
+    """A transformer encoder (Vaswani et al., 2017) over panels of ordered genes and a tissue, another over a SMILES."""
 
     def __init__(self, of: Transformer, drug_width: int) -> None:
         super().__init__(of)

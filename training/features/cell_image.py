@@ -18,10 +18,9 @@ _TEXTURE = ("contrast", "homogeneity", "energy", "correlation")
 
 
 def descriptors(samples: ImageSamples) -> np.ndarray:
-    """Return descriptors of every image: float16, shape ``(n, features)``.
+    """Return descriptors of every image, float16, ``(n, features)``: color, stains, texture and shape of the cell.
 
-    Distributions of red, green, blue, hematoxylin and eosin on the cell; co-occurrence and local binary patterns of its
-    gray values (Haralick et al., 1973; Ojala et al., 2002); size and shape of its foreground.
+    Texture is co-occurrence and local binary patterns (Haralick et al., 1973; Ojala et al., 2002).
     """
 
     def run(pixels: np.ndarray) -> np.ndarray:
@@ -32,10 +31,7 @@ def descriptors(samples: ImageSamples) -> np.ndarray:
 
 
 def foreground(pixels: np.ndarray) -> np.ndarray:
-    """Return which pixels belong to the stained cell: bool, shape ``(size, size)``.
-
-    A segmented cell lies on black. Elsewhere the nucleus is what is darkest in green, by Otsu's threshold.
-    """
+    """Return which pixels are of the cell, bool ``(size, size)``: not black, or else dark in green (Otsu)."""
     frame = pixels.max(axis=2) < 8
     if frame.mean() > 0.2:
         return ~frame

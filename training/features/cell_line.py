@@ -26,22 +26,17 @@ _PARTS = 5  # that training lines are cut into, to see how lines spread that com
 
 @dataclass
 class _Table:
-    """The map of one omics table: select, impute, scale, and rotate for PCA.
-
-    ``kept`` are positions of the selected features in ``names``; ``fill`` (training means), ``center``, ``scale``,
-    ``quantiles`` ``(levels, len(kept))`` and ``middle`` (means of the scaled features, 0 without PCA) are theirs.
-    ``components``, ``(len(kept), k)``, has orthonormal columns. A ``flagged`` table marks lines without data.
-    """
+    """The map of one omics table: select, impute, scale, and rotate for PCA."""
 
     names: list[str]
-    kept: np.ndarray
-    fill: np.ndarray
+    kept: np.ndarray  # positions in ``names``
+    fill: np.ndarray  # training means of the kept, as all that follows
     center: np.ndarray
     scale: np.ndarray
-    flagged: bool
-    quantiles: np.ndarray | None = None
-    components: np.ndarray | None = None
-    middle: np.ndarray | float = 0.0
+    flagged: bool  # whether lines without data are marked
+    quantiles: np.ndarray | None = None  # ``(levels, len(kept))``
+    components: np.ndarray | None = None  # ``(len(kept), k)``, orthonormal columns
+    middle: np.ndarray | float = 0.0  # means of the scaled features, 0 without PCA
 
     @property
     def inner(self) -> int:
@@ -71,27 +66,15 @@ class _Table:
 class CellLineFeatures:
     """Numbers that describe a cell line.
 
-    Parameters
-    ----------
-    omics
-        Tables that are used, in this order.
-    scaling
-        Of every feature, over the training lines: ``standard`` (zero mean, unit variance), ``min_max`` (to 0..1), or
-        ``quantile_normal`` (ranks, as scikit-learn's QuantileTransformer).
-    keep_share, selection
-        See `training.features.selection.selected`.
-    components
-        Principal components per table, at most; 0 for none.
-    imputation
-        Of missing tables and values. ``mean``: by the mean over the training lines. ``knn``: by the mean of the five
-        nearest training lines, over all tables (Troyanskaya et al., 2001). ``drop``: training lines without a table are
-        dropped, and other lines without one get the drug's mean, see `complete`; single values are imputed by the mean.
+    Missing tables and values are imputed by the training ``mean``, by the five nearest training lines over all tables
+    (``knn``; Troyanskaya et al., 2001), or, with ``drop``, training lines without a table are dropped, and other lines
+    without one get the drug's mean, see `complete`.
     """
 
     omics: tuple[str, ...]
-    scaling: str = "standard"
-    keep_share: float = 0.25
-    components: int = 0
+    scaling: str = "standard"  # mean 0, variance 1; ``min_max``, 0 to 1; ``quantile_normal``, normal scores of ranks
+    keep_share: float = 0.25  # see `selected`
+    components: int = 0  # principal components per table, at most; 0 for none
     selection: str = "all"
     imputation: str = "mean"
     tables: dict[str, _Table] = field(default_factory=dict)
@@ -110,10 +93,9 @@ class CellLineFeatures:
         return self.selection in SUPERVISED
 
     def fit(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], response: np.ndarray | None = None) -> Self:
-        """Fit on the cell lines of the training rows, and on no others.
+        """Fit on the cell lines of the training rows; ``response`` ``(lines, columns)`` is for supervised selections.
 
-        ``response``, shape ``(lines, columns)``, is needed by supervised selections, see
-        `training.features.drug.line_response`. UserError if ``imputation`` is ``drop`` and no line has every table.
+        UserError if ``imputation`` is ``drop`` and no line has every table.
         """
         if self.imputation == "drop":
             # A table that no line has is none.
@@ -169,9 +151,8 @@ class CellLineFeatures:
     def unseen_spread(self, omics: dict[str, pd.DataFrame]) -> np.ndarray:
         """Return how much wider other lines spread than training lines along each column of `transform`, ``(width,)``.
 
-        Where lines are hardly more than features, other lines differ along the last components a hundred times as much
-        as the training lines. This is measured on the training lines of ``omics``, each part along the components of
-        the others. At least 1; infinite for a component that a fifth fewer lines do not have.
+        Measured on the training lines of ``omics``, each part along the components of the others. At least 1; infinite
+        for a component that a fifth fewer lines do not have.
         """
         found = np.ones(self.width)
         blocks = self.blocks.values()
@@ -181,10 +162,7 @@ class CellLineFeatures:
         return found
 
     def complete(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame]) -> np.ndarray:
-        """Return which lines have every table that a training line has, bool, ``(lines,)``; all, but for ``drop``.
-
-        Other lines get the drug's mean; ``missing: {<table>: drop}`` in ``params.yaml`` refuses them instead.
-        """
+        """Return which lines have every table that ``drop`` needs, bool, ``(lines,)``; others get the drug's mean."""
         return np.all([np.ones(len(lines), dtype=bool), *(measured(omics[name]) for name in self.needed)], axis=0)
 
     def _scaled(self, omics: dict[str, pd.DataFrame]) -> list[np.ndarray]:
@@ -235,8 +213,8 @@ class CellLineFeatures:
     def spread(self, attribution: np.ndarray) -> np.ndarray:
         """Distribute attributions of transformed features, ``(n, width)``, to raw ones, ``(n, len(names))``.
 
-        A component's attribution is shared by squared loadings, which add up to one. (Shares by loading times value
-        over score would be unbounded for scores near zero.)
+        A component's is shared by squared loadings: shares by loading times value would be unbounded for scores near
+        zero.
         """
         return self._to_features(attribution, lambda components, part: part @ np.square(components).T)
 
@@ -245,12 +223,8 @@ class CellLineFeatures:
     ) -> np.ndarray:
         """Return path-averaged gradients times the distance from the baseline, ``(n, len(names))``.
 
-        Integrated Gradients of the scaled features: their map to transformed features is affine, so that sums are kept,
-        and each belongs to one raw feature. The baseline is a line whose transformed features are all zero: the
-        training mean with PCA or standard scaling, else the training median (``quantile_normal``) or minimum.
-
-        ``gradient``, ``(n, width)``, is with respect to the transformed features; ``cell``, ``(n,)``, is the row of
-        each sample in ``lines`` and ``omics``.
+        ``gradient``, ``(n, width)``, is with respect to the transformed features; ``cell`` is the row of each sample in
+        ``lines``. The baseline is a line whose transformed features are all zero.
         """
         distances = []
         for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):

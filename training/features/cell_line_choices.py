@@ -16,12 +16,9 @@ _ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not t
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CellLineChoices:
-    """Hyperparameters of a cell line's features, for estimators to inherit.
+    """Hyperparameters of a cell line's features, for estimators to inherit; see `CellLineFeatures`."""
 
-    ``omics`` is ``expression``, or ``all`` tables; for the others see `training.features.cell_line.CellLineFeatures`.
-    """
-
-    omics: str = "expression"
+    omics: str = "expression"  # or ``all`` tables
     selection: str = "all"
     keep_share: float = 0.25
     scaling: str = "standard"
@@ -38,10 +35,7 @@ class CellLineChoices:
 def cell_line_space(
     trial: Any, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
 ) -> dict[str, Any]:
-    """Draw `CellLineChoices`, of each only what matters given the others.
-
-    ``settings["imputations"]`` are those that the data allow; ``omics`` are drawn if there is more than one choice.
-    """
+    """Draw `CellLineChoices`, of each only what matters given the others, and imputations that the data allow."""
     drawn: dict[str, Any] = {}
     if len(omics) > 1:
         drawn["omics"] = trial.suggest_categorical("omics", omics)
@@ -56,10 +50,7 @@ def cell_line_space(
 
 
 def imputations(train: ResponseSamples) -> tuple[str, ...]:
-    """Return the imputations that are worth a trial on these training rows.
-
-    Without missing values all are alike; ``drop`` is left out if it would drop half of the lines.
-    """
+    """Return the imputations that are worth a trial: one without gaps, no ``drop`` that drops half the lines."""
     lines = np.unique(train.cell)
     tables = [table.iloc[lines] for table in train.omics.values()]
     if not any(table.isna().to_numpy().any() for table in tables):

@@ -17,22 +17,11 @@ _LINE_COMPONENTS = 4
 
 @dataclass
 class DrugFeatures(Featurizer):
-    """Numbers that describe a drug.
+    """Numbers that describe a drug."""
 
-    Parameters
-    ----------
-    bits
-        Length of the Morgan fingerprint (radius 2); 0 for none.
-    identity
-        ``profile``: principal components of the training lines' responses to the drug; ``one_hot``: a column per
-        training drug; ``none``: only the molecule, for unseen drugs.
-    components
-        Number of components of the profile.
-    """
-
-    bits: int = 512
-    identity: str = "profile"
-    components: int = 16
+    bits: int = 512  # of the Morgan fingerprint; 0 for none
+    identity: str = "profile"  # by responses of the training lines; ``one_hot``; or ``none``, for unseen drugs
+    components: int = 16  # of the profile
     ids: list[str] = field(default_factory=list)
     molecules: dict[str, str] = field(default_factory=dict)
     mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -129,10 +118,6 @@ def residual_matrix(train: ResponseSamples, residual: np.ndarray) -> np.ndarray:
 
 
 def line_response(train: ResponseSamples, residual: np.ndarray) -> np.ndarray:
-    """Return the target of supervised selection, ``(lines, components)``; lines ascend as in ``np.unique``.
-
-    At most four leading principal components of `residual_matrix`: the first is close to a line's mean residual, which
-    finds genes of general sensitivity; the next ones show classes of drugs.
-    """
+    """Return the target of supervised selection: leading principal components of `residual_matrix`, ``(lines, k)``."""
     scores, size, _ = np.linalg.svd(residual_matrix(train, residual), full_matrices=False)
     return (scores * size)[:, :_LINE_COMPONENTS]

@@ -17,22 +17,11 @@ Scaling = Literal["standard", "min_max", "none"]
 
 @dataclass
 class ProfileFeatures(Featurizer):
-    """Log2, imputation, filter and scaling of profiles.
+    """Log2, imputation, filter and scaling of profiles."""
 
-    Parameters
-    ----------
-    selection
-        Genes that are kept, of those that vary: ``all``, ``variance`` (above `STUDY_VARIANCE`), or ``top_<k>``, the
-        most variable.
-    scaling
-        ``standard``: mean 0 and variance 1; ``min_max``: 0 to 1, clipped; ``none``: log2 units.
-    genes
-        Those kept, in the order of the table; ``impute``, ``shift`` and ``scale`` are theirs, float32.
-    """
-
-    selection: str = "all"
-    scaling: Scaling = "standard"
-    genes: list[str] = field(default_factory=list)
+    selection: str = "all"  # genes that vary; ``variance``, above `STUDY_VARIANCE`; ``top_<k>``, the most variable
+    scaling: Scaling = "standard"  # mean 0, variance 1; ``min_max``, 0 to 1, clipped; ``none``, log2 units
+    genes: list[str] = field(default_factory=list)  # those kept; what follows is theirs, float32
     impute: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     shift: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     scale: np.ndarray = field(default_factory=lambda: np.ones(0, np.float32))

@@ -24,23 +24,21 @@ _LARGE = ("X", "Y", "M")  # chromosomes after the numbered ones
 class GeneLayout(Featurizer):
     """A map from genes to pixels of a square image.
 
-    ``kind`` is ``given``: row by row in the table's order; ``chromosome``: row by row along the genome; or
-    ``similarity``: genes that correlate become neighbors, by t-SNE (as DeepInsight; Sharma et al., 2019) and the exact
-    assignment of its points to the pixels of a grid (Jonker and Volgenant). The image has at least ``smallest`` pixels
-    a side; ``pixel``, int64 ``(genes,)``, numbers the pixel of each gene, row by row.
+    ``given`` is row by row in the table's order, ``chromosome`` along the genome; with ``similarity`` genes that
+    correlate become neighbors, by t-SNE (as DeepInsight; Sharma et al., 2019) and the exact assignment of its points to
+    pixels.
     """
 
     kind: Kind = "given"
-    smallest: int = 32
+    smallest: int = 32  # pixels a side, at least
     side: int = 0
     genes: list[str] = field(default_factory=list)
-    pixel: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    pixel: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # number of each gene's, row by row
 
     def fit(self, values: np.ndarray, genes: list[str], about: pd.DataFrame, seed: int = 0) -> Self:
         """Lay ``genes`` out; ``values``, training rows ``(n, genes)``, and ``seed`` are for ``similarity``.
 
-        ``about``, indexed by gene, has the columns ``chromosome`` and ``start``. UserError where ``chromosome`` lacks
-        them, or if there are too many genes for ``similarity``.
+        UserError where ``about`` lacks positions for ``chromosome``, or if there are too many genes for ``similarity``.
         """
         self.genes = list(genes)
         within = max(1, math.ceil(math.sqrt(len(genes))))  # the genes' own square, in the middle of the image
@@ -88,10 +86,7 @@ def genome_order(genes: list[str], about: pd.DataFrame) -> np.ndarray:
 
 
 def correlation_order(values: np.ndarray) -> np.ndarray:
-    """Return an order of the columns of ``values``, centered training rows ``(n, columns)``; int64, ``(columns,)``.
-
-    Hierarchical clustering with average linkage; the distance is one less the absolute correlation.
-    """
+    """Return an order of columns of centered rows in which correlated ones are adjacent (average linkage); int64."""
     from scipy.cluster.hierarchy import leaves_list, linkage
 
     count = values.shape[1]

@@ -64,10 +64,7 @@ BOND_NAMES = [f"bond:{column}" for each in _OF_BONDS for column in each.columns]
 
 
 def drawn_molecule(smiles: str | None) -> Any | None:
-    """Return RDKit's molecule with atoms in the order of `molecule_graph`; None if there is none.
-
-    It is parsed from the canonical SMILES of the largest fragment, without counter-ions.
-    """
+    """Return RDKit's molecule without counter-ions, atoms in the order of `molecule_graph`; None if there is none."""
     fragment = without_salt(smiles) if isinstance(smiles, str) else None
     return None if fragment is None else parse(fragment)
 
@@ -76,9 +73,8 @@ def drawn_molecule(smiles: str | None) -> Any | None:
 def molecule_graph(smiles: str | None) -> Data | None:
     """Return the graph of a molecule, the same for any spelling of its SMILES; None without a valid one.
 
-    ``x`` float32 ``(atoms, len(ATOM_NAMES))``; ``edge_index`` int64 ``(2, 2 * bonds)``, each bond in both directions;
-    ``edge_attr`` float32 ``(2 * bonds, len(BOND_NAMES))``. Hydrogens are a property of their atom. Callers must not
-    change it: it is cached.
+    ``x`` ``(atoms, len(ATOM_NAMES))``, ``edge_index`` ``(2, 2 * bonds)``, ``edge_attr`` ``(2 * bonds,
+    len(BOND_NAMES))``; each bond is there in both directions. It is cached: callers must not change it.
     """
     import torch
     from torch_geometric.data import Data  # takes seconds to import, which only this architecture should cost
@@ -104,8 +100,7 @@ def molecule_graph(smiles: str | None) -> Data | None:
 class MoleculeGraphs(Featurizer):
     """Graphs of drugs as arrays with a row per drug, centered on the average atom and bond of the training drugs.
 
-    Atoms and bonds are scaled by one number each, the root mean square of all centered columns: scales per column would
-    amplify rare elements. Zero is the baseline of all drugs, see `training.networks.molecule_encoder`.
+    Atoms and bonds are scaled by one number each, their root mean square: scales by column would amplify rare elements.
     """
 
     atom_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(ATOM_NAMES)))
@@ -164,10 +159,7 @@ def _center_and_scale(tables: list[np.ndarray], columns: int) -> tuple[np.ndarra
 
 
 def by_atom(parts: np.ndarray, there: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
-    """Distribute contributions of parts, ``(n, atoms + bonds)``, to atoms; a bond's is halved between its two.
-
-    For ``there`` and ``ends`` see `MoleculeGraphs.transform`; the result has a number per atom of each molecule.
-    """
+    """Distribute contributions of parts, ``(n, atoms + bonds)``, to atoms; a bond's is halved between its two."""
     atoms = there.shape[1]
     found = parts[:, :atoms].copy()
     molecule, bond = np.nonzero(ends[..., 0] >= 0)

@@ -14,19 +14,14 @@ from training.features.fitted import Featurizer
 
 @dataclass(frozen=True)
 class PairMatrix:
-    """The feature matrix of pairs, gathered in batches.
+    """The feature matrix of pairs, gathered in batches."""
 
-    ``cells`` ``(lines, cell width)`` and ``drugs`` ``(drugs, drug width)`` are float32; ``cell`` and ``drug`` ``(n,)``
-    are the rows of each sample in them. ``offset`` ``(n,)`` is added to the model's prediction. ``complete`` says which
-    lines have all required tables, bool, ``(lines,)``; None where all have.
-    """
-
-    cells: np.ndarray
-    drugs: np.ndarray
-    cell: np.ndarray
+    cells: np.ndarray  # ``(lines, cell width)``, float32
+    drugs: np.ndarray  # ``(drugs, drug width)``, float32
+    cell: np.ndarray  # row of each sample in ``cells``, ``(n,)``
     drug: np.ndarray
-    offset: np.ndarray
-    complete: np.ndarray | None = None
+    offset: np.ndarray  # added to the model's prediction, ``(n,)``
+    complete: np.ndarray | None = None  # which lines have all required tables, ``(lines,)``; None where all have
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -48,16 +43,13 @@ class PairMatrix:
 
 @dataclass
 class PairFeatures(Featurizer):
-    """Features of cell line and drug, and the offset of predictions.
-
-    ``center``: the offset is the drug's mean response (the model learns the difference), else the overall mean.
-    """
+    """Features of cell line and drug, and the offset of predictions."""
 
     parts: ClassVar[Mapping[str, Any]] = {"cell_line": CellLineFeatures, "drug": DrugFeatures}
 
     cell_line: CellLineFeatures
     drug: DrugFeatures
-    center: bool = True
+    center: bool = True  # the offset is the drug's mean response, else the overall mean
 
     def fit(self, train: ResponseSamples) -> Self:
         """Fit both featurizers on the lines and drugs of the training rows."""

@@ -14,19 +14,11 @@ _STEP = 0.1  # share of the features that recursive elimination drops at a time
 
 
 def selected(values: np.ndarray, selection: str, share: float, response: np.ndarray | None = None) -> np.ndarray:
-    """Return the positions of the features that are kept, ascending.
+    """Return the positions of the columns of ``values`` ``(lines, features)`` that are kept, ascending.
 
-    Parameters
-    ----------
-    values
-        Of the training lines, without missing values, shape ``(lines, features)``.
-    selection
-        ``all``: every feature that varies. The others keep ``share`` of the features, at least one and only those that
-        vary: ``variance``, the most variable; ``mutual_information``, with the response (Kraskov et al., 2004; Ross,
-        2014, for discrete features), averaged over its columns by their variance; ``rfe``, recursive elimination (Guyon
-        et al., 2002) by ridge regression of the response on standardized features.
-    response
-        `training.features.drug.line_response`, ``(lines, columns)``; constant: the most variable features are kept.
+    ``all`` keeps every feature that varies, others at most ``share`` of them: ``variance``, the most variable;
+    ``mutual_information`` with the response (Kraskov et al., 2004; Ross, 2014); ``rfe``, recursive elimination (Guyon
+    et al., 2002) by ridge regression. With a constant response the most variable are kept.
     """
     variance = values.var(axis=0)
     varying = np.flatnonzero(variance > _CONSTANT)

@@ -24,13 +24,9 @@ def tokens_of(smiles: str | None) -> list[str]:
 
 @dataclass
 class SmilesTokens(Featurizer):
-    """The vocabulary of the training drugs' SMILES; token 0 is any other.
+    """The vocabulary of the training drugs' SMILES, padded to the longest of them; token 0 is any other."""
 
-    At most ``longest`` tokens of a molecule are read; every molecule is padded to ``length``, that of the longest
-    training molecule.
-    """
-
-    longest: int = 100
+    longest: int = 100  # tokens of a molecule that are read, at most
     vocabulary: list[str] = field(default_factory=list)
     length: int = 1
 

@@ -21,10 +21,9 @@ _BANDS = 4  # octaves of spatial frequency, the finest last
 
 
 def image_summary(pixels: np.ndarray) -> pd.DataFrame:
-    """Return `IMAGE_COLUMNS` of RGB images, uint8, shape ``(n, size, size, 3)``; colors and shares are in 0..1.
+    """Return `IMAGE_COLUMNS` of RGB images, uint8, ``(n, size, size, 3)``; colors and shares are in 0..1.
 
-    ``sharpness`` is the logarithm of the variance of the Laplacian (Pech-Pacheco et al., 2000), ``band_1`` to
-    ``band_4`` are logarithms of the power in octaves of spatial frequency.
+    ``sharpness`` is the log variance of the Laplacian (Pech-Pacheco et al., 2000), bands are log powers of octaves.
     """
     return pd.DataFrame([_image(each) for each in pixels], columns=IMAGE_COLUMNS)
 
@@ -81,10 +80,7 @@ def _octaves(side: int) -> np.ndarray:
 
 
 def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[str]]:
-    """Return panels of correlated genes: the largest loadings of each principal component.
-
-    ``values`` are training profiles in log2 units, shape ``(n, genes)``; NaN where unknown.
-    """
+    """Return panels of correlated genes, by principal components of training profiles in log2 units ``(n, genes)``."""
     spread = np.nanstd(values, axis=0) if len(values) else np.zeros(len(genes))
     varies = np.isfinite(spread) & (spread > 1e-6)
     if len(values) < 3 or varies.sum() < 2:
@@ -104,8 +100,7 @@ def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[st
 def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Return summaries of profiles ``(n, genes)`` in log2 units or standardized, NaN where nothing is known.
 
-    ``level`` and ``spread`` are mean and standard deviation of a profile's values, ``detected`` the share of values
-    above 0, ``missing`` the share of genes without a value; then the mean of each panel of `choose_panels`.
+    They are mean, standard deviation, shares of values above 0 and of missing ones, and the mean of each panel.
     """
     known = np.isfinite(values)
     count = known.sum(axis=1)

@@ -1,7 +1,6 @@
 """The unit of a model's tables, and values in requests outside of it.
 
-It is recognized by the range of the training values, and by a level of each profile: the logarithm of the total
-expression, which differs more between linear and logged values than between samples, or the mean of other tables.
+It is recognized by the range of the training values, and by a level of each profile: log total expression, or mean.
 """
 
 import math
@@ -33,11 +32,9 @@ _FEW = 20  # minimal number of profiles for levels
 
 
 def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
-    """Return the unit of training profiles, None where all values are unknown.
+    """Return the unit of raw training profiles ``(n, features)``, NaN where unknown; None where all values are.
 
-    ``values``, shape ``(n, features)``, are as in the raw table, NaN where unknown; ``scale`` is ``log2_tpm_plus_1``,
-    ``copy_number``, ``methylation``, ``mutation``, or one of `pipelines.modalities.profiles.ProfilesData`. The unit has
-    the ``scale``, and lowest and highest ``values`` and ``levels``; few rows have no levels (None).
+    It has the ``scale``, and lowest and highest ``values`` and ``levels``; few rows have no levels (None).
     """
     if not np.isfinite(values).any():
         return None

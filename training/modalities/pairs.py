@@ -121,10 +121,7 @@ class Pairs(Contract):
         return "log2_tpm_plus_1" if '"log2_tpm_plus_1"' in self.task_text else "any"
 
     def known_drug(self, drug_id: str, smiles: str | None) -> str | None:
-        """Return the id of the training drug that a drug is, by its id or else by its molecule, or None.
-
-        A known id with another molecule is None, and so is another stereoisomer of a known molecule.
-        """
+        """Return the id of the training drug of this id or molecule; None for another molecule or stereoisomer."""
         found = drug_id if drug_id in self.drugs else self.molecules.get((smiles and parent(smiles)) or "")
         if found is None:
             return None
@@ -137,10 +134,7 @@ class Pairs(Contract):
         return np.array(known, dtype=bool)[samples.drug]
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
-        """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once.
-
-        Each row has a map ``feature -> value`` an omics, ``smiles``, and where known ``drug_id`` and ``tissue``.
-        """
+        """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once."""
         by_id = "drug_id" in frame.columns
         needed = [name for name in (*self.required, "smiles") if not (by_id and name == "smiles")]
         check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
@@ -299,10 +293,7 @@ class Pairs(Contract):
         return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]
 
     def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
-        """Return the contributions of features, and of the drug's atoms where the model sees atoms.
-
-        For calls the log odds of being sensitive are explained, whatever class is answered.
-        """
+        """Return the contributions of features and atoms; for calls always to the log odds of sensitive."""
         explained = np.full(len(samples), SENSITIVE) if self.thresholds else None
         attribution = estimator.attribute(samples, explained)
         if attribution is None:
@@ -313,12 +304,11 @@ class Pairs(Contract):
 
 
 def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> float | None:
-    """Return the half width of intervals for unseen drugs, see `training.model.calibration.half_widths`.
+    """Return the half width of intervals for unseen drugs, see `half_widths`; None for too few held-out drugs.
 
-    ``refit`` fits one model on the training rows of three quarters of the drugs, stopped early on the validation rows
-    of these; it predicts the validation rows of the other drugs: unseen cells and drugs. Drugs are grouped as in a
-    drug-blind split. The final model is fitted on more drugs and may average several models, so that the width errs on
-    the wide side. None for fewer held-out drugs than coverage / (1 - coverage).
+    ``refit`` fits one model on the training rows of three quarters of the drugs, grouped as in a drug-blind split; it
+    predicts the validation rows of the others. The final model is fitted on more drugs, so the width errs on the wide
+    side.
     """
     train, validation = prepared.side("train"), prepared.side("validation")
     group = drug_groups(prepared.samples.drugs).to_numpy()

@@ -62,11 +62,10 @@ class Profiles(Contract):
         }
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
-        """Check a request and return its samples, in its order.
+        """Check a request and return its samples, in its order; column ``expression`` maps genes to values.
 
-        Column ``expression`` maps genes to values on the scale of the task's data. Genes go by symbol, by Entrez number
-        or as ``SYMBOL|ENTREZ``. Genes that are left out, or null, are imputed; of these and of unknown genes a profile
-        may have the share ``data.missing_genes`` of ``params.yaml``.
+        Genes go by symbol, Entrez number or ``SYMBOL|ENTREZ``; those left out or null are imputed, up to
+        ``missing_genes``.
         """
         check_form(frame, ["expression"], ["expression"], MAX_ROWS)
         task: Any = read_task(self.task_text)

@@ -17,17 +17,9 @@ _ASSUMED_ROWS = 1.0
 
 
 def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> float:
-    """Return the temperature under which held-out rows are most likely, between 0.05 and 20.
+    """Return the temperature under which held-out rows are most likely, between 0.05 and 20 (Guo et al., 2017, ICML).
 
-    One row's weight of uniform truth keeps it from the bounds where rows are few or all right. It is 1 where the
-    temperature so found would make the rows themselves less likely.
-
-    ``probabilities`` ``(n_rows, n_classes)`` are of rows that the model was not fitted on, ``target`` are their codes.
-
-    References
-    ----------
-    Guo C. et al. (2017). On calibration of modern neural networks. ICML.
-    Platt J. (1999). Probabilistic outputs for support vector machines, section 2.2: smoothed truth.
+    One row's weight of uniform truth (Platt, 1999) keeps it from the bounds; 1 where rows would become less likely.
     """
     logits = _logits(probabilities)
     true = _true(target, *logits.shape)
@@ -67,16 +59,10 @@ def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Float
 def conformal_threshold(
     probabilities: npt.ArrayLike, target: npt.ArrayLike, groups: npt.ArrayLike, coverage: float
 ) -> float:
-    """Return the score, 1 - probability, up to which a class belongs to the prediction set; between 0 and 1.
+    """Return the score, 1 - probability, up to which a class belongs to the set (Sadinle et al., 2019, JASA).
 
-    A row of a new group that is exchangeable with ``groups`` ``(n_rows,)``, such as subjects, has its true class in its
-    set with probability ``coverage`` at least. It is 1, so that sets have every class, for fewer groups than
-    coverage / (1 - coverage), 9 for 90 %. ``probabilities`` and ``target`` are as for `fit_temperature`, after
-    temperature scaling.
-
-    References
-    ----------
-    Sadinle M., Lei J., Wasserman L. (2019). Least ambiguous set-valued classifiers with bounded error levels. JASA.
+    A row of a new group that is exchangeable with ``groups`` ``(n_rows,)`` has its true class in its set with
+    probability ``coverage``. It is 1, so that sets have every class, for fewer groups than coverage / (1 - coverage).
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage}, not between 0 and 1")

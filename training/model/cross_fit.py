@@ -102,13 +102,10 @@ class CrossFitted(Estimator):
 
 @dataclass(frozen=True)
 class FinalFit:
-    """A fitted estimator, and outputs of models that were not fitted on the held-out rows.
-
-    ``held_out_rows`` are positions in the prepared samples; none is of the test split.
-    """
+    """A fitted estimator, and outputs of models not fitted on the held-out rows; none is of the test split."""
 
     estimator: Estimator
-    held_out_rows: np.ndarray
+    held_out_rows: np.ndarray  # positions in the prepared samples
     held_out: np.ndarray
 
     def groups(self, prepared: Prepared) -> np.ndarray:
@@ -132,10 +129,9 @@ def fit_final(
     settings: Mapping[str, Any],
     context: FitContext | None = None,
 ) -> FinalFit:
-    """Fit for good, on no row of the test split.
+    """Fit for good, on no row of the test split; ``members`` is 1 or the number of folds.
 
-    ``members`` is 1 or the number of folds, see ``fit.members`` in ``params.yaml``; ``settings`` are rounds, epochs,
-    seed and device. An architecture without hyperparameters is fitted once, on train and validation together.
+    An architecture without hyperparameters is fitted once, on train and validation together.
     """
     rows = prepared.rows("train", "validation")
     both = prepared.samples.take(rows)

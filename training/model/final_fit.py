@@ -34,12 +34,7 @@ LARGEST_MODEL = 150  # megabytes
 
 @dataclass(frozen=True)
 class Fitted:
-    """The receipt of the stage, for `evaluation` and `serving`.
-
-    ``validation`` is the study's metric on held-out rows, by which architectures are chosen; never on the test split.
-    ``cross_validation`` has ``cv_<metric>_mean`` and ``cv_<metric>_sd`` over the folds; empty where one model was
-    fitted.
-    """
+    """The receipt of the stage, for `evaluation` and `serving`."""
 
     task: str
     architecture: str
@@ -48,11 +43,11 @@ class Fitted:
     model_uri: str
     hyperparameters: dict[str, Any]
     metric: str
-    validation: float
+    validation: float  # the metric on held-out rows, by which architectures are chosen; never on the test split
     split_sha256: str
     seconds: float
     cost: dict[str, float]
-    cross_validation: dict[str, float] = field(default_factory=dict)
+    cross_validation: dict[str, float] = field(default_factory=dict)  # mean and sd over the folds; empty for one model
 
 
 def fit(
@@ -65,11 +60,9 @@ def fit(
     folder: Path,
     study: str = "none",
 ) -> Fitted:
-    """Fit, log and save a model of the task ``name``.
+    """Fit, log and save a model of the task ``name`` and its test predictions in ``folder``.
 
-    ``folder`` gets ``model/`` (estimator and contract) and ``predictions.parquet`` (of the test rows). A killed fit
-    continues from its checkpoint, in its run; one without a ``study`` starts anew. UserError if the fit diverged, or
-    the model is larger than `LARGEST_MODEL`.
+    A killed fit continues in its run; one without a ``study`` starts anew. UserError if it diverged or is too large.
     """
     task = params.task(name)
     plan = _Plan.of(architecture, hyperparameters, params, task, study)

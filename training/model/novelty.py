@@ -1,8 +1,4 @@
-"""The novelty of an input: a score of its distance from the training rows, and a threshold.
-
-Each view of an input (its summary, its genes, its molecule) has a measure of its own, in units of the scores of
-held-out training rows; the score is the largest of them.
-"""
+"""The novelty of an input: a score of its distance from the training rows, and a threshold."""
 
 import json
 import math
@@ -30,15 +26,11 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class View:
-    """One side of the inputs: a few correlated numbers, many numbers, or zeros and ones.
-
-    ``values`` has a row of each different input, of NaN where the side is not known; ``index`` ``(n,)`` is the row of
-    each input, since a cell line is stored once for all its drugs.
-    """
+    """One side of the inputs: a few correlated numbers, many numbers, or zeros and ones."""
 
     kind: Kind
-    values: np.ndarray
-    index: np.ndarray
+    values: np.ndarray  # a row of each different input, NaN where the side is not known
+    index: np.ndarray  # row of each input, ``(n,)``
 
     def take(self, rows: np.ndarray) -> "View":
         """Return the view of the inputs at ``rows``, with only their values."""
@@ -117,9 +109,8 @@ def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:
 def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
     """Fit the score on training rows, and its threshold.
 
-    The threshold is the larger one of those from the scores of folds that are left out and from the scores of the
-    fitted rows. ``folds`` and ``groups``, which do not cross them, have shape ``(n,)``; for fewer than 99 groups the
-    threshold is the largest score, see `training.model.calibration.quantile_of_groups`.
+    The threshold is the larger one of those from scores of left-out ``folds`` and of the fitted rows; for fewer than 99
+    ``groups`` it is the largest score, see `training.model.calibration.quantile_of_groups`.
     """
     fits = {name: _fit_view(view) for name, view in views.items()}
     parts = tuple(

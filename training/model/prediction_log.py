@@ -56,8 +56,7 @@ def prediction_columns(answer: pd.DataFrame) -> pd.DataFrame:
 class PredictionLog:
     """Writes the answers of one task to ``folder/<task>/<date>/<uuid>.parquet``, after ``seconds`` at most.
 
-    ``salt`` is the key of the hashes: without it no patient's id can be found by trying, and with the same one a
-    laboratory can join its labels.
+    ``salt`` is the key of the hashes: without it no patient's id can be found by trying.
     """
 
     def __init__(self, folder: Path, task: str, salt: bytes, seconds: float = _SECONDS) -> None:
@@ -89,11 +88,7 @@ class PredictionLog:
     def write(
         self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: pd.DataFrame, described: pd.DataFrame
     ) -> None:
-        """Queue a request; never waits and never raises.
-
-        ``identities`` (see `Contract.identities`) and ``names`` (``sample_id`` of each row) are hashed at once, so that
-        no patient's features stay in memory.
-        """
+        """Queue a request; never waits and never raises. Features and ids are hashed at once, and not kept."""
         if self._rows >= _ROWS:
             self._lost(len(answer), "answers are faster than they can be written")
             return

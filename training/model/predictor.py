@@ -54,10 +54,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
         return self
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answer a request, one question a row, with the columns of the `Contract`.
-
-        ``params={"explain": True}`` adds the explanation. A column ``sample_id`` may name the rows.
-        """
+        """Answer a request with the columns of the `Contract`; ``params={"explain": True}`` adds the explanation."""
         try:
             names = model_input[SAMPLE_ID].tolist() if SAMPLE_ID in model_input else None
             samples = self.contract.read(model_input.drop(columns=SAMPLE_ID, errors="ignore"))

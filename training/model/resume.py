@@ -22,10 +22,7 @@ FIT_ORIGIN = "fit.origin"  # tag of the run; the fit writes its value into a fil
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Files of a fit in ``checkpoints/fit/``; a fit without a ``study`` has none.
-
-    Their ``stem`` changes with the question and the code, so that no fit continues from another's state.
-    """
+    """Files of a fit in ``checkpoints/fit/``, by question and code; a fit without a ``study`` has none."""
 
     study: str
     stem: str

@@ -23,10 +23,7 @@ def grayed(images: Tensor) -> Tensor:
 
 
 def standardized(images: Tensor) -> Tensor:
-    """Return images, float in 0..255, whose channels are standardized over the cell; a black frame stays black.
-
-    This removes differences of staining and light between smears (after Reinhard et al., 2001).
-    """
+    """Return images whose channels are standardized over the cell, which removes staining (Reinhard et al., 2001)."""
     return _spread_alike(images, images, 40)
 
 
@@ -61,10 +58,7 @@ class RandomTurn(v2.Transform):
 
 
 def augmentation(strength: float, size: int) -> v2.Transform:
-    """Return the changes of images of side ``size``: turned and mirrored only, or with ``strength`` 1 varied as smears.
-
-    A strength of 1 is the variation of stained smears of one laboratory.
-    """
+    """Return the changes of images of side ``size``; a strength of 1 is the variation of smears of one laboratory."""
     changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), RandomTurn()]
     if strength > 0:
         crop = v2.RandomResizedCrop(size, scale=(1 - 0.25 * strength, 1.0), ratio=(0.9, 1.1), antialias=False)

@@ -34,17 +34,13 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CellNetwork(TransferNetwork):
-    """A classifier of cell images.
-
-    Training starts from the head of `training.networks.transfer_module.probe` under ``penalty``, which is kept where no
-    epoch is better. With None, or without trained weights, the head is random at the start.
-    """
+    """A classifier of cell images, whose training starts from the head of `training.networks.transfer_module.probe`."""
 
     strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
     color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`
     views: int = 4  # turned, mirrored and restained, of each training image
     test_views: int = 4  # over which a prediction is averaged
-    penalty: float | None = 0.5
+    penalty: float | None = 0.5  # of that head; None, or no trained weights: a random one
 
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
         size = train.pixels.shape[1]
@@ -208,10 +204,7 @@ class CellNetwork(TransferNetwork):
         return total / len(held)
 
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        """Return Grad-CAM of the predicted class, 0..1, ``(n, size, size)``: the mean over stages that the head sees.
-
-        In its element-wise form (HiResCAM; Draelos and Carin, 2020), since the head sees spreads as well as means.
-        """
+        """Return Grad-CAM of the predicted class (HiResCAM; Draelos and Carin, 2020), 0..1, ``(n, size, size)``."""
         from captum.attr import LayerAttribution, LayerGradientXActivation
 
         self.module_.eval()

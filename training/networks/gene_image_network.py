@@ -137,10 +137,7 @@ class GeneImageNetwork(TransferNetwork):
         return probabilities
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return Integrated Gradients (Sundararajan et al., 2017) of a class's logit, from the mean training profile.
-
-        Samples whose contributions miss the logit by more than `GAP` are integrated again in finer steps.
-        """
+        """Return Integrated Gradients (Sundararajan et al., 2017) of a logit, finer where they miss it by `GAP`."""
         self.module_.eval()
         images = self._images(samples)
         base_image = self._scaled(self.features_.middle[None])

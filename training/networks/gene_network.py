@@ -1,8 +1,7 @@
-"""Networks that predict genes from genes: all but the layers between.
+"""Networks that predict genes from genes, both standardized on the training rows: all but the layers between.
 
-Inputs and targets are standardized on the training rows. A network starts from a share of the closed-form ridge
-solution and learns the rest; on the training rows it starts from ridge's prediction of unseen patients, or else it
-would learn to correct an error that new patients do not have.
+A network starts from a share of the ridge solution, on the training rows from ridge's prediction of unseen patients, or
+else it would learn to correct an error that new patients do not have.
 """
 
 from collections.abc import Callable
@@ -135,10 +134,7 @@ class GeneNetwork(ProfileNetwork):
         return [self.features_.genes[position] for position in self.order_]
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return Integrated Gradients (Sundararajan et al., 2017), from the mean training profile, in log2 units.
-
-        ``output`` is the position of one target gene for each sample.
-        """
+        """Return Integrated Gradients (Sundararajan et al., 2017) of one target gene for each sample, in log2 units."""
         chosen = chosen_targets(samples, output).astype(np.int64)
         inputs = self._inputs(samples)
         base = self._unscaled(np.zeros((1, inputs.shape[1]), np.float32))[0, chosen]
@@ -169,16 +165,7 @@ class RecurrentGeneNetwork(GeneNetwork):
 
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:
-    """Return the positions of ``features.genes`` in the order in which a network reads them, int64, ``(genes,)``.
-
-    ``order`` is ``table``; ``chromosome``, along the genome; or ``correlation``, leaves of a hierarchical clustering of
-    the training rows. ``permutation`` 0 keeps it; another number is the seed of a random order.
-
-    Raises
-    ------
-    UserError
-        There is no such order, or the samples have no positions of genes on the genome.
-    """
+    """Return the positions of ``features.genes`` in the order in which a network reads them; see `ORDERS`."""
     genes = features.genes
     if order not in ORDERS:
         raise UserError(f"the order of genes is {order!r}; it must be one of {', '.join(ORDERS)}")
@@ -193,11 +180,9 @@ def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: s
 
 
 def ridge(inputs: np.ndarray, targets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solve ridge regression (Hoerl and Kennard, 1970), and predict each patient from the others.
+    """Return ridge weights (Hoerl and Kennard, 1970) ``(genes, targets)``, and predictions of each patient by others.
 
-    Return weights ``(genes, targets)``, and predictions of each row by a fit without its patient, ``(n, targets)``.
-    ``inputs`` and ``targets`` are standardized. The penalty is the one of the lowest error on left-out patients,
-    computed in closed form (the block form of Allen's PRESS, 1974).
+    The penalty has the lowest error on left-out patients, in closed form (the block form of Allen's PRESS, 1974).
     """
     inputs = inputs.astype(np.float64)
     vectors, singular, axes = np.linalg.svd(inputs, full_matrices=False)

@@ -59,17 +59,9 @@ def train_network(
 ) -> Trained:
     """Train ``network`` in place, from the context's checkpoint if there is one.
 
-    Parameters
-    ----------
-    loss
-        Takes row numbers on the network's device, shape ``(batch,)``, and returns the mean loss of these rows.
-    monitor
-        Called after each epoch in evaluation mode; its first metric is minimized for early stopping. None trains all
-        epochs and keeps the last weights.
-    groups
-        Parameters with their share of the learning rate; without it all learn at the same rate.
-    start_counts
-        Whether the initial weights may be the best.
+    ``loss`` takes row numbers on the device and returns their mean loss. ``monitor`` is called after each epoch; its
+    first metric is minimized for early stopping, and None trains all epochs and keeps the last weights. ``groups`` are
+    parameters with their share of the learning rate; with ``start_counts`` the initial weights may be the best.
     """
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)

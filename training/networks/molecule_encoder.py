@@ -21,11 +21,8 @@ _HEADS = 4
 class MoleculeEncoder(nn.Module):
     """The code of each molecule: the sum of its atoms' states over the square root of their number.
 
-    Without biases, and with activations that map zero to zero, centered atoms and bonds of zero have the code zero for
-    any molecule.
-
-    ``convolution`` is ``gine`` (Hu et al., 2020), which sums messages of neighbors, or ``gatv2`` (Brody et al., 2022),
-    which weighs them; both see the bond.
+    ``gine`` (Hu et al., 2020) sums messages of neighbors, ``gatv2`` (Brody et al., 2022) weighs them. There are no
+    biases, so that centered atoms and bonds of zero have the code zero.
     """
 
     def __init__(self, *, width: int, depth: int, convolution: str, activation: str, dropout: float) -> None:

@@ -1,8 +1,4 @@
-"""Networks that predict drug response: all but the encoders of cell line and drug.
-
-A network learns the residual from the drug's mean response, scaled to unit variance. Features of lines and drugs are
-fitted and scaled on the training rows.
-"""
+"""Networks that predict drug response, by the scaled residual from the drug's mean: all but the encoders."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,10 +36,9 @@ def waits_for(tensor: Tensor) -> bool:
 
 
 class PairModule(nn.Module):
-    """A network from a cell line and a drug to one number.
+    """A network from a cell line and a drug to one number; ``hidden`` takes the sum of their codes.
 
-    Codes of lines and drugs are computed once and gathered for pairs, so that deep encoders are affordable. Rows must
-    be independent (no batch normalization). ``hidden`` takes the sum of a line's and a drug's code.
+    Codes are computed once and gathered for pairs, so rows must be independent (no batch normalization).
     """
 
     cell: nn.Module
@@ -67,10 +62,7 @@ class PairModule(nn.Module):
         return self.joint(self.cell_code(*cells), self.drug_code(*drugs))
 
     def gathered(self, cells: Tensors, drugs: Tensors, cell: Tensor, drug: Tensor) -> Tensor:
-        """Return `forward` on rows ``cell`` of ``cells`` and ``drug`` of ``drugs``, each encoded once.
-
-        On a GPU all rows are encoded: a batch has most of them, and counting them would stop the host.
-        """
+        """Return `forward` on rows of ``cells`` and ``drugs``, each encoded once; on a GPU all of them."""
         if waits_for(cell):
             return self.joint(self.cell_code(*cells)[cell], self.drug_code(*drugs)[drug])
         lines, line = torch.unique(cell, return_inverse=True)
@@ -254,11 +246,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
         return inputs.matrix.learnt(learnt) + inputs.matrix.offset
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
-        """Return Integrated Gradients (Sundararajan et al., 2017), per raw feature of the line and of the drug.
-
-        The baseline is the average training line and drug, without a molecule. Contributions of a kind of part are
-        summed over the molecule.
-        """
+        """Return Integrated Gradients (Sundararajan et al., 2017) by raw feature, from the average pair."""
         inputs = self._inputs(samples)
         shares = self._shares(inputs)
         overall, of_lines = self.features_.drug.overall, self.features_.cell_line

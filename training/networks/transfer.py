@@ -216,8 +216,8 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
     def cost(self) -> dict[str, float]:
         """Return parameters, multiply-adds of one image, and images per second in training.
 
-        The rate is training images times epochs, over the seconds of the epochs and of the frozen stages' one run, also
-        of a run whose features were cached. If these or an epoch are missing, there is no rate.
+        The rate counts the seconds of the epochs and of the frozen stages' one run, also where its features were
+        cached.
         """
         whole = cost_of(self.module_, torch.zeros(1, self.channels, self.size_, self.size_, device=self._device))
         trained = sum(p.numel() for p in self.module_.parameters() if p.requires_grad)

@@ -13,10 +13,8 @@ _ROWS = 4096  # at a time, where all at once would fill the memory
 class TransferModule(nn.Module):
     """Frozen stages, trained stages, and a linear head on a summary of every stage's output.
 
-    The pooled head replaces the wide layers of VGG and AlexNet, most of their parameters. The first ``frozen`` of
-    ``stages``, which begin with the stem, are not trained; ``width``, see `head_width`, counts the inputs of the head;
-    with ``wide`` it sees the pixels too, a linear model beside the deep one (Cheng et al., 2016); for ``grid`` see
-    `tapped`.
+    ``width``, see `head_width`, counts the inputs of the head; with ``wide`` it sees the pixels too, a linear model
+    beside the deep one (Cheng et al., 2016); for ``grid`` see `tapped`.
     """
 
     def __init__(
@@ -68,11 +66,10 @@ class TransferModule(nn.Module):
 def tapped(
     stages: nn.Sequential, maps: Tensor, first: int, grid: int = 0, count: int = 0
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run ``stages`` and return the last maps and a summary of each channel after every stage but the stem.
+    """Run ``stages``, from ``first`` of ``count``, and return the last maps and a summary of each but the stem.
 
-    ``first`` is the number of the first of ``stages`` in a network of ``count`` stages. With ``grid`` 0 the summary is
-    mean and spread after every stage: texture shows in the middle of a network, objects at its end. Above 0 it is means
-    over ``grid`` by ``grid`` fields of the last stage alone, since in a gene image the position is the gene.
+    With ``grid`` 0 it is mean and spread of each channel; above 0 means over ``grid`` by ``grid`` fields of the last
+    stage alone, since in a gene image the position is the gene.
     """
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
@@ -122,8 +119,8 @@ def probe(
 ) -> None:
     """Set a head (normalization, dropout, linear layer) to the minimum of its penalized loss on standardized features.
 
-    The problem is convex, and training that starts from its solution distorts less (Kumar et al., 2022). The mean loss
-    has ``penalty / 2`` times the squared weights added. ``features``, ``(n, width)``, are the head's inputs.
+    Training that starts from this solution distorts less (Kumar et al., 2022). ``features``, ``(n, width)``, are its
+    inputs.
     """
     norm, linear = cast(nn.BatchNorm1d, head[0]), cast(nn.Linear, head[2])
     device = linear.weight.device

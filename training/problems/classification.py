@@ -18,17 +18,13 @@ from training.model.cross_fit import FinalFit
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(Contract):
-    """What a classifier answers.
-
-    ``temperature`` divides the logits, which calibrates the probabilities of ``classes``; ``threshold`` is the largest
-    score, 1 - probability, of a class in the set. Sets have the true class with probability `coverage`.
-    """
+    """What a classifier answers; sets have the true class with probability `coverage`."""
 
     promised: ClassVar[tuple[str, ...]] = ("coverage",)
 
     classes: list[str]
-    temperature: float
-    threshold: float
+    temperature: float  # divides the logits
+    threshold: float  # largest score, 1 - probability, of a class in the set
 
     @classmethod
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:

@@ -25,15 +25,11 @@ _OF_TARGETS = Array(
 
 @dataclass(frozen=True, kw_only=True)
 class Targets(Contract):
-    """What a model of many numbers answers; genes are in log2 units.
-
-    ``spreads`` are standard deviations of the targets over the training rows, ``half_widths`` those of the prediction
-    intervals; None for no interval.
-    """
+    """What a model of many numbers answers; genes are in log2 units."""
 
     targets: list[str]
-    spreads: list[float]
-    half_widths: list[float | None]
+    spreads: list[float]  # standard deviations over the training rows
+    half_widths: list[float | None]  # of the intervals; None for none
 
     @classmethod
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:

@@ -32,9 +32,7 @@ _TINY = 1e-12
 class Survival(Contract):
     """What a model of the time to an event answers; for horizons see `pipelines.tasks.profiles_survival.SurvivalData`.
 
-    ``slope`` times predicted log hazards calibrates them; ``times`` and ``hazard`` are the steps of the cumulative
-    hazard at a log hazard of 0, until the ``end`` of the follow-up; ``spread`` is the covariance of its logarithm at
-    the horizon and of the slope, over resampled groups; ``naive`` the survival at the horizons by Kaplan and Meier.
+    ``spread`` is the covariance, over resampled groups, of the log cumulative hazard at the horizon and of the slope.
     """
 
     promised: ClassVar[tuple[str, ...]] = ("low", "high", "event_free_until", "coverage")
@@ -42,12 +40,12 @@ class Survival(Contract):
     time_unit: str
     horizons: list[float]
     horizon: float
-    slope: float
-    times: list[float]
-    hazard: list[float]
-    end: float
+    slope: float  # of the true log hazard on the predicted one
+    times: list[float]  # of the steps of the cumulative hazard
+    hazard: list[float]  # cumulative, at a log hazard of 0
+    end: float  # of the follow-up
     spread: list[list[float]]
-    naive: list[float]
+    naive: list[float]  # survival at the horizons by Kaplan and Meier
 
     @classmethod
     def calibrate(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
@@ -106,8 +104,7 @@ class Survival(Contract):
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return the risk of the event until the horizon, and the curve.
 
-        With probability ``coverage`` the share of samples of this log hazard that have the event until the horizon lies
-        in ``low`` to ``high``.
+        ``low`` to ``high`` has the share of such samples that have the event with probability ``coverage``.
         """
         log_hazard, curves = outputs[:, 0], outputs[:, 1:]
         risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]
@@ -169,10 +166,9 @@ class Survival(Contract):
 
 
 def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the slope of the log hazard on ``risk``, by the partial likelihood; ``(b,)``.
+    """Return the slope of the log hazard on ``risk`` ``(n,)``, by the partial likelihood, for ``weights`` ``(b, n)``.
 
-    At least 0, so that a useless model is not turned round; 1 where all risks are equal. ``time``, ``event`` and
-    ``risk`` have shape ``(n,)``, ``weights`` ``(b, n)``.
+    At least 0, so that a useless model is not turned round; 1 where all risks are equal.
     """
     if np.ptp(risk) < 1e-9:
         return np.ones(len(weights))

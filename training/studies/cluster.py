@@ -40,11 +40,9 @@ def work_in(folder: str, module: str, arguments: list[str], environment: dict[st
 
 
 def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Callable[[], int]) -> None:
-    """Run ``workers`` Ray tasks until each has found the study's budget spent.
+    """Run ``workers`` Ray tasks until each has found the study's budget spent; lost ones are run again elsewhere.
 
-    A task whose process or node is lost is run again elsewhere, and its trial continues from the checkpoint.
-    ``address`` is ``ray://host:port``, or ``local`` for a cluster on this machine that ends with this process;
-    ``watch`` is called about every second.
+    ``address`` is ``ray://host:port``, or ``local`` for a cluster of this process; ``watch`` is called every second.
     """
     share = gpus_per_worker()
     try:

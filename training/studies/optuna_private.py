@@ -13,11 +13,7 @@ SEEN_WITH = "5.0.0"
 
 
 class _CachedEndedTrials(_CachedStorage):
-    """Optuna's cached storage, which fetches no running trial where only ended ones are read.
-
-    Optuna's own always fetches every running trial with all reports. Pruners read after each report, so that each
-    report of one of n workers would fetch n trials.
-    """
+    """Optuna's cached storage, which fetches no running trial, with all its reports, where only ended ones are read."""
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

@@ -78,10 +78,9 @@ def _is_outage(error: Exception) -> bool:
 
 
 class PatientStorage:
-    """The methods of an Optuna storage, which wait for a database that is away.
+    """The methods of an Optuna storage, which wait for a database that is away and may be repeated without harm.
 
-    Every method may be repeated without harm, but for `create_new_trial`: a lost answer may leave a trial without a
-    worker's name, which the next claim under the study's lock finds.
+    A lost answer to `create_new_trial` may leave a trial without a worker's name, which the next claim finds.
     """
 
     def __init__(self, inner: BaseStorage) -> None:

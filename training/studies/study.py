@@ -34,10 +34,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a study: its best trial, and how many trials ended, complete or pruned.
-
-    ``run_id`` is the MLflow run that is the parent of the trials' runs.
-    """
+    """The result of a study: its best trial, and how many trials ended, complete or pruned."""
 
     task: str
     architecture: str
@@ -48,15 +45,11 @@ class Tuned:
     hyperparameters: dict[str, Any]
     trials: int
     study: str
-    run_id: str
+    run_id: str  # parent of the trials' runs
 
 
 def study_name(name: str, architecture: Architecture, prepared: Prepared, params: Params) -> str:
-    """Return a name that changes with all that decides the study's outcome.
-
-    That is: data and split, inputs and target, the task's tuning parameters, seed and budget, and the code that the
-    study imports, see `pipelines.code_closure`.
-    """
+    """Return a name that changes with all that decides the outcome: data, question, tuning, seed, budget, code."""
     task = params.task(name)
     decided = {
         "split": prepared.sha256,
@@ -83,10 +76,9 @@ def tune(
 ) -> Tuned:
     """Tune ``architecture`` for the task ``name``, or continue its study if it was interrupted.
 
-    Ended trials are kept, a trial whose process died is run again under the same MLflow run, and the first trial of
-    every study is the architecture's defaults. ``workers`` processes share the study, on this machine or on a Ray
-    ``cluster`` (``ray://host:port`` or ``local``), started by ``command``, which calls `follow`; a single one without a
-    cluster works in this process.
+    The first trial is the architecture's defaults. ``workers`` processes share the study, on this machine or on a Ray
+    ``cluster`` (``ray://host:port`` or ``local``), started by ``command``, which calls `follow`; a single one works
+    here.
     """
     refuse_what_many_workers_cannot_share(workers, cluster, mlflow.get_tracking_uri())
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params)

@@ -1,11 +1,8 @@
 """The queue of a study's trials: many workers share an exact budget, and trials survive the process that runs them.
 
-A worker claims a trial under the study's lock: it queues the trials of dead workers again, counts, and takes one. It
-releases the lock as soon as the trial has the worker's name. So under the lock a running trial without a name is one of
-a worker that died, or lost the lock, during its claim.
-
-Optuna's ``MaxTrialsCallback`` overshoots the budget, and its ``RetryFailedTrialCallback`` counts the time in which the
-database was away as silence of the workers, and takes trials from workers that live.
+A worker claims a trial under the study's lock, which it releases as soon as the trial has the worker's name: under the
+lock a running trial without a name is of a worker that died, or lost the lock, during its claim. Optuna's own callbacks
+overshoot the budget, and take trials from workers that live while the database is away.
 """
 
 import contextlib
@@ -88,8 +85,7 @@ class Beats:
 def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[FrozenTrial]:
     """Fail the running trials of dead workers and queue them again, for the same MLflow run; under the lock.
 
-    It may be interrupted anywhere: the next call queues trials that failed with their worker and have no successor.
-    Returns the trials afterwards, read again only after a change: other workers wait for the lock meanwhile.
+    The next call completes what was interrupted. Returns the trials afterwards.
     """
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -150,11 +146,9 @@ def work(
     callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] | None = None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Run trials until ``budget`` of them are complete or pruned, together with other workers.
+    """Run trials until ``budget`` of them are complete or pruned, and never more, together with other workers.
 
-    The number of trials that have not failed never exceeds ``budget``. ``lock`` is this worker's own; ``goes_on`` is
-    called before each trial, and False ends the work. An error of ``objective`` is raised: its trial is not run again,
-    unless a store failed.
+    ``lock`` is this worker's own; ``goes_on`` is called before each trial. An error of ``objective`` is raised.
     """
     beats, pause = Beats(), pauses()
     claim = _Claim(study=study, objective=objective, budget=budget, lock=lock)

@@ -190,10 +190,7 @@ def unrecorded_parent(task: str, study: str) -> str | None:
 
 
 def settle_runs(study: optuna.Study, task: str, parent: str) -> None:
-    """Give the runs of an ended study the status of their trials, and delete doubles made by lost answers.
-
-    The run of a killed worker is still open; the next worker continues it, unless the trial was given up.
-    """
+    """Give the runs of an ended study the status of their trials, and delete doubles made by lost answers."""
     client = mlflow.MlflowClient()
     last = {trial.user_attrs.get(ORIGIN, trial.number): trial for trial in study.get_trials(deepcopy=False)}
     for run in runs_of(task, f"tags.mlflow.parentRunId = '{parent}'"):

@@ -20,10 +20,7 @@ _KILLED_IN_VAIN = 5  # workers, by their number, that may be killed while no tri
 
 @dataclass(frozen=True)
 class WorkerCommand:
-    """The command of a worker: ``python -m module *arguments``, or ``module.main(arguments)`` on a cluster.
-
-    It must call `training.studies.study.follow`; ``--worker-of RUN --number N`` is added to ``arguments``.
-    """
+    """The command of a worker, which calls `training.studies.study.follow`: ``python -m module *arguments``."""
 
     module: str
     arguments: tuple[str, ...] = ()
@@ -73,8 +70,7 @@ def worker_environment(number: int, workers: int, devices: list[str]) -> dict[st
 def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]) -> None:
     """Run ``workers`` processes until each has found the study's budget spent; a killed worker is replaced.
 
-    ``watch`` is called about every second and returns how many trials have ended. A worker that fails is an error, and
-    so are workers that are killed again and again while no trial ends.
+    ``watch`` returns how many trials have ended. A worker that fails, or is killed while no trial ends, is an error.
     """
     devices = gpus()
 

@@ -1,7 +1,4 @@
-"""Tree ensembles on pairs: all but their hyperparameters.
-
-XGBoost grows random forests too: scikit-learn's forest could not be saved without pickle.
-"""
+"""Tree ensembles on pairs, all but their hyperparameters; scikit-learn's forest could not be saved without pickle."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -62,10 +59,7 @@ class PairTrees(CellLineChoices, TreeEstimator):
         return self
 
     def _linear(self, train: ResponseSamples, context: FitContext) -> tuple[Bilinear | None, np.ndarray | None]:
-        """Return the model that the trees start from, and its out-of-fold predictions, where the training rows start.
-
-        In-sample residuals would be too small: the trees would correct an error that new lines do not have.
-        """
+        """Return the model that trees start from, and its out-of-fold predictions (in-sample ones fit too well)."""
         if self._start != "bilinear":
             return None, None
 
