@@ -115,10 +115,7 @@ def _unseen_spread(features: PairFeatures, train: ResponseSamples, width: int) -
 
 
 def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bilinear:
-    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance over unseen lines.
-
-    Scaled over the training lines, a component along which they hardly differ would dominate other lines' predictions.
-    """
+    """Return the elastic net (Zou and Hastie, 2005) on features of unit variance over unseen lines."""
     scale = np.sqrt(np.diag(moments.covariance))
     scale = np.where(scale > 1e-6, scale, np.inf) * moments.unseen_spread
     # Least squares sees rows only through X'X and X'y. A square matrix R with R'R = X'X has the same solution, so

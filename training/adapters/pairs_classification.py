@@ -1,7 +1,4 @@
-"""Any model of responses as a classifier: its prediction relative to the drug's mean becomes a probability.
-
-The call is not learned itself: it discards the distance from the threshold (Royston et al., 2006, Stat. Med. 25).
-"""
+"""Any model of responses as a classifier: its prediction relative to the drug's mean becomes a probability."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,20 +1,15 @@
 """A graph neural network over a drug's molecule, beside a branch for the cell line."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, joined, ranges
 from training.features.molecule_graph import MoleculeGraphs, by_atom
-from training.networks.response_network import ResponseNetwork, response_space
-
-if TYPE_CHECKING:
-    from training.networks.molecule_encoder import MoleculeModule
+from training.networks.response_network import PairModule, ResponseNetwork, response_space
 
 TITLE = "GNN"
 
@@ -41,7 +36,7 @@ class GNN(ResponseNetwork):
     rows_at_once: ClassVar[int] = 512
     reader = ("graphs", MoleculeGraphs)
 
-    def _module(self, cell_width: int, drug_width: int) -> MoleculeModule:
+    def _module(self, cell_width: int, drug_width: int) -> PairModule:
         from training.networks.molecule_encoder import MoleculeModule  # imports torch-geometric
 
         return MoleculeModule(self, cell_width, drug_width)

@@ -1,13 +1,7 @@
 """A bidirectional GRU over windows of genes."""
 
-from training.architectures import architecture
-from training.networks.gene_network import RECURRENT, RecurrentGeneNetwork
+from training.networks.gene_network import recurrent_network
 
 TITLE = "GRU"
 
-
-@architecture("profiles", "multi_target", space=RECURRENT)
-class GRU(RecurrentGeneNetwork):
-    """The GRU's last states and its mean state feed the last layer."""
-
-    cell = "gru"
+recurrent_network("gru", "gru")

@@ -30,10 +30,7 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class FusionModule(PairModule):
-    """The mean of the codes of measured tables, and the tissue.
-
-    In training ``modality_dropout`` of the measured tables are masked (Neverova et al., 2016).
-    """
+    """The mean of the codes of measured tables, some masked in training (Neverova et al., 2016), and the tissue."""
 
     def __init__(self, of: MultiOmics, *, blocks: list[slice], tissues: int, drug_width: int) -> None:
         super().__init__()

@@ -18,10 +18,7 @@ _TEXTURE = ("contrast", "homogeneity", "energy", "correlation")
 
 
 def descriptors(samples: ImageSamples) -> np.ndarray:
-    """Return descriptors of every image, float16, ``(n, features)``: color, stains, texture and shape of the cell.
-
-    Texture is co-occurrence and local binary patterns (Haralick et al., 1973; Ojala et al., 2002).
-    """
+    """Return color, texture (Haralick et al., 1973; Ojala et al., 2002) and shape: float16, ``(n, features)``."""
 
     def run(pixels: np.ndarray) -> np.ndarray:
         with ThreadPoolExecutor(threads()) as pool:

@@ -93,10 +93,7 @@ class CellLineFeatures:
         return self.selection in SUPERVISED
 
     def fit(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], response: np.ndarray | None = None) -> Self:
-        """Fit on the cell lines of the training rows; ``response`` ``(lines, columns)`` is for supervised selections.
-
-        UserError if ``imputation`` is ``drop`` and no line has every table.
-        """
+        """Fit on the training lines; ``response`` is for supervised selections. UserError if ``drop`` leaves none."""
         if self.imputation == "drop":
             # A table that no line has is none.
             self.needed = [name for name in self.omics if measured(omics[name]).any()]
@@ -211,11 +208,7 @@ class CellLineFeatures:
         return names + [f"tissue:{tissue}" for tissue in self.tissues]
 
     def spread(self, attribution: np.ndarray) -> np.ndarray:
-        """Distribute attributions of transformed features, ``(n, width)``, to raw ones, ``(n, len(names))``.
-
-        A component's is shared by squared loadings: shares by loading times value would be unbounded for scores near
-        zero.
-        """
+        """Distribute attributions of transformed features to raw ones, ``(n, len(names))``, by squared loadings."""
         return self._to_features(attribution, lambda components, part: part @ np.square(components).T)
 
     def spread_gradient(

@@ -22,24 +22,16 @@ _LARGE = ("X", "Y", "M")  # chromosomes after the numbered ones
 
 @dataclass
 class GeneLayout(Featurizer):
-    """A map from genes to pixels of a square image.
+    """A map from genes to pixels of a square image; ``similarity`` is as in DeepInsight (Sharma et al., 2019)."""
 
-    ``given`` is row by row in the table's order, ``chromosome`` along the genome; with ``similarity`` genes that
-    correlate become neighbors, by t-SNE (as DeepInsight; Sharma et al., 2019) and the exact assignment of its points to
-    pixels.
-    """
-
-    kind: Kind = "given"
+    kind: Kind = "given"  # in the table's order; ``chromosome``, along the genome; ``similarity``, by correlation
     smallest: int = 32  # pixels a side, at least
     side: int = 0
     genes: list[str] = field(default_factory=list)
     pixel: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # number of each gene's, row by row
 
     def fit(self, values: np.ndarray, genes: list[str], about: pd.DataFrame, seed: int = 0) -> Self:
-        """Lay ``genes`` out; ``values``, training rows ``(n, genes)``, and ``seed`` are for ``similarity``.
-
-        UserError where ``about`` lacks positions for ``chromosome``, or if there are too many genes for ``similarity``.
-        """
+        """Lay ``genes`` out; ``values`` are for ``similarity``. UserError without positions, or for too many genes."""
         self.genes = list(genes)
         within = max(1, math.ceil(math.sqrt(len(genes))))  # the genes' own square, in the middle of the image
         self.side = max(self.smallest, within)

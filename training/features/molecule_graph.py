@@ -1,19 +1,14 @@
 """A molecule as a graph of atoms and bonds, each encoded as a row of zeros and ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 
 from pipelines.samples.molecules import parse, without_salt
 from training.features.fitted import Featurizer
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
 
 NO_MOLECULE = "molecule:none"
 
@@ -70,8 +65,8 @@ def drawn_molecule(smiles: str | None) -> Any | None:
 
 
 @lru_cache(maxsize=8192)
-def molecule_graph(smiles: str | None) -> Data | None:
-    """Return the graph of a molecule, the same for any spelling of its SMILES; None without a valid one.
+def molecule_graph(smiles: str | None) -> Any | None:
+    """Return the `Data` of a molecule, the same for any spelling of its SMILES; None without a valid one.
 
     ``x`` ``(atoms, len(ATOM_NAMES))``, ``edge_index`` ``(2, 2 * bonds)``, ``edge_attr`` ``(2 * bonds,
     len(BOND_NAMES))``; each bond is there in both directions. It is cached: callers must not change it.
@@ -98,17 +93,14 @@ def molecule_graph(smiles: str | None) -> Data | None:
 
 @dataclass
 class MoleculeGraphs(Featurizer):
-    """Graphs of drugs as arrays with a row per drug, centered on the average atom and bond of the training drugs.
-
-    Atoms and bonds are scaled by one number each, their root mean square: scales by column would amplify rare elements.
-    """
+    """Graphs of drugs as arrays with a row per drug, centered and scaled by all atoms and bonds of training drugs."""
 
     atom_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(ATOM_NAMES)))
     bond_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(BOND_NAMES)))
     atom_scale: float = 1.0
     bond_scale: float = 1.0
 
-    def fit(self, smiles: Sequence[str | None]) -> MoleculeGraphs:
+    def fit(self, smiles: Sequence[str | None]) -> Self:
         """Learn the averages of the training drugs."""
         graphs = [graph for each in smiles if (graph := molecule_graph(each)) is not None]
         self.atom_mean, self.atom_scale = _center_and_scale([graph.x.numpy() for graph in graphs], len(ATOM_NAMES))
@@ -117,11 +109,10 @@ class MoleculeGraphs(Featurizer):
         return self
 
     def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the parts of molecules, a mask of atoms, and the atoms that bonds join.
+        """Return the parts of molecules, a mask of atoms ``(n, atoms)``, and the ends of bonds ``(n, bonds, 2)``.
 
-        The parts, float32 ``(n, atoms + bonds, len(names))``, are atoms, then bonds, each with zeros in the other's
-        columns and behind the last one; the first part of a drug without a molecule says so. The mask is bool,
-        ``(n, atoms)``; the ends of bonds are int64, ``(n, bonds, 2)``, -1 behind the last bond.
+        The parts, float32 ``(n, atoms + bonds, len(names))``, are atoms, then bonds, with zeros in the other's columns
+        and behind the last one; the first part of a drug without a molecule says so. Absent bonds join -1.
         """
         graphs = [molecule_graph(each) for each in smiles]
         known = [graph for graph in graphs if graph is not None]

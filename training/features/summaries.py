@@ -21,10 +21,7 @@ _BANDS = 4  # octaves of spatial frequency, the finest last
 
 
 def image_summary(pixels: np.ndarray) -> pd.DataFrame:
-    """Return `IMAGE_COLUMNS` of RGB images, uint8, ``(n, size, size, 3)``; colors and shares are in 0..1.
-
-    ``sharpness`` is the log variance of the Laplacian (Pech-Pacheco et al., 2000), bands are log powers of octaves.
-    """
+    """Return `IMAGE_COLUMNS` of RGB images, uint8, ``(n, size, size, 3)``; sharpness by Pech-Pacheco et al., 2000."""
     return pd.DataFrame([_image(each) for each in pixels], columns=IMAGE_COLUMNS)
 
 
@@ -98,10 +95,7 @@ def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[st
 
 
 def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Return summaries of profiles ``(n, genes)`` in log2 units or standardized, NaN where nothing is known.
-
-    They are mean, standard deviation, shares of values above 0 and of missing ones, and the mean of each panel.
-    """
+    """Return level, spread, shares and panel means of profiles ``(n, genes)``; NaN where nothing is known."""
     known = np.isfinite(values)
     count = known.sum(axis=1)
     total = np.maximum(count, 1)

@@ -32,10 +32,7 @@ _FEW = 20  # minimal number of profiles for levels
 
 
 def unit_of(values: np.ndarray, scale: str) -> dict[str, Any] | None:
-    """Return the unit of raw training profiles ``(n, features)``, NaN where unknown; None where all values are.
-
-    It has the ``scale``, and lowest and highest ``values`` and ``levels``; few rows have no levels (None).
-    """
+    """Return the scale, and bounds of values and levels, of raw profiles ``(n, features)``; None if all are unknown."""
     if not np.isfinite(values).any():
         return None
     levels = _levels(values, scale)

@@ -62,11 +62,7 @@ class Profiles(Contract):
         }
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
-        """Check a request and return its samples, in its order; column ``expression`` maps genes to values.
-
-        Genes go by symbol, Entrez number or ``SYMBOL|ENTREZ``; those left out or null are imputed, up to
-        ``missing_genes``.
-        """
+        """Check a request and return its samples, in its order; up to ``missing_genes`` of a profile are imputed."""
         check_form(frame, ["expression"], ["expression"], MAX_ROWS)
         task: Any = read_task(self.task_text)
         values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)

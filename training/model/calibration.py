@@ -40,10 +40,7 @@ def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> floa
 
 
 def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Floats:
-    """Return probabilities ``(n_rows, n_classes)`` whose logits are divided by a positive temperature.
-
-    Rows sum to one, and the first most probable class of each row stays so.
-    """
+    """Return probabilities whose logits are divided by a positive temperature; the predicted class stays."""
     if not (np.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature is {temperature}, not a positive number")
     logits = _logits(probabilities)
@@ -88,10 +85,7 @@ def quantile_of_groups(scores: Floats, groups: npt.ArrayLike, share: float) -> f
 
 
 def half_widths(errors: Floats, groups: int, coverage: float) -> Floats:
-    """Return the half width of split conformal intervals (Lei et al., 2018) by the ``errors`` of held-out rows.
-
-    The finite-sample quantile counts ``groups``, not rows, since rows of one cell line or patient err together.
-    """
+    """Return the half width of split conformal intervals (Lei et al., 2018); rows of one of ``groups`` err together."""
     level = min(1.0, np.ceil((groups + 1) * coverage) / groups)
     widths: Floats = np.quantile(np.abs(errors), level, axis=0, method="higher")
     return widths

@@ -1,7 +1,6 @@
-"""The prediction log for monitoring: summaries and hashes of requests, and their answers.
+"""The prediction log for monitoring: summaries and hashes of requests, and their answers, as Parquet files.
 
-``ONCOLINEAGE_PREDICTION_LOG=DIR`` (see `pipelines.environment`) switches it on. A thread writes Parquet files; a fault
-such as a full disk costs rows of the log, not answers.
+A thread writes them; a fault such as a full disk costs rows of the log, not answers.
 """
 
 import atexit

@@ -17,11 +17,7 @@ INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 
 @dataclass(frozen=True)
 class Reference:
-    """Summaries of at most 2,000 training rows, without ids.
-
-    ``inputs`` are by `Contract.describe`, and what ``novelty`` was fitted on; ``predictions`` are of held-out rows, as
-    the prediction log writes them, with ``target`` by `Contract.targets_text`.
-    """
+    """Summaries of at most 2,000 training rows, without ids, and of predictions of held-out rows with their target."""
 
     inputs: pd.DataFrame
     predictions: pd.DataFrame

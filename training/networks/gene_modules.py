@@ -1,18 +1,10 @@
-"""Networks from genes to genes: dense layers, and recurrent layers over windows of genes, with attention or without."""
-
-from __future__ import annotations
+"""Parts of networks on genes: dense layers, windows of genes, attention, and members that are averaged."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from training.networks.gene_network import RecurrentGeneNetwork
-
-Cell = Literal["lstm", "gru"]
-_CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class _Residual(nn.Module):
@@ -65,10 +57,7 @@ class AdditiveAttention(nn.Module):
         self.energy = nn.Sequential(nn.Linear(features, features), nn.Tanh(), nn.Linear(features, heads, bias=False))
 
     def forward(self, states: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the attended ``states`` ``(n, heads * features)``, and the weights ``(n, steps, heads)``.
-
-        ``states`` has the shape ``(n, steps, features)``; ``there``, bool ``(n, steps)``, masks steps.
-        """
+        """Return the attended ``states`` ``(n, heads * features)``, and weights; ``there`` masks ``(n, steps)``."""
         energy = self.energy(states).float()
         if there is not None:
             energy = energy.masked_fill(~there[..., None], -torch.inf)
@@ -76,41 +65,12 @@ class AdditiveAttention(nn.Module):
         return torch.einsum("nsh,nsf->nhf", weights.to(states.dtype), states).flatten(1), weights
 
 
-class RecurrentTrunk(nn.Module):
-    """A bidirectional LSTM (Hochreiter and Schmidhuber, 1997) or GRU (Cho et al., 2014) over windows of genes.
-
-    Without attention the last states of both directions and the mean state are returned.
-    """
-
-    def __init__(self, of: RecurrentGeneNetwork, genes: int) -> None:
-        super().__init__()
-        heads, between = of.heads if of.attends else 0, of.dropout if of.depth > 1 else 0.0
-        self.embedding = WindowEmbedding(genes, of.window, of.embedding)
-        self.dropout = nn.Dropout(of.dropout)
-        shape = {"num_layers": of.depth, "batch_first": True, "bidirectional": True, "dropout": between}
-        self.recurrent = _CELLS[of.cell](of.embedding, of.width, **shape)
-        self.pool = AdditiveAttention(2 * of.width, heads) if heads else None
-        self.width = of.width
-        self.features = 2 * of.width * (heads or 2)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return ``(n, features)`` of ``(n, genes)``."""
-        states = self.recurrent(self.dropout(self.embedding(inputs)))[0]
-        if self.pool is not None:
-            return self.pool(states)[0]
-        ahead, back = states[:, -1, : self.width], states[:, 0, self.width :]
-        return torch.cat([ahead, back, states.mean(dim=1)], dim=1)
-
-
-Trunk = DenseTrunk | RecurrentTrunk
-
-
 class GeneModule(nn.Module):
     """Members that each predict all targets, beside an untrained linear path if ``linear``, see `start_from`."""
 
     linear: Tensor | None
 
-    def __init__(self, trunks: list[Trunk], *, genes: int, targets: int, dropout: float, linear: bool) -> None:
+    def __init__(self, trunks: list[Any], *, genes: int, targets: int, dropout: float, linear: bool) -> None:
         super().__init__()
         self.trunks = nn.ModuleList(trunks)
         self.heads = nn.ModuleList(nn.Linear(trunk.features, targets) for trunk in trunks)

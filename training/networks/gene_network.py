@@ -6,20 +6,20 @@ else it would learn to correct an error that new patients do not have.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, joined, ranges
+from training.architectures import Range, architecture, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures
 from training.features.gene_layout import correlation_order, genome_order
-from training.gene_targets import chosen_targets
-from training.networks.gene_modules import Cell, RecurrentTrunk
+from training.gene_targets import chosen_targets, target_means
+from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
 
@@ -74,9 +74,8 @@ class GeneNetwork(ProfileNetwork):
         self.order_ = gene_positions(self.features_, train, self.order, self.permutation)
         self.targets_ = list(train.targets)
         inputs, measured = self._inputs(train), train.target
-        known = ~np.isnan(measured)
+        known, self.mean_ = ~np.isnan(measured), target_means(train)
         count = np.maximum(known.sum(axis=0), 1)
-        self.mean_ = np.where(known, measured, 0).sum(axis=0) / count
         spread = np.sqrt((np.where(known, measured - self.mean_, 0) ** 2).sum(axis=0) / count)
         self.scale_ = np.where(spread > 1e-6, spread, 1.0)
         residual = np.where(known, (measured - self.mean_) / self.scale_, 0)
@@ -157,11 +156,49 @@ class RecurrentGeneNetwork(GeneNetwork):
     members: int = 2
     order: str = "correlation"
 
-    cell: ClassVar[Cell]
+    cell: ClassVar[Literal["lstm", "gru"]]
     attends: ClassVar[bool] = False
 
-    def _trunk(self, genes: int) -> RecurrentTrunk:
+    def _trunk(self, genes: int) -> nn.Module:
         return RecurrentTrunk(self, genes)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class AttentionGeneNetwork(RecurrentGeneNetwork):
+    """A recurrent network whose states are pooled by attention."""
+
+    window: int = 72
+
+    attends = True
+
+
+class RecurrentTrunk(nn.Module):
+    """A bidirectional LSTM (Hochreiter and Schmidhuber, 1997) or GRU (Cho et al., 2014) over windows of genes."""
+
+    def __init__(self, of: RecurrentGeneNetwork, genes: int) -> None:
+        super().__init__()
+        heads, between = of.heads if of.attends else 0, of.dropout if of.depth > 1 else 0.0
+        self.embedding = WindowEmbedding(genes, of.window, of.embedding)
+        self.dropout = nn.Dropout(of.dropout)
+        shape = {"num_layers": of.depth, "batch_first": True, "bidirectional": True, "dropout": between}
+        self.recurrent = getattr(nn, of.cell.upper())(of.embedding, of.width, **shape)
+        self.pool = AdditiveAttention(2 * of.width, heads) if heads else None
+        self.width = of.width
+        self.features = 2 * of.width * (heads or 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``(n, features)`` of ``(n, genes)``."""
+        states = self.recurrent(self.dropout(self.embedding(inputs)))[0]
+        if self.pool is not None:
+            return self.pool(states)[0]
+        ahead, back = states[:, -1, : self.width], states[:, 0, self.width :]
+        return torch.cat([ahead, back, states.mean(dim=1)], dim=1)
+
+
+def recurrent_network(name: str, cell: str, *, attends: bool = False) -> None:
+    """Register a network of the cell ``lstm`` or ``gru`` for the prediction of genes."""
+    made = type(name, (AttentionGeneNetwork if attends else RecurrentGeneNetwork,), {"cell": cell})
+    architecture("profiles", "multi_target", space=ATTENTION if attends else RECURRENT, name=name)(made)
 
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:

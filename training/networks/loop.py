@@ -1,7 +1,4 @@
-"""The training loop of all networks: plain PyTorch, with early stopping, checkpoints and mixed precision.
-
-Batches are index tensors on the device: a step of a tabular network takes less time than a DataLoader would.
-"""
+"""The training loop of all networks: batches are index tensors, which is faster for tables than a DataLoader."""
 
 import contextlib
 import math

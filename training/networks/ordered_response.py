@@ -29,10 +29,7 @@ class OrderedModule(PairModule):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class OrderedResponseNetwork(ResponseNetwork):
-    """A network that reads genes in the order of a clustering of the training lines, beside flags and tissues.
-
-    Of tables of very many genes the most variable are read.
-    """
+    """A network that reads a line's genes, the most variable of very many, in the order of a clustering."""
 
     widest: ClassVar[int] = 2000  # genes
 

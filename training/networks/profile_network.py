@@ -7,11 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.device import network_device
 from training.features.expression_profile import ProfileEstimator
-from training.networks.gene_modules import DenseTrunk, GeneModule, Trunk
+from training.networks.gene_modules import DenseTrunk, GeneModule
 from training.networks.loop import TrainingChoices, cost_of, restore_weights, weights_of
 
 _BATCH = 1024  # rows at a time where no gradient is kept
@@ -28,7 +28,7 @@ class ProfileNetwork(TrainingChoices, ProfileEstimator):
     noise: float  # standard deviation, added to the standardized genes in training
     members: int  # networks of different initial weights
 
-    def _trunk(self, genes: int) -> Trunk:
+    def _trunk(self, genes: int) -> nn.Module:
         """Return the layers of one member."""
         return DenseTrunk(genes=genes, width=self.width, depth=self.depth, dropout=self.dropout)
 

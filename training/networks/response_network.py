@@ -1,7 +1,7 @@
 """Networks that predict drug response, by the scaled residual from the drug's mean: all but the encoders."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -133,7 +133,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
     # from a baseline of zeros. The others (masks, bonds) are fixed.
     reader: ClassVar[tuple[str, Any] | None] = None
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
-    fitted = ("scale", "cell_scale", "drug_center", "drug_scale")
+    fitted = ("scale", "cell_scale", "drug_center", "drug_scale", "learnt")
 
     def activated(self) -> list[nn.Module]:
         """Return the activation and the dropout after it."""
@@ -240,7 +240,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
             from_drugs, drug = _encoded(self.network_.drug_code, inputs.drugs, inputs.drug)
             parts = [
                 self.network_.joint(from_cells[cell[rows]], from_drugs[drug[rows]]).float().cpu()
-                for rows in _slices(len(cell), _PREDICTED)
+                for rows in inputs.matrix.batches(_PREDICTED)
             ]
         learnt = torch.cat(parts).numpy().astype(np.float64) * self.scale_
         return inputs.matrix.learnt(learnt) + inputs.matrix.offset
@@ -258,7 +258,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
         return Attribution(names, values, base, self._predict(inputs), "integrated_gradients")
 
     def _shares(self, inputs: PairInputs) -> Shares:
-        found = [self._shares_of(inputs, rows) for rows in _slices(len(inputs.cell), _EXPLAINED)]
+        found = [self._shares_of(inputs, rows) for rows in inputs.matrix.batches(_EXPLAINED)]
         return Shares(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
     def _shares_of(self, inputs: PairInputs, rows: slice) -> Shares:
@@ -305,13 +305,11 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
 
     def state(self) -> dict[str, Any]:
         """Return what was learned, and weights."""
-        state = {**super().state(), "weights": weights_of(self.network_)}
-        return state | ({"learnt": self.learnt_} if self.learnt_ else {})
+        return {**super().state(), "weights": weights_of(self.network_)}
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         super().restore(state)
-        self.learnt_ = state.get("learnt", {})
         self._make()
         restore_weights(self.network_, state["weights"])
         return self
@@ -327,10 +325,6 @@ def _spread(values: np.ndarray) -> np.ndarray:
     """Return the standard deviation of each column, 1 where it is nearly 0."""
     spread = values.std(axis=0)
     return np.where(spread > 1e-6, spread, 1.0)
-
-
-def _slices(rows: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -214,11 +214,7 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
         return self.module_.summary(maps, [rows[:, cells:]])
 
     def cost(self) -> dict[str, float]:
-        """Return parameters, multiply-adds of one image, and images per second in training.
-
-        The rate counts the seconds of the epochs and of the frozen stages' one run, also where its features were
-        cached.
-        """
+        """Return parameters, multiply-adds of an image, and training images per second of epochs and the frozen run."""
         whole = cost_of(self.module_, torch.zeros(1, self.channels, self.size_, self.size_, device=self._device))
         trained = sum(p.numel() for p in self.module_.parameters() if p.requires_grad)
         cost = {"parameters": whole["parameters"], "trained_parameters": trained, **whole}

@@ -86,10 +86,7 @@ def tapped(
 
 
 def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None:
-    """Set the statistics of trained batch normalization to the means over ``batches`` (Wu and Johnson, 2021).
-
-    Running averages lag behind fast-changing weights and, where maps are single pixels, average few numbers.
-    """
+    """Set the statistics of trained batch normalization to means over ``batches`` (Wu and Johnson, 2021)."""
     norms = [
         part
         for trained in (module.tail, module.head)
@@ -117,11 +114,7 @@ def probe(
     criterion: Callable[[Tensor, Tensor], Tensor],
     penalty: float,
 ) -> None:
-    """Set a head (normalization, dropout, linear layer) to the minimum of its penalized loss on standardized features.
-
-    Training that starts from this solution distorts less (Kumar et al., 2022). ``features``, ``(n, width)``, are its
-    inputs.
-    """
+    """Set a head to the minimum of its penalized loss on features ``(n, width)`` (Kumar et al., 2022)."""
     norm, linear = cast(nn.BatchNorm1d, head[0]), cast(nn.Linear, head[2])
     device = linear.weight.device
     assert norm.running_mean is not None and norm.running_var is not None

@@ -102,10 +102,7 @@ class Survival(Contract):
         return np.exp(-np.exp(log_hazard)[:, None] * steps)
 
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
-        """Return the risk of the event until the horizon, and the curve.
-
-        ``low`` to ``high`` has the share of such samples that have the event with probability ``coverage``.
-        """
+        """Return the risk of the event until the horizon with its interval, and the curve."""
         log_hazard, curves = outputs[:, 0], outputs[:, 1:]
         risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]
         raw = log_hazard / self.slope if self.slope > _TINY else np.zeros(len(log_hazard))
@@ -166,10 +163,7 @@ class Survival(Contract):
 
 
 def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the slope of the log hazard on ``risk`` ``(n,)``, by the partial likelihood, for ``weights`` ``(b, n)``.
-
-    At least 0, so that a useless model is not turned round; 1 where all risks are equal.
-    """
+    """Return slopes of the log hazard on ``risk`` ``(n,)``, at least 0, for each row of ``weights`` ``(b, n)``."""
     if np.ptp(risk) < 1e-9:
         return np.ones(len(weights))
     order = np.argsort(-time, kind="stable")

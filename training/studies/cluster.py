@@ -40,10 +40,7 @@ def work_in(folder: str, module: str, arguments: list[str], environment: dict[st
 
 
 def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Callable[[], int]) -> None:
-    """Run ``workers`` Ray tasks until each has found the study's budget spent; lost ones are run again elsewhere.
-
-    ``address`` is ``ray://host:port``, or ``local`` for a cluster of this process; ``watch`` is called every second.
-    """
+    """Run ``workers`` Ray tasks until each finds the budget spent; lost ones are run again elsewhere."""
     share = gpus_per_worker()
     try:
         import ray

@@ -78,10 +78,7 @@ def _is_outage(error: Exception) -> bool:
 
 
 class PatientStorage:
-    """The methods of an Optuna storage, which wait for a database that is away and may be repeated without harm.
-
-    A lost answer to `create_new_trial` may leave a trial without a worker's name, which the next claim finds.
-    """
+    """The methods of an Optuna storage, which wait for a database that is away and may be repeated without harm."""
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner

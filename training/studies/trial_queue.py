@@ -61,10 +61,7 @@ def ended(study: optuna.Study) -> int:
 
 
 class Beats:
-    """Heartbeats of workers on other hosts, by the clock of this process.
-
-    Time in which this process did not look, or in which the database was away, does not count as silence.
-    """
+    """Heartbeats of workers on other hosts; time in which this process or the database was away is no silence."""
 
     def __init__(self) -> None:
         self._heard: dict[int, tuple[Any, float]] = {}
@@ -83,10 +80,7 @@ class Beats:
 
 
 def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[FrozenTrial]:
-    """Fail the running trials of dead workers and queue them again, for the same MLflow run; under the lock.
-
-    The next call completes what was interrupted. Returns the trials afterwards.
-    """
+    """Queue trials of dead workers again, for the same MLflow run, under the lock; return the trials afterwards."""
     trials = study.get_trials(deepcopy=False)
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     silent = beats.silent(running) if beats is not None else set()
@@ -146,10 +140,7 @@ def work(
     callbacks: list[Callable[[optuna.Study, FrozenTrial], None]] | None = None,
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Run trials until ``budget`` of them are complete or pruned, and never more, together with other workers.
-
-    ``lock`` is this worker's own; ``goes_on`` is called before each trial. An error of ``objective`` is raised.
-    """
+    """Run trials until ``budget`` of them are complete or pruned, and never more, together with other workers."""
     beats, pause = Beats(), pauses()
     claim = _Claim(study=study, objective=objective, budget=budget, lock=lock)
     while goes_on():

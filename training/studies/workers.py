@@ -68,10 +68,7 @@ def worker_environment(number: int, workers: int, devices: list[str]) -> dict[st
 
 
 def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]) -> None:
-    """Run ``workers`` processes until each has found the study's budget spent; a killed worker is replaced.
-
-    ``watch`` returns how many trials have ended. A worker that fails, or is killed while no trial ends, is an error.
-    """
+    """Run ``workers`` processes until each finds the budget spent; a killed one is replaced, a failed one an error."""
     devices = gpus()
 
     def start(number: int) -> psutil.Popen:
