@@ -103,10 +103,7 @@ def weights_file(path: Path, name: str) -> Path:
 
 
 def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: str) -> None:
-    """Load ``.safetensors``, or what `torch.save` wrote, into ``network``; only its classifier may differ.
-
-    Tensors are matched by name, or, if no name is known, by order, if all shapes are equal. No code is unpickled.
-    """
+    """Load a file of tensors into ``network``, without unpickling code; only its classifier may differ."""
     tensors = _read_tensors(path, name)
     own = network.state_dict()
     if not set(own) & set(tensors):
@@ -143,7 +140,6 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
 
 
 def _by_order(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, name: str) -> dict[str, Tensor]:
-    """Map tensors of foreign names one to one, in order."""
     if [each.shape for each in own.values()] != [each.shape for each in tensors.values()]:
         what = "neither its names nor its shapes are known"
         raise UserError(f"{path}: not the weights of {name}: {what}; {_mend(name)}")

@@ -146,7 +146,6 @@ def out_of_fold(train: ResponseSamples, *, folds: int, seed: int, alpha: float =
 
 
 def _design(features: PairFeatures, matrix: PairMatrix, rows: slice, interactions: bool) -> np.ndarray:
-    """Return the features of ``rows`` and, with interactions, the products of components."""
     gathered = matrix.gather(rows)
     if not interactions:
         return gathered

@@ -94,7 +94,6 @@ class MultiOmics(ResponseNetwork):
         return {name: block for name, block in self.features_.cell_line.blocks.items() if block.stop > block.start}
 
     def _known_of_lines(self, samples: ResponseSamples) -> tuple[np.ndarray, ...]:
-        """Return which tables were measured of each line, bool, shape ``(lines, tables)``."""
         found = [measured(samples.omics[name]) for name in self._tables()]
         return (np.column_stack(found) if found else np.zeros((len(samples.cell_lines), 0), dtype=bool),)
 

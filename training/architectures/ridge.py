@@ -26,10 +26,7 @@ SPACE = ranges(
 @architecture("profiles", "multi_target", space=SPACE, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class Ridge(ProfileEstimator):
-    """Least squares with an L2 penalty, in closed form; without scaling the penalty spares the genes that vary most.
-
-    Lengths are in units of the root mean square distance of the training samples from their mean.
-    """
+    """Least squares with an L2 penalty, in closed form; lengths are in units of the training samples' spread."""
 
     kernel: Literal["linear", "rbf"] = "rbf"
     gamma: float = 0.3  # of the Gaussian kernel ``exp(-gamma * distance**2)``; ``linear`` ignores it

@@ -146,11 +146,7 @@ class CellLineFeatures:
         table.components = (rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]).T
 
     def unseen_spread(self, omics: dict[str, pd.DataFrame]) -> np.ndarray:
-        """Return how much wider other lines spread than training lines along each column of `transform`, ``(width,)``.
-
-        Measured on the training lines of ``omics``, each part along the components of the others. At least 1; infinite
-        for a component that a fifth fewer lines do not have.
-        """
+        """Return how much wider lines spread along components of other lines, ``(width,)``; infinite if unknown."""
         found = np.ones(self.width)
         blocks = self.blocks.values()
         for (name, table), scaled, block in zip(self.tables.items(), self._scaled(omics), blocks, strict=True):

@@ -26,8 +26,7 @@ class Featurizer:
 class FittedAttributes(Estimator):
     """An estimator that declares what `fit` sets, by names of attributes without their trailing underscore.
 
-    ``featurizers`` maps names to classes with ``state`` and ``from_state``; ``fitted`` are JSON values and arrays, and
-    those that ``counted`` names the model's parameters.
+    ``featurizers`` are classes of `Featurizer`, ``fitted`` JSON values and arrays, ``counted`` the model's parameters.
     """
 
     featurizers: ClassVar[Mapping[str, Any]] = {}

@@ -98,7 +98,6 @@ def _chromosome(name: Any) -> float:
 
 
 def _assigned(values: np.ndarray, side: int, seed: int) -> np.ndarray:
-    """Return for each gene its cell of a ``side`` by ``side`` grid."""
     from sklearn.manifold import TSNE
 
     genes = values.shape[1]

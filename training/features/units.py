@@ -1,7 +1,4 @@
-"""The unit of a model's tables, and values in requests outside of it.
-
-It is recognized by the range of the training values, and by a level of each profile: log total expression, or mean.
-"""
+"""The unit of a model's tables, recognized by the range and level of training values, and values outside of it."""
 
 import math
 from collections.abc import Mapping

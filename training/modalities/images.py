@@ -142,7 +142,6 @@ def _pixels(content: bytes, where: str, task: ImagesTask, *, most: int, left: in
 
 
 def _refusal(image: Image.Image, content: bytes, task: ImagesTask, *, most: int, left: int) -> str | None:
-    """Return why an image is refused, from its header."""
     width, height = image.size
     if width * height > most:
         return f"{width} x {height} pixels are more than {most}"

@@ -329,7 +329,6 @@ def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> floa
 
 
 def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:
-    """Return id and SMILES of each drug."""
     known = [each if isinstance(each, str) else None for each in samples.drugs["smiles"]]
     return list(zip(map(str, samples.drugs.index), known, strict=True))
 

@@ -100,7 +100,6 @@ def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArr
 
 
 def _logits(probabilities: npt.ArrayLike) -> Floats:
-    """Logarithms of the probabilities over the row's largest."""
     table = np.clip(_table(probabilities), _SMALLEST, None)
     logits: Floats = np.log(table / table.max(axis=1, keepdims=True))
     return logits

@@ -129,10 +129,7 @@ def fit_final(
     settings: Mapping[str, Any],
     context: FitContext | None = None,
 ) -> FinalFit:
-    """Fit for good, on no row of the test split; ``members`` is 1 or the number of folds.
-
-    An architecture without hyperparameters is fitted once, on train and validation together.
-    """
+    """Fit for good, on no row of the test split; without hyperparameters on train and validation together."""
     rows = prepared.rows("train", "validation")
     both = prepared.samples.take(rows)
     if architecture.space is None:

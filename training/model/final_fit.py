@@ -60,10 +60,7 @@ def fit(
     folder: Path,
     study: str = "none",
 ) -> Fitted:
-    """Fit, log and save a model of the task ``name`` and its test predictions in ``folder``.
-
-    A killed fit continues in its run; one without a ``study`` starts anew. UserError if it diverged or is too large.
-    """
+    """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large."""
     task = params.task(name)
     plan = _Plan.of(architecture, hyperparameters, params, task, study)
     tags = plan.tags(params, prepared.sha256)
@@ -214,7 +211,6 @@ def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
 
 
 def _counts(prepared: Prepared) -> dict[str, float]:
-    """Return how many rows were dropped, kept and imputed, as metrics of the run."""
     counts = {f"data_rows_{side}": float(n) for side, n in prepared.table["split"].value_counts().items()}
     counts |= {f"data_dropped_{rule}": float(n) for rule, n in prepared.counts["rows"]["dropped"].items()}
     counts |= {

@@ -70,6 +70,5 @@ class Unfinished:
             path.unlink()
 
     def _runs(self, task: str) -> list[Run]:
-        """Return the runs of this fit, the first one first."""
         tags = self.tags()
         return runs_of(task, f"tags.`{FIT_ORIGIN}` = '{tags[FIT_ORIGIN]}'", "ASC") if tags else []

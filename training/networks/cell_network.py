@@ -143,7 +143,6 @@ class CellNetwork(TransferNetwork):
         return self._frozen_rows(self._normalized(viewed(self._float(pixels), view, strength)))
 
     def _layout(self) -> str:
-        """Return the kind of frozen features, for the cache's key."""
         return f"{self.color} {'maps' if len(self.module_.tail) else 'pooled'}"
 
     def _resident(self, samples: ImageSamples) -> Callable[[Tensor], Tensor]:
@@ -244,7 +243,6 @@ def viewed(images: Tensor, view: int, strength: float) -> Tensor:
 
 
 def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows of pixels and positions of samples of each batch."""
     for start in range(0, len(samples), BATCH):
         positions = np.arange(start, min(start + BATCH, len(samples)))
         yield samples.index[positions], positions

@@ -217,10 +217,7 @@ def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: s
 
 
 def ridge(inputs: np.ndarray, targets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ridge weights (Hoerl and Kennard, 1970) ``(genes, targets)``, and predictions of each patient by others.
-
-    The penalty has the lowest error on left-out patients, in closed form (the block form of Allen's PRESS, 1974).
-    """
+    """Return ridge weights (Hoerl and Kennard, 1970) and leave-patient-out predictions (Allen, 1974)."""
     inputs = inputs.astype(np.float64)
     vectors, singular, axes = np.linalg.svd(inputs, full_matrices=False)
     sizes = singular**2

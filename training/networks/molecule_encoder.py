@@ -1,9 +1,7 @@
 """Message passing over the atoms and bonds of molecules."""
 
-from __future__ import annotations
-
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +9,6 @@ from torch_geometric.nn import GATv2Conv, GINEConv, global_add_pool
 
 from training.features.molecule_graph import ATOM_NAMES, BOND_NAMES
 from training.networks.response_network import ACTIVATIONS, PairModule, waits_for
-
-if TYPE_CHECKING:
-    from training.architectures.gnn import GNN
 
 _HEADS = 4
 
@@ -75,9 +70,9 @@ def _convolution(name: str, width: int, activation: str) -> nn.Module:
 
 
 class MoleculeModule(PairModule):
-    """A molecule's encoder beside a layer for the cell line."""
+    """A molecule's encoder beside a layer for the cell line, as `training.architectures.gnn.GNN` declares them."""
 
-    def __init__(self, of: GNN, cell_width: int, drug_width: int) -> None:
+    def __init__(self, of: Any, cell_width: int, drug_width: int) -> None:
         super().__init__()
         shape: dict[str, Any] = {"width": of.width, "depth": of.depth, "convolution": of.convolution}
         encoder = MoleculeEncoder(**shape, activation=of.activation, dropout=of.dropout)

@@ -29,7 +29,6 @@ class ProfileNetwork(TrainingChoices, ProfileEstimator):
     members: int  # networks of different initial weights
 
     def _trunk(self, genes: int) -> nn.Module:
-        """Return the layers of one member."""
         return DenseTrunk(genes=genes, width=self.width, depth=self.depth, dropout=self.dropout)
 
     def _make(self, genes: int, outputs: int, *, linear: bool) -> None:

@@ -36,10 +36,7 @@ def waits_for(tensor: Tensor) -> bool:
 
 
 class PairModule(nn.Module):
-    """A network from a cell line and a drug to one number; ``hidden`` takes the sum of their codes.
-
-    Codes are computed once and gathered for pairs, so rows must be independent (no batch normalization).
-    """
+    """A network of one number by the sum of a line's and a drug's code; rows must be independent."""
 
     cell: nn.Module
     drug: nn.Module
@@ -154,7 +151,6 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
     # For subclasses
 
     def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
-        """Return the unfitted featurizer of lines."""
         return self.cell_line_features(train, getattr(self, "components", 0))
 
     @abstractmethod
@@ -322,7 +318,6 @@ def _encoded(encode: Callable[..., Tensor], tensors: Tensors, of: Tensor) -> tup
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of each column, 1 where it is nearly 0."""
     spread = values.std(axis=0)
     return np.where(spread > 1e-6, spread, 1.0)
 

@@ -93,7 +93,6 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
         """Return a function from training rows to logits, with random changes of the images."""
 
     def _loss(self, train: Any, context: FitContext, criterion: Criterion, codes: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return a function from training rows to their loss."""
         logits = self._training_logits(train, context)
         return lambda rows: criterion(logits(rows), codes[rows])
 
@@ -202,11 +201,9 @@ class TransferNetwork(TrainingChoices, FittedAttributes, Classifier):
         return row.cpu().numpy().astype(np.float16)
 
     def _after(self, rows: Tensor) -> Tensor:
-        """Return logits of rows as `_frozen_rows` made them."""
         return self.module_.head(self._summary(rows))
 
     def _summary(self, rows: Tensor) -> Tensor:
-        """Return the head's input of such rows."""
         if not len(self.module_.tail):
             return rows
         cells = math.prod(self._shape)

@@ -11,10 +11,9 @@ _ROWS = 4096  # at a time, where all at once would fill the memory
 
 
 class TransferModule(nn.Module):
-    """Frozen stages, trained stages, and a linear head on a summary of every stage's output.
+    """Frozen stages, trained stages, and a linear head of ``width`` inputs on a summary of every stage, see `tapped`.
 
-    ``width``, see `head_width`, counts the inputs of the head; with ``wide`` it sees the pixels too, a linear model
-    beside the deep one (Cheng et al., 2016); for ``grid`` see `tapped`.
+    With ``wide`` it sees the pixels too, a linear model beside the deep one (Cheng et al., 2016).
     """
 
     def __init__(

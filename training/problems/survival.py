@@ -1,7 +1,6 @@
-"""Answers of the risk of an event until a horizon, with a survival curve, from a predicted log hazard.
+"""Answers of the risk of an event until a horizon, with a survival curve that is calibrated on held-out rows.
 
-The curve is calibrated on held-out rows: their slope on the predicted log hazards (below 1 for an overconfident model;
-van Houwelingen, 2000), and the baseline hazard of Breslow (1974).
+Their slope on the predicted log hazards is that of van Houwelingen (2000), the baseline hazard that of Breslow (1974).
 """
 
 import json

@@ -189,7 +189,6 @@ def _open(search: Search, *, wait: bool, create: bool) -> optuna.Study:
 
 
 def _work(search: Search, study: optuna.Study, parent: str, *, number: int, after: Callable[[], object]) -> None:
-    """Claim and run trials until the budget is spent."""
     # A sampler with the same seed would draw the same points again after a restart, and in another worker.
     seed = search.params.seed + len(study.trials) + _WORKER_SEEDS * number
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=number > 0)

@@ -104,7 +104,6 @@ def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[Fro
 
 
 def _is_dead(trial: FrozenTrial, silent: set[int]) -> bool:
-    """Whether the worker of a running trial has died."""
     name = trial.user_attrs.get(WORKER)
     alive = False if name is None else _is_alive(name)
     return alive is False or (alive is None and trial.number in silent)

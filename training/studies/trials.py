@@ -121,7 +121,6 @@ class Objective:
         ]
 
     def _value(self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
-        """Return the mean score over the parts."""
         task, values = self.search.task, list[float]()
         for number, (train, held_out) in enumerate(self._parts):
             checkpoint = CHECKPOINTS / self.study / f"{origin}.{number}.pt"

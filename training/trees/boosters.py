@@ -87,7 +87,6 @@ class TreeEstimator(FittedAttributes):
         self.booster_ = booster[: best + 1]
 
     def _predicted(self, matrix: np.ndarray) -> np.ndarray:
-        """Return the booster's predictions for rows, float64."""
         self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
         return self.booster_.inplace_predict(matrix).astype(np.float64)
 

@@ -36,7 +36,6 @@ class PairTrees(CellLineChoices, TreeEstimator):
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
-        """Return the featurizers, not yet fitted."""
         return PairFeatures(
             self.cell_line_features(train, self.components),
             DrugFeatures(self.bits, self.identity, self.profile_components),
