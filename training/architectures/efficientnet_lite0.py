@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 (Google, 2020), the network that needs no download; trees see images by it, too."""
 
 from training.architectures import architecture
+from training.backbone import LITE
 from training.networks.cell_network import CellNetwork, space
-from training.networks.efficientnet_lite0 import BACKBONE
 
 TITLE = "EfficientNet-Lite0"
 
@@ -11,4 +11,4 @@ TITLE = "EfficientNet-Lite0"
 class EfficientNetLite0(CellNetwork):
     """A stem, seven stages of inverted bottlenecks, and the last convolution."""
 
-    backbone = BACKBONE
+    backbone = LITE

@@ -6,8 +6,8 @@ import numpy as np
 
 from training.architectures import architecture
 from training.estimator import FitContext
+from training.features.expression_profile import target_means
 from training.features.fitted import FittedAttributes
-from training.gene_targets import target_means
 
 
 @architecture("profiles", "multi_target", role="baseline")

@@ -8,8 +8,14 @@ import numpy as np
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, architecture, ranges
 from training.estimator import Attribution, FitContext
-from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling
-from training.gene_targets import centered, chosen_targets, target_means
+from training.features.expression_profile import (
+    ProfileEstimator,
+    ProfileFeatures,
+    Scaling,
+    centered,
+    chosen_targets,
+    target_means,
+)
 
 _NODES = 16  # of the Gauss-Legendre rule; the integrand is smooth, and contributions add up to a millionth
 

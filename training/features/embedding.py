@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from pipelines.samples.images import ImageSamples
-from training.backbone import fingerprint
+from training.backbone import LITE, fingerprint
 from training.device import network_device
 from training.feature_cache import FeatureCache
-from training.networks.efficientnet_lite0 import BACKBONE
 
 EMBEDDER = "efficientnet_lite0"
 _TAPPED = (3, 5)  # stages whose maps are used besides the last: texture shows earlier than objects
@@ -18,8 +17,8 @@ _TAPPED = (3, 5)  # stages whose maps are used besides the last: texture shows e
 
 @functools.lru_cache(maxsize=1)
 def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
-    stages = [stage.eval().requires_grad_(False) for stage in BACKBONE.build(EMBEDDER, "imagenet")]
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (BACKBONE.mean, BACKBONE.std))
+    stages = [stage.eval().requires_grad_(False) for stage in LITE.build(EMBEDDER, "imagenet")]
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (LITE.mean, LITE.std))
     return stages, fingerprint(nn.Sequential(*stages)), mean, std
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -126,10 +127,7 @@ class CellNetwork(TransferNetwork):
 
     def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
         """Return the frozen stages' features of one view; from the cache if the images are files."""
-
-        def run(pixels: np.ndarray) -> np.ndarray:
-            return self._run_frozen(pixels, view, strength)
-
+        run = partial(self._run_frozen, view=view, strength=strength)
         if len(self.module_.tail) and not self._shape:
             run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # sets the shape of cached features
         return self._cache(samples, view, strength).features(samples, run, progress=progress)

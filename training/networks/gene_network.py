@@ -16,9 +16,8 @@ from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, architecture, joined, ranges
 from training.estimator import Attribution, FitContext
-from training.features.expression_profile import ProfileFeatures
+from training.features.expression_profile import ProfileFeatures, chosen_targets, target_means
 from training.features.gene_layout import correlation_order, genome_order
-from training.gene_targets import chosen_targets, target_means
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork

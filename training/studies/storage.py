@@ -5,6 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -130,10 +131,7 @@ class PatientStorage:
 def open_storage(*, wait: bool) -> PatientStorage:
     """Open the study storage, with ``wait`` also one that is away for a while."""
     _parsed(storage_url())
-
-    def opened() -> BaseStorage:
-        return cached_storage(storage_url())
-
+    opened = partial(cached_storage, storage_url())
     try:
         return PatientStorage(retry(opened, _is_outage, SERVER) if wait else opened())
     except Exception as error:

@@ -6,8 +6,13 @@ import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
-from training.features.expression_profile import ProfileEstimator, ProfileFeatures
-from training.gene_targets import centered, chosen_targets, target_means
+from training.features.expression_profile import (
+    ProfileEstimator,
+    ProfileFeatures,
+    centered,
+    chosen_targets,
+    target_means,
+)
 from training.trees import boosters
 from training.trees.boosters import LabelTrees, TreeEstimator
 
