@@ -3,7 +3,6 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,20 +27,11 @@ class Unfinished:
     stem: str
 
     @classmethod
-    def of(
-        cls,
-        study: str,
-        task: Task,
-        *,
-        architecture: str,
-        hyperparameters: Mapping[str, Any],
-        members: int,
-        settings: Mapping[str, Any],
-    ) -> Self:
-        """Return the files of a fit, the same in all processes that take part in it."""
+    def of(cls, study: str, task: Task, *, architecture: str, **asked: Any) -> Self:
+        """Return the files of a fit, the same in all processes; ``asked`` is all that it depends on besides code."""
         code = closure("training.model.final_fit", task=task, architectures=(architecture, task.evaluate.baseline))
-        asked = json.dumps([dict(hyperparameters), members, dict(settings), code], sort_keys=True, default=str)
-        return cls(study, f"{study}.{hashlib.sha256(asked.encode()).hexdigest()[:12]}")
+        decided = json.dumps([asked, code], sort_keys=True, default=str)
+        return cls(study, f"{study}.{hashlib.sha256(decided.encode()).hexdigest()[:12]}")
 
     def file(self, kind: str) -> Path | None:
         """Return a file: ``pt`` for the network, ``metrics.jsonl`` for its steps, or ``origin``, see `tags`."""
