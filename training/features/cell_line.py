@@ -12,7 +12,7 @@ from sklearn.preprocessing import QuantileTransformer
 
 from pipelines.errors import UserError
 from pipelines.samples.response import UNKNOWN
-from training.features.selection import SELECTIONS, SUPERVISED, selected
+from training.features.selection import SELECTIONS, selected
 
 SCALINGS = ("standard", "min_max", "quantile_normal")
 IMPUTATIONS = ("mean", "knn", "drop")
@@ -55,9 +55,6 @@ class _Table:
             values = np.where(np.isnan(values), self.fill, values)
         return (values - self.center) / self.scale if self.quantiles is None else _ranked(values, self.quantiles)
 
-    def rotated(self, scaled: np.ndarray) -> np.ndarray:
-        return scaled if self.components is None else (scaled - self.middle) @ self.components
-
     def flags(self, table: pd.DataFrame) -> list[np.ndarray]:
         return [1.0 - measured(table)[:, None]] if self.flagged else []
 
@@ -86,11 +83,6 @@ class CellLineFeatures:
         for name, choices in (("scaling", SCALINGS), ("selection", SELECTIONS), ("imputation", IMPUTATIONS)):
             if (value := getattr(self, name)) not in choices:
                 raise UserError(f"{name}: {value!r} is none of {', '.join(choices)}")
-
-    @property
-    def supervised(self) -> bool:
-        """Whether `fit` needs the response."""
-        return self.selection in SUPERVISED
 
     def fit(self, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], response: np.ndarray | None = None) -> Self:
         """Fit on the training lines; ``response`` is for supervised selections. UserError if ``drop`` leaves none."""
@@ -174,7 +166,8 @@ class CellLineFeatures:
         """Return float32 of shape ``(lines, width)``."""
         blocks = []
         for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
-            blocks += [table.rotated(scaled), *table.flags(omics[name])]
+            rotated = scaled if table.components is None else (scaled - table.middle) @ table.components
+            blocks += [rotated, *table.flags(omics[name])]
         return np.hstack([*blocks, self._of_tissue(lines)]).astype(np.float32)
 
     def _of_tissue(self, lines: pd.DataFrame) -> np.ndarray:

@@ -10,6 +10,7 @@ from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.drug import DrugFeatures, line_response
 from training.features.fitted import Featurizer
+from training.features.selection import SUPERVISED
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class PairFeatures(Featurizer):
         lines = np.unique(train.cell)
         omics = {name: table.iloc[lines] for name, table in train.omics.items()}
         response = None
-        if self.cell_line.supervised:
+        if self.cell_line.selection in SUPERVISED:
             response = line_response(train, train.target - self.drug.offset(train.drugs)[train.drug])
         self.cell_line.fit(train.cell_lines.iloc[lines], omics, response)
         return self

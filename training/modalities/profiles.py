@@ -71,7 +71,7 @@ class Profiles(Contract):
         used = set(self.genes)
         # All that are known: a symbol of two known genes is ambiguous though the model looks at one of them alone.
         known = [*self.genes, *(gene for gene in self.known if gene not in used)]
-        matches: dict[tuple[str, ...], _Named] = {}  # profiles of one laboratory name the same genes
+        matches: dict[tuple[str, ...], Any] = {}  # profiles of one laboratory name the same genes
         read_as: list[str | None] = []
         for row, profile in enumerate(frame["expression"].tolist()):
             where = f"row {row}, field expression"
@@ -81,16 +81,16 @@ class Profiles(Contract):
             names = tuple(given)
             if names not in matches:
                 matches[names] = _named_genes(names, known)
-            named = matches[names]
-            read_as.append(named.note)
-            places = [column for column, gene in enumerate(self.genes) if gene in named.found]
-            values[row, places] = _values(given, [named.found[self.genes[place]] for place in places], where, task)
+            found, unknown, note = matches[names]
+            read_as.append(note)
+            places = [column for column, gene in enumerate(self.genes) if gene in found]
+            values[row, places] = _values(given, [found[self.genes[place]] for place in places], where, task)
             lacking = [self.genes[place] for place in np.flatnonzero(np.isnan(values[row]))]
             allowed = task.data.missing_genes
-            if len(named.unknown) > allowed * max(1, len(names)):
+            if len(unknown) > allowed * max(1, len(names)):
                 raise PayloadError(
-                    f"{where}: {len(named.unknown)} of {len(names)} genes are unknown, {allowed:.1%} may be: "
-                    f"{listed(named.unknown, _LISTED)}"
+                    f"{where}: {len(unknown)} of {len(names)} genes are unknown, {allowed:.1%} may be: "
+                    f"{listed(unknown, _LISTED)}"
                 )
             if len(lacking) > allowed * len(self.genes):
                 raise PayloadError(
@@ -98,7 +98,7 @@ class Profiles(Contract):
                     f"missing: {listed(lacking, _LISTED)}"
                 )
             imputed.append(lacking)
-            ignored.append(list(named.unknown))
+            ignored.append(list(unknown))
         ids = [f"row:{row}" for row in range(len(frame))]
         lists: dict[str, list[Any]] = {"imputed": imputed, "ignored": ignored, _READ_AS: read_as}
         columns = {name: pd.Series(each, dtype=object) for name, each in lists.items()}
@@ -159,24 +159,16 @@ class Profiles(Contract):
         return [row.tobytes() for row in samples.logged(self.genes)]
 
 
-@dataclass(frozen=True)
-class _Named:
-    """The name in a profile of each gene that was found, names of no known gene, and a note on what was normalized."""
-
-    found: dict[str, str]
-    unknown: list[str]
-    note: str | None
-
-
-def _named_genes(names: tuple[str, ...], known: list[str]) -> _Named:
+def _named_genes(names: tuple[str, ...], known: list[str]) -> tuple[dict[str, str], list[str], str | None]:
+    """Return the name of each gene that was found, names of no known gene, and a note on what was normalized."""
     match = match_genes(names, known)
     if not match.missing or not match.unknown:
-        return _Named(match.found, match.unknown, None)
+        return match.found, match.unknown, None
     certain = {gene: given[0] for gene, given in respelled(names, known).items() if len(given) == 1}
     left = set(match.unknown) - set(certain.values())
     note = f"{len(certain)} genes were matched but for case or blanks, such as {quoted(certain.values(), 3)}"
     unknown = [name for name in match.unknown if name in left]
-    return _Named({**match.found, **certain}, unknown, note if certain else None)
+    return {**match.found, **certain}, unknown, note if certain else None
 
 
 def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:

@@ -49,17 +49,10 @@ class StainJitter(v2.Transform):
         return restained(inpt, 1 + scale, shift)
 
 
-class RandomTurn(v2.Transform):
-    """Turns by a multiple of 90 degrees, which leaves no corner to be filled in."""
-
-    def transform(self, inpt: Tensor, params: dict) -> Tensor:
-        """Return turned images, shape ``(n, 3, h, w)`` with ``h == w``."""
-        return torch.rot90(inpt, int(torch.randint(4, ())), (2, 3))
-
-
 def augmentation(strength: float, size: int) -> v2.Transform:
     """Return the changes of images of side ``size``; a strength of 1 is the variation of smears of one laboratory."""
-    changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), RandomTurn()]
+    turn = v2.Lambda(lambda images: torch.rot90(images, int(torch.randint(4, ())), (2, 3)))  # leaves no empty corner
+    changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), turn]
     if strength > 0:
         crop = v2.RandomResizedCrop(size, scale=(1 - 0.25 * strength, 1.0), ratio=(0.9, 1.1), antialias=False)
         changes += [crop, StainJitter(0.12 * strength)]
