@@ -79,7 +79,10 @@ def _is_outage(error: Exception) -> bool:
 
 
 class PatientStorage:
-    """The methods of an Optuna storage, which wait for a database that is away and may be repeated without harm."""
+    """The methods of an Optuna storage, which wait for a database that is away.
+
+    They may be repeated without harm, but for `create_new_trial`, which may leave a trial that the next claim finds.
+    """
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
