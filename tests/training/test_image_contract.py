@@ -28,10 +28,9 @@ from training.backbone import Backbone
 from training.estimator import FitContext
 from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
-from training.networks import cell_network, linear_probe, transfer_module
+from training.networks import cell_network, transfer_module
 from training.networks.cell_network import CellNetwork
-from training.networks.linear_probe import probe
-from training.networks.transfer_module import TransferModule
+from training.networks.transfer_module import TransferModule, probe
 
 LITE = get_architecture("efficientnet_lite0", "images", "classification")
 SMALL: dict[str, Any] = {"epochs": 4, "views": 2, "test_views": 2, "seed": 3, "device": "cpu"}
@@ -272,7 +271,7 @@ def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None
 def test_rows_in_parts_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     features, codes = _rows(3)
     whole = probed(torch.from_numpy(features).half(), codes, 0.5)
-    monkeypatch.setattr(linear_probe, "_ROWS", 7)
+    monkeypatch.setattr(transfer_module, "_ROWS", 7)
     np.testing.assert_allclose(probed(torch.from_numpy(features).half(), codes, 0.5), whole, atol=1e-3)
 
 
