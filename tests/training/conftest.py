@@ -22,6 +22,11 @@ from training.estimator import Estimator
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session")
+def drug_blind(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return tiny_prepared(tmp_path_factory.mktemp("raw") / "drug_blind", "drug_blind")
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
