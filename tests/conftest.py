@@ -1,4 +1,4 @@
-"""What every test is protected from: the tracking server of tests that ran before it in its process."""
+"""What every test is protected from: the tracking server and the main module of tests that ran before it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
+_MAIN = sys.modules["__main__"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -18,3 +20,10 @@ def no_tracking_server_is_inherited() -> Iterator[None]:
         sys.modules["mlflow"].set_tracking_uri(None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_main_module_is_inherited() -> Iterator[None]:
+    """Take back what Streamlit makes the main module: processes that a later test starts would run its script."""
+    yield
+    sys.modules["__main__"] = _MAIN
