@@ -6,6 +6,7 @@ without the service, it prints that nothing was looked up and does not fail; one
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -68,6 +69,9 @@ def vulnerabilities(found: list[dict[str, Any]], may_stay: set[tuple[str, str]])
 
 def main() -> int:
     """Print what is known; return 1 if a vulnerability is not accepted."""
+    if importlib.util.find_spec("pip_audit") is None:
+        print("error: pip-audit is not installed; it is one of the packages of the extra `dev`", file=sys.stderr)
+        return 1
     packages, may_stay = locked(), accepted(datetime.now(UTC).date().isoformat())
     first = dict(reversed(packages))  # pip-audit takes one version of a package at a time
     others = [each for each in packages if first[each[0]] != each[1]]

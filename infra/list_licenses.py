@@ -142,7 +142,8 @@ def problems(page: Path = PAGE) -> list[str]:
     now, there = rows(page), listed(page)
     wanted, told = ({(row.name, row.version, row.shipped) for row in each} for each in (now, there))
     found = [f"{name} {version} is not on the page, or wrong about the image" for name, version, _ in wanted - told]
-    found += [f"{name} {version} is on the page, and not in the lock" for name, version, _ in told - wanted]
+    gone = {each[:2] for each in told} - {each[:2] for each in wanted}
+    found += [f"{name} {version} is on the page, and not in the lock" for name, version in gone]
     found += [
         f"{row.name} {row.version}: {row.concern} ({row.license}), which needs a judgment"
         for row in now

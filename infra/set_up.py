@@ -20,6 +20,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 
+class UnsetError(Exception):
+    """A variable that is needed has no value."""
+
+
+def _setting(name: str) -> str:
+    if not (value := os.environ.get(name)):
+        raise UnsetError(name)
+    return value
+
+
 def bucket(uri: str) -> str:
     """Create a bucket, if it is missing."""
     import boto3
@@ -36,12 +46,10 @@ def account(name: str) -> str:
     """Create an account on the tracking server, if it is missing."""
     import requests
 
-    if not (password := os.environ.get("ONCOLINEAGE_ACCOUNT_PASSWORD")):
-        raise KeyError("ONCOLINEAGE_ACCOUNT_PASSWORD")
     answer = requests.post(  # MLflow's own client of this interface would load the whole server
-        f"{os.environ['MLFLOW_TRACKING_URI'].rstrip('/')}/api/2.0/mlflow/users/create",
-        json={"username": name, "password": password},
-        auth=(os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]),
+        f"{_setting('MLFLOW_TRACKING_URI').rstrip('/')}/api/2.0/mlflow/users/create",
+        json={"username": name, "password": _setting("ONCOLINEAGE_ACCOUNT_PASSWORD")},
+        auth=(_setting("MLFLOW_TRACKING_USERNAME"), _setting("MLFLOW_TRACKING_PASSWORD")),
         timeout=60,
     )
     if "RESOURCE_ALREADY_EXISTS" in answer.text:
@@ -59,9 +67,9 @@ def reader() -> str:
     from serving import audit_log
     from serving.alias_moves import HISTORY_URI
 
-    login, tables = sa.make_url(os.environ["ONCOLINEAGE_READER_URI"]), (audit_log.TABLE, audit_log.INTENTS)
+    login, tables = sa.make_url(_setting("ONCOLINEAGE_READER_URI")), (audit_log.TABLE, audit_log.INTENTS)
     name, listed = sql.Identifier(str(login.username)), sql.SQL(", ").join(map(sql.Identifier, tables))
-    engine = sa.create_engine(os.environ[HISTORY_URI], poolclass=sa.pool.NullPool)
+    engine = sa.create_engine(_setting(HISTORY_URI), poolclass=sa.pool.NullPool)
     audit_log.create(engine)  # else the first registration would, after this
     with engine.begin() as connection:
         known = sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name")
@@ -86,11 +94,11 @@ def main(what: str = "", *given: str) -> int:
         return 2
     try:
         print(": ".join([*given, makers[what, len(given)](*given)]))
-    except KeyError as error:
-        print(f"error: set {error.args[0]}", file=sys.stderr)
+    except UnsetError as error:
+        print(f"error: set {error}", file=sys.stderr)
         return 2
     except Exception as error:  # of boto3, requests, SQLAlchemy or psycopg, which take a second each to import
-        print(f"error: {getattr(error, 'orig', error)}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {getattr(error, 'orig', error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -25,7 +25,13 @@ def test_the_hooks_refuse_data_large_files_and_long_subjects(tmp_path: Path) -> 
         return hook("--hook-stage", "commit-msg", "--commit-msg-filename", "message")
 
     (tmp_path / "infra/dvc-remote").mkdir(parents=True)
-    for name, size in (("a.csv", 1), ("b c.bin", 5_000_001), ("fine.py", 5_000_000), ("infra/dvc-remote/x.csv", 9)):
+    for name, size in (
+        ("-x.bin", 1),
+        ("a.csv", 1),
+        ("b c.bin", 5_000_001),
+        ("fine.py", 5_000_000),
+        ("infra/dvc-remote/x.csv", 9),
+    ):
         (tmp_path / name).write_bytes(b"0" * size)
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     subprocess.run(["git", "add", "--all"], cwd=tmp_path, check=True)

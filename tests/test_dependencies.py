@@ -130,6 +130,12 @@ def test_no_answer_is_not_taken_for_good_news(monkeypatch: pytest.MonkeyPatch, s
         ask([("good", "1.0")], 7)
 
 
+def test_without_the_tool_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(audit_dependencies.importlib.util, "find_spec", lambda name: None)
+    assert audit_dependencies.main() == 1
+    assert "pip-audit is not installed" in capsys.readouterr().err
+
+
 def test_the_page_of_licenses_fits_the_lock(tmp_path: Path) -> None:
     assert problems() == [], "run python -m infra.list_licenses"
     assert len(listed()) == len(locked())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,15 +17,33 @@ import yaml
 ROOT = Path(__file__).parents[1]
 
 
+def build(folder: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+    """Build the site as ``make docs`` does."""
+    command = ["mkdocs", "build", "--strict", "--config-file", str(config), "--site-dir", str(folder)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as ``make docs`` does."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = build(folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def test_broken_links_fail_the_build(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "other.md").write_text("# Other\n")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: docs\nhooks: []\nnav: [index.md, other.md]\n")
+    broken = ["gone.md", "#nowhere", "other.md#lost", "images/gone.png", "/away.md"]
+    links = "".join(f"![a]({each})\n" if each.endswith("png") else f"[a]({each})\n" for each in broken)
+    (tmp_path / "docs" / "index.md").write_text(f"# Here\n\n[other](other.md#other)\n{links}")
+    done = build(tmp_path / "site", config)
+    assert done.returncode != 0
+    assert [link for link in broken if f"'{link}'" not in done.stderr] == [], done.stderr
+    assert "'other.md#other'" not in done.stderr
 
 
 def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
@@ -42,16 +61,24 @@ def codes(page: Path) -> set[str]:
     return {unescape(each) for each in re.findall(r"<code>(.*?)</code>", page.read_text(encoding="utf-8"))}
 
 
+def keys(node: Any, named: bool = False) -> set[str]:
+    """Return the keys of ``params.yaml`` below a node, without the names of tasks, models, columns and endpoints."""
+    if isinstance(node, list):
+        return set().union(*map(keys, node))
+    if not isinstance(node, dict):
+        return set()
+    below = (keys(value, key in ("tasks", "models", "exclude", "endpoints")) for key, value in node.items())
+    return set().union(set() if named else set(node), *below)
+
+
 def test_the_reference_has_every_command_and_parameter(site: Path) -> None:
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     verbs = re.findall(r"^  make ([a-z]+) ", told, re.MULTILINE)
     entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
     assert len(verbs) > 20
     assert {*(f"make {verb}" for verb in verbs), *entry_points} <= codes(site / "reference" / "commands.html")
-    tasks = yaml.safe_load((ROOT / "params.yaml").read_text())["tasks"].values()
-    sections = [section for task in tasks for section in task.values() if isinstance(section, dict)]
-    wanted = {key for part in [*tasks, *sections] for key in part}
-    assert len(wanted) > 40 and wanted <= codes(site / "reference" / "params.html")
+    wanted = keys(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    assert len(wanted) > 60 and wanted <= codes(site / "reference" / "params.html")
 
 
 # What README and documentation tell people to type has to be there.

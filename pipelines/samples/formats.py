@@ -234,9 +234,10 @@ def _doubled(names: Iterable[str], file: str) -> list[Finding]:
 
 
 def _text_findings(values: pd.Series, file: str) -> list[Finding]:
-    positions = [at for at, value in enumerate(values) if pd.notna(value) and not isinstance(value, str)]
+    is_text = values.astype(object).map(lambda value: isinstance(value, str)).astype(bool)
+    positions = np.flatnonzero(values.notna() & ~is_text)
     message = "must be text: numbers lose leading zeros; write it as text where it comes from (dtype=str in pandas)"
-    return [Finding.at_rows("column_type", file, str(values.name), positions, message)] if positions else []
+    return [Finding.at_rows("column_type", file, str(values.name), positions, message)] if len(positions) else []
 
 
 def _number_findings(values: pd.Series, file: str) -> list[Finding]:

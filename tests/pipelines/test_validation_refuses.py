@@ -162,6 +162,7 @@ PAIRS = [
     Fault("columns", cell(R, 9, "study", ""), "key_filled", R, "study", (9,)),
     Fault("columns", text(D, "DRUG-2", "  "), "key_filled", D, "drug_id", (2,)),
     Fault("columns", nothing, "drugs_known", R, "drug_id", tuple(range(13, 25))),
+    Fault("few rows", kept(R, slice(0, 49)), "minimum_rows", R),
     Fault("empty", kept(R, slice(0, 0)), "minimum_rows", R),
     Fault("empty", kept(E, slice(0, 0)), "minimum_rows", E),
     Fault("empty", kept(L, slice(0, 0)), "minimum_rows", L),
