@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,18 @@ _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234 may be a little more than one, or a thousand
 _TRUTH = {"true": 1.0, "false": 0.0}
+
+
+def with_point(cell: Any) -> Any:
+    """Return a text with a plain minus sign and a decimal point in place of a comma; any other cell as it is."""
+    if not isinstance(cell, str):
+        return cell
+    text = _tidy(cell)
+    return text.replace(",", ".") if _COMMA.fullmatch(text) else text
+
+
+def _tidy(cell: Any) -> str:
+    return clean(str(cell)).replace("\u2212", "-")
 
 
 class Numbers(NamedTuple):
@@ -43,10 +55,10 @@ def read_numbers(table: pd.DataFrame, name: str, *, decimal_comma: bool = False)
     codes, cells = pd.factorize(table.iloc[:, objects].to_numpy(dtype=object).ravel())  # each text is read once
     found = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").astype(np.float64).to_numpy().copy()
     failed = np.flatnonzero(np.isnan(found))
-    tidy = [clean(str(cells[place])).replace("\u2212", "-") for place in failed]
+    tidy = [_tidy(cells[place]) for place in failed]
     commas = [text for text in tidy if _COMMA.fullmatch(text)]
     if commas:
-        points = [cell for cell in cells if isinstance(cell, str) and "." in cell and _PLAIN.fullmatch(clean(cell))]
+        points = [cell for cell in cells if isinstance(cell, str) and "." in cell and _PLAIN.fullmatch(_tidy(cell))]
         _refuse_uncertain(name, commas, points, decimal_comma)
     found[failed] = [_number(text) for text in tidy]
     unknown = failed[[is_unknown(text) for text in tidy]] if len(failed) else failed
@@ -78,5 +90,5 @@ def _refuse_uncertain(name: str, commas: Sequence[str], points: Sequence[str], d
 def _number(text: str) -> float:
     if text.lower() in _TRUTH:
         return _TRUTH[text.lower()]
-    text = text.replace(",", ".") if _COMMA.fullmatch(text) else text
+    text = with_point(text)
     return float(text) if _PLAIN.fullmatch(text) else np.nan

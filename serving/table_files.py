@@ -20,9 +20,11 @@ from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.sources.archives import GZIP, ZIP, text_lines, unpacked
 from pipelines.sources.tables import cell_text, opened_workbook, separator_of, sheet_rows
 from pipelines.text_values import clean, is_unknown, quoted
+from serving.number_cells import with_point
 
 ENDINGS = ("csv", "tsv", "txt", "parquet", "xlsx", "gz", "zip")
 UNPACKED_BYTES = 1_000_000_000
+_FIRST = 20  # rows that tell how a table is laid out
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class TableFile:
         return [cell_text(cell) for cell in self.cells[place]]
 
     def numbers(self, place: int) -> pd.Series | None:
-        """Return the known cells of a column that holds plain numbers and nothing else; None of any other."""
-        known = [cell for cell in self.cells[place] if not is_unknown(cell)]
+        """Return the known cells of a column that holds numbers and nothing else; None of any other."""
+        known = [with_point(cell) for cell in self.cells[place] if not is_unknown(cell)]
         found = pd.to_numeric(pd.Series(known, dtype=object), errors="coerce")
         return None if found.isna().any() else found.astype(float)
 
@@ -125,7 +127,8 @@ def _csv(name: str, content: bytes, most: int) -> TableFile:
         raise UserError(f"{name}: its columns are not separated by commas, semicolons or tabs; save it as “CSV UTF-8”.")
     names, widths = header, list(map(len, rows))
     if rows and widths[0] == len(header) + 1:
-        ended = all(len(row) == widths[0] and not row[-1] for row in rows)  # a separator at the end of each row
+        # A separator at the end of each row; a later row with more is at fault.
+        ended = all(len(row) == widths[0] and not row[-1] for row in rows[:_FIRST])
         names = [*names, ""] if ended else ["", *names]  # R leaves out the head of the column of names
     if rows and max(widths) > len(names):
         row = next(row for row, width in enumerate(widths, start=1) if width > len(names))

@@ -28,6 +28,8 @@ RULE = (
 )
 COULD_SEE = ("found", "not found")  # the model takes the table, and the drug was tested
 LEAST_LINES = 20  # with which the data is tested
+_TABLES = ("expression", "mutation", "copy_number", "methylation")
+_EFFECTS = ("sensitive", "resistant")
 LEAST_CARRIERS = 3  # lines with a mutation, and lines without
 
 _COLUMNS = (
@@ -59,6 +61,11 @@ class Marker:
     reference: str
     synonyms: Sequence[str] = ()
     aliases: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for value, words in ((self.omics, _TABLES), (self.makes, _EFFECTS)):
+            if value not in words:
+                raise ValueError(f"{FILE.name}: {value!r} of {self.drug} and {self.gene} is none of {', '.join(words)}")
 
     @property
     def direction(self) -> int:

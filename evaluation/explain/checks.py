@@ -62,7 +62,7 @@ def explanation_evidence(
     if alike is not None:
         done.append(check("random_weights", alike))
         logged["explanation_random_correlation"] = alike
-    if error >= ADDITIVE_WITHIN:
+    if not error < ADDITIVE_WITHIN:  # NaN too
         warnings.append(f"attributions miss the prediction by {error:.1%}{at_worst}")
     explanation = {
         "method": attribution.method,

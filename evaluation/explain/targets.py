@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -64,7 +65,7 @@ def explain_every_target(run: Evaluation, explained: Explained, rows: np.ndarray
     standardized = mean_abs / pd.Series(unit, index=list(samples.targets))
     by_target = predictors_by_target(mean, mean_abs)
     predictors = top_predictors(mean_abs, standardized, by_target)
-    worst = max(errors, key=errors.__getitem__)
+    worst = max(errors, key=lambda target: (math.isnan(errors[target]), errors[target]))
     known: dict[str, Any] = {
         "section": {
             "worst_target": {"gene": worst, "additivity_relative_error": errors[worst]},

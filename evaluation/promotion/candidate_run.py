@@ -37,15 +37,17 @@ FOLDER = "candidate"
 EVIDENCE = "evidence.json"
 
 
-def choose(name: str, params: Params, architectures: Sequence[str] = (), reports: Path = REPORTS) -> dict[str, Any]:
-    """Return the evidence of what did best on rows held out of its fit, among ``architectures`` or all of the task.
+def choose(
+    name: str, params: Params, architectures: Sequence[str] | None = None, reports: Path = REPORTS
+) -> dict[str, Any]:
+    """Return the evidence of what did best on rows held out of its fit, among ``architectures``; None: all of the task.
 
     The choice is made on validation rows: the best of five on the test split would owe a part of its score to luck.
     """
     baseline = params.task(name).evaluate.baseline
     every = [each for each in params.architectures(name) if each != baseline]
-    paths = [evidence_path(name, each, reports) for each in architectures or every]
-    found = [read_evidence(path) for path in paths if path.is_file() or architectures]
+    paths = [evidence_path(name, each, reports) for each in (every if architectures is None else architectures)]
+    found = [read_evidence(path) for path in paths if path.is_file() or architectures is not None]
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     sign = 1 if higher_is_better(found[0]["validation"]["metric"]) else -1
@@ -71,7 +73,7 @@ def candidate(
     ``cohorts`` are labelled raw folders by name; ``reports`` takes ``<task>/candidate/``. `UserError` if the model was
     evaluated on another split, its predictions were edited, or a cohort cannot be scored.
     """
-    evidence = choose(name, params, [architecture] if architecture else [], reports)
+    evidence = choose(name, params, [architecture] if architecture else None, reports)
     if evidence["hashes"]["split.sha256"] != prepared.sha256:
         raise UserError(
             f"{name} {evidence['architecture']} was evaluated on another split; run `make train TASK={name}`"

@@ -47,15 +47,25 @@ def decisions(text: str, name: str, budget: str | None = None) -> dict[str, Any]
     """Return the parameters of a task in the text of a ``params.yaml`` of any release, by dotted key."""
     content = yaml.safe_load(text) or {}
     policy = content.get("policy") or {}
-    decided = {
-        "seed": content.get("seed"),
-        "budget": budget or content.get("budget"),
-        "device": content.get("device"),
-        "tasks": {name: (content.get("tasks") or {}).get(name)},
-        "models": {key: each for key, each in (content.get("models") or {}).items() if each.get("task") == name},
-        "policy": {**policy, "tasks": {name: (policy.get("tasks") or {}).get(name)}},
-    }
-    return {str(key): value for key, value in pd.json_normalize(decided).to_dict("records")[0].items()}
+    return _flat(
+        {
+            "seed": content.get("seed"),
+            "budget": budget or content.get("budget"),
+            "device": content.get("device"),
+            "tasks": {name: (content.get("tasks") or {}).get(name)},
+            "models": {key: each for key, each in (content.get("models") or {}).items() if each.get("task") == name},
+            "policy": {**policy, "tasks": {name: (policy.get("tasks") or {}).get(name)}},
+        }
+    )
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict) or not content:
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 def samples_changed(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -57,7 +57,9 @@ def alone(folder: Path, task: str, by: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        named = holder.read_text(encoding="utf-8") if holder.is_file() else "another loop has just begun"
+        named = "another loop has just begun"
+        with contextlib.suppress(OSError):  # the holder may end at this moment
+            named = holder.read_text(encoding="utf-8") or named
         raise BusyError(f"busy: {named}; run this again when it has ended") from error
     try:
         holder.write_text(f"{by} is retraining {task} since {now()} (process {os.getpid()})", encoding="utf-8")

@@ -174,14 +174,13 @@ def effective_rows(entities: pd.Series) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum())
 
 
-def share_beyond(scores: pd.Series, thresholds: float | pd.Series, significance: float) -> tuple[float, float, float]:
+def share_beyond(scores: pd.Series, threshold: float, significance: float) -> tuple[float, float, float]:
     """Return the share of rows whose score exceeds the threshold or is not finite, with its Clopper-Pearson interval.
 
     ``significance`` lies on either side of the interval.
     """
     numbers = scores.astype(np.float64)
-    limits = np.broadcast_to(np.asarray(thresholds, dtype=np.float64), len(numbers))
-    share = float((~(numbers.to_numpy() <= limits)).mean())
+    share = float((~(numbers.to_numpy() <= threshold)).mean())
     # All rows of one new cell line have the same score and count as one.
     worth = effective_rows(numbers.where(np.isfinite(numbers), numbers.index + 2.0**40))
     hits = share * worth

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.build import PREDICTIONS
 from evaluation.promotion.production import kept_predictions
-from evaluation.promotion.registered_files import version_behind
+from evaluation.promotion.registered_files import check_files, version_behind
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
@@ -89,6 +89,7 @@ def recipe_of(uri: str) -> Iterator[Recipe]:
     if predictions is None:
         raise UserError(f"{uri!r} keeps no {PREDICTIONS} to compare with; evaluate and register it again")
     with model_files(version.source) as files:
+        check_files(version, files)
         path = files / "requirements.txt"
         yield Recipe(
             name=version.name,

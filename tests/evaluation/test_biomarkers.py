@@ -248,6 +248,9 @@ def test_the_shipped_markers_read_and_name_no_drug_and_gene_twice() -> None:
     assert len(set(keys)) == len(keys) >= 30
     wanted = {("Dabrafenib", "BRAF"), ("Lapatinib", "ERBB2"), ("Nutlin-3a", "MDM2"), ("Nutlin-3a", "TP53")}
     assert wanted <= {key[:2] for key in keys}
+    for wrong in ({"makes": "sensitve"}, {"omics": "mutaton"}):  # either would turn the known direction round
+        with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+            replace(markers[0], **wrong)
     assert all(len(marker.reference) > 30 and "(" in marker.reference for marker in markers)
 
 

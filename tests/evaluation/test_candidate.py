@@ -120,6 +120,10 @@ def test_the_choice_is_made_on_validation_rows_and_never_takes_the_baseline(plac
     assert choose(TASK, PARAMS, ["vgg16"], place.reports)["architecture"] == "vgg16"
     with pytest.raises(UserError, match="dvc repro evaluate@"):
         choose(TASK, PARAMS, ["alexnet"], place.reports)
+    with pytest.raises(UserError, match=f"no model of {TASK} is evaluated yet"):
+        choose(
+            TASK, PARAMS, [], place.reports
+        )  # none is not all: a loop that trained the baseline alone chooses nothing
 
 
 def test_it_is_compared_with_all_others_on_the_same_rows(place: Place) -> None:

@@ -615,6 +615,13 @@ def test_a_page_without_a_model_is_drawn(drawn: AppTest, name: str, task: str, t
         assert not drawn.exception and not drawn.error and len(drawn.get("image")) == pictures
 
 
+def test_every_term_that_a_page_explains_is_in_the_glossary() -> None:
+    rooms = (ROOT / "serving" / room for room in ("dashboard/pages", "modalities", "problems"))
+    code = "\n".join(path.read_text() for room in rooms for path in room.glob("*.py"))
+    asked = {key for call in re.findall(r"\bmeans\((\"[^)]*)\)", code) for key in re.findall(r'"(\w+)"', call)}
+    assert len(asked) > 20 and asked <= set(glossary.terms())
+
+
 def test_drift_and_the_glossary_are_drawn(drawn: AppTest) -> None:
     drawn._page_hash = calc_hash("monitoring")
     until_done(drawn)

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
+from evaluation.promotion.registered_files import FILES_TAG, served_hashes
 from pipelines import tracking
 from pipelines.errors import UserError
+from pipelines.file_hashes import combined
 from pipelines.params import read_params, task_text
 from pipelines.simulate.expression import simulate_tumor_type
 from serving.reproduction.comparison import ELSEWHERE, compare, verdict
@@ -196,6 +199,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     client.create_registered_model(TASK)
     tags = {"architecture": ARCHITECTURE, "evidence.run_id": fitted["run_id"]}
     source = client.get_logged_model(fitted["model_uri"].removeprefix("models:/")).artifact_location
+    tags[FILES_TAG] = combined(served_hashes(Path(local_file_uri_to_path(source))))
     client.create_model_version(TASK, source=source, run_id=fitted["run_id"], tags=tags)
     client.log_artifact(fitted["run_id"], str(folder / "predictions.parquet"))  # as the evaluate stage does
     return made
@@ -232,6 +236,12 @@ def test_what_keeps_a_version_from_being_made_again_is_said(
         for uri, said in (("models:/tumor_type", "models:/<task>/<number>"), (f"models:/{TASK}/9", "cannot be read")):
             with pytest.raises(UserError, match=said), recipe_of(uri):
                 pass
+        source = MlflowClient().get_model_version(TASK, "1").source
+        added = Path(local_file_uri_to_path(source)) / "added.py"
+        added.touch()
+        with pytest.raises(UserError, match="version 1"), recipe_of(f"models:/{TASK}/1"):
+            pass
+        added.unlink()
     with pytest.raises(UserError, match="git fetch origin"), worktree(platform.root, "0" * 40):
         pass
     monkeypatch.setenv("TMPDIR", str(tmp_path))

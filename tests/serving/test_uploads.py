@@ -105,6 +105,15 @@ def test_what_is_read_otherwise_than_it_stands_there_is_told(content: str | byte
     assert pd.Series([notes]).str.contains(told).all(), notes
 
 
+def test_numbers_are_no_names_whatever_their_decimal_sign() -> None:
+    found = _read("TP53;EGFR;KRAS\n5,12;6,3;7,1\n1,5;2,5;3,5\n")
+    assert [*found.values] == ["TP53", "EGFR", "KRAS"] and found.values.to_numpy().tolist() == [
+        [5.12, 6.3, 7.1],
+        [1.5, 2.5, 3.5],
+    ]
+    assert "names no samples" in " ".join(found.notes)
+
+
 REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "decimal commas and points": ("a.csv", 'sample,TP53,EGFR\nS1,"1,5",2.25\n', "'1,5', '2.25'.*decimal sign"),
     "either": ("a.csv", 'sample,TP53\nS1,"1,234"\n', "1.234 or 1234"),
@@ -114,6 +123,17 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a gene twice in other cases": ("a.csv", "sample,tp53,Tp53\nS1,1,2\n", "'tp53', 'Tp53' are both the gene TP53"),
     "a sample twice": ("a.csv", "sample,TP53\nS1,1\nS1 ,2\n", "'S1' and 'S1 '"),
     "a first line that is short": ("a.csv", "sample,TP53,EGFR\nS1,1,2,3\nS2,4,5,6\n", "4 values.*names 3 columns"),
+    "under decimal commas": (
+        "a.csv",
+        "sample;TP53;MYC\ns1;5,12;6,3;7,1\ns2;1,5;2,5;3,5\n",
+        "4 values.*names 3 columns",
+    ),
+    "a stray cell after ended rows": (
+        "a.csv",
+        "id;TP53;MYC\n" + "".join(f"{row};{row + 100};{row};\n" for row in range(25)) + "30;1;2;9\n",
+        "column 4 has values and no name",
+    ),
+    "a minus of typesetters": ("a.csv", "id;TP53;EGFR\na;\u22121.234;5,12\nb;3,5;1,1\n", "decimal sign"),
     "numbered samples under it": ("a.csv", "sample,TP53,EGFR\n12,1.5,2,3\n13,4,5,6\n", "'sample' are numbers"),
     "a web page": ("a.csv", "<!DOCTYPE html>\n<html><body>\n<p>a, b</p>\n</body></html>\n", "web page"),
     "zero bytes": ("a.csv", PLAIN + "\n" * 600 + "S3,1\0,2\n", "zero bytes"),

@@ -201,7 +201,7 @@ def _leaderboard(found: Standings) -> None:
     shown = board(found)
     shown = shown.rename(columns={"Score": f"{word} [95 %]", "Margin": f"Margin over {named(baseline).lower()}"})
     frame.table(shown, alt=f"Leaderboard of {found.task}: {word}, margin and cost of each architecture")
-    frame.download(found.table, f"{found.task}_csv", "Download the leaderboard as CSV")
+    frame.download(found.table, f"{found.task}_leaderboard.csv", "Download the leaderboard as CSV")
     for note in found.notes:
         st.markdown(plain(note))
     if not found.notes:

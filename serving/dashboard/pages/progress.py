@@ -23,6 +23,8 @@ from serving.dashboard.pages.frame import fault
 _JOBS = "jobs"
 _LOOK = 0.7  # seconds between two looks at a job
 _AFTER = 2.0  # seconds that the browser has to draw the page before anything heavy begins
+_RETRY = 60.0  # seconds after which failed work is tried again when it is next wanted
+_PATIENCE = 10.0  # seconds after which work that reports nothing can be stopped too
 _AT_ONCE = 0.15  # seconds that a page gives a job before it shows that it waits
 _logger = logging.getLogger(__name__)
 
@@ -85,7 +87,8 @@ def job(key: str, work: Callable[[Job], Any], *, fresh: bool = False, believed: 
     jobs: dict[str, Job] = st.session_state.setdefault(_JOBS, {})
     found = jobs.get(key)
     if found is not None:
-        stale = found.ended is not None and not found.cancelled() and time.monotonic() - found.ended > believed
+        kept = believed if found.error is None else min(believed, _RETRY)
+        stale = found.ended is not None and not found.cancelled() and time.monotonic() - found.ended > kept
         if not fresh and not stale:
             return found
         found.cancel()
@@ -109,7 +112,7 @@ def forget(*prefixes: str) -> None:
 def shown(work: Job, draw: Callable[[Any], None], *, label: str, key: str) -> None:
     """Draw the result of a job, or its error with a button that tries again; until then draw its progress.
 
-    ``label`` says what goes on ("Asking the model"); ``key`` is that of the widgets. Work that reports can be stopped.
+    ``label`` says what goes on ("Asking the model"); ``key`` is that of the widgets. It can be stopped.
     """
     work.wait(_AT_ONCE)
     if not work.done():
@@ -137,11 +140,14 @@ def _wait(work: Job, label: str, key: str) -> None:
         st.rerun()
     done, of = work.count
     text = f"{label}{f', {done:,} of {of:,} answered' if of > 1 else ''} … {time.monotonic() - work.started:.0f} s"
-    if not of:
+    if not of and time.monotonic() - work.started < _PATIENCE:
         st.caption(f":material/hourglass_top: {text}")
         return
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(done / of, text=text)
+    if of:
+        left.progress(done / of, text=text)
+    else:
+        left.caption(f":material/hourglass_top: {text}")
     if right.button("Stop", key=f"stop {key}", width="stretch"):
         work.cancel()
         st.rerun()
