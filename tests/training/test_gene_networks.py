@@ -16,7 +16,7 @@ from tests.training.tiny_sets import tiny_set
 from training.architectures import get_architecture
 from training.features.expression_profile import ProfileFeatures
 from training.networks.gene_modules import WindowEmbedding
-from training.networks.gene_network import GeneNetwork, gene_positions, ridge
+from training.networks.gene_network import GeneNetwork, RecurrentGeneNetwork, gene_positions, ridge
 
 ROUNDING = 1e-4
 
@@ -108,6 +108,12 @@ def test_an_attribution_is_of_the_gene_that_it_names(model: GeneNetwork, held_ou
     added = np.abs(attribution.values).mean(axis=0)
     assert added[attribution.names.index(gene)] < 1e-6
     assert (np.delete(added, attribution.names.index(gene)) > 1e-6).all()
+
+
+def test_the_steps_are_windows_of_the_genes_in_their_order(model: GeneNetwork) -> None:
+    if isinstance(model, RecurrentGeneNetwork):  # evidence names the window of each gene
+        assert [gene for step in model.steps for gene in step] == model.gene_order
+        assert {len(step) for step in model.steps[:-1]} <= {model.window} and len(model.steps[-1]) <= model.window
 
 
 def test_the_cost_counts_the_work_of_every_step(model: GeneNetwork) -> None:

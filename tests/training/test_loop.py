@@ -132,6 +132,21 @@ def test_the_monitor_sees_the_network_in_evaluation_mode_and_the_loss_in_trainin
     assert modes == {("monitor", False, False), ("loss", True, True)}
 
 
+def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_all() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    first, middle, last = (list(network[place].parameters()) for place in (0, 2, 4))
+    before = _weights(network)
+    one_step = replace(SETTINGS, epochs=1, batch_size=N_ROWS, weight_decay=0.0)
+    groups = [(first, 0.1), (last, 1.0)]
+    train_network(network, _loss(network), N_ROWS, None, settings=one_step, context=FitContext(), groups=groups)
+    moved = {key: float((value - before[key]).abs().max()) for key, value in network.state_dict().items()}
+    # The first step of Adam is as long as the rate, whatever the gradient.
+    for key, share in {"0.weight": 0.1, "0.bias": 0.1, "4.weight": 1.0, "4.bias": 1.0}.items():
+        assert moved[key] == pytest.approx(share * SETTINGS.learning_rate, rel=1e-3), key
+    assert middle and moved["2.weight"] == moved["2.bias"] == 0
+
+
 @pytest.mark.parametrize(("n_rows", "sizes"), [(33, {16}), (1, {1}), (N_ROWS, {16, 2})])
 def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_own_and_no_batch_is_of_one_row_unless_all_is(
     network: nn.Module, n_rows: int, sizes: set[int]

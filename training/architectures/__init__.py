@@ -107,6 +107,11 @@ class _OwnValues:
 _registry: dict[tuple[str, str, str], Architecture] = {}
 
 
+def declared(name: str, base: type[Estimator], **attributes: Any) -> type[Estimator]:
+    """Return a subclass with these class attributes, as if the file of the architecture ``name`` had written it."""
+    return type(name, (base,), {"__module__": f"{__name__}.{name}", **attributes})
+
+
 def architecture(
     modality: str, problem: str, *, space: Space | None = None, role: Role = "model", name: str = ""
 ) -> Callable[[type[Estimator]], type[Estimator]]:

@@ -100,7 +100,7 @@ class Profiles(Contract):
             imputed.append(lacking)
             ignored.append(list(unknown))
         ids = [f"row:{row}" for row in range(len(frame))]
-        lists: dict[str, list[Any]] = {"imputed": imputed, "ignored": ignored, _READ_AS: read_as}
+        lists: dict[str, list[Any]] = dict(zip((*_ABOUT_GENES, _READ_AS), (imputed, ignored, read_as), strict=True))
         columns = {name: pd.Series(each, dtype=object) for name, each in lists.items()}
         table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **columns})
         no_positions = pd.DataFrame(index=pd.Index(self.genes))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, architecture, joined, ranges
+from training.architectures import Range, architecture, declared, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures, chosen_targets, target_means
 from training.features.gene_layout import correlation_order, genome_order
@@ -22,6 +22,7 @@ from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
 
+# As in the table; along the genome; as the leaves of a hierarchical clustering of the training rows.
 ORDERS = ("table", "chromosome", "correlation")
 _PENALTIES = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)  # of ridge, as shares of the number of genes
 SHARED = ranges(
@@ -61,7 +62,7 @@ class GeneNetwork(ProfileNetwork):
     linear_start: float = 0.5  # share of the ridge prediction that the network starts from
     members: int = 3
     order: str = "table"  # in which genes are read, see `gene_positions`
-    permutation: int = 0
+    permutation: int = 0  # 0 keeps the order; else the seed of a random one, see `evaluation.permuted_genes`
     epochs: int = 60
     patience: int = 10
 
@@ -158,6 +159,11 @@ class RecurrentGeneNetwork(GeneNetwork):
     cell: ClassVar[Literal["lstm", "gru"]]
     attends: ClassVar[bool] = False
 
+    @property
+    def steps(self) -> list[list[str]]:
+        """Return the genes of each step, in the order in which the network reads them."""
+        return [self.gene_order[at : at + self.window] for at in range(0, len(self.gene_order), self.window)]
+
     def _trunk(self, genes: int) -> nn.Module:
         return RecurrentTrunk(self, genes)
 
@@ -196,8 +202,9 @@ class RecurrentTrunk(nn.Module):
 
 def recurrent_network(name: str, cell: str, *, attends: bool = False) -> None:
     """Register a network of the cell ``lstm`` or ``gru`` for the prediction of genes."""
-    made = type(name, (AttentionGeneNetwork if attends else RecurrentGeneNetwork,), {"cell": cell})
-    architecture("profiles", "multi_target", space=ATTENTION if attends else RECURRENT, name=name)(made)
+    base = AttentionGeneNetwork if attends else RecurrentGeneNetwork
+    made = declared(name, base, cell=cell)
+    architecture("profiles", "multi_target", space=ATTENTION if attends else RECURRENT)(made)
 
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:

@@ -88,8 +88,12 @@ class PatientStorage:
         self.inner = inner
         self._given_up: Unreachable | None = None
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner" or name.startswith("__"):  # of a copy that has no storage yet
+            raise AttributeError(name)
         method = getattr(self.inner, name)
+        if not callable(method):
+            return method
         return lambda *arguments, **named: self._wait_out(lambda: method(*arguments, **named))
 
     def _wait_out(self, call: Callable[[], Any]) -> Any:
@@ -164,6 +168,7 @@ class _PostgresStudyLock:
         retry(self._acquire, _is_outage, SERVER)
 
     def _acquire(self) -> None:
+        self.release()  # else another connection of this worker would hold what this one waits for
         try:
             self._connection = self._engine.connect()
             self._connection.exec_driver_sql(self._KEEPALIVE)
