@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from infra.locked import locked
+from infra.list_licenses import locked
 
 ACCEPTED = Path(__file__).with_name("accepted_vulnerabilities.yaml")
 PROBE_SECONDS, SECONDS = 60, 480

@@ -17,7 +17,7 @@ import kubernetes_validate
 import yaml
 
 from infra.check_compose import SECRET, URL_WITH_PASSWORD
-from infra.locked import RUNTIME_LOCK, locked
+from infra.list_licenses import RUNTIME_LOCK, locked
 
 OVERLAYS = Path(__file__).parent / "kubernetes"
 CUSTOM = {"RayCluster"}

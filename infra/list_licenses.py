@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.locked import RUNTIME_LOCK, locked
-
+LOCK = Path(__file__).parent.parent / "requirements.lock"
+RUNTIME_LOCK = LOCK.with_name("requirements.runtime.lock")  # its part that the image holds
+_PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 PAGE = Path(__file__).parent.parent / "docs" / "licenses.md"
 UNKNOWN = "unknown"
 NOT_HERE = "not installed where the list was made"
@@ -36,6 +37,14 @@ JUDGED = {
     "scikit-survival": "GPL-3.0; tests compare with it, nothing of the product imports it, and no image holds it",
     "pygit2": "GPL-2.0 with an exception that allows linking; a dependency of DVC",
 }
+
+
+def locked(lock: Path = LOCK) -> list[tuple[str, str]]:
+    """Return name and version of each package, in order; a name is repeated where platforms differ."""
+    found = {(each["name"].lower(), each["version"]) for each in _PINNED.finditer(lock.read_text(encoding="utf-8"))}
+    if not found:
+        raise ValueError(f"{lock} pins no package")
+    return sorted(found)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,56 @@ A finding is a warning: the split keeps copies together, and readers of a score 
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipelines.command import parser, run_command
-from pipelines.params import read_params
-from pipelines.paths import DATA, REPORTS, VALIDATION_FILE
+from pipelines.params import Task, read_params
+from pipelines.paths import AUDIT_FILE, DATA, REPORTS, VALIDATION_FILE
+
+if TYPE_CHECKING:
+    from pipelines.audits import AuditFinding, Parts
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome of auditing the samples of a task."""
+
+    task: str
+    modality: str
+    samples: int  # how many there are
+    duplicates: dict[str, Any]  # `counts`; `pairs`, the gravest first, and `merged_groups`, at most `LISTED` of each
+    shortcuts: tuple[dict[str, Any], ...]  # one for each probe of `pipelines.probes`
+    groups: dict[str, Any]  # how many, how uneven, and which labels few of them have
+    findings: tuple[AuditFinding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Return whether nothing was found."""
+        return not self.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of ``audit.json``."""
+        return {"passed": self.passed, **asdict(self)}
+
+
+def audit_samples(samples: Any, folder: Path, name: str, task: Task, seed: int) -> Audit:
+    """Look for copies, shortcuts and uneven groups; the order of the samples does not matter."""
+    samples = samples.take(samples.table["sample_id"].to_numpy(str).argsort(kind="stable"))
+    audit: Callable[..., Parts] = importlib.import_module(f"pipelines.audits.{task.modality}").audit
+    duplicates, shortcuts, groups, findings = audit(samples, folder, task.split, seed)
+    return Audit(name, task.modality, len(samples), duplicates, tuple(shortcuts), groups, tuple(findings))
+
+
+def write_audit(audit: Audit, reports: Path) -> None:
+    """Write ``audit.json`` into ``reports``."""
+    from pipelines.files import write_json
+
+    write_json(reports / AUDIT_FILE, audit.as_dict())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
     options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
     arguments = options.parse_args(argv)
-    from pipelines.audits.run import audit_samples, log_audit, write_audit
+    from pipelines import tracking
     from pipelines.validation_page import write_page
 
     params = read_params()
@@ -29,13 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     reports = arguments.reports or REPORTS / arguments.task
 
     audit = audit_samples(task.read(data).samples, data, arguments.task, task, params.seed)
-    path = write_audit(audit, reports)
+    write_audit(audit, reports)
     if (reports / VALIDATION_FILE).is_file():
         write_page(reports, arguments.task)
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)
-    log_audit(audit, data, reports)
-    print(f"{arguments.task}: {audit.samples} samples audited, findings: {len(audit.findings)}, see {path}")
+    tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(data)}
+    probes = {f"probe_{one['probe']}": one["score"] for one in audit.shortcuts if one["score"] is not None}
+    counts = {"audit_findings": len(audit.findings), "duplicate_pairs": audit.duplicates["counts"]["pairs"]}
+    with tracking.run(audit.task, "audit", f"audit {audit.task}", tags=tags):
+        tracking.mlflow.log_metrics({**counts, **probes})
+        tracking.mlflow.log_artifact(str(reports / AUDIT_FILE))
+    found = len(audit.findings)
+    print(f"{arguments.task}: {audit.samples} samples audited, findings: {found}, see {reports / AUDIT_FILE}")
     return 0
 
 

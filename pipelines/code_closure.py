@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_RESULT = frozenset(
     f"pipelines.{name}"
     for name in (
-        *("code_closure", "command", "environment", "errors", "files", "formatting", "params", "params_checks"),
-        *("paths", "policy", "redaction", "report", "retry", "step_metrics", "store_errors", "tracking"),
+        *("code_closure", "command", "environment", "errors", "files", "formatting", "params", "paths"),
+        *("policy", "redaction", "report", "retry", "step_metrics", "store_errors", "tracking"),
         *("typed_yaml", "validation_page"),
     )
 )
@@ -104,12 +104,11 @@ def _without_layout(node: Any) -> Any:
         fields = [(key, value) for key, value in ast.iter_fields(node) if value is not None and value != []]
         return [type(node).__name__, *([key, _without_layout(value)] for key, value in fields)]
     if isinstance(node, list):
-        return [_without_layout(each) for each in node if not isinstance(each, ast.Pass) and not _is_docstring(each)]
+        kept = (each for each in node if not isinstance(each, ast.Pass))
+        # An expression that is a constant is a docstring.
+        kept = (each for each in kept if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)))
+        return [_without_layout(each) for each in kept]
     return repr(node)
-
-
-def _is_docstring(node: Any) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:

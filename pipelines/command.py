@@ -47,10 +47,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 
 def _refusal(error: Exception) -> str | None:
-    """Return the message on a store that denies access or fails for good; None for another error.
-
-    Errors of MLflow and requests are known by their attributes: importing these would make every command slow.
-    """
+    """Return the message on a store that denies access or fails for good; importing its errors would take a second."""
     status = getattr(error, "get_http_status_code", int)() or getattr(
         getattr(error, "response", None), "status_code", 0
     )

@@ -76,8 +76,7 @@ def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> N
 def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = PREPARED) -> Prepared:
     """Read what `write_prepared` wrote, join it with the raw features, and check the split again.
 
-    Raises `UserError` where the stage has not run, was interrupted, or ran on other data or in another mode, or where
-    its table was edited.
+    `UserError` where the stage has not run, was interrupted, ran on other data, or its table was edited.
     """
     folder = prepared / name
     if not (folder / "samples.parquet").is_file():

@@ -35,10 +35,7 @@ def interval(
     nothing: str = NOTHING,
     alone: str = "– (no interval)",
 ) -> str:
-    """Return a number with its interval, ``0.800 [0.750, 0.850]``, of ``key``, ``low`` and ``high``.
-
-    ``alone`` is the text for a number without an interval, in which ``{}`` is replaced by the number.
-    """
+    """Return a number with its interval, ``0.800 [0.750, 0.850]``, of ``key``, ``low`` and ``high``."""
     value = number(found.get(key), form, sign=sign, nothing=nothing)
     if value == nothing:
         return nothing

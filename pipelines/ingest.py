@@ -44,10 +44,7 @@ def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
 
 
 def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming: Path = INCOMING) -> bool:
-    """Copy and check the folder of every task, then put all of them in place, or none; return whether they passed.
-
-    Findings are printed. ``incoming``, where data waits until it is checked, is on the file system of ``data``.
-    """
+    """Copy and check the folder of every task, then put all of them in place, or none; return whether they passed."""
     passed = True
     shutil.rmtree(incoming, ignore_errors=True)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -13,13 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import yaml
 
 from pipelines.policy import Policy
-from pipelines.typed_yaml import Choice, ParamsError, TypedReader
+from pipelines.problems import get_problem
+from pipelines.typed_yaml import Checks, Choice, ParamsError, TypedReader
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipelines.params_checks import Checks
     from pipelines.samples import Kept
 
 PARAMS_FILE = Path("params.yaml")
@@ -117,10 +118,9 @@ class Task(ABC):
 
     @abstractmethod
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
-        """Read a raw folder of the modality and apply the rules of `data` to it.
+        """Read a raw folder of the modality and apply the rules of `data`; `DataError` names what is missing or wrong.
 
-        ``labelled``: samples must have a target. ``optional``: tables that may be missing. `DataError` names the files
-        that are missing or unreadable.
+        ``labelled``: samples must have a target. ``optional``: tables that may be missing.
         """
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
@@ -193,10 +193,49 @@ def read_params(path: Path | str = PARAMS_FILE) -> Params:
     chosen = path.with_name(BUDGET_FILE)
     if chosen.is_file() and (node := _composed(chosen)) is not None and node.value:
         params = dataclasses.replace(params, budget=TypedReader(chosen, {}).read(node, _Chosen, "params").budget)
-    from pipelines.params_checks import check  # it imports this module
-
-    check(params, path, reader.lines)
+    _check(params, path, reader.lines)
     return params
+
+
+def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
+    split, tune, evaluate = task.split, task.tune, task.evaluate
+    problem = get_problem(task.problem)
+    for value, allowed, key in (
+        (split.mode, task.modes, "split.mode"),
+        (tune.metric, problem.tunable, "tune.metric"),
+        (evaluate.metric, problem.reported(within=task.within), "evaluate.metric"),
+    ):
+        checks.require(value in allowed, key, f"is {value!r}; it must be one of {', '.join(allowed)}")
+    checks.share("split.test", "split.validation", "evaluate.confidence", "evaluate.interval_coverage")
+    left = split.test + split.validation < 0.9
+    checks.require(left, "split.test", "and validation leave no training rows; together they must be below 0.9")
+    checks.at_least(2, "split.folds")
+    near = 0 < split.near_identical <= 1
+    checks.require(near, "split.near_identical", f"is {split.near_identical:g}; it lies between 0 and 1")
+    task.check(checks)
+    checks.at_least(1, "tune.trials", "tune.epochs", "tune.rounds", "evaluate.explained_samples")
+    for budget, members in dataclasses.asdict(task.fit.members).items():
+        message = f"is {members}; it must be 1 or split.folds ({split.folds})"
+        checks.require(members in (1, split.folds), f"fit.members.{budget}", message)
+    checks.at_least(100, "evaluate.resamples")
+    message = f"is {evaluate.baseline!r}, which is not among the models of the task"
+    checks.require(evaluate.baseline in architectures, "evaluate.baseline", message)
+
+
+def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
+    """Refuse values that make no sense, naming file, line and key."""
+    checks = Checks(path, lines, "", params)
+    require = checks.require
+    known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", params.device)
+    require(0 <= params.seed < 2**32, "seed", f"is {params.seed}; it must be at least 0 and below 2**32")
+    require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
+    for name, task in params.tasks.items():
+        _check_task(task, Checks(path, lines, f"tasks.{name}", task), params.architectures(name))
+    for key, model in params.models.items():
+        require(model.task in params.tasks, f"models.{key}.task", f"is {model.task!r}; there is no such task")
+        expected = f"{model.task}-{model.architecture}"
+        require(key == expected, f"models.{key}", f"must be named {expected}")
+    params.policy.check(Checks(path, lines, "policy", params.policy), params.tasks)
 
 
 def _composed(path: Path) -> yaml.Node | None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Literal
+
+from pipelines.typed_yaml import Checks
 
 # The checks of `evaluation.promotion.gate`, in its order.
 CHECKS = (
@@ -95,6 +100,33 @@ class TaskPolicy:
     answers: tuple[Answer, ...] = ()
     waivers: tuple[Waiver, ...] = ()
 
+    def check(self, checks: Checks) -> None:
+        """Refuse answers and waivers that lack a field or can never count."""
+        require = checks.require
+        require(self.floor < math.inf, "floor", f"is {self.floor}; it must be a number")
+        answered = [(answer.finding, answer.simulated) for answer in self.answers]
+        for place, answer in enumerate(self.answers):
+            here = f"answers[{place}]"
+            for word in ("finding", "answer", "by"):
+                require(bool(getattr(answer, word).strip()), f"{here}.{word}", "is empty")
+            require(not math.isnan(answer.up_to), f"{here}.up_to", "is not a number")
+            again = answered[place] in answered[:place]
+            require(not again, f"{here}.finding", f"is {answer.finding!r}, which is answered twice")
+        names = [name for name in CHECKS if name not in UNWAIVABLE]
+        for place, waiver in enumerate(self.waivers):
+            here = f"waivers[{place}]"
+            for word in ("reason", "by"):
+                require(bool(getattr(waiver, word).strip()), f"{here}.{word}", "is empty")
+            given = f"is {waiver.check!r}"
+            require(waiver.check in names, f"{here}.check", f"{given}; it must be one of {', '.join(names)}")
+            named = (waiver.check == "floor") == bool(waiver.of)
+            message = f"{given}; a floor needs `of`, which names what may lie below it, other checks have none"
+            require(named, f"{here}.check", message)
+            try:
+                date.fromisoformat(waiver.until)
+            except ValueError:
+                require(False, f"{here}.until", f"is {waiver.until!r}; it must be a date such as 2027-01-31")
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -109,3 +141,20 @@ class Policy:
     def task(self, name: str) -> TaskPolicy:
         """Return the policy of a task; one that is not named has no floor, answer or waiver."""
         return self.tasks.get(name, TaskPolicy())
+
+    def check(self, checks: Checks, tasks: Collection[str]) -> None:
+        """Refuse thresholds out of range, and policies of no task."""
+        checks.require(math.isfinite(self.gate.margin), "gate.margin", f"is {self.gate.margin}; it must be a number")
+        checks.at_least(0, "gate.non_inferiority", "monitor.performance_drop")
+        checks.share("gate.ece", "gate.coverage_shortfall", "gate.completeness", ends=True)
+        checks.share("gate.random_weights_correlation", "monitor.out_of_distribution_share", ends=True)
+        checks.share("monitor.significance")
+        checks.above(0, "gate.latency_ms_batch_1", "gate.latency_ms_batch_32", "gate.megabytes", "dashboard.seconds")
+        checks.above(0, "serve.rows", "serve.request_megabytes", "serve.image_pixels", "serve.explained_rows")
+        checks.above(0, "monitor.minimum_rows", "monitor.population_stability")
+        for name, url in self.dashboard.endpoints.items():
+            whole = re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) is not None
+            checks.require(whole, f"dashboard.endpoints.{name}", f"is {url!r}; write it as http://127.0.0.1:5001")
+        for name, task in self.tasks.items():
+            checks.require(name in tasks, f"tasks.{name}", f"is of no task; the tasks are {', '.join(sorted(tasks))}")
+            task.check(replace(checks, where=f"policy.tasks.{name}"))

@@ -1,7 +1,6 @@
 """Shortcuts: how well confounders alone predict the label of groups that the probe was not fitted on.
 
-Confounders are such as the border of an image or the share of missing values. A probe far above chance means that a
-model can score as much without the biology, and that its score has to be compared with the probe's.
+A probe far above chance means that a model can score as much without the biology.
 """
 
 from __future__ import annotations
@@ -119,7 +118,8 @@ def probe_response(
         distance = _distance_from_drug_means(samples, np.isin(samples.cell, train), count)
         known = train[count[train] > 0]
         guess = np.zeros(len(test))
-        for model in _regressors(seed):
+        trees = ExtraTreesRegressor(**_TREES, random_state=seed)
+        for model in (_prepared(RidgeCV(np.logspace(-2, 4, 13))), _prepared(trees)):
             weight = {f"{model.steps[-1][0]}__sample_weight": count[known]}
             guess += model.fit(values[known], distance[known], **weight).predict(values[test]) / 2
         missed[test] = count[test] * (distance[test] - guess) ** 2
@@ -152,10 +152,6 @@ def _classifiers(seed: int) -> tuple[Pipeline, ...]:
     linear = LogisticRegression(class_weight="balanced", max_iter=500)
     trees = ExtraTreesClassifier(**_TREES, class_weight="balanced", random_state=seed)
     return _prepared(linear), _prepared(trees)
-
-
-def _regressors(seed: int) -> tuple[Pipeline, ...]:
-    return _prepared(RidgeCV(np.logspace(-2, 4, 13))), _prepared(ExtraTreesRegressor(**_TREES, random_state=seed))
 
 
 def _prepared(model: Any) -> Pipeline:

@@ -15,11 +15,7 @@ _SHORTEST = 6  # characters: a shorter one would hide words that say nothing of 
 
 
 def redacted(text: str) -> str:
-    """Return ``text`` without passwords of URLs and without the values of variables that hold secrets.
-
-    Secrets are the variables whose name says so (``..._PASSWORD``, ``..._SECRET_...``, ``..._TOKEN``, ``..._SALT``) and
-    the passwords in URLs of variables, from six characters on.
-    """
+    """Return ``text`` without passwords of URLs and without the values, from six characters on, of secret variables."""
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _IN_URL.sub(rf"\g<before>{HIDDEN}", text)

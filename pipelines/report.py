@@ -1,7 +1,6 @@
 """A report, such as a model card or a comparison: made once of blocks, and written as Markdown and as one HTML page.
 
-A report has ``title``, ``lead``, ``simulated`` and ``sections``, a section a ``title`` and ``blocks``. Two templates
-give all reports their form. They escape whatever comes from data: names of classes, genes, drugs and files, messages.
+Two templates give all reports their form. They escape whatever comes from data.
 """
 
 from __future__ import annotations

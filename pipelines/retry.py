@@ -52,8 +52,7 @@ def retry(
 ) -> Result:
     """Return what ``call``, which must be idempotent, returns: called again while ``is_outage`` is true of its error.
 
-    ``server`` is its name in messages, with its variable; ``sleep`` waits for so many seconds, or for fewer.
-    `Unreachable` if the outage lasts for longer than `outage_seconds`.
+    ``server`` is its name in messages. `Unreachable` if the outage lasts for longer than `outage_seconds`.
     """
     limit, began, following = outage_seconds(), time.monotonic(), pauses()
     while True:

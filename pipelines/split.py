@@ -1,24 +1,27 @@
 """Assign samples to train, validation, test and folds, by group; and refuse a split that leaks.
 
-A *group* never crosses a split. The mode decides what a group is: a cell line, drug, tissue or subject, or just a pair
-or an image with its copies.
+A *group* never crosses a split. The mode decides what it is, such as a cell line, or an image with its copies.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from pipelines.cross_study import across, asked, of_either, refuse_mixed, refuse_small
 from pipelines.errors import UserError
 from pipelines.groups import group_samples, sample_identities
 from pipelines.params import Split
 
+if TYPE_CHECKING:
+    from pipelines.modalities.pairs import PairsSplit
+
 SIDES = ("train", "test", "validation")
 NO_FOLD = -1
+CROSS_STUDY = "cross_study"
 
 
 class SplitError(UserError):
@@ -29,13 +32,11 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     """Return the samples' own table with ``group, split, fold``, ordered by ``sample_id``.
 
     It is the same for a seed, whatever the order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode
-    ``cross_study`` leaves rows out, see `pipelines.cross_study`. `SplitError` if there are too few groups, or if the
-    guard finds a leak.
+    ``cross_study`` leaves rows out. `SplitError` if there are too few groups, or if the guard finds a leak.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
-    studies = across(split)
-    if studies is not None:
-        samples = samples.take(of_either(samples.table["study"], studies))
+    if (studies := _across_studies(split)) is not None:
+        samples = samples.take(_of_either_study(samples.table["study"], studies))
     groups, strata = group_samples(samples, split)
     sizes = groups.value_counts()
     stratum = pd.Series(strata.to_numpy(), index=groups.to_numpy()).groupby(level=0).min()
@@ -47,12 +48,12 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
             f"at least {needed}: bring more data, lower split.folds, or choose another mode"
         )
     if studies is not None:
-        refuse_small(samples.table["study"], groups, studies, needed)
+        _refuse_small_study(samples.table["study"], groups, studies, needed)
     shares = {"train": 1 - split.test - split.validation, "test": split.test, "validation": split.validation}
     side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
     if studies is not None:
-        of_the_question = asked(samples.table["study"], groups.map(side), studies)
-        samples, groups = samples.take(of_the_question), groups[of_the_question].reset_index(drop=True)
+        used = _of_study_of_side(samples.table["study"], groups.map(side), studies)
+        samples, groups = samples.take(used), groups[used].reset_index(drop=True)
         sizes = groups.value_counts()
     kept = [name for name in names if side[name] != "test" and name in sizes]
     even = dict.fromkeys(range(split.folds), 1 / split.folds)
@@ -79,8 +80,15 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | 
     ``table`` has ``sample_id, group, split, fold``, a row a sample; ``identities`` are from `sample_identities`, in its
     order. `SplitError` names the groups or samples that leak, and their sides.
     """
-    if (studies := across(split)) is not None:
-        refuse_mixed(table, studies)
+    if (studies := _across_studies(split)) is not None:
+        mixed = ~_of_study_of_side(table["study"], table["split"], studies)
+        if mixed.any():
+            row = table.loc[mixed].iloc[0]
+            raise SplitError(
+                f"the split leaks: sample {row['sample_id']} of study {row['study']} is on side {row['split']}; "
+                f"{studies.train_study} is trained on and {studies.test_study} tested: make the split again with "
+                "`dvc repro prepare`"
+            )
     if (doubled := table["sample_id"].duplicated()).any():
         raise SplitError(f"sample {table.loc[doubled, 'sample_id'].iloc[0]} is twice in the split table")
     sides, folds = table["split"].astype(str), table["fold"]
@@ -129,3 +137,38 @@ def _deal(
         dealt[name] = side = max(shares, key=lambda each: shares[each] * total - rows[each])
         rows[side] += rows_of[name]
     return dealt
+
+
+# Training on one study and testing on another: test rows are those of the second study whose cell line is held out,
+# training rows those of the first study whose line is not, since a model that is trained on a line has seen its
+# profile. All other rows are left out. Drugs are not held out: their ids differ by study, and features find them by
+# molecule.
+
+
+def _across_studies(split: Split | None) -> PairsSplit | None:
+    return cast("PairsSplit", split) if split is not None and split.mode == CROSS_STUDY else None
+
+
+def _of_either_study(study: pd.Series, split: PairsSplit) -> npt.NDArray[np.bool_]:
+    """Return which rows are of one of the two studies, shape ``(n,)``; refuse a study that is not in the data."""
+    known = sorted(set(study.astype(str)))
+    for key in ("train_study", "test_study"):
+        if (name := getattr(split, key)) not in known:
+            fault = f"split.{key} is {name!r}, which is no study of the data"
+            raise SplitError(f"{fault}; the studies are {', '.join(known)}")
+    return study.astype(str).isin((split.train_study, split.test_study)).to_numpy()
+
+
+def _refuse_small_study(study: pd.Series, groups: pd.Series, split: PairsSplit, needed: int) -> None:
+    for name in (split.train_study, split.test_study):
+        found = groups[(study.astype(str) == name).to_numpy()].nunique()
+        if found < needed:
+            raise SplitError(
+                f"split mode {CROSS_STUDY}: study {name} has {found} groups of cell lines, at least {needed} are "
+                "needed; bring more data, lower split.folds, or name other studies"
+            )
+
+
+def _of_study_of_side(study: pd.Series, side: pd.Series, split: PairsSplit) -> npt.NDArray[np.bool_]:
+    """Return which rows are used, ``(n,)``: the test study's on the side ``test``, else the training study's."""
+    return study.astype(str).to_numpy() == np.where(side == "test", split.test_study, split.train_study)

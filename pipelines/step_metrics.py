@@ -22,9 +22,8 @@ _BATCH = 1000  # metrics: the most that MLflow takes at once
 class StepMetrics:
     """A buffer of step metrics of one run, sent in batches by its own thread.
 
-    Each metric is written to the file ``spool`` before it is sent, and sent again by a fit that resumes: MLflow keeps a
-    metric of the same name, step, value and time once. A step that was logged before is left out. The caller deletes
-    ``spool`` after the run.
+    Each is written to the file ``spool`` before it is sent, and sent again by a fit that resumes: MLflow keeps it once.
+    A step that was logged before is left out. The caller deletes ``spool`` after the run.
     """
 
     def __init__(self, run_id: str, spool: Path | None = None) -> None:

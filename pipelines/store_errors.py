@@ -83,11 +83,7 @@ class StoreError(UserError):
 
 
 def refusal(error: BaseException, store: str) -> StoreError | None:
-    """Return the meaning of a store's error and the remedy; None for an outage and for other errors.
-
-    Errors of databases, MLflow and Optuna are known by their text: importing these would make every command slow.
-    ``store`` is the name of the store in the message, with its variable.
-    """
+    """Return the meaning of a store's error and the remedy; None for an outage and for other errors."""
     if isinstance(error, UserError):
         return error if isinstance(error, StoreError) else None
     if isinstance(error, OSError) and (told := of_file(error)) is not None:

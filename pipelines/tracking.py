@@ -85,10 +85,7 @@ def is_outage(error: Exception) -> bool:
 
 
 def patiently(call: Callable[[], Result]) -> Result:
-    """Return what a call of MLflow returns, retried while the tracking server is unreachable.
-
-    `Unreachable` after `pipelines.retry.outage_seconds`; `StoreError` if it fails for good.
-    """
+    """Return what a call of MLflow returns, retried in an outage; `StoreError` if it fails for good or for too long."""
     _check_database(mlflow.get_tracking_uri())
     try:
         return retry(call, is_outage, SERVER)

@@ -1,10 +1,12 @@
-"""Read YAML into frozen dataclasses; unknown keys, missing keys and wrong types are refused with their line."""
+"""Read YAML into frozen dataclasses, and check it; whatever is refused is named with its line."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
+import math
+import operator
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,3 +124,45 @@ class TypedReader:
             self.fail(node, f"{name} must have {len(kinds)} entries, it has {len(node.value)}")
         pairs = enumerate(zip(node.value, kinds, strict=True))
         return tuple(self.read(item, kind, f"{name}[{index}]") for index, (item, kind) in pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """Checks of values of ``params.yaml`` by their dotted keys; they raise `ParamsError` with file and line."""
+
+    file: Path
+    lines: dict[str, int]
+    where: str  # key of `values`, empty for the whole file
+    values: Any
+
+    def require(self, holds: bool, key: str, message: str) -> None:
+        """Refuse the value of ``key`` unless something holds."""
+        if not holds:
+            name = f"{self.where}.{key}".strip(".")
+            raise ParamsError(f"{self.file}, line {self.lines[f'params.{name}']}: params.{name} {message}")
+
+    def share(self, *keys: str, ends: bool = False) -> None:
+        """Refuse values outside of 0 to 1; ``ends``: 0 and 1 are allowed."""
+        for key in keys:
+            value = operator.attrgetter(key)(self.values)
+            self.require(0 <= value <= 1 if ends else 0 < value < 1, key, f"is {value:g}; shares lie between 0 and 1")
+
+    def at_least(self, least: float, *keys: str) -> None:
+        """Refuse numbers, or counts of a budget, below ``least`` or without end."""
+        for key in keys:
+            value = operator.attrgetter(key)(self.values)
+            counts = vars(value) if dataclasses.is_dataclass(value) else {"": value}
+            for budget, count in counts.items():
+                said = f"is {count:.12g}; it must be at least {least}"
+                self.require(least <= count < math.inf, f"{key}.{budget}".strip("."), said)
+
+    def above(self, bound: float, *keys: str) -> None:
+        """Refuse numbers up to ``bound`` or without end."""
+        for key in keys:
+            value = operator.attrgetter(key)(self.values)
+            self.require(bound < value < math.inf, key, f"is {value:g}; it must be above {bound}")
+
+    def filled(self, *keys: str) -> None:
+        """Refuse empty texts and lists."""
+        for key in keys:
+            self.require(bool(operator.attrgetter(key)(self.values)), key, "is empty; name at least one")

@@ -124,8 +124,7 @@ def expression_scale(values: np.ndarray) -> tuple[Literal["linear", "log2", "as_
 
 def methylation_doubt(values: npt.ArrayLike) -> Doubt | None:
     """Return what speaks against values being shares of methylated reads (beta values), None if nothing does."""
-    known = _known(values)
-    if not len(known):
+    if not len(known := _known(values)):
         return None
     found = _Summary(known)
     if found.lowest < 0:

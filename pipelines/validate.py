@@ -48,10 +48,7 @@ class Validation:
 
 
 def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = None) -> Validation:
-    """Check a raw folder against the suites of its modality; faulty data is a finding and never an exception.
-
-    A file that cannot be read hides no fault of another. Great Expectations' Data Docs replace the folder ``docs``.
-    """
+    """Check a raw folder against the suites of its modality; faulty data is a finding and never an exception."""
     expectations = importlib.import_module(f"pipelines.expectations.{task.modality}")  # takes seconds
     tables, findings = expectations.read(folder, task)
     tables = {file: table.reset_index(drop=True) for file, table in tables.items()}  # the index is the row of the file
@@ -85,7 +82,14 @@ def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -
         for result in sorted(outcome.results, key=lambda one: one.expectation_config.meta["check"]):
             findings += _findings(suite, result)
     if docs is not None:
-        _write_docs(context, docs)
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / DOCS_FOLDER
+            store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(built)}
+            site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
+            context.add_data_docs_site(site_name="reports", site_config=site)
+            context.build_data_docs(site_names=["reports"])
+            shutil.rmtree(docs, ignore_errors=True)
+            shutil.copytree(built, docs)
     return findings
 
 
@@ -108,17 +112,6 @@ def _findings(suite: Suite, result: Any) -> list[Finding]:
     return [] if result.success and not unexpected else report(unexpected, "warning" if result.success else "error")
 
 
-def _write_docs(context: Any, docs: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder) / DOCS_FOLDER
-        store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(built)}
-        site = {"class_name": "SiteBuilder", "show_how_to_buttons": False, "store_backend": store}
-        context.add_data_docs_site(site_name="reports", site_config=site)
-        context.build_data_docs(site_names=["reports"])
-        shutil.rmtree(docs, ignore_errors=True)
-        shutil.copytree(built, docs)
-
-
 def write_validation(validation: Validation, reports: Path) -> Path:
     """Write ``validation.json`` into ``reports`` and return its path."""
     from pipelines.files import write_json
@@ -130,26 +123,13 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     return path
 
 
-def log_validation(validation: Validation, folder: Path, reports: Path) -> None:
-    """Log the outcome, its report and the Data Docs to MLflow, as a run."""
-    from pipelines import tracking
-
-    tags = {"validation.passed": str(validation.passed).lower()}
-    if folder.is_dir():
-        tags["data.sha256"] = tracking.folder_sha256(folder)
-    found = {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
-    with tracking.run(validation.task, "validate", f"validate {validation.task}", tags=tags):
-        tracking.mlflow.log_metrics(found)
-        tracking.mlflow.log_artifact(str(reports / VALIDATION_FILE))
-        tracking.mlflow.log_artifacts(str(reports / DOCS_FOLDER), DOCS_FOLDER)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m pipelines.validate --task T [--data DIR] [--reports DIR]``; 1 if the data is refused."""
     options = parser(__doc__ or "")
     options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
     options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
     arguments = options.parse_args(argv)
+    from pipelines import tracking
     from pipelines.validation_page import write_page
 
     task = read_params().task(arguments.task)
@@ -161,7 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_page(reports, arguments.task)
     for finding in validation.findings:
         print(f"{'refused' if finding.severity == 'error' else 'warning'}: {finding}", file=sys.stderr)
-    log_validation(validation, data, reports)
+    tags = {"validation.passed": str(validation.passed).lower()}
+    if data.is_dir():
+        tags["data.sha256"] = tracking.folder_sha256(data)
+    found = {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
+    with tracking.run(arguments.task, "validate", f"validate {arguments.task}", tags=tags):
+        tracking.mlflow.log_metrics(found)
+        tracking.mlflow.log_artifact(str(report))
+        tracking.mlflow.log_artifacts(str(reports / DOCS_FOLDER), DOCS_FOLDER)
     if not validation.passed:
         print(f"{data}: refused with {len(validation.errors)} errors, see {report}", file=sys.stderr)
         return 1

@@ -15,8 +15,7 @@ import yaml
 
 from infra import audit_dependencies, list_licenses
 from infra.audit_dependencies import ACCEPTED, CannotLookError, accepted, ask, vulnerabilities
-from infra.list_licenses import NOT_HERE, UNKNOWN, Row, listed, problems, rows, text_of
-from infra.locked import LOCK, RUNTIME_LOCK, locked
+from infra.list_licenses import LOCK, NOT_HERE, RUNTIME_LOCK, UNKNOWN, Row, listed, locked, problems, rows, text_of
 
 ROOT = Path(__file__).parents[1]
 

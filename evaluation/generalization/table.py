@@ -28,7 +28,6 @@ from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.code_closure import closure
-from pipelines.cross_study import CROSS_STUDY
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
@@ -36,6 +35,7 @@ from pipelines.params import Params, Task
 from pipelines.paths import MODELS
 from pipelines.problems import get_problem
 from pipelines.samples import Kept
+from pipelines.split import CROSS_STUDY
 from training.architectures import get_architecture
 from training.studies.trials import fit_settings
 

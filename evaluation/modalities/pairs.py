@@ -13,7 +13,6 @@ import pandas as pd
 from evaluation.metrics.resample import Interval, group_counts, percentile_interval
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
-from pipelines.cross_study import CROSS_STUDY
 from pipelines.datasets import Prepared
 from pipelines.errors import DataError, Finding
 from pipelines.groups.pairs import cell_line_groups, drug_groups
@@ -22,6 +21,7 @@ from pipelines.params import Split
 from pipelines.samples.formats import ResponseTables, read_response_tables
 from pipelines.samples.response import UNKNOWN, Kept, ResponseSamples, keep_samples
 from pipelines.samples.sensitivity import Thresholds, call
+from pipelines.split import CROSS_STUDY
 from pipelines.text_values import quoted
 from pipelines.units import DOUBTS, response_doubt
 from training.features.units import LIMITS

@@ -21,11 +21,10 @@ from pipelines.samples.expression import (
     ExpressionTables,
     keep_profiles,
     read_expression_tables,
-    unruled,
 )
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.samples.response import Kept
-from pipelines.text_values import folded, quoted
+from pipelines.text_values import folded, known_column, quoted
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation
@@ -50,7 +49,7 @@ class Profiles(Modality):
             notes += of_labels
         kept = keep_profiles(tables, task, classes=classes)
         for ruled in task.data.exclude:
-            if unknown := int(unruled(tables.samples[ruled]).sum()):
+            if unknown := int(known_column(tables.samples[ruled]).isna().sum()):
                 notes.append(
                     f"{SAMPLES_FILE}: {ruled} of {unknown} samples is empty or unknown, so that data.exclude of "
                     "params.yaml cannot rule them out; they are kept"

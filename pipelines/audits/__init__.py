@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.groups.connect import connected
+from pipelines.groups import connected
 from pipelines.params import Split
 
 LISTED = 50
@@ -37,7 +37,7 @@ class AuditFinding:
     score: float | None = None
 
 
-# Duplicates, shortcuts, groups and findings, as in `pipelines.audits.run.Audit`.
+# Duplicates, shortcuts, groups and findings, as in `pipelines.audit.Audit`.
 Parts = tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any], list[AuditFinding]]
 
 
@@ -51,6 +51,8 @@ _MESSAGES = {
     "dominating_group": "{unit} {largest} has {largest_share:.0%} of the samples, more than the share of the test "
     "split ({test:.0%})",
     "few_groups": "{groups} {unit}s weigh as {effective:.1f} even ones: intervals are not reliable",
+    "unit_unknown": "the {unit} of {unknown} of {samples} {sample}s is not known{or_named}: {sample}s of one {unit} "
+    "can be on both sides of the split, and scores may be higher than on unseen {unit}s",
     "label_in_few_groups": "fewer than {least} {unit}s have {few}: a score there describes these {unit}s alone",
 }
 
@@ -62,10 +64,7 @@ def _findings(holds: dict[str, Any], **values: Any) -> list[AuditFinding]:
 def labeled_copies(
     pairs: pd.DataFrame, table: pd.DataFrame, original: np.ndarray, labels: np.ndarray, *, sample: str, unit: str
 ) -> tuple[np.ndarray, dict[str, Any], list[AuditFinding]]:
-    """Return the groups joined by copies, the duplicates of the report, and the findings on them.
-
-    ``pairs`` are the rows of ``table`` that are copies: ``a``, ``b``, ``similarity``, ``how``.
-    """
+    """Return groups joined by copies, the report's duplicates, and findings; ``pairs`` are rows of ``table``."""
     edges = [(original[a], original[b]) for a, b in pairs[["a", "b"]].to_numpy(int)]
     group = connected(pd.Index(np.unique(original)), edges).loc[original].to_numpy(str)
     ids = table["sample_id"].to_numpy(str)
@@ -136,7 +135,7 @@ def shortcut_finding(shortcut: dict[str, Any], effect: str | None = None) -> Aud
 
 
 def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
-    """Return how many groups there are, how uneven they are, and how many have each label.
+    """Return how many groups there are, how uneven, and how many have each label.
 
     ``effective`` is the number of even groups that would be as uneven (inverse Simpson index).
     """
@@ -167,6 +166,12 @@ def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
     several = table.loc[:, (size > 1).reindex(table.columns).to_numpy()]
     one_each = len(table) > 1 and several.shape[1] > 0 and bool(((several > 0).sum(axis=0) == 1).all())
     return sizes | {"labels": labels, "one_label_each": one_each}
+
+
+def unknown_finding(alone: np.ndarray, *, sample: str, unit: str, or_named: str = "") -> list[AuditFinding]:
+    """Return the finding on samples of no known ``unit``, named ``<unit>_unknown``."""
+    values = {"unknown": alone.sum(), "samples": len(alone), "sample": sample, "unit": unit, "or_named": or_named}
+    return [AuditFinding(f"{unit}_unknown", _MESSAGES["unit_unknown"].format(**values))] if alone.any() else []
 
 
 def group_findings(groups: dict[str, Any], split: Split) -> list[AuditFinding]:

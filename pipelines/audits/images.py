@@ -11,7 +11,6 @@ import pandas as pd
 from PIL import Image
 
 from pipelines.audits import (
-    AuditFinding,
     Parts,
     group_findings,
     group_sizes,
@@ -19,8 +18,9 @@ from pipelines.audits import (
     metadata,
     name_classes,
     shortcut_finding,
+    unknown_finding,
 )
-from pipelines.groups.duplicates import duplicate_pairs
+from pipelines.groups.images import duplicate_pairs
 from pipelines.params import Split
 from pipelines.probes import probe_labels
 from pipelines.samples.image_formats import FORMATS
@@ -43,27 +43,15 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
     name_classes(shortcuts, samples.classes)
     groups = {"unit": "subject", **group_sizes(group, label), "unknown": int(alone.sum())}
     findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
-    if alone.any():
-        message = (
-            f"the subject of {alone.sum()} of {len(alone)} images is not known: images of one subject can be on both "
-            "sides of the split, and scores may be higher than on unseen subjects"
-        )
-        findings.append(AuditFinding("subject_unknown", message))
+    findings += unknown_finding(alone.to_numpy(), sample="image", unit="subject")
     return duplicates, shortcuts, groups, findings + ([] if alone.all() else group_findings(groups, split))
-
-
-# Confounders: the features of the probes.
 
 
 _BLOCK = 64
 
 
 def image_confounders(samples: ImageSamples, folder: Path) -> dict[str, pd.DataFrame]:
-    """Return the features of each probe, a row an image, that do not show the cell in the middle.
-
-    Border, corners and mean color are of the pixels that models see; size, compression and bytes are of the original
-    files in the raw ``folder``.
-    """
+    """Return the features of each probe, a row an image, of pixels and raw files: they do not show the cell."""
     files = [folder / IMAGES_FOLDER / name for name in samples.table["sample_id"]]
     headers = pd.DataFrame([_header(file) for file in files])
     size = headers[["width", "height"]].assign(aspect=headers["width"] / headers["height"])

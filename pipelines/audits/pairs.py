@@ -85,26 +85,19 @@ def _line_pairs(samples: ResponseSamples, groups: pd.Series, near_identical: flo
             alike = float(np.corrcoef(both)[0, 1]) if both.shape[1] > 1 and (np.ptp(both, axis=1) > 0).all() else None
         near = alike is not None and alike > near_identical
         how = "profile" if same else "near" if near else "name"
-        rows.append(
-            {"what": "cell line", "a": first, "b": line, "similarity": alike, "how": how, "groups": [first, line]}
-        )
+        rows.append(_row("cell line", first, line, alike, how))
     return rows
 
 
 def _drug_pairs(drugs: pd.DataFrame, groups: pd.Series) -> list[dict[str, Any]]:
     """Return each drug that is one with another, with the first of its group and why."""
     molecule = molecule_keys(drugs)
-    return [
-        {
-            "what": "drug",
-            "a": first,
-            "b": drug,
-            "similarity": 1.0 if molecule[drug] == molecule[first] else None,
-            "how": "molecule" if molecule[drug] == molecule[first] else "name",
-            "groups": [first, drug],
-        }
-        for drug, first in _joined(groups)
-    ]
+    found = [(first, drug, bool(molecule[drug] == molecule[first])) for drug, first in _joined(groups)]
+    return [_row("drug", a, b, 1.0 if same else None, "molecule" if same else "name") for a, b, same in found]
+
+
+def _row(what: str, first: str, other: str, similarity: float | None, how: str) -> dict[str, Any]:
+    return {"what": what, "a": first, "b": other, "similarity": similarity, "how": how, "groups": [first, other]}
 
 
 def _joined(groups: pd.Series) -> list[tuple[str, str]]:
@@ -128,15 +121,8 @@ def _repeats(samples: ResponseSamples, lines: pd.Series, drugs: pd.Series) -> di
     }
 
 
-# Confounders: the features of the probes.
-
-
 def pair_confounders(samples: ResponseSamples) -> dict[str, pd.DataFrame]:
-    """Return the features of each probe, a row a cell line, that say nothing of how it responds.
-
-    Level and spread of each omics (which a library size or a plate shifts), which omics are missing, in which study the
-    line was measured, and the other columns of ``cell_lines.csv``.
-    """
+    """Return the features of each probe, a row a cell line, that say nothing of how it responds."""
     lines = samples.cell_lines.index
     profiles = {}
     for name, table in samples.omics.items():

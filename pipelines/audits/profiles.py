@@ -10,7 +10,6 @@ import pandas as pd
 
 from pipelines.audits import (
     LISTED,
-    AuditFinding,
     Parts,
     group_findings,
     group_sizes,
@@ -18,6 +17,7 @@ from pipelines.audits import (
     metadata,
     name_classes,
     shortcut_finding,
+    unknown_finding,
 )
 from pipelines.groups.profiles import similar_profiles
 from pipelines.params import Split
@@ -34,11 +34,7 @@ _OF_BARCODES = {
 
 
 def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> Parts:
-    """Look for copies, shortcuts to the label, if there is one, and uneven patients; ``folder`` is not read.
-
-    Large labels are thinned for the probes, see `pipelines.probes.thinned`. Folds of probes are by patient, whatever
-    the split's mode.
-    """
+    """Look for copies, shortcuts to the label, if there is one, and uneven patients; ``folder`` is not read."""
     table = samples.table
     patient = table["patient_id"].to_numpy(str)
     known = table["label"].notna().to_numpy()
@@ -54,12 +50,7 @@ def audit(samples: ExpressionSamples, folder: Path, split: Split, seed: int) -> 
             shortcut["pairs"] = shortcut["pairs"][:LISTED]  # 33 cohorts make 528
     alone = patient == table["sample_id"].to_numpy(str)  # a patient without an id was given the sample's
     groups = {"unit": "patient", **group_sizes(group, label if known.any() else None), "unknown": int(alone.sum())}
-    if alone.any():
-        message = (
-            f"the patient of {alone.sum()} of {len(alone)} profiles is not known, or has the sample's name: profiles "
-            "of one patient can be on both sides of the split, and scores may be higher than on unseen patients"
-        )
-        findings.append(AuditFinding("patient_unknown", message))
+    findings += unknown_finding(alone, sample="profile", unit="patient", or_named=", or has the sample's name")
     # A tumor has one type: that a patient has one label is a fault only of a split that ignores patients.
     uneven = groups | {"one_label_each": groups["one_label_each"] and split.mode == "random"}
     return duplicates, shortcuts, groups, findings + group_findings(uneven, split)
@@ -83,9 +74,6 @@ def _probed(
     return shortcuts
 
 
-# Confounders: the features of the probes.
-
-
 # Tissue source site, participant, sample and vial, portion and analyte, plate, center:
 # https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode
 _BARCODE = r"^TCGA-(?P<site>\w{2})-\w{4}(?:-\d{2}[A-Z]?(?:-\d{2}[A-Z]-(?P<plate>\w{4})-(?P<center>\w{2}))?)?$"
@@ -94,11 +82,7 @@ _LEVELS = 100  # of a part of a barcode; there are 33 cohorts
 
 
 def profile_confounders(samples: ExpressionSamples) -> dict[str, pd.DataFrame]:
-    """Return the features of each probe, a row a profile, that say nothing of the tumor.
-
-    The number of expressed genes is left out, since tissues differ in it. Standardized values (``as_is``) have no
-    library size. The most frequent levels of each part of a barcode are columns.
-    """
+    """Return the features of each probe, a row a profile, that say nothing of the tumor."""
     values = samples.values[samples.index]
     found = {}
     if samples.scale != "as_is":

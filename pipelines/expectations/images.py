@@ -13,8 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from pipelines.errors import Finding
-from pipelines.expectations import Check, Suite, report_files
-from pipelines.expectations.checks import between
+from pipelines.expectations import Check, Suite, between, report_files
 from pipelines.modalities.images import ImagesTask as Task
 from pipelines.samples.image_formats import ENDINGS, FORMATS
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE, class_alike, entries, read_listed, without_images
@@ -29,11 +28,7 @@ _FACTS = ("format", "mode", *_NUMBERS, "animated", "opaque", "error")
 
 
 def read(folder: Path, task: Task) -> tuple[Tables, list[Finding]]:
-    """Read what can be read of a raw folder; every image is decoded once.
-
-    Tables are ``images`` (a row a file: what its header says and whether it decodes), ``classes`` (a row a class: how
-    many images and groups) and, where it is sound, ``images.csv``.
-    """
+    """Return the tables ``images`` (a row a file), ``classes`` (a row a class) and, if sound, ``images.csv``."""
     files, findings = _files(folder / IMAGES_FOLDER, task)
     images = _inspected(files, task.validate.largest_pixels)
     tables = {"images": images}

@@ -10,28 +10,27 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import Finding
-from pipelines.expectations import Check, Suite, report_names, report_rows, report_table
-from pipelines.expectations.checks import (
+from pipelines.expectations import (
+    Check,
     Columns,
+    Suite,
     between,
     filled,
     filled_key,
     gene_name_findings,
     keyed_checks,
     known_ids,
+    report_names,
+    report_rows,
+    report_table,
     rows_at_least,
     scale_findings,
+    table_sizes,
 )
 from pipelines.modalities.pairs import PairsTask as Task
-from pipelines.samples.formats import (
-    CELL_LINES_FILE,
-    DRUGS_FILE,
-    KEYS,
-    RESPONSE_FILE,
-    asked_of_response,
-    read_sound_tables,
-)
+from pipelines.samples.formats import KEYS, asked_of_response, read_sound_tables
 from pipelines.samples.molecules import parse
+from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE, RESPONSE_FILE
 from pipelines.text_values import quoted
 from pipelines.units import DOUBTS, HIGHEST_COPIES, HIGHEST_LOG_TPM, Doubt, area_doubt, response_doubt
 
@@ -68,26 +67,23 @@ def suites(tables: Tables, task: Task) -> list[Suite | Finding]:
             table = tables[file]
             made.append(Suite(Path(file).stem, table[[key]], keyed_checks(file, table, key)))
     if DRUGS_FILE in tables:
-        made += _molecule_findings(tables[DRUGS_FILE]["smiles"])
+        smiles = tables[DRUGS_FILE]["smiles"]
+        if faulty := [at for at, text in enumerate(smiles) if isinstance(text, str) and parse(text) is None]:
+            message = "RDKit cannot parse the SMILES{found}; correct it, or leave the cell empty if it is not known"
+            made += report_rows("smiles_parses", DRUGS_FILE, "smiles", message, smiles)(faulty, "error")
     for omics in task.data.omics:
-        if _omics_file(omics) in tables:
+        if f"{omics}.parquet" in tables:
             made += _omics_suites(omics, tables, task)
     return made + _genes_suites(tables)
 
 
 def counts(tables: Tables, task: Task) -> dict[str, Any]:
-    """Count rows and columns, and the cell lines and drugs of the response table that other tables lack.
-
-    Cell lines without omics and drugs without SMILES are the normal case: counts, not findings.
-    """
-    counted: dict[str, Any] = {
-        "rows": {file: len(table) for file, table in tables.items()},
-        "columns": {file: table.shape[1] for file, table in tables.items()},
-    }
+    """Count rows and columns, and the cell lines and drugs of the response table that other tables lack."""
+    counted = table_sizes(tables)
     if (response := tables.get(RESPONSE_FILE)) is None:
         return counted
     counted["missing_targets"] = int(response[task.data.target].isna().sum())
-    omics = {f"without_{name}": _omics_file(name) for name in task.data.omics}
+    omics = {f"without_{name}": f"{name}.parquet" for name in task.data.omics}
     for name, key, files in (
         ("cell_lines", CELL, {"unknown": CELL_LINES_FILE, **omics}),
         ("drugs", DRUG, {"unknown": DRUGS_FILE}),
@@ -99,13 +95,6 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
         with_smiles = set(tables[DRUGS_FILE].dropna(subset="smiles")[DRUG])
         counted["drugs"]["without_smiles"] = len(set(response[DRUG].dropna()) - with_smiles)
     return counted
-
-
-def _omics_file(omics: str) -> str:
-    return f"{omics}.parquet"
-
-
-# response.parquet.
 
 
 def _response_suites(table: pd.DataFrame, task: Task) -> list[Suite | Finding]:
@@ -190,17 +179,8 @@ def _known_suites(tables: Tables, task: Task) -> list[Suite]:
     ]
 
 
-def _molecule_findings(smiles: pd.Series) -> list[Finding]:
-    faulty = [at for at, text in enumerate(smiles) if isinstance(text, str) and parse(text) is None]
-    message = "RDKit cannot parse the SMILES{found}; correct it, or leave the cell empty if it is not known"
-    return report_rows("smiles_parses", DRUGS_FILE, "smiles", message, smiles)(faulty, "error") if faulty else []
-
-
-# Omics.
-
-
 def _omics_suites(omics: str, tables: Tables, task: Task) -> list[Suite | Finding]:
-    file = _omics_file(omics)
+    file = f"{omics}.parquet"
     table = tables[file]
     values = _numbers(table.drop(columns=CELL))
     columns = Columns(file, table, CELL, values)
@@ -260,7 +240,7 @@ def _columns_suite(omics: str, columns: Columns, task: Task, limits: tuple[float
 
 def _genes_suites(tables: Tables) -> list[Suite | Finding]:
     """Compare the genes of expression and copy number; the other omics have gene spaces of their own."""
-    first, second = _omics_file("expression"), _omics_file("copy_number")
+    first, second = "expression.parquet", "copy_number.parquet"
     if first not in tables or second not in tables:
         return []
     genes = {file: set(tables[file].columns.astype(str)) - {CELL} for file in (first, second)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,23 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import Finding
-from pipelines.expectations import Check, Suite, report_names, report_rows, report_table, some
-from pipelines.expectations.checks import (
+from pipelines.expectations import (
+    Check,
     Columns,
+    Suite,
     alike_ids,
     between,
     filled,
     gene_name_findings,
     keyed_checks,
     known_ids,
+    report_names,
+    report_rows,
+    report_table,
     rows_at_least,
     scale_findings,
+    some,
+    table_sizes,
 )
 from pipelines.modalities.profiles import ProfilesTask as Task
 from pipelines.samples.expression import (
@@ -75,10 +80,7 @@ def suites(tables: Tables, task: Task) -> list[Suite | Finding]:
 
 def counts(tables: Tables, task: Task) -> dict[str, Any]:
     """Count rows, columns and missing values, and the patients and labels of the samples that the rules keep."""
-    counted: dict[str, Any] = {
-        "rows": {file: len(table) for file, table in tables.items()},
-        "columns": {file: table.shape[1] for file, table in tables.items()},
-    }
+    counted = table_sizes(tables)
     if (expression := tables.get(EXPRESSION_FILE)) is not None:
         counted["missing_values"] = int(expression.drop(columns=SAMPLE).isna().to_numpy().sum())
     if (samples := tables.get(SAMPLES_FILE)) is not None:
@@ -90,9 +92,6 @@ def counts(tables: Tables, task: Task) -> dict[str, Any]:
     if (genes := tables.get(GENES_FILE)) is not None and LANDMARK in genes:
         counted["landmarks"] = int(is_landmark(genes).sum())
     return counted
-
-
-# expression.parquet.
 
 
 def _expression_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
@@ -115,7 +114,7 @@ def _expression_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
         _columns_suite(columns, of_genes, task),
         *gene_name_findings(file, columns.labels),
     ]
-    if (fault := _rules(task).gene_fault(columns.names, task)) is not None:
+    if (fault := _of_target(task, "gene_fault", columns.names)) is not None:
         made.append(Finding("target_gene", file, fault))
     if SAMPLES_FILE in tables:
         known = tables[SAMPLES_FILE][SAMPLE]
@@ -223,36 +222,16 @@ def _columns_suite(columns: Columns, missing: np.ndarray, task: Task) -> Suite:
     return Suite("expression.columns", frame, checks)
 
 
-class TargetRules:
-    """Rules of the target of a problem, in a module ``profiles_<problem>`` as ``RULES``; here there are none."""
+def _of_target(task: Task, question: str, *given: Any) -> Any:
+    """Return the answer of the module ``profiles_<problem>``, None where it has no function of this name.
 
-    def known(self, samples: pd.DataFrame, task: Any) -> pd.Series:
-        """Return which rows of ``samples.csv`` have a target, bool."""
-        return pd.Series(True, index=samples.index)
-
-    def sample_suites(self, samples: pd.DataFrame, task: Any) -> list[Suite]:
-        """Return the suites of the rows of ``samples.csv``."""
-        return []
-
-    def kept_suites(self, samples: pd.DataFrame, kept: pd.DataFrame, task: Any) -> list[Suite]:
-        """Return the suites of the rows of ``samples`` that the rules of ``data`` keep."""
-        return []
-
-    def gene_fault(self, genes: Sequence[str], task: Any) -> str | None:
-        """Return what is wrong with the genes that the task names; ``genes`` are those of the table."""
-        return None
-
-    def landmark_suites(self, landmarks: int, others: int, task: Any) -> list[Suite]:
-        """Return the suites of how many genes of the table are landmarks, and how many are not."""
-        return []
-
-
-def _rules(task: Task) -> TargetRules:
-    rules: TargetRules = importlib.import_module(f"pipelines.expectations.profiles_{task.problem}").RULES
-    return rules
-
-
-# samples.csv.
+    ``known(samples, task)``: which rows of ``samples.csv`` have a target, bool. ``sample_suites(samples, task)``,
+    ``kept_suites(samples, kept, task)`` and ``landmark_suites(landmarks, others, task)``: suites of these rows, of
+    those that the rules of ``data`` keep, and of how many genes are landmarks and how many are not.
+    ``gene_fault(genes, task)``: what is wrong with the genes that the task names.
+    """
+    answer = getattr(importlib.import_module(f"pipelines.expectations.profiles_{task.problem}"), question, None)
+    return None if answer is None else answer(*given, task)
 
 
 def _samples_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
@@ -270,7 +249,7 @@ def _samples_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
     made: list[Suite | Finding] = [Suite("samples", table, checks), *_exclude_suites(table, task)]
     if expression is not None:
         made += _known(table[SAMPLE], expression[SAMPLE], (file, EXPRESSION_FILE), "samples", "they are not used")
-    return [*made, *_rules(task).sample_suites(table, task), *_kept_suites(table, expression, task)]
+    return [*made, *(_of_target(task, "sample_suites", table) or []), *_kept_suites(table, expression, task)]
 
 
 def _exclude_suites(table: pd.DataFrame, task: Task) -> list[Suite | Finding]:
@@ -315,8 +294,8 @@ def _kept_suites(table: pd.DataFrame, expression: pd.DataFrame | None, task: Tas
         between("common", report_table("samples_common", SAMPLES_FILE, alien, SAMPLE), low=1),
         between("kept", report_table("samples_left", SAMPLES_FILE, few), low=least),
     ]
-    of_target = _rules(task).kept_suites(table, kept, task) if common else []
-    return [Suite("samples.rules", frame, checks), *of_target]
+    of_target = _of_target(task, "kept_suites", table, kept) if common else None
+    return [Suite("samples.rules", frame, checks), *(of_target or [])]
 
 
 def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) -> pd.DataFrame:
@@ -327,11 +306,9 @@ def _kept(samples: pd.DataFrame, expression: pd.DataFrame | None, task: Task) ->
     for column, values in task.data.exclude.items():
         if column in samples:
             rows &= ~is_one_of(samples[column], values)
-    kept = samples[rows & _rules(task).known(samples, task)]
+    known = _of_target(task, "known", samples)
+    kept = samples[rows if known is None else rows & known]
     return kept.assign(**{PATIENT: kept[PATIENT].fillna(kept[SAMPLE])})
-
-
-# genes.csv.
 
 
 def _genes_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
@@ -365,7 +342,7 @@ def _genes_suites(tables: Tables, task: Task) -> list[Suite | Finding]:
         made.append(Suite("genes.columns", columns, [between("rows", lacking, low=1, tolerated=1.0)]))
         if LANDMARK in table:
             landmarks = int((is_landmark(table) & present.to_numpy(bool)).sum())
-            made += _rules(task).landmark_suites(landmarks, len(names) - landmarks, task)
+            made += _of_target(task, "landmark_suites", landmarks, len(names) - landmarks) or []
     return made
 
 

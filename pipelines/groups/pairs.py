@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from pipelines.groups.connect import connected, pairs_by
+from pipelines.groups import connected, pairs_by
 from pipelines.params import Split
 from pipelines.samples.molecules import pubchem_id
 from pipelines.samples.response import ResponseSamples, molecule_keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipelines.groups.connect import owned_groups, pairs_by
+from pipelines.groups import owned_groups, pairs_by
 from pipelines.params import Split
 from pipelines.samples.expression import ExpressionSamples
 
@@ -13,10 +13,9 @@ _BLOCK = 1024
 
 
 def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each profile its group and its stratum, the group's most frequent one; text, shape ``(n,)``.
+    """Return for each profile its group and the group's most frequent stratum; text, shape ``(n,)``.
 
-    A group is a patient with all samples; patients that share identical or nearly identical profiles are one. The mode
-    ``random`` keeps copies together, but not patients.
+    Patients that share identical or nearly identical profiles are one; ``random`` keeps copies alone together.
     """
     copies = similar_profiles(samples, split.near_identical)
     owner = "patient_id" if split.mode == "patient_blind" else None

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.params import Task, TuneTransfer
+from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
-    from pipelines.params_checks import Checks
     from pipelines.samples import Kept
 
 

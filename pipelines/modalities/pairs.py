@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.params import Split, Task
+from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
-    from pipelines.params_checks import Checks
     from pipelines.samples import Kept
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipelines.params import Task
+from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipelines.params_checks import Checks
     from pipelines.samples import Kept
     from pipelines.samples.expression import ProfileTargets
 
@@ -70,10 +70,9 @@ class ProfilesTask(Task):
         return keep_profiles(read_expression_tables(folder, self, labelled=labelled), self, labelled=labelled)
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
-        """Return the target of all samples, and which are dropped because they have none.
+        """Return the target of all samples, and which have none; ``left`` are those that no other rule has dropped.
 
-        ``left`` are the samples that no other rule has dropped, bool, shape ``(n,)``; ``classes`` are those of a model
-        that is scored, None where they are found in the table.
+        ``classes`` are those of a model that is scored, None where they are found in the table.
         """
         from pipelines.samples.expression import ProfileTargets
 

@@ -9,8 +9,6 @@ from pipelines.problems import MARGIN, Metric, Problem, Score
 if TYPE_CHECKING:
     import numpy as np
 
-# Libraries are imported where they are used: reading params.yaml must be fast.
-
 
 def _of_sklearn(function: str) -> Score:
     """Return a score of scikit-learn's, of several targets its mean."""

@@ -10,8 +10,6 @@ from pipelines.problems import MARGIN, Metric, Problem, Score, get_problem
 if TYPE_CHECKING:
     import numpy as np
 
-# Libraries are imported where they are used: reading params.yaml must be fast.
-
 
 def _finite(function: str, otherwise: float) -> Score:
     """Return a function of `pipelines.samples.survival`, and ``otherwise`` where it is NaN."""

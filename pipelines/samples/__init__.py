@@ -16,10 +16,7 @@ class Kept:
 
 
 def count_dropped(rules: Mapping[str, Any], dropped: Any) -> dict[str, int]:
-    """Mark the rows that rules drop in ``dropped``, bool, and count them; a row counts for the first rule.
-
-    Each rule of ``rules`` has the rows at fault, bool, shape ``(n,)`` as ``dropped``.
-    """
+    """Mark the rows at fault by ``rules`` in ``dropped``, bool, and count them; a row counts for its first rule."""
     counts = {}
     for name, at_fault in rules.items():
         counts[name] = int((at_fault & ~dropped).sum())

@@ -20,7 +20,7 @@ from pipelines.samples.gene_names import find_gene
 from pipelines.samples.table_text import letters_of
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import GeneData
-from pipelines.text_values import folded, folded_id, is_unknown, known_column, quoted
+from pipelines.text_values import folded, folded_id, known_column, quoted
 
 EXPRESSION_FILE = "expression.parquet"
 SAMPLES_FILE = "samples.csv"
@@ -78,11 +78,6 @@ class ExpressionSamples:
         """Return the genes that a model may use: the predictors, or all where no genes are predicted."""
         return self.predictors if self.targets else self.genes
 
-    @property
-    def has_positions(self) -> bool:
-        """Whether ``genes.csv`` has the positions of the genes on the genome."""
-        return all(column in self.about_genes for column in POSITION)
-
     def logged(self, genes: Sequence[str] | None = None) -> np.ndarray:
         """Return log2(x + 1) of linear values, other values as they are; float32, ``(n, genes)``."""
         return to_log2(self.raw(genes), self.scale)
@@ -121,12 +116,8 @@ def read_expression_tables(
 ) -> ExpressionTables:
     """Read a raw folder ``expression``; `DataError` lists every file and column that is missing or of a wrong type.
 
-    Parameters
-    ----------
-    labelled
-        Whether samples must have the target of the task.
-    described
-        Whether genes must say which are landmarks, where the task needs them; false for a model that is scored.
+    ``labelled``: samples have the target of the task. ``described``: genes say which are landmarks, where the task
+    needs them; false for a model that is scored.
     """
     folder = Path(folder)
     found, notes = read_tables(folder, asked_of_profiles(folder, task, labelled=labelled, described=described))
@@ -147,26 +138,13 @@ def asked_of_profiles(
 
 
 def keep_profiles(
-    tables: ExpressionTables,
-    task: ProfilesTask,
-    *,
-    labelled: bool = True,
-    classes: Sequence[str] | None = None,
+    tables: ExpressionTables, task: ProfilesTask, *, labelled: bool = True, classes: Sequence[str] | None = None
 ) -> Kept:
     """Apply the rules of the task, ``data.exclude`` and ``data.small_classes``, to validated tables.
 
-    Parameters
-    ----------
-    labelled
-        Whether samples must have the target of the task.
-    classes
-        Those of a model that is scored: other labels are dropped, and no class is too small.
-
-    Raises
-    ------
-    DataError
-        A sample has no id or is doubled, a class is too small and ``small_classes`` is ``refuse``, or the column of a
-        rule is missing.
+    ``labelled``: samples have the target of the task. ``classes`` are those of a model that is scored: other labels are
+    dropped, and no class is too small. `DataError` for samples without an id of their own, classes that are too small
+    and must not be, and rules without their column.
     """
     _check_ids(tables)
     about = tables.samples.set_index("sample_id")
@@ -281,24 +259,13 @@ def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str
 
 
 def is_one_of(column: pd.Series, values: Sequence[str]) -> np.ndarray:
-    """Return where a column has one of the values of a rule, in any case and with any blanks around it.
-
-    A file may have 1, 1.0 or 01 where a rule has ``"01"``: pandas reads codes as numbers.
-    """
+    """Return where a column has one of the values of a rule, in any case and spelling: pandas reads ``01`` as 1."""
     wanted = {folded_id(value) for value in values}
     return np.array([bool(pd.notna(cell)) and folded_id(cell) in wanted for cell in column.astype(object)], dtype=bool)
 
 
-def unruled(column: pd.Series) -> np.ndarray:
-    """Return where the column of a rule is empty or unknown."""
-    return np.array([is_unknown(cell) for cell in column.astype(object)], dtype=bool)
-
-
 def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str | None:
-    """Return a message on cells that look like ``value`` and that none of the ``values`` of a rule excludes, or None.
-
-    ``11A`` is the code ``11`` with the vial of a TCGA barcode; ``solid-tissue normal`` is ``Solid Tissue Normal``.
-    """
+    """Return a message on cells that look like ``value`` (``11A`` like ``11``) and that no value excludes, or None."""
     left = column[~is_one_of(column, values)].dropna().astype(str)
     code, letters = folded_id(value), letters_of(value)
     vial = re.compile(f"{code}[a-z]{{1,2}}" if code.isdigit() else "(?!)")
@@ -334,10 +301,7 @@ def library_sizes(values: np.ndarray, scale: str) -> np.ndarray:
 
 
 def aim(samples: ExpressionSamples, data: GeneData, train: np.ndarray) -> ExpressionSamples:
-    """Choose target and predictor genes, the most variable ones on the rows ``train`` (positions) alone.
-
-    Raises `DataError` where no target or no predictor is left.
-    """
+    """Choose target and predictor genes on the rows ``train`` (positions) alone; `DataError` where none is left."""
     by_mark = data.predictors == "landmarks"
     landmark = is_landmark(samples.about_genes) if by_mark else np.zeros(len(samples.genes), dtype=bool)
     if data.targets == "most_variable":

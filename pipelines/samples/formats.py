@@ -39,8 +39,7 @@ KEYS = ("study", "cell_line_id", "drug_id")
 _COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one
 _SHOWN = 8  # names of columns in a message
 
-Asked = dict[str, Any]
-"""Columns of a table, as arguments of `read_table`."""
+Asked = dict[str, Any]  # columns of a table, as arguments of `read_table`
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,7 @@ def read_response_tables(
 ) -> ResponseTables:
     """Read a raw folder ``response``; `DataError` lists every file and column that is missing or of a wrong type.
 
-    Parameters
-    ----------
-    labelled
-        Whether the response table must have the target column of the task.
-    optional
-        Omics whose file may be missing; they are returned without rows.
+    ``labelled``: the target column must be there. ``optional``: omics without a file are returned without rows.
     """
     folder = Path(folder)
     found, notes = read_tables(folder, asked_of_response(folder, task, labelled=labelled, optional=optional))
@@ -119,22 +113,9 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a CSV or parquet table, check the presence and type of its columns, and clean its text.
 
-    Parameters
-    ----------
-    text, numbers, others
-        Columns that must be there: as text, as numbers, or of any type. Text is returned as ``object``, with None for
-        empty and unknown cells.
-    all_other_numbers
-        Whether every column that is not in ``text`` must hold numbers.
-    verbatim
-        Those of ``text`` that are not cleaned.
-    notes
-        Warnings are appended: what was cleaned, and which texts look alike.
-
-    Raises
-    ------
-    DataError
-        The file is missing or unreadable, or columns are missing, doubled or of a wrong type.
+    ``text``, ``numbers`` and ``others`` must be there: as text (returned as ``object``, None for empty and unknown
+    cells, and cleaned unless ``verbatim``), as numbers, or of any type. ``all_other_numbers``: every column that is not
+    in ``text`` holds numbers. ``notes`` takes warnings. `DataError` for files and columns that are missing or wrong.
     """
     notes = [] if notes is None else notes
     if not path.is_file():

@@ -84,20 +84,14 @@ def parts_of(name: str) -> list[str]:
     return [part for part in name.split("|") if not is_unknown(part)]
 
 
-def spreadsheet_name(name: str) -> bool:
-    """Return whether a spreadsheet made a date or a number of a gene's name: ``1-Mar``, ``2001-09-02``, ``2.31E+13``.
-
-    Which gene it was is lost: ``MARCH1`` and ``MARC1`` both become ``1-Mar``. Days as whole numbers, which Entrez ids
-    may be, are found by `spreadsheet_names` alone.
-    """
-    return _DATE_OR_NUMBER.fullmatch(name.strip()) is not None
-
-
 def spreadsheet_names(names: Iterable[str]) -> list[str]:
-    """Return those of a table's names that are a `spreadsheet_name`, or a day as a number (``43891``) among symbols."""
+    """Return names that a spreadsheet made: ``1-Mar``, ``2.31E+13``, or a day as a number (``43891``) among symbols.
+
+    Which gene it was is lost: ``MARCH1`` and ``MARC1`` both become ``1-Mar``.
+    """
     known = list(names)
     symbols = 2 * sum(name.strip().isdecimal() for name in known) < len(known)
-    return [name for name in known if spreadsheet_name(name) or (symbols and _is_day(name.strip()))]
+    return [name for name in known if _DATE_OR_NUMBER.fullmatch(name.strip()) or (symbols and _is_day(name.strip()))]
 
 
 def several_genes(name: str) -> bool:

@@ -75,19 +75,8 @@ class ImageSamples:
 def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_class: bool = True) -> pd.DataFrame:
     """Return the table of `ImageSamples` of the images in a raw folder, ordered by ``sample_id``.
 
-    Parameters
-    ----------
-    folder
-        Has ``images/<class>/<file>`` and, where subjects are known, ``images.csv``, whose other columns are kept.
-    labelled
-        Whether ``target`` is added.
-    every_class
-        Whether a class without images is an error.
-
-    Raises
-    ------
-    DataError
-        A class has no folder or no image, or ``images.csv`` and the folders disagree.
+    Other columns of ``images.csv`` are kept. ``labelled``: ``target`` is added. `DataError` where ``images.csv`` and
+    the folders disagree, or no class has an image, or with ``every_class`` one has none.
     """
     root = folder / IMAGES_FOLDER
     files = {label: [path for path in entries(root / label) if path.is_file()] for label in task.data.classes}
@@ -222,10 +211,7 @@ def decoding(data: ImagesData) -> str:
 
 
 def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData, cache: Path = CACHE) -> np.ndarray:
-    """Return all images as one memory-mapped array, uint8, ``(len(files), size, size, 3)``; decoded once.
-
-    ``digests`` are the SHA-256 of the files; the folder ``cache`` may be deleted at any time.
-    """
+    """Return all images as one memory-mapped array, uint8, ``(files, size, size, 3)``; ``digests`` are of the files."""
     made_of = [decoding(data), *closure(__name__).values(), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"

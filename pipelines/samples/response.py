@@ -84,10 +84,7 @@ def make_samples(
 
 
 def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = True) -> Kept:
-    """Apply the rules of ``task.data.missing`` to validated tables, and count the rows that each rule drops.
-
-    Rows without a target are dropped if ``labelled``.
-    """
+    """Apply ``task.data.missing`` to validated tables, and count what each rule drops."""
     response, policy = tables.response, task.data.missing
     cell_lines = tables.cell_lines.set_index("cell_line_id")
     drugs = tables.drugs.set_index("drug_id")

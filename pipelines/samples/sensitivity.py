@@ -1,16 +1,15 @@
 """Classify cell lines as sensitive or resistant to a drug, by a threshold of the drug on the response.
 
-Thresholds are learned on training rows and applied to all rows: the class of a test row depends on no other test row.
-Low responses are sensitive, as with ln IC50 and the area under a dose-response curve. The waterfall method is that of
+The class of a test row depends on no other test row. Low responses are sensitive. The waterfall method is that of
 Barretina et al. (2012), Nature 483, as Haibe-Kains et al. (2013), Nature 504, describe it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -45,10 +44,6 @@ class Thresholds:
 
         values = [one(str(drug), smiles) for drug, smiles in zip(drugs.index, drugs["smiles"], strict=True)]
         return np.array(values, dtype=np.float64)
-
-    def state(self) -> dict[str, Any]:
-        """Return the fields as JSON values, of which ``Thresholds(**state)`` makes them again."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -88,10 +83,7 @@ def call(samples: ResponseSamples, thresholds: Thresholds) -> SensitivitySamples
 
 
 def call_by_training_rows(samples: ResponseSamples, rule: Threshold, train: np.ndarray) -> SensitivitySamples:
-    """Learn thresholds on the rows ``train`` (positions) and classify all rows by them.
-
-    Raises `UserError` where all training rows are of one class: there is nothing to learn.
-    """
+    """Learn thresholds on the rows ``train`` and classify all rows by them; `UserError` if those are of one class."""
     called = call(samples, learn_thresholds(samples.take(train), rule))
     found = np.unique(called.target[train])
     if len(found) < 2:

@@ -32,8 +32,7 @@ _TRUTH = {"true": True, "false": False}
 def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: bool = True) -> pd.Series:
     """Return a column of text (object) without invisible blanks; ``notes`` takes a warning on what that changed.
 
-    With ``words``, words for "unknown" are read as empty and texts that look alike are noted; else only blanks at the
-    ends are removed.
+    With ``words``, words for "unknown" are read as empty too, and texts that look alike are noted.
     """
     column = str(values.name)
     written = [value for value in values.unique() if isinstance(value, str)]
@@ -67,10 +66,7 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
 
 
 def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
-    """Return a column of text as numbers or truth values if all its known cells are, else as it is.
-
-    Ids of which some are not known stay text: numbers with gaps would be decimals.
-    """
+    """Return text as numbers or truth values if all known cells are; ids with gaps stay text, not to be decimals."""
     cells = known_column(values)
     found = cells.dropna()
     if len(found) and len(found) == len(cells) and set(found.str.lower()) <= _TRUTH.keys():

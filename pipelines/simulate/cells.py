@@ -1,8 +1,7 @@
 """Simulated images of stained cells in the raw format ``images``, not made from photographs.
 
-A cell is drawn as amounts of two dyes, the basic azure of nuclei and the acid eosin of cytoplasm, and light is absorbed
-by both (Beer and Lambert). Kinds of cells differ in the shape of the nucleus, chromatin, granules and cytoplasm; kinds
-overlap, and the stain differs between subjects.
+A cell is drawn as amounts of two dyes that absorb light (Beer and Lambert): basic azure in nuclei, acid eosin in
+cytoplasm. Kinds of cells overlap, and the stain differs between subjects.
 """
 
 from __future__ import annotations
@@ -97,11 +96,7 @@ LYMPHOID_CELLS = {
 
 
 def simulate_blood_cell(folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7) -> None:
-    """Write a raw folder of the task ``blood_cell``: five kinds of cells among red cells.
-
-    Every subject has cells of all kinds; the subject of a third of the images is left out, as in real collections. The
-    same seed gives the same bytes.
-    """
+    """Write a raw folder of the task ``blood_cell``: five kinds of cells among red cells."""
     stains = [Stain.draw(np.random.default_rng([seed, 0, subject]), 0.08) for subject in range(subjects)]
     rows = []
     for code, (label, look) in enumerate(BLOOD_CELLS.items()):
@@ -115,12 +110,7 @@ def simulate_blood_cell(folder: Path, per_class: int = 40, subjects: int = 12, s
 
 
 def simulate_leukemia_cell(folder: Path, subjects: int = 24, per_subject: int = 12, seed: int = 7) -> None:
-    """Write a raw folder of the task ``leukemia_cell``: segmented cells on black, each subject with one label.
-
-    Three in five subjects are ``all``; the first of a label have most images, ``per_subject`` on average. Blasts are
-    larger, with finer chromatin and less cytoplasm; subjects differ in this and in stain. The same seed gives the same
-    bytes.
-    """
+    """Write a raw folder of the task ``leukemia_cell``: segmented cells on black; a seed gives the same bytes."""
     rows = []
     for subject in range(subjects):
         label = "all" if subject % 5 in (0, 2, 4) else "hem"

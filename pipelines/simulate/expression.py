@@ -139,11 +139,7 @@ class Genes:
 
 
 def simulate_tumor_type(folder: Path, patients: int = 320, seed: int = 7) -> None:
-    """Write a raw folder of the task ``tumor_type``: linear counts per million of six cohorts and a rare one.
-
-    An eighth of the patients has a metastasis besides the primary tumor, a sixteenth a solid normal; three more
-    patients make up a cohort too small to learn. The same seed gives the same bytes.
-    """
+    """Write a raw folder of the task ``tumor_type``: counts per million of six cohorts and a rare one."""
     genes = Genes.draw(np.random.default_rng([seed, 0]))
     samples, per_million = _profiles(genes, TUMOR_TYPE, "SIM-TT", patients, np.random.default_rng([seed, 1]))
     write_profiles(folder, samples, genes.table["gene"], per_million)
@@ -151,11 +147,7 @@ def simulate_tumor_type(folder: Path, patients: int = 320, seed: int = 7) -> Non
 
 
 def simulate_gene_expression(folder: Path, patients: int = 230, seed: int = 7) -> None:
-    """Write a raw folder of the task ``gene_expression``: log2(counts per million + 1) of four cohorts.
-
-    80 landmarks respond to ten programs, each to one and linearly; 160 other genes respond linearly, saturate or are
-    gated by a second program, and 60 respond to none. The same seed gives the same bytes.
-    """
+    """Write a raw folder of the task ``gene_expression``: log2(counts per million + 1) of four cohorts."""
     genes = Genes.draw(np.random.default_rng([seed, 0]))
     rng = np.random.default_rng([seed, 2])
     samples, per_million = _profiles(genes, GENE_EXPRESSION, "SIM-GE", patients, rng)

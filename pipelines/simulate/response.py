@@ -1,8 +1,4 @@
-"""Simulated cell lines, drugs and responses in the raw format ``response``.
-
-A line has a tissue and a few hidden programs; genes load on programs, responses to drugs depend on them, and each drug
-works better on lines with one mutation.
-"""
+"""Simulated cell lines, drugs and responses in the raw format ``response``, by hidden programs and mutations."""
 
 from __future__ import annotations
 
@@ -30,11 +26,7 @@ class Size:
 
 
 def simulate_drug_response(folder: Path, size: Size | None = None, seed: int = 7) -> None:
-    """Write a raw folder of the task ``drug_response``; the same seed gives the same tables.
-
-    Some lines lack expression, tissue or mutations, some drugs lack SMILES, and half of the molecules were measured in
-    two studies under two ids, as in real collections.
-    """
+    """Write a raw folder of the task ``drug_response``, with the gaps of real collections."""
     size = size or Size()
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)

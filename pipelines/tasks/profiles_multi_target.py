@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.modalities.profiles import ProfilesData, ProfilesTask
 from pipelines.params import Aimed
+from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from pipelines.params_checks import Checks
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.modalities.profiles import ProfilesData, ProfilesTask
+from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipelines.params_checks import Checks
     from pipelines.samples.expression import ProfileTargets
 
 

@@ -32,7 +32,7 @@ from evaluation.figures import plots
 from evaluation.problems import columns_of
 from evaluation.promotion import candidate_run, scoring
 from pipelines import tracking
-from pipelines.audits.run import audit_samples, write_audit
+from pipelines.audit import audit_samples, write_audit
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import DataError, UserError
 from pipelines.params import Params, PerBudget, read_params

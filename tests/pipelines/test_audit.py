@@ -15,13 +15,13 @@ from PIL import Image
 
 from pipelines import audit as stage
 from pipelines import audits, validate
+from pipelines.audit import Audit, audit_samples
 from pipelines.audits import images as audits_of_images
 from pipelines.audits import pairs as audits_of_pairs
 from pipelines.audits import profiles as audits_of_profiles
 from pipelines.audits.images import image_confounders
 from pipelines.audits.pairs import pair_confounders
 from pipelines.audits.profiles import profile_confounders
-from pipelines.audits.run import Audit, audit_samples
 from pipelines.files import read_json
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_params

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from pipelines.cross_study import StudyError
 from pipelines.datasets import OFF_QUESTION, prepare, read_prepared, write_prepared
 from pipelines.errors import UserError
 from pipelines.groups import sample_identities
@@ -66,7 +65,7 @@ def test_lines_stay_apart_studies_unmixed_and_only_the_question_is_kept(
     samples = samples_of(tables, TASK)
     try:
         table = split_samples(samples, split_of(), seed)
-    except (SplitError, StudyError) as error:
+    except SplitError as error:
         assert "group" in str(error)
         reject()
 
@@ -108,9 +107,9 @@ def test_shares_are_those_of_the_lines_and_lines_of_both_studies_are_held_out_in
 def test_a_study_that_is_not_there_is_named_with_those_that_are() -> None:
     unknown: list[tuple[dict[str, Any], str]] = [({"test_study": "CTRP"}, "CTRP"), ({"train_study": ""}, "")]
     for changed, name in unknown:
-        with pytest.raises(StudyError, match=f"'{name}', which is no study of the data; the studies are GDSC1, GDSC2"):
+        with pytest.raises(SplitError, match=f"'{name}', which is no study of the data; the studies are GDSC1, GDSC2"):
             split_table(measured_again(make_tables()), **changed)
-    with pytest.raises(StudyError, match=r"study GDSC2 has 3 groups of cell lines, at least 4 are needed"):
+    with pytest.raises(SplitError, match=r"study GDSC2 has 3 groups of cell lines, at least 4 are needed"):
         split_table(measured_again(make_tables(), lines=3))
     assert set(split_table(measured_again(make_tables(), lines=12))["split"]) == set(SIDES)
 
@@ -123,7 +122,7 @@ def test_guard_finds_a_row_of_the_other_study_and_a_test_line_among_the_training
     guard(table, identities, split_of())
     for side, study in (("train", SECOND), ("validation", SECOND), ("test", FIRST)):
         first = table.index == table.index[table["split"] == side][0]
-        with pytest.raises(StudyError, match=rf"the split leaks: sample .* of study {study} is on side {side}"):
+        with pytest.raises(SplitError, match=rf"the split leaks: sample .* of study {study} is on side {side}"):
             guard(table.assign(study=table["study"].where(~first, study)), identities, split_of())
     tested = table.loc[table["split"] == "test", "cell_line_id"].iloc[0]
     row = table.index[table["split"] == "train"][0]
@@ -162,5 +161,5 @@ def test_what_is_left_out_is_counted_and_other_data_and_other_studies_are_refuse
             read_prepared(NAME, TASK)
     table.to_parquet(path, index=False)
     other = replace(TASK, split=split_of(train_study=SECOND, test_study=FIRST))
-    with pytest.raises(StudyError, match="the split leaks"):
+    with pytest.raises(SplitError, match="the split leaks"):
         read_prepared(NAME, other)

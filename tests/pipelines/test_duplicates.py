@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.groups import group_samples
-from pipelines.groups.duplicates import COLUMNS, duplicate_pairs
+from pipelines.groups.images import COLUMNS, duplicate_pairs
 from pipelines.params import Split
 from pipelines.samples.images import ImageSamples
 from tests.pipelines.image_samples import brighter, cell, compressed, on_black, resized, samples_of

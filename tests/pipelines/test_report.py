@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.audits.run import Audit, AuditFinding, write_audit
+from pipelines.audit import Audit, AuditFinding, write_audit
 from pipelines.errors import ROWS_SHOWN, Finding
 from pipelines.formatting import cost, ends, interval, lines, number, p_value, share
 from pipelines.report import Code, Link, Strong, as_html, as_markdown, items, report, section, table, text

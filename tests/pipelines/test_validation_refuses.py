@@ -24,8 +24,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from pipelines.errors import ROWS_SHOWN, Finding
-from pipelines.expectations import Suite, report_rows
-from pipelines.expectations.checks import between, filled
+from pipelines.expectations import Suite, between, filled, report_rows
 from pipelines.params import read_params
 from pipelines.simulate.survival import simulate_breast_survival
 from pipelines.validate import Validation, main, run_suites, validate_folder

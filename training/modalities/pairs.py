@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -81,7 +81,7 @@ class Pairs(Contract):
             "needed": _needed(estimator, prepared),
             "drugs": _drugs_of(prepared.side("train", "validation")),
             "units": _units_of(prepared.side("train", "validation"), task),
-            "thresholds": {} if thresholds is None else thresholds.state(),
+            "thresholds": {} if thresholds is None else asdict(thresholds),
         }
 
     @classmethod

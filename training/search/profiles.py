@@ -4,11 +4,12 @@ from typing import Any
 
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
+from pipelines.samples.expression import POSITION
 
 
 def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
     """Return the settings without the layout along the genome where ``genes.csv`` has no positions."""
-    if "layouts" not in settings or prepared.samples.has_positions:
+    if "layouts" not in settings or set(POSITION) <= set(prepared.samples.about_genes):
         return settings
     layouts = tuple(layout for layout in settings["layouts"] if layout != "chromosome")
     if not layouts:
