@@ -4,8 +4,6 @@ It fails for each one that ``infra/accepted_vulnerabilities.yaml`` does not name
 without the service, it prints that nothing was looked up and does not fail; one package is looked up first, to see.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import subprocess

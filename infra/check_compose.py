@@ -1,7 +1,5 @@
 """Check that every service of ``infra/compose.yaml`` is hardened; part of ``make lint``."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

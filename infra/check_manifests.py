@@ -4,8 +4,6 @@
 which only the pods are checked.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -5,8 +5,6 @@ its row of the page. ``--check`` writes nothing and fails where the page differs
 needs a judgment has none.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import re

@@ -5,8 +5,6 @@ the files are readable by all, since the user of a container is another. `infra/
 create secret generic oncolineage --from-file=infra/secrets`` gives them to `infra/kubernetes`.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

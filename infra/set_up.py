@@ -11,8 +11,6 @@ login that may create roles; ``ONCOLINEAGE_READER_URI`` the same database with n
 again, it resets password and rights, after a restore for example.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

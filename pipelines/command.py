@@ -1,7 +1,5 @@
 """Arguments of entry points, and errors in one line instead of a traceback."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

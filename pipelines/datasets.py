@@ -1,7 +1,5 @@
 """The samples of a task with group, split and fold: split, written, and read again."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,10 +1,8 @@
 """A fault in data: its file, column and rows, and what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 ROWS_SHOWN = 20
 
@@ -33,7 +31,7 @@ class Finding:
         *,
         values: Iterable[Any] = (),
         severity: str = "error",
-    ) -> Finding:
+    ) -> Self:
         """Build a finding from zero-based ``positions`` of the rows at fault."""
         rows = [int(position) + 1 for position in positions]
         shown = tuple(str(value) for value in list(values)[:ROWS_SHOWN])

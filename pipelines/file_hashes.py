@@ -1,7 +1,5 @@
 """Hashes of the files of a model, written beside them and compared before any of them is loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Mapping

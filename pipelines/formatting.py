@@ -1,7 +1,5 @@
 """How reports, pages and commands write numbers: with their interval, as p-values, shares, counts and costs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real

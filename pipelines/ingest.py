@@ -3,8 +3,6 @@
 ``python -m pipelines.ingest --from DIR [--task T]``
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import subprocess

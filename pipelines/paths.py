@@ -1,7 +1,5 @@
 """Folders of a checkout, relative to the one that commands are started in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 DATA = Path("data")  # raw folders, one a task

@@ -1,7 +1,5 @@
 """``policy`` of ``params.yaml``: thresholds of gate, endpoint, monitor and dashboard. None of them re-runs a stage."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Collection

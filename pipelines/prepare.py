@@ -1,7 +1,5 @@
 """Stage ``prepare``: validated raw tables become the table of samples with group, split and fold."""
 
-from __future__ import annotations
-
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
 from pipelines.paths import DATA, PREPARED

@@ -3,8 +3,6 @@
 A probe far above chance means that a model can score as much without the biology.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

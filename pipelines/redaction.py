@@ -1,7 +1,5 @@
 """Remove credentials from text."""
 
-from __future__ import annotations
-
 import os
 import re
 from urllib.parse import unquote

@@ -3,8 +3,6 @@
 Two templates give all reports their form. They escape whatever comes from data.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import re

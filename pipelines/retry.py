@@ -1,7 +1,5 @@
 """Retry calls of a server that is unreachable, with growing pauses, up to a limit."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import random

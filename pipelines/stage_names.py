@@ -1,7 +1,5 @@
 """Names of DVC stages, for the Makefile: ``python -m pipelines.stage_names --demo`` or ``--leaderboards``."""
 
-from __future__ import annotations
-
 import argparse
 
 from pipelines.command import run_command

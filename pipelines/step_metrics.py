@@ -1,7 +1,5 @@
 """Metrics of every step of a fit, sent to MLflow by a thread; neither an outage nor a kill loses any."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import threading

@@ -1,7 +1,5 @@
 """Errors of databases and folders that no retry resolves: read-only, full, damaged, of another release, deleted."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

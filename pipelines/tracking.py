@@ -1,7 +1,5 @@
 """MLflow runs: one experiment a task, and the tags that trace a run to data, split and code."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

@@ -1,7 +1,5 @@
 """Read YAML into frozen dataclasses, and check it; whatever is refused is named with its line."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

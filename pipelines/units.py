@@ -1,7 +1,5 @@
 """Checks of values against their declared unit or scale, which the name of a column does not show."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

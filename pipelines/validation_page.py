@@ -1,7 +1,5 @@
 """The validation report as a page: findings of the checks and of the audit, and counts of the data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Findings of an audit; a module a modality looks for them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

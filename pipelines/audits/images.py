@@ -1,7 +1,5 @@
 """The audit of images: the same cell in several files, shortcuts to the class, and uneven subjects."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The audit of responses: lines and drugs under two ids, shortcuts to a line's response, and uneven groups."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

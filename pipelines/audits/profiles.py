@@ -1,7 +1,5 @@
 """The audit of expression profiles: copies, shortcuts to the label, and uneven patients."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

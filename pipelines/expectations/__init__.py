@@ -4,8 +4,6 @@ A suite runs on columns of a raw table, or on a summary frame such as a row a ge
 and gene tables have thousands of columns. What no expectation can state is a plain function that returns findings.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

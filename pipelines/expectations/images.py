@@ -1,7 +1,5 @@
 """What raw ``images`` must satisfy: files that decode, in classes that can be split."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What raw ``pairs`` must satisfy: ids that other tables know, values in range, molecules that parse."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the raw data of profiles must satisfy: profiles on one scale, of samples and genes that are described."""
 
-from __future__ import annotations
-
 import importlib
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What raw profiles must satisfy to predict classes: labels, and enough patients of each."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What raw profiles must satisfy to predict genes from genes: there are targets, and predictors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

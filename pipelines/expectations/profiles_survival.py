@@ -1,7 +1,5 @@
 """What raw profiles must satisfy to predict the time to an event: a follow-up that a model can learn from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Groups that never cross a split, and content that must not be on two sides; a module a modality."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Groups of responses, by cell line, drug or tissue, and content that must not be on two sides of a split."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 

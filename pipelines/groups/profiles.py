@@ -1,7 +1,5 @@
 """Groups of profiles: those of a patient, and copies of one another."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,18 +1,14 @@
 """Tasks on images: their settings in ``params.yaml`` and the reader of their raw folder."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.params import Task, TuneTransfer
+from pipelines.samples import Kept
 from pipelines.typed_yaml import Checks
-
-if TYPE_CHECKING:
-    from pipelines.samples import Kept
 
 
 @dataclass(frozen=True)

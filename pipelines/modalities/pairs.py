@@ -1,17 +1,13 @@
 """Tasks on pairs of a cell line and a drug: settings in ``params.yaml`` and the reader of their raw folder."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pipelines.params import Split, Task
+from pipelines.samples import Kept
 from pipelines.typed_yaml import Checks
-
-if TYPE_CHECKING:
-    from pipelines.samples import Kept
 
 
 @dataclass(frozen=True)

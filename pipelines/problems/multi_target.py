@@ -1,7 +1,5 @@
 """Many numbers are predicted at once, such as the expression of many genes."""
 
-from __future__ import annotations
-
 from pipelines.problems import MARGIN, Metric, Problem
 from pipelines.problems.regression import MAE, MSE, R2, R2_OVER_BASELINE, RMSE
 

@@ -1,7 +1,5 @@
 """Readers of raw folders, which return samples: tables and arrays with an id, a group and a label each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,13 +1,11 @@
 """Expression profiles: reading a raw folder, applying the rules of the task, choosing target genes."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -92,16 +90,16 @@ class ExpressionSamples:
             values = np.ascontiguousarray(values[:, columns])  # one layout, so that sums round alike however it came
         return values
 
-    def take(self, rows: np.ndarray) -> ExpressionSamples:
+    def take(self, rows: np.ndarray) -> Self:
         """Return the samples at ``rows`` (positions, or a boolean mask); the values are shared."""
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         return replace(self, table=self.table.iloc[positions].reset_index(drop=True), index=self.index[positions])
 
-    def alone(self) -> ExpressionSamples:
+    def alone(self) -> Self:
         """Return the samples with only their own values."""
         return replace(self, values=self.values[self.index], index=np.arange(len(self)))
 
-    def aimed(self, targets: Sequence[str], predictors: Sequence[str]) -> ExpressionSamples:
+    def aimed(self, targets: Sequence[str], predictors: Sequence[str]) -> Self:
         """Return the same samples with the genes ``targets`` to predict from the genes ``predictors``."""
         return replace(self, targets=tuple(targets), predictors=tuple(predictors))
 

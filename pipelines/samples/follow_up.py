@@ -1,7 +1,5 @@
 """Times of follow-up and events in ``samples.csv``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 

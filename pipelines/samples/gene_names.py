@@ -1,7 +1,5 @@
 """One gene under several names: ``TP53|7157``, ``TP53`` and ``7157`` are the same where nothing else has that name."""
 
-from __future__ import annotations
-
 import datetime
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Images: a table of samples, and all pixels in one array that is decoded once and cached on the disk."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 from urllib.parse import unquote
 
 import numpy as np
@@ -61,13 +59,13 @@ class ImageSamples:
         """Return the SHA-256 of each sample's file."""
         return self.table["digest"].tolist()
 
-    def take(self, rows: np.ndarray) -> ImageSamples:
+    def take(self, rows: np.ndarray) -> Self:
         """Return the samples at ``rows`` (positions, or a boolean mask); the pixels are shared."""
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         table = self.table.iloc[positions].reset_index(drop=True)
         return replace(self, table=table, index=self.index[positions])
 
-    def alone(self) -> ImageSamples:
+    def alone(self) -> Self:
         """Return the samples with only their own pixels, in memory."""
         return replace(self, pixels=np.array(self.pixels[self.index]), index=np.arange(len(self)))
 

@@ -1,7 +1,5 @@
 """Molecules from SMILES: parsing, canonical form, and keys of molecules."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bound on the size of Parquet files: a few kilobytes can unpack to gigabytes."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

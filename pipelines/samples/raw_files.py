@@ -1,7 +1,5 @@
 """Names of files in raw folders; imports no library."""
 
-from __future__ import annotations
-
 RESPONSE_FILE = "response.parquet"
 CELL_LINES_FILE = "cell_lines.csv"
 DRUGS_FILE = "drugs.csv"

@@ -1,7 +1,5 @@
 """Pairs of a cell line and a drug; the features of a line and of a drug are stored once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self

@@ -4,8 +4,6 @@ The class of a test row depends on no other test row. Low responses are sensitiv
 Barretina et al. (2012), Nature 483, as Haibe-Kains et al. (2013), Nature 504, describe it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property

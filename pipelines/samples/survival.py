@@ -4,8 +4,6 @@
 without it every row counts once and the leading axis of the result is dropped.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 _PAIRS = 2**24  # comparable pairs held at once

@@ -1,7 +1,5 @@
 """Text in raw tables: cleaned when a table is read, with a warning where it was, or where two texts look alike."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -1,7 +1,5 @@
 """``python -m pipelines.simulate --task T --out DIR [--seed N]``: write the simulated raw folder of a task."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 from collections.abc import Callable, Sequence

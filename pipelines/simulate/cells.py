@@ -4,11 +4,9 @@ A cell is drawn as amounts of two dyes that absorb light (Beer and Lambert): bas
 cytoplasm. Kinds of cells overlap, and the stain differs between subjects.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -50,7 +48,7 @@ class Stain:
     light: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, spread: float) -> Stain:
+    def draw(cls, rng: np.random.Generator, spread: float) -> Self:
         """Return the stain of a subject; ``spread`` is the relative deviation of what differs."""
         strength = rng.normal(1, spread, 2)
         azure = _AZURE * strength[0] * rng.normal(1, spread / 2, 3)

@@ -19,11 +19,10 @@ chromosome arm. ``tumor_type`` has counts per million of the library, 10⁶ y_ij
 has log2 of these plus one, of 80 landmarks and 220 others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -94,7 +93,7 @@ class Genes:
     low_reads: np.ndarray  # expected reads in the median library; NaN where the level holds
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Genes:
+    def draw(cls, rng: np.random.Generator) -> Self:
         """Return the 400 genes."""
         order = rng.permutation(_GENES)  # programs are scattered over the table
         programs = len(PROGRAMS)

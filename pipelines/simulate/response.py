@@ -1,7 +1,5 @@
 """Simulated cell lines, drugs and responses in the raw format ``response``, by hidden programs and mutations."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from pathlib import Path

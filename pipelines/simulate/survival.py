@@ -16,8 +16,6 @@ A gene g of sample i of patient p has
 A tenth of the patients has a second core of the same tumor.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which problems are asked of which modality: ``<modality>_<problem>.py`` each, found by its name."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 
