@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipelines.expectations import Check, Report, Suite, between, filled, report_rows, report_table
 from pipelines.samples.expression import SAMPLES_FILE
-from pipelines.samples.follow_up import read_follow_up
+from pipelines.samples.survival import read_follow_up
 
 _LEAST_EVENTS = 10  # fewer than ten events say nothing of any risk
 _LEAST_FOLLOWED = 5  # samples that are still followed at the last horizon

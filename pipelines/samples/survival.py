@@ -1,13 +1,49 @@
-"""Statistics of censored times to an event: survival curve, concordance, partial likelihood.
+"""Follow-up in ``samples.csv``, and statistics of censored times: survival curve, concordance, partial likelihood.
 
 ``weights``, shape ``(b, n)``, says how often each row counts, for the value and its bootstrap interval in one call;
 without it every row counts once and the leading axis of the result is dropped.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
+
+from pipelines.samples.expression import as_truth
+from pipelines.tasks.profiles_survival import SurvivalData
+from pipelines.text_values import is_unknown
 
 _PAIRS = 2**24  # comparable pairs held at once
 _TIED = 1e-8  # risks that differ by less are the same
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """Follow-up of the rows of ``samples.csv``, shape ``(n,)`` each."""
+
+    time: np.ndarray  # NaN where the cell is no number
+    event: np.ndarray  # False where the cell is no truth value
+    time_given: np.ndarray  # whether the cell is neither empty nor unknown
+    event_given: np.ndarray
+    event_read: np.ndarray  # whether the cell is a truth value
+
+    @property
+    def known(self) -> np.ndarray:
+        """Return the rows with a time above 0 and an event."""
+        return np.isfinite(self.time) & (self.time > 0) & self.event_read
+
+
+def read_follow_up(table: pd.DataFrame, data: SurvivalData) -> FollowUp:
+    """Read the columns ``data.time`` and ``data.event`` of a table of samples."""
+    time, event = table[data.time], table[data.event]
+    truth = as_truth(event)
+    return FollowUp(
+        time=pd.to_numeric(time, errors="coerce").to_numpy(np.float64, na_value=np.nan),
+        event=truth.fillna(value=False).to_numpy(bool),
+        time_given=~np.array([is_unknown(cell) for cell in time], dtype=bool),
+        event_given=~np.array([is_unknown(cell) for cell in event], dtype=bool),
+        event_read=truth.notna().to_numpy(bool),
+    )
 
 
 def kaplan_meier(

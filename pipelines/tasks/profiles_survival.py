@@ -57,7 +57,7 @@ class ProfilesSurvival(ProfilesTask):
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
         """Return time and event of each sample; those without a follow-up are dropped."""
         from pipelines.samples.expression import ProfileTargets
-        from pipelines.samples.follow_up import read_follow_up
+        from pipelines.samples.survival import read_follow_up
 
         found = read_follow_up(table, self.data)
         # In the summary of the split, so that models are refitted where the horizons change.

@@ -16,7 +16,7 @@ from pipelines.datasets import prepare, read_prepared, write_prepared
 from pipelines.errors import DataError, UserError
 from pipelines.params import read_params
 from pipelines.samples.expression import ExpressionSamples, ExpressionTables, aim, is_one_of, keep_profiles, to_log2
-from pipelines.samples.follow_up import read_follow_up
+from pipelines.samples.survival import read_follow_up
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.pipelines.expression_folder import (
     GENES,
