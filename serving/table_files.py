@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow
 
 from pipelines.errors import UserError
-from pipelines.samples.parquet_size import check_parquet_size
+from pipelines.samples.formats import check_parquet_size
 from pipelines.sources.archives import GZIP, ZIP, text_lines, unpacked
 from pipelines.sources.tables import cell_text, opened_workbook, separator_of, sheet_rows
 from pipelines.text_values import clean, is_unknown, quoted

@@ -21,7 +21,7 @@ from fastapi.responses import Response
 from PIL import Image
 
 from pipelines.errors import UserError
-from pipelines.samples import parquet_size
+from pipelines.samples import formats
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImagesData, load_pixels
 from pipelines.samples.molecules import MAX_SMILES_LENGTH, canonical
@@ -48,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "LINE_BYTES", 1_500_000)
     monkeypatch.setattr(tables, "ANNOTATION_BYTES", 2_000_000)
     monkeypatch.setattr(tables, "WORKBOOK_BYTES", 1_000_000)
-    monkeypatch.setattr(parquet_size, "MOST_VALUES", 1_000_000)
+    monkeypatch.setattr(formats, "MOST_VALUES", 1_000_000)
 
 
 def _gzipped(path: Path, content: bytes) -> Path:
@@ -144,7 +144,7 @@ def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(
 ) -> None:
     bomb = _repeated(600_000, lists)
     assert len(bomb) < 60_000
-    monkeypatch.setattr(parquet_size, "MOST_VALUES", 1_000_000)
+    monkeypatch.setattr(formats, "MOST_VALUES", 1_000_000)
     monkeypatch.setattr(uploads, "MOST_VALUES", 1_000_000)
     path = tmp_path / "expression.parquet"
     path.write_bytes(bomb)

@@ -21,8 +21,8 @@ from pipelines.audits import (
 from pipelines.groups.images import duplicate_pairs
 from pipelines.params import Split
 from pipelines.probes import probe_labels
-from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.images import IMAGES_FOLDER, ImageSamples
+from pipelines.samples.raw_files import FORMATS
 
 
 def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts:

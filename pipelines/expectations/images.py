@@ -13,9 +13,8 @@ from tqdm import tqdm
 from pipelines.errors import Finding
 from pipelines.expectations import Check, Suite, between, report_files
 from pipelines.modalities.images import ImagesTask as Task
-from pipelines.samples.image_formats import ENDINGS, FORMATS
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE, class_alike, entries, read_listed, without_images
-from pipelines.samples.raw_files import is_of_system
+from pipelines.samples.raw_files import ENDINGS, FORMATS, is_of_system
 from pipelines.text_values import quoted
 
 Tables = dict[str, pd.DataFrame]

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow.parquet
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.samples.parquet_size import check_parquet_size
 from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
 from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE
 from pipelines.samples.raw_files import RESPONSE_FILE as RESPONSE_FILE
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from pipelines.modalities.pairs import PairsTask
 
 KEYS = ("study", "cell_line_id", "drug_id")
+MOST_VALUES = 4_000_000_000  # of a raw table: 16 GB of float32; all of TCGA has 0.7 billion
 _COLUMNS_ALONE = 5  # up to so many columns of a wrong type get a finding each, more share one
 _SHOWN = 8  # names of columns in a message
 
@@ -168,6 +168,19 @@ def _read_parquet(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd
         message = f"not a readable parquet file ({reason}); it may be truncated, write or copy it again"
         raise DataError([Finding("file_readable", path.name, message)]) from error
     raise DataError(doubled)
+
+
+def check_parquet_size(source: Path | io.BytesIO, name: str, most: int | None = None) -> None:
+    """Refuse a file by its footer (`UserError`) if it has more than ``most`` values: few bytes can unpack to many."""
+    most = MOST_VALUES if most is None else most
+    about = pyarrow.parquet.ParquetFile(source).metadata
+    values = about.num_rows * about.num_columns
+    schema = about.schema
+    lists = [place for place in range(about.num_columns) if schema.column(place).max_repetition_level > 0]
+    groups = [about.row_group(number) for number in range(about.num_row_groups)] if lists else []
+    values += sum(group.column(place).num_values for group in groups for place in lists)
+    if values > most:
+        raise UserError(f"{name}: the file unpacks to {values:,} values, more than {most:,}; bring fewer at a time")
 
 
 def _read_csv(path: Path, text: tuple[str, ...], notes: list[Finding]) -> pd.DataFrame:

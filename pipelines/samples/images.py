@@ -20,8 +20,7 @@ from pipelines.files import cores, written_whole
 from pipelines.modalities.images import ImagesData, ImagesTask
 from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
-from pipelines.samples.image_formats import FORMATS
-from pipelines.samples.raw_files import is_of_system
+from pipelines.samples.raw_files import FORMATS, is_of_system
 from pipelines.samples.table_text import letters_of
 from pipelines.text_values import folded, is_unknown, known, quoted
 

@@ -1,8 +1,20 @@
-"""Names of files in raw folders; imports no library."""
+"""Names and formats of files in raw folders; imports no library."""
 
 RESPONSE_FILE = "response.parquet"
 CELL_LINES_FILE = "cell_lines.csv"
 DRUGS_FILE = "drugs.csv"
+
+# The only ones that Pillow may open, whatever the name of the file (it starts a program to draw PostScript), and their
+# endings.
+ENDINGS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+}
+FORMATS = tuple(ENDINGS)
 
 _OF_SYSTEMS = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information")
 

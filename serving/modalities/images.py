@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from PIL import Image
 
-from pipelines.samples.image_formats import FORMATS
+from pipelines.samples.raw_files import FORMATS
 from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint

@@ -18,8 +18,8 @@ from pipelines.datasets import Prepared
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_task
-from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.images import ImageSamples, decoding, to_pixels
+from pipelines.samples.raw_files import FORMATS
 from training.contract import Contract, PayloadError, check_form, kind_of, summary_view
 from training.estimator import Estimator
 from training.features.summaries import IMAGE_COLUMNS, image_summary
