@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command import parser, run_command
+from pipelines.command import run_command, task_and_folders
 from pipelines.params import Task, read_params
-from pipelines.paths import AUDIT_FILE, DATA, REPORTS, VALIDATION_FILE
+from pipelines.paths import AUDIT_FILE, VALIDATION_FILE
 
 if TYPE_CHECKING:
     from pipelines.audits import AuditFinding, Parts
@@ -59,22 +59,17 @@ def write_audit(audit: Audit, reports: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m pipelines.audit --task T [--data DIR] [--reports DIR]``."""
-    options = parser(__doc__ or "")
-    options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
-    options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
-    arguments = options.parse_args(argv)
+    name, data, reports = task_and_folders(__doc__ or "", argv)
     from pipelines import tracking
     from pipelines.validation_page import write_page
 
     params = read_params()
-    task = params.task(arguments.task)
-    data = arguments.data or DATA / arguments.task
-    reports = arguments.reports or REPORTS / arguments.task
+    task = params.task(name)
 
-    audit = audit_samples(task.read(data).samples, data, arguments.task, task, params.seed)
+    audit = audit_samples(task.read(data).samples, data, name, task, params.seed)
     write_audit(audit, reports)
     if (reports / VALIDATION_FILE).is_file():
-        write_page(reports, arguments.task)
+        write_page(reports, name)
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)
     tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(data)}
@@ -84,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tracking.mlflow.log_metrics({**counts, **probes})
         tracking.mlflow.log_artifact(str(reports / AUDIT_FILE))
     found = len(audit.findings)
-    print(f"{arguments.task}: {audit.samples} samples audited, findings: {found}, see {reports / AUDIT_FILE}")
+    print(f"{name}: {audit.samples} samples audited, findings: {found}, see {reports / AUDIT_FILE}")
     return 0
 
 

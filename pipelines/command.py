@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pipelines.errors import UserError
+from pipelines.paths import DATA, REPORTS
 from pipelines.redaction import redacted
 from pipelines.store_errors import refusal
 
@@ -23,6 +25,15 @@ def architecture_parser(description: str) -> argparse.ArgumentParser:
     made = parser(description)
     made.add_argument("--architecture", required=True, help="name of the architecture")
     return made
+
+
+def task_and_folders(description: str, argv: Sequence[str] | None) -> tuple[str, Path, Path]:
+    """Parse ``--task``, ``--data`` and ``--reports``; return the task, its raw folder and the folder of its reports."""
+    options = parser(description)
+    options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
+    options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
+    given = options.parse_args(argv)
+    return given.task, given.data or DATA / given.task, given.reports or REPORTS / given.task
 
 
 def run_command(main: Callable[[], int | None]) -> None:

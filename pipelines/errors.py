@@ -1,7 +1,7 @@
 """A fault in data: its file, column and rows, and what to do."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 ROWS_SHOWN = 20
@@ -36,10 +36,6 @@ class Finding:
         rows = [int(position) + 1 for position in positions]
         shown = tuple(str(value) for value in list(values)[:ROWS_SHOWN])
         return cls(expectation, file, message, column, tuple(rows[:ROWS_SHOWN]), len(rows), severity, shown)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping."""
-        return asdict(self)
 
     def __str__(self) -> str:
         where = self.file

@@ -15,13 +15,12 @@ import yaml
 
 from pipelines.policy import Policy
 from pipelines.problems import get_problem
+from pipelines.samples import Kept
 from pipelines.typed_yaml import Checks, Choice, ParamsError, TypedReader
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from pipelines.samples import Kept
 
 PARAMS_FILE = Path("params.yaml")
 BUDGET_FILE = "budget.yaml"  # beside it: the budget of this checkout, as `make train BUDGET=full` chose it

@@ -63,7 +63,12 @@ def probe_labels(
         seen = np.unique(codes[train])
         if len(test) == 0 or len(seen) < 2:  # a fold of uneven groups can be empty
             continue
-        for model in _classifiers(seed):  # their mean: to take the better one would favor confounders
+        linear = LogisticRegression(class_weight="balanced", max_iter=500)
+        trees = ExtraTreesClassifier(**_TREES, class_weight="balanced", random_state=seed)
+        for model in (
+            _prepared(linear),
+            _prepared(trees),
+        ):  # their mean: the better one favors confounders
             answers[np.ix_(test, seen)] += model.fit(values[train], codes[train]).predict_proba(values[test]) / 2
     predicted = answers[:, 1] if classes == 2 else answers.argmax(axis=1)
     ones = np.ones(len(codes))
@@ -144,12 +149,6 @@ def _varying(features: pd.DataFrame) -> np.ndarray:
     """Return the columns that are not the same for all samples; a missing value is a value."""
     values = features.to_numpy(np.float64)
     return values[:, [len(np.unique(column)) > 1 for column in values.T]] if values.size else values[:, :0]
-
-
-def _classifiers(seed: int) -> tuple[Pipeline, ...]:
-    linear = LogisticRegression(class_weight="balanced", max_iter=500)
-    trees = ExtraTreesClassifier(**_TREES, class_weight="balanced", random_state=seed)
-    return _prepared(linear), _prepared(trees)
 
 
 def _prepared(model: Any) -> Pipeline:

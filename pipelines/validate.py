@@ -8,14 +8,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command import parser, run_command
+from pipelines.command import run_command, task_and_folders
 from pipelines.errors import Finding
 from pipelines.params import Task, read_params
-from pipelines.paths import DATA, REPORTS, VALIDATION_FILE
+from pipelines.paths import VALIDATION_FILE
 
 if TYPE_CHECKING:
     from pipelines.expectations import Suite
@@ -117,7 +117,7 @@ def write_validation(validation: Validation, reports: Path) -> Path:
     from pipelines.files import write_json
 
     kinds = {"warnings": validation.warnings, "findings": validation.findings}
-    found = {kind: [finding.as_dict() for finding in findings] for kind, findings in kinds.items()}
+    found = {kind: [asdict(finding) for finding in findings] for kind, findings in kinds.items()}
     path = reports / VALIDATION_FILE
     write_json(path, {"task": validation.task, "passed": validation.passed, **found, "counts": validation.counts})
     return path
@@ -125,27 +125,22 @@ def write_validation(validation: Validation, reports: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m pipelines.validate --task T [--data DIR] [--reports DIR]``; 1 if the data is refused."""
-    options = parser(__doc__ or "")
-    options.add_argument("--data", type=Path, help="raw folder (default: data/<task>)")
-    options.add_argument("--reports", type=Path, help="folder of the reports (default: reports/<task>)")
-    arguments = options.parse_args(argv)
+    name, data, reports = task_and_folders(__doc__ or "", argv)
     from pipelines import tracking
     from pipelines.validation_page import write_page
 
-    task = read_params().task(arguments.task)
-    data = arguments.data or DATA / arguments.task
-    reports = arguments.reports or REPORTS / arguments.task
+    task = read_params().task(name)
 
-    validation = validate_folder(data, arguments.task, task, docs=reports / DOCS_FOLDER)
+    validation = validate_folder(data, name, task, docs=reports / DOCS_FOLDER)
     report = write_validation(validation, reports)
-    write_page(reports, arguments.task)
+    write_page(reports, name)
     for finding in validation.findings:
         print(f"{'refused' if finding.severity == 'error' else 'warning'}: {finding}", file=sys.stderr)
     tags = {"validation.passed": str(validation.passed).lower()}
     if data.is_dir():
         tags["data.sha256"] = tracking.folder_sha256(data)
     found = {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
-    with tracking.run(arguments.task, "validate", f"validate {arguments.task}", tags=tags):
+    with tracking.run(name, "validate", f"validate {name}", tags=tags):
         tracking.mlflow.log_metrics(found)
         tracking.mlflow.log_artifact(str(report))
         tracking.mlflow.log_artifacts(str(reports / DOCS_FOLDER), DOCS_FOLDER)
@@ -153,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{data}: refused with {len(validation.errors)} errors, see {report}", file=sys.stderr)
         return 1
     rows, warnings = validation.counts["rows"], len(validation.warnings)
-    print(f"{arguments.task}: {sum(rows.values())} rows in {len(rows)} files are valid, warnings: {warnings}")
+    print(f"{name}: {sum(rows.values())} rows in {len(rows)} files are valid, warnings: {warnings}")
     return 0
 
 

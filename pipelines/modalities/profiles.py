@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipelines.params import Task
+from pipelines.samples import Kept
 from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from pipelines.samples import Kept
-    from pipelines.samples.expression import ProfileTargets
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,17 @@ class ValidateProfiles:
     missing_share: float  # of a gene's or a sample's values, at most
     constant_gene_share: float  # of the genes, at most: models drop genes that never vary
     library_size_factor: float  # by which a sample's total may differ from the median one
+
+
+@dataclass(frozen=True)
+class ProfileTargets:
+    """The target of all rows of a table of samples."""
+
+    rules: dict[str, np.ndarray] = field(default_factory=dict)  # for each rule the samples that it drops, bool, (n,)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # the target, arbitrary for samples that are dropped
+    classes: tuple[str, ...] = ()  # where they are predicted
+    counts: dict[str, Any] = field(default_factory=dict)  # of the target, for reports
+    stratum: str = "label"  # column by which splits are balanced
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,4 @@ class ProfilesTask(Task):
 
         ``classes`` are those of a model that is scored, None where they are found in the table.
         """
-        from pipelines.samples.expression import ProfileTargets
-
         return ProfileTargets()

@@ -57,6 +57,11 @@ class Problem:
         return score(target, outputs)
 
 
+def low(name: str, meaning: str, score: Score | None = None, label: str = "") -> Metric:
+    """Return a metric that is better if it is lower."""
+    return Metric(name, f"{meaning}; low is good", higher_is_better=False, score=score, label=label)
+
+
 MARGIN = Metric("margin", "what it is better by than {baseline}, in the task's metric")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipelines.problems import MARGIN, Metric, Problem, Score
+from pipelines.problems import MARGIN, Metric, Problem, Score, low
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,9 +68,9 @@ PROBLEM = Problem(
             reported=False,
             within=True,
         ),
-        Metric("ece", "gap between confidence and how often it is right; low is good", higher_is_better=False),
-        Metric("log_loss", "in nats; low is good", higher_is_better=False, score=_log_loss),
-        Metric("brier", "squared error of probabilities; low is good", higher_is_better=False),
+        low("ece", "gap between confidence and how often it is right"),
+        low("log_loss", "in nats", _log_loss),
+        low("brier", "squared error of probabilities"),
         MARGIN,
     ),
     ("validation_log_loss", "validation_rmse"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.problems import MARGIN, Metric, Problem, Score
+from pipelines.problems import MARGIN, Metric, Problem, Score, low
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,14 +34,9 @@ def _correlation(function: str) -> Score:
 
 
 R2 = Metric("r2", "share of variance that is explained", score=_of_sklearn("r2_score"), label="R²")
-RMSE, MAE, MSE = (
-    Metric(name, f"{meaning}; low is good", higher_is_better=False, score=_of_sklearn(function), label=label)
-    for name, meaning, function, label in (
-        ("rmse", "root of the mean squared error", "root_mean_squared_error", "RMSE"),
-        ("mae", "mean absolute error", "mean_absolute_error", "Mean absolute error"),
-        ("mse", "mean squared error", "mean_squared_error", ""),
-    )
-)
+RMSE = low("rmse", "root of the mean squared error", _of_sklearn("root_mean_squared_error"), label="RMSE")
+MAE = low("mae", "mean absolute error", _of_sklearn("mean_absolute_error"), label="Mean absolute error")
+MSE = low("mse", "mean squared error", _of_sklearn("mean_squared_error"))
 R2_OVER_BASELINE = Metric("r2_over_baseline", "share of {baseline}'s squared error that is saved")
 
 PROBLEM = Problem(

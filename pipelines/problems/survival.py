@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pipelines.problems import MARGIN, Metric, Problem, Score, get_problem
+from pipelines.problems import MARGIN, Metric, Problem, Score, get_problem, low
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,18 +32,9 @@ PROBLEM = Problem(
             score=_finite("concordance", 0.5),
         ),
         Metric("uno_concordance", "the same, corrected for censoring, up to the last horizon (Uno)"),
-        Metric(
-            "integrated_brier",
-            "squared error of the survival curve, mean over the horizons; low is good",
-            higher_is_better=False,
-        ),
+        low("integrated_brier", "squared error of the survival curve, mean over the horizons"),
         *(get_problem("classification").metric(name) for name in ("brier", "ece")),  # of the risk until the horizon
-        Metric(
-            "partial_loss",
-            "negative log partial likelihood per event; low is good",
-            higher_is_better=False,
-            score=_finite("partial_loss", 0.0),
-        ),
+        low("partial_loss", "negative log partial likelihood per event", _finite("partial_loss", 0.0)),
         MARGIN,
     ),
     ("validation_loss",),

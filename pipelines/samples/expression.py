@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding
-from pipelines.modalities.profiles import ProfilesTask
+from pipelines.modalities.profiles import ProfilesTask, ProfileTargets
 from pipelines.samples import Kept, count_dropped
 from pipelines.samples.formats import Asked, read_tables
 from pipelines.samples.gene_names import find_gene
@@ -196,17 +196,6 @@ def _exclusions(about: pd.DataFrame, ids: np.ndarray, task: ProfilesTask) -> dic
         excluded = pd.Series(is_one_of(about[column], values), index=about.index)
         rules[f"{column}_{'_'.join(values)}"] = excluded.reindex(ids, fill_value=False).to_numpy(bool)
     return rules
-
-
-@dataclass(frozen=True)
-class ProfileTargets:
-    """The target of all rows of a table of samples, see `pipelines.modalities.profiles.ProfilesTask.targets`."""
-
-    rules: dict[str, np.ndarray] = field(default_factory=dict)  # for each rule the samples that it drops, bool, (n,)
-    columns: dict[str, np.ndarray] = field(default_factory=dict)  # the target, arbitrary for samples that are dropped
-    classes: tuple[str, ...] = ()  # where they are predicted
-    counts: dict[str, Any] = field(default_factory=dict)  # of the target, for reports
-    stratum: str = "label"  # column by which splits are balanced
 
 
 def label_targets(

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.modalities.profiles import ProfilesData, ProfilesTask
+from pipelines.modalities.profiles import ProfilesData, ProfilesTask, ProfileTargets
 from pipelines.params import Evaluate, PerBudget, TuneTransfer
 from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from pipelines.samples.expression import ProfileTargets
 
 
 @dataclass(frozen=True)

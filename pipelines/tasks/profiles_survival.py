@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.modalities.profiles import ProfilesData, ProfilesTask
+from pipelines.modalities.profiles import ProfilesData, ProfilesTask, ProfileTargets
 from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-    from pipelines.samples.expression import ProfileTargets
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ class ProfilesSurvival(ProfilesTask):
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
         """Return time and event of each sample; those without a follow-up are dropped."""
-        from pipelines.samples.expression import ProfileTargets
         from pipelines.samples.survival import read_follow_up
 
         found = read_follow_up(table, self.data)

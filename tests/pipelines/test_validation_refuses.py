@@ -14,7 +14,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -584,7 +584,7 @@ def test_names_that_cannot_be_printed_are_reported_and_do_not_crash(name: bytes,
     (finding,) = validate_folder(folder, "images", task(CELL)).findings
     assert finding.expectation == "file_name_printable"
     assert str(finding).isprintable()
-    json.dumps(finding.as_dict()).encode()
+    json.dumps(asdict(finding)).encode()
 
 
 def test_command_refuses_faulty_data_changes_nothing_else_passes_clean_data_and_logs_both(
