@@ -83,10 +83,7 @@ def probe_labels(
 
 
 def thinned(labels: np.ndarray, groups: np.ndarray, seed: int, most: int = GROUPS) -> np.ndarray:
-    """Return positions, in order, of the samples of at most ``most`` groups; probes take minutes on many thousand.
-
-    A group counts for the label of its first sample, and frequent labels lose most, so that rare ones stay.
-    """
+    """Return positions, in order, of the samples of at most ``most`` groups; frequent labels lose most of theirs."""
     first, group = np.unique(groups, return_index=True, return_inverse=True)[1:]
     if len(first) <= most:
         return np.arange(len(groups))

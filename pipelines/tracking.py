@@ -176,10 +176,7 @@ def run(
 
 
 def lineage(task: str) -> dict[str, str]:
-    """Return the tags that trace a run to its code and data.
-
-    ``dvc.data_md5`` is DVC's hash of ``data/``; ``data.sha256`` is of the content of ``data/<task>`` itself.
-    """
+    """Return the tags that trace a run to its code, to DVC's hash of ``data/``, and to what is in ``data/<task>``."""
     tags = {"git.commit": git("rev-parse", "HEAD") or "none"}
     if tags["git.commit"] != "none":
         tags["git.dirty"] = str(bool(changes())).lower()

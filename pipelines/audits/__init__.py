@@ -73,7 +73,7 @@ def labeled_copies(
         }
         for a, b, similarity, how in pairs.itertuples(index=False)
     ]
-    duplicates = list_duplicates(rows, merged_groups(pd.Series(group, index=original)))
+    duplicates = list_duplicates(rows, pd.Series(group, index=original))
     counts = duplicates["counts"]
     holds = {f"copies_{key}": counts[key] for key in ("across_groups", "within_groups")}
     holds["copies_with_different_labels"] = counts["different_labels"]
@@ -81,14 +81,23 @@ def labeled_copies(
     return group, duplicates, _findings(holds, **counts, alike=alike, unit=unit)
 
 
-def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return counts, and the first pairs and merged groups; pairs across labels or groups come first."""
+def list_duplicates(rows: list[dict[str, Any]], *groups: pd.Series) -> dict[str, Any]:
+    """Return counts, and the first pairs and merged groups; pairs across labels or groups come first.
+
+    ``groups`` are joined groups, indexed by the original ones; those made of several are merged.
+    """
+    merged = [
+        {"members": sorted(set(map(str, members.index))), "samples": len(members)}
+        for group in groups
+        for _, members in group.groupby(group.to_numpy())
+        if members.index.nunique() > 1
+    ]
     across = [row["groups"][0] != row["groups"][1] for row in rows]
     differ = ["labels" in row and row["labels"][0] != row["labels"][1] for row in rows]
     gravest = sorted(
         range(len(rows)), key=lambda at: (not differ[at], not across[at], -(rows[at]["similarity"] or 0), at)
     )
-    merged = sorted(merged, key=lambda group: (-len(group["members"]), group["members"]))
+    merged.sort(key=lambda group: (-len(group["members"]), group["members"]))
     counts = {
         "pairs": len(rows),
         "across_groups": sum(across),
@@ -99,15 +108,6 @@ def list_duplicates(rows: list[dict[str, Any]], merged: list[dict[str, Any]]) ->
         "groups_merged": sum(len(group["members"]) for group in merged),
     }
     return {"counts": counts, "pairs": [rows[at] for at in gravest[:LISTED]], "merged_groups": merged[:LISTED]}
-
-
-def merged_groups(group: pd.Series) -> list[dict[str, Any]]:
-    """Return the groups that are made of several; ``group`` is the joined group, indexed by the original one."""
-    return [
-        {"members": sorted(set(map(str, members.index))), "samples": len(members)}
-        for _, members in group.groupby(group.to_numpy())
-        if members.index.nunique() > 1
-    ]
 
 
 def name_classes(shortcuts: list[dict[str, Any]], classes: Sequence[str]) -> None:
@@ -133,10 +133,7 @@ def shortcut_finding(shortcut: dict[str, Any], effect: str | None = None) -> Aud
 
 
 def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
-    """Return how many groups there are, how uneven, and how many have each label.
-
-    ``effective`` is the number of even groups that would be as uneven (inverse Simpson index).
-    """
+    """Return how many groups there are, how uneven (``effective`` by Simpson), and how many have each label."""
     size = pd.Series(group).value_counts()
     share = size.to_numpy() / size.sum()
     sizes: dict[str, Any] = {

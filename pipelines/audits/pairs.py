@@ -13,7 +13,6 @@ from pipelines.audits import (
     group_findings,
     group_sizes,
     list_duplicates,
-    merged_groups,
     metadata,
     shortcut_finding,
 )
@@ -37,7 +36,7 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     split = replace(split, mode="cell_blind") if split.mode == "random" else split
     lines, drugs = cell_line_groups(samples, split.near_identical), drug_groups(samples.drugs)
     rows = _line_pairs(samples, lines, split.near_identical) + _drug_pairs(samples.drugs, drugs)
-    duplicates = list_duplicates(rows, merged_groups(lines) + merged_groups(drugs))
+    duplicates = list_duplicates(rows, lines, drugs)
     counts = duplicates["counts"] = duplicates["counts"] | _repeats(samples, lines, drugs)
     findings = []
     for what in ("cell line", "drug"):

@@ -121,10 +121,7 @@ def class_alike(name: str, others: Sequence[str]) -> str | None:
 
 
 def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[pd.DataFrame, list[Finding]]:
-    """Read ``images.csv``, and list where it disagrees with the files of the folders, ``sample_id`` and ``label``.
-
-    Names of files are corrected to those of the folders; ``notes`` takes a warning on that, and on what was cleaned.
-    """
+    """Read ``images.csv``, files as the folders spell them, and list where they disagree; ``notes`` takes warnings."""
     try:
         listed = read_table(path, text=("file", "label", "subject_id"), verbatim=("file",), notes=notes)
     except DataError as error:

@@ -221,7 +221,7 @@ def test_the_gravest_of_many_copies_are_listed() -> None:
         {"groups": ["S", "ST"[row % 5 == 0]], "labels": ["a", "ab"[row % 7 == 0]], "similarity": 0.9, "how": "pixels"}
         for row in range(100)
     ]
-    listed = audits.list_duplicates(rows, [])
+    listed = audits.list_duplicates(rows)
     assert listed["counts"]["pairs"] == 100 and len(listed["pairs"]) == audits.LISTED
     gravest = [tuple(len(set(pair[key])) == 1 for key in ("labels", "groups")) for pair in listed["pairs"]]
     assert gravest == sorted(gravest) and not gravest[0][0]
