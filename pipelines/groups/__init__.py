@@ -4,7 +4,10 @@ import importlib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pipelines.params import Split
 
@@ -32,18 +35,10 @@ def pairs_by(key: pd.Series) -> list[tuple[str, str]]:
 
 def connected(ids: pd.Index, edges: Iterable[tuple[str, str]]) -> pd.Series:
     """Return for each id the smallest id of its connected component."""
-    parent = {name: name for name in ids}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for a, b in edges:
-        a, b = sorted((root(a), root(b)))
-        parent[b] = a
-    return pd.Series([root(name) for name in ids], index=ids)
+    ends = [ids.get_indexer(side) for side in zip(*edges, strict=True)] or [np.empty(0, int)] * 2
+    graph = coo_array((np.ones(len(ends[0])), tuple(ends)), shape=(len(ids), len(ids)))
+    component = connected_components(graph, directed=False)[1]
+    return pd.Series(ids.to_numpy(), index=ids).groupby(component).transform("min")
 
 
 def owned_groups(

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.audit import Audit, AuditFinding, write_audit
+from pipelines.audit import Audit, write_audit
+from pipelines.audits import AuditFinding
 from pipelines.errors import ROWS_SHOWN, Finding
 from pipelines.formatting import cost, ends, interval, lines, number, p_value, share
 from pipelines.report import Code, Link, Strong, as_html, as_markdown, items, report, section, table, text
