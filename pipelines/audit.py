@@ -3,8 +3,6 @@
 A finding is a warning: the split keeps copies together, and readers of a score must know of a shortcut.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -30,7 +28,7 @@ class Audit:
     duplicates: dict[str, Any]  # `counts`; `pairs`, the gravest first, and `merged_groups`, at most `LISTED` of each
     shortcuts: tuple[dict[str, Any], ...]  # one for each probe of `pipelines.probes`
     groups: dict[str, Any]  # how many, how uneven, and which labels few of them have
-    findings: tuple[AuditFinding, ...]
+    findings: "tuple[AuditFinding, ...]"
 
     @property
     def passed(self) -> bool:

@@ -3,8 +3,6 @@
 Studies, final fits, caches and retraining are valid while it is unchanged; `dvc.yaml` is checked against it.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib
@@ -44,7 +42,7 @@ class _Module:
     files: frozenset[str]  # file names among its strings
 
 
-def closure(*entries: str, task: Task | None = None, architectures: Iterable[str] = ()) -> dict[str, str]:
+def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[str] = ()) -> dict[str, str]:
     """Return the files of this repository that the modules ``entries`` depend on: relative path to SHA-256.
 
     The hash is of a module's syntax tree, or of a data file's bytes. Imports inside of functions count, those under

@@ -1,7 +1,5 @@
 """Text in tables: words for unknown values, and texts that look the same."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Hashable, Iterable
@@ -65,7 +63,7 @@ def known(value: Any) -> str | None:
     return None if is_unknown(value) else clean(str(value))
 
 
-def known_column(column: pd.Series) -> pd.Series:
+def known_column(column: "pd.Series") -> "pd.Series":
     """Return a column of text as `known` reads each cell, of type object with None for what is unknown."""
     import pandas as pd
 

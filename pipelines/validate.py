@@ -1,7 +1,5 @@
 """Stage ``validate``: refuse faulty raw data, with file, column and rows, before anything is computed."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import shutil
@@ -57,7 +55,7 @@ def validate_folder(folder: Path, name: str, task: Task, *, docs: Path | None = 
     return Validation(name, tuple(findings), expectations.counts(tables, task))
 
 
-def run_suites(suites: Sequence[Suite | Finding], *, docs: Path | None = None) -> list[Finding]:
+def run_suites(suites: "Sequence[Suite | Finding]", *, docs: Path | None = None) -> list[Finding]:
     """Run suites in Great Expectations, write its Data Docs, and return what failed, and findings as they are."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -100,7 +98,7 @@ _RESULT_FORMAT = {
 }
 
 
-def _findings(suite: Suite, result: Any) -> list[Finding]:
+def _findings(suite: "Suite", result: Any) -> list[Finding]:
     """Return what a result means; its ``unexpected_index_list`` has the index of the frame."""
     info = result.exception_info  # of the whole expectation, or by metric
     for raised in [info] if "raised_exception" in info else info.values():

@@ -1,7 +1,5 @@
 """Readers of the tables of raw folders; every fault becomes a `DataError` that names file, column and row."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections import Counter
@@ -54,7 +52,7 @@ class ResponseTables:
 
 
 def read_response_tables(
-    folder: Path | str, task: PairsTask, *, labelled: bool = True, optional: Collection[str] = ()
+    folder: Path | str, task: "PairsTask", *, labelled: bool = True, optional: Collection[str] = ()
 ) -> ResponseTables:
     """Read a raw folder ``response``; `DataError` lists every file and column that is missing or of a wrong type.
 
@@ -68,7 +66,7 @@ def read_response_tables(
 
 
 def asked_of_response(
-    folder: Path, task: PairsTask, *, labelled: bool = True, optional: Collection[str] = ()
+    folder: Path, task: "PairsTask", *, labelled: bool = True, optional: Collection[str] = ()
 ) -> dict[str, Asked]:
     """Return the files that a raw folder ``response`` must have, see `read_response_tables`, and their columns."""
     asked: dict[str, Asked] = {

@@ -1,7 +1,5 @@
 """Cell lines that are sensitive or resistant to a drug, by a threshold on their response."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,7 +43,7 @@ class PairsClassification(PairsTask):
         checks.share("data.threshold.share")
         checks.at_least(0, "data.threshold.prior_rows")
 
-    def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
+    def aim(self, samples: Any, table: "pd.DataFrame") -> Aimed:
         """Learn the thresholds on the training rows, and classify all rows by them."""
         from pipelines.samples.sensitivity import call_by_training_rows
 

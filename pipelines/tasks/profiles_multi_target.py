@@ -1,7 +1,5 @@
 """Genes predicted from other genes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +38,7 @@ class ProfilesMultiTarget(ProfilesTask):
         """Whether ``genes.csv`` must mark the landmarks, as the predictors."""
         return self.data.predictors == "landmarks"
 
-    def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
+    def aim(self, samples: Any, table: "pd.DataFrame") -> Aimed:
         """Choose target and predictor genes; the most variable ones on training rows alone."""
         from pipelines.samples.expression import aim
 
