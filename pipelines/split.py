@@ -52,7 +52,7 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     shares = {"train": 1 - split.test - split.validation, "test": split.test, "validation": split.validation}
     side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
     if studies is not None:
-        used = _of_study_of_side(samples.table["study"], groups.map(side), studies)
+        used = _used_rows(samples.table["study"], groups.map(side), studies)
         samples, groups = samples.take(used), groups[used].reset_index(drop=True)
         sizes = groups.value_counts()
     kept = [name for name in names if side[name] != "test" and name in sizes]
@@ -81,7 +81,7 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | 
     order. `SplitError` names the groups or samples that leak, and their sides.
     """
     if (studies := _across_studies(split)) is not None:
-        mixed = ~_of_study_of_side(table["study"], table["split"], studies)
+        mixed = ~_used_rows(table["study"], table["split"], studies)
         if mixed.any():
             row = table.loc[mixed].iloc[0]
             raise SplitError(
@@ -169,6 +169,6 @@ def _refuse_small_study(study: pd.Series, groups: pd.Series, split: PairsSplit, 
             )
 
 
-def _of_study_of_side(study: pd.Series, side: pd.Series, split: PairsSplit) -> npt.NDArray[np.bool_]:
+def _used_rows(study: pd.Series, side: pd.Series, split: PairsSplit) -> npt.NDArray[np.bool_]:
     """Return which rows are used, ``(n,)``: the test study's on the side ``test``, else the training study's."""
     return study.astype(str).to_numpy() == np.where(side == "test", split.test_study, split.train_study)

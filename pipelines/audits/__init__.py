@@ -133,7 +133,7 @@ def shortcut_finding(shortcut: dict[str, Any], effect: str | None = None) -> Aud
 
 
 def group_sizes(group: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
-    """Return how many groups there are, how uneven (``effective`` by Simpson), and how many have each label."""
+    """Return the number of groups, how uneven they are (``effective``: inverse Simpson index), and that by label."""
     size = pd.Series(group).value_counts()
     share = size.to_numpy() / size.sum()
     sizes: dict[str, Any] = {
