@@ -86,7 +86,7 @@ def list_duplicates(rows: list[dict[str, Any]], *groups: pd.Series) -> dict[str,
 
     ``groups`` are joined groups, indexed by the original ones; those made of several are merged.
     """
-    merged = [
+    merged: list[dict[str, Any]] = [
         {"members": sorted(set(map(str, members.index))), "samples": len(members)}
         for group in groups
         for _, members in group.groupby(group.to_numpy())

@@ -35,7 +35,7 @@ def pairs_by(key: pd.Series) -> list[tuple[str, str]]:
 
 def connected(ids: pd.Index, edges: Iterable[tuple[str, str]]) -> pd.Series:
     """Return for each id the smallest id of its connected component."""
-    ends = [ids.get_indexer(side) for side in zip(*edges, strict=True)] or [np.empty(0, int)] * 2
+    ends = [ids.get_indexer(pd.Index(side)) for side in zip(*edges, strict=True)] or [np.empty(0, int)] * 2
     graph = coo_array((np.ones(len(ends[0])), tuple(ends)), shape=(len(ids), len(ids)))
     component = connected_components(graph, directed=False)[1]
     return pd.Series(ids.to_numpy(), index=ids).groupby(component).transform("min")
