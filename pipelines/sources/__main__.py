@@ -91,11 +91,13 @@ def _options() -> argparse.ArgumentParser:
 
 def _write_images(given: argparse.Namespace, origin: Path) -> str:
     from pipelines.sources import cnmc
-    from pipelines.sources.raw_folder import read_class_folders, write_raw
+    from pipelines.sources.raw_folder import misnamed, read_class_folders, write_raw
 
     cnmc_set = given.layout == "cnmc"
     images = cnmc.read(origin, test=given.test) if cnmc_set else read_class_folders(origin, given.layout)
     write_raw(images, given.out)
+    for line in [] if cnmc_set else misnamed(images):
+        print(line)
     return f"{len(images)} images ({_counted(image.label for image in images)})"
 
 

@@ -31,9 +31,9 @@ _STYLES = {  # R makes a dot of the hyphen
     "sanger_model_id": (re.compile(r"SIDM ?([0-9]{5})"), r"SIDM\1"),
 }
 _COSMIC = re.compile(r"0*(?P<digits>[0-9]+)(?:\.0*)?|(?P<thousands>[0-9]{1,3}(?:,[0-9]{3})+)")
-_SCIENTIFIC = re.compile(r"[0-9](?:\.(?P<more>[0-9]*))?E\+?[0-9]+", re.IGNORECASE)
+_SCIENTIFIC = re.compile(r"[0-9](?:\.(?P<more>[0-9]*))?E\+?[0-9]{1,9}", re.IGNORECASE)
 _ROUNDED = 2  # digits after the point, which spreadsheets leave of an id in scientific notation
-_LONGEST = 10  # digits of a COSMIC id
+_LONGEST = 10  # the power of ten of a COSMIC id
 _CCLE = re.compile(r"(?P<name>[0-9A-Z]+)_[A-Z_]{4,}")
 _BOTH = re.compile(r"(?P<ccle>\S+) \((?P<depmap>ACH-[0-9]{6})\)")
 
@@ -225,7 +225,7 @@ def identifier(kind: str, text: str) -> str:
     if kind == "cosmic_id" and (found := _SCIENTIFIC.fullmatch(text)):
         number = Decimal(text)
         rounded = len(found["more"] or "") == _ROUNDED and number.adjusted() > _ROUNDED
-        lost = rounded or number.adjusted() >= _LONGEST or number != number.to_integral_value()
+        lost = rounded or number.adjusted() > _LONGEST or number != number.to_integral_value()
         return "" if lost else str(int(number))
     return text
 

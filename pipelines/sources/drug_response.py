@@ -161,7 +161,7 @@ def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: li
     for path, table in tables:
         for line, match in names.add(table).items():
             unmatched.add(line, "cell_line", 0, path.name, match.reason, candidates=match.candidates)
-    notes += gdsc.doubtful_lines(response)
-    if not tables:
-        names.add(gdsc.lines_of(response))
+    lines = [] if tables else gdsc.lines_of(response)
+    names.add(lines)
+    notes += gdsc.doubtful_lines(response, lines)
     return names

@@ -193,7 +193,7 @@ def barcodes(what: str, given: Iterable[str], notes: list[str]) -> list[str]:
 
 def stand_alone(patients: Iterable[str], samples: Iterable[str], notes: list[str]) -> list[str]:
     """Return the patients, each unknown one (``""``) replaced by its sample; ``notes`` takes their number."""
-    found = dict(zip(samples, patients, strict=True))
-    if unknown := [name for name, patient in found.items() if not patient]:
+    found = list(zip(samples, patients, strict=True))
+    if unknown := [name for name, patient in found if not patient]:
         notes.append(f"{len(unknown)} samples of unknown patients are taken for a patient each: {quoted(unknown)}")
-    return [patient or name for name, patient in found.items()]
+    return [patient or name for name, patient in found]

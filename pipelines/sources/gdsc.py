@@ -137,10 +137,17 @@ def _only(keys: pd.Series, values: pd.Series) -> pd.Series:
     return pairs.groupby("key")["value"].agg(lambda of: of.iloc[0] if len(of) == 1 else "")
 
 
-def doubtful_lines(response: pd.DataFrame) -> list[str]:
-    """Return notes on names and identifiers of cell lines that may be of other lines."""
+def doubtful_lines(response: pd.DataFrame, lines: Iterable[CellLine]) -> list[str]:
+    """Return notes on names and identifiers of cell lines that may be of other lines; ``lines`` are of `lines_of`."""
     keys = response[[*GIVEN.values()]].drop_duplicates()
     notes = []
+    kinds: dict[str, set[str]] = {}
+    for line in lines:
+        for name in line.names if len(line.ids) == 1 else ():
+            kinds.setdefault(folded(name), set()).update(line.ids)
+    if parted := [name for name, of in kinds.items() if len(of) > 1]:
+        what = "have rows with a Sanger id alone and rows with a COSMIC id alone"
+        notes.append(f"cell lines: {quoted(parted)} {what}, which are taken for two lines; give --models")
     unidentified = keys[(keys["sanger_model_id"] == "") & (keys["cosmic_id"] == "")]["cell_line_name"]
     alike = [group for group in look_alikes(keys["cell_line_name"], stripped) if set(group) & set(unidentified)]
     apart = [group for group in alike if len(set(map(folded, group))) > 1 and not any(map(is_unknown, group))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from pipelines.samples.table_text import letters_of
 from pipelines.sources.archives import decoded, opened, text_lines
 from pipelines.sources.expression_folder import Expression, read_labeled, stand_alone
 from pipelines.sources.matrices import read_header
-from pipelines.sources.tables import Layout, read_official, whole
+from pipelines.sources.tables import Layout, line_cells, read_official, whole
 from pipelines.text_values import clean, folded, known, quoted
 
 BEGIN, END = b"!series_matrix_table_begin", b"!series_matrix_table_end"
@@ -110,10 +109,8 @@ class _Facts:
     def values_of(self, name: str, notes: list[str]) -> list[str]:
         """Return each sample's only value of a characteristic, or of a line; ``""`` where unknown."""
         key, line = folded(name), re.sub("^!?sample_", "", folded(name))
-        names = (f"{key}:ch1", f"{key}:ch2", key, line, f"{line}_ch1", f"{line}_ch2")
-        letters = {letters_of(held): held for held in self.cells}
-        chosen = next((held for held in names if held in self.cells), None)
-        chosen = chosen or next((letters[held] for held in map(letters_of, names) if held in letters), None)
+        chosen = self._find((key, f"{key}:ch1", f"{key}:ch2"), characteristics=True)
+        chosen = chosen or self._find((key, line, f"{line}_ch1", f"{line}_ch2"), characteristics=False)
         if chosen is None:
             raise UserError(f"{self.file}: its samples have no characteristic {name!r}; {self.described()}")
         other = chosen.replace(":ch1", ":ch2") if key != chosen else chosen
@@ -127,6 +124,13 @@ class _Facts:
                 raise DataError([Finding("key_unique", self.file, f"{message}; {self.described()}")])
             values.append(found[0] if found else "")
         return values
+
+    def _find(self, names: Iterable[str], *, characteristics: bool) -> str | None:
+        """Return the first characteristic, or line, of a name, else the first that differs in case or punctuation."""
+        held = [each for each in self.cells if (":ch" in each) is characteristics]
+        letters = {letters_of(each): each for each in held}
+        exact = (each for each in names if each in held)
+        return next(exact, None) or next((letters[of] for of in map(letters_of, names) if of in letters), None)
 
     def people(self) -> list[str]:
         """Return a warning where a characteristic that is not used may name who gave several samples."""
@@ -159,7 +163,7 @@ def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
         if line.lower().startswith(BEGIN):
             break
         if text.lower().startswith("!sample_"):
-            name, *cells = next(csv.reader([text], delimiter="\t"))
+            name, *cells = line_cells(text, "\t", file)
             about.append((name.strip().casefold().removeprefix("!sample_"), cells))
     else:
         message = f"has no {BEGIN.decode()}; it must be a series matrix (*_series_matrix.txt.gz), or is cut short"

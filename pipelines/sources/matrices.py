@@ -5,7 +5,6 @@ They are read block by block: only the values, as float32, are ever in memory as
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from pipelines.errors import DataError, Finding
 from pipelines.samples.gene_names import spreadsheet_names
 from pipelines.samples.table_text import letters_of
-from pipelines.sources.tables import DECIMAL_COMMA, refuse_duplicates, separator_of
+from pipelines.sources.tables import DECIMAL_COMMA, line_cells, refuse_duplicates, separator_of
 from pipelines.text_values import UNKNOWN_WORDS, clean, known
 
 MISSING = ("NaN", *sorted({form for word in UNKNOWN_WORDS for form in (word, word.upper(), word.capitalize())}))
@@ -33,7 +32,7 @@ def header_of(line: bytes, file: str) -> tuple[list[str], bytes]:
     """Return the cells of a header as `clean` writes them, without empty ones at its end, and their separator."""
     text = _decoded(line.rstrip(b"\r\n"), file, None)
     separator = separator_of(text)
-    cells = [clean(clean(cell).strip('"')) for cell in next(csv.reader([text], delimiter=separator), [])]
+    cells = [clean(clean(cell).strip('"')) for cell in line_cells(text, separator, file)]
     while len(cells) > 1 and not cells[-1]:
         cells.pop()
     refuse_duplicates(cells, file)
@@ -94,7 +93,7 @@ def _unquoted(
 ) -> list[bytes]:
     """Split a line with quoted cells, in which a separator is none; one within a number is a comma."""
     sign = separator.decode()
-    cells = [cell.strip() for cell in next(csv.reader([_decoded(line, file, position)], delimiter=sign))]
+    cells = [cell.strip() for cell in line_cells(_decoded(line, file, position), sign, file)]
     for column, cell in zip(columns, cells[lead:], strict=False):
         if sign in cell:
             message = f"{cell!r} has a decimal comma, or one between thousands; save the table with decimal points"

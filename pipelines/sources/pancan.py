@@ -23,7 +23,11 @@ from pipelines.text_values import quoted
 from pipelines.units import expression_scale
 
 MATRIX = "EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2*.geneExp.tsv*"  # -v2 in the newer manifest; maybe gzipped
-CLINICAL = ("TCGA-CDR-SupplementalTableS1*", "clinical_PANCAN_patient_with_followup.tsv*")
+CLINICAL = (
+    "TCGA-CDR-SupplementalTableS1*.[ct]sv*",  # a saved sheet before the workbook, whose other sheets may fit too
+    "TCGA-CDR-SupplementalTableS1*",
+    "clinical_PANCAN_patient_with_followup.tsv*",
+)
 _CLINICAL = Layout(
     "clinical table of PanCanAtlas",
     {"patient": ("bcr_patient_barcode",), "cohort": ("acronym", "type")},

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -132,6 +132,18 @@ def read_class_folders(folder: Path, layout: str) -> list[SourceImage]:
     if wrong := [f"{image.label}/{image.name}" for image in images if not _NAMED.fullmatch(image.name)]:
         raise UserError(f"{root}: {quoted(wrong)} is not named as in {what}, such as BA_100102.jpg; move it elsewhere")
     return images
+
+
+def misnamed(images: Iterable[SourceImage]) -> list[str]:
+    """Return a warning on images of `read_class_folders` whose name begins as those of another class do."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    codes = {image: image.name.partition("_")[0].upper() for image in images}
+    for image, code in codes.items():
+        counts[code][image.label] += 1
+    most = {code: max(of.values()) for code, of in counts.items()}
+    odd = [f"{of.label}/{of.name}" for of, code in codes.items() if 10 * counts[code][of.label] <= most[code]]
+    warning = f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"
+    return [warning] if odd else []
 
 
 def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:

@@ -154,19 +154,40 @@ def read_blocks(path: Path, layout: Layout, most: int | None = None) -> Iterator
         text = map(decoded, text_lines(stream, path))
         lines = (line for line in text if not line.startswith(tuple(layout.comments)))
         first = list(islice(lines, _HEADER_ROWS))
-        separator = max(map(separator_of, first), key=lambda sign: max(line.count(sign) for line in first))
+        separator = _separator(first, layout)
         yield from _blocks(path.name, _csv_rows(chain(first, lines), separator, path.name), layout, notes, separator)
 
 
+def _separator(lines: list[str], layout: Layout) -> str:
+    """Return what separates the cells of the first line with the needed columns; if none has them, of the widest."""
+    for line in lines:
+        headers = {sign: [cell.strip(' "\r\n') for cell in line.split(sign)] for sign in "\t,;"}
+        if fits := [sign for sign, cells in headers.items() if not layout.missing(cells)]:
+            return max(fits, key=lambda sign: len(layout.places(headers[sign])))
+    return max(map(separator_of, lines), key=lambda sign: max(line.count(sign) for line in lines))
+
+
+def line_cells(line: str, separator: str, file: str) -> list[str]:
+    """Return the cells of a line; a `DataError` if it is none of a table."""
+    with _readable(file):
+        return next(csv.reader([line], delimiter=separator), [])
+
+
 def _csv_rows(lines: Iterable[str], separator: str, file: str) -> Iterator[list[str]]:
-    """Yield the cells of rows that hold anything."""
-    try:
-        for cells in csv.reader(lines, delimiter=separator):
+    """Yield the cells of rows that hold anything; quotes that nothing closes, or text after them, are refused."""
+    with _readable(file):
+        for cells in csv.reader(lines, delimiter=separator, strict=True):
             if any(len(cell) > CELL_CHARACTERS for cell in cells):
                 raise csv.Error(f"a cell has more than {CELL_CHARACTERS:,} characters")
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
                 yield stripped
+
+
+@contextlib.contextmanager
+def _readable(file: str) -> Iterator[None]:
+    try:
+        yield
     except csv.Error as error:
         message = f"not a readable table ({error}); download it again"
         raise DataError([Finding("file_readable", file, message)]) from error

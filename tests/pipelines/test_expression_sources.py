@@ -60,7 +60,7 @@ GEO = """!Series_title\t"A series"
 !Sample_geo_accession\t"GSM1"\t"GSM2"\t"GSM3"\t"GSM4"
 !Sample_platform_id\t"GPL96"\t"GPL96"\t"GPL96"\t"GPL96"
 !Sample_characteristics_ch1\t"tissue: lung"\t"tissue: lung"\t"tissue: liver"\t"patient: P9"
-!Sample_characteristics_ch1\t"patient: P1"\t"patient: P1"\t""\t"age: 50"
+!Sample_characteristics_ch1\t"patient: P1"\t"patient: P1"\t"patient: Not Available"\t"age: 50"
 !Sample_characteristics_ch1\t"Stage: II: late"\t""\t"stage: I"\t"free text"
 !series_matrix_table_begin
 "ID_REF"\t"GSM1"\t"GSM2"\t"GSM3"\t"GSM4"
@@ -192,6 +192,8 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
     "two cohorts": (change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"), "barcode, rows 1, 4: has several rows"),
     "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: has 3 fields, the header 4"),
     "clinical quote": (put(CDR_FILE, b'a,"' + b"x" * 200_000), "not a readable table"),
+    "line ends of an old Mac": (rewrite(PANCAN_FILE, lambda text: text.replace(b"\n", b"\r")), "not a readable table"),
+    "a gene's quote": (change(PANCAN_FILE, "TP53|7157", '"' + "x" * 200_000 + '"'), "not a readable table"),
     "other patients": (put(CDR_FILE, b"bcr_patient_barcode,type\nTCGA-XX-0000,ACC\n"), "no sample has a label"),
 }  # fmt: skip
 
@@ -208,6 +210,7 @@ PANCAN_SAME: dict[str, Damage] = {
     "blanks": change(CDR_FILE, "TCGA-BH-A0B3,BRCA", "TCGA-BH-A0B3 ,BRCA\N{NO-BREAK SPACE}"),
     "column names": change(CDR_FILE, "bcr_patient_barcode,type", "BCR Patient Barcode, Type"),
     "a workbook": as_workbook,
+    "a workbook beside its sheet": lambda o: pd.read_csv(p := next(o.rglob(CDR_FILE))).to_excel(p.with_suffix(".xlsx")),
     "utf-16": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text(), encoding="utf-16"),
     "a true minus": change(PANCAN_FILE, "-0.25", "\N{MINUS SIGN}0.25"),
     "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name, "\0"),
@@ -250,7 +253,9 @@ def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
 
 def test_xena_takes_the_columns_that_are_named(origin: Path, out: Path) -> None:
     path = origin / "xena" / "phenotype.tsv"
-    path.write_text("kind,who,sample\nA,P1,TCGA-OR-A5J1-01\nB,P1,TCGA-OR-A5J1-11\nA,,TCGA-BH-A0B3-01\nB,,GTEX-1\n")
+    path.write_text(
+        "kind,who,sample\nA,P1,TCGA-OR-A5J1-01\nB,P1,TCGA-OR-A5J1-11\nA,[Not Available],TCGA-BH-A0B3-01\nB,--,GTEX-1\n"
+    )
     change("matrix.tsv", "TCGA-BH-A0B4-01", "GTEX-1")(origin)
     run("xena", origin, out, "--label", "kind", "--patient", "who")
     samples = written(out)[1]
@@ -365,6 +370,8 @@ LINES = {
     "description ": ["a", "b"] * 2,
     "characteristics_ch1": ["smoker", "never"] * 2,
     "characteristics_ch1 ": ["cell type: B", "cell type: T"] * 2,
+    "characteristics_ch1  ": ["data row count: 5", "data row count: 6"] * 2,
+    "data_row_count": ["4"] * 4,
     "characteristics_ch2": ["cell type: pool"] * 4,
 }
 
@@ -379,6 +386,7 @@ LINES = {
         ("characteristics_ch1.3", "smoker never smoker never"),
         ("cell-type", "B T B T"),
         ("cell type:ch1", "B T B T"),
+        ("data_row_count", "5 6 5 6"),
         ("cell_type:ch2", "pool pool pool pool"),
     ],
 )
@@ -414,10 +422,17 @@ def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: P
     assert ("spreadsheet" in why) is ("Mar" in table)
 
 
+def test_geo_refuses_a_sample_that_is_there_twice(origin: Path, out: Path) -> None:
+    put(SERIES, GEO.replace('"GSM2"', '"GSM1"').encode())(origin)
+    with pytest.raises(DataError, match="column GSM1: duplicate column"):
+        run("geo", origin, out, "--patient", "patient")
+
+
 NO_VALUES = GEO[: GEO.index('"1007')] + "!series_matrix_table_end\n"
 GEO_FAULTS: dict[str, tuple[Damage, str]] = {
     "no accessions": (change(SERIES, "!Sample_geo_accession", "!Sample_other"), "has no line !Sample_geo_accession"),
     "cut short": (change(SERIES, "!series_matrix_table_end", ""), "has no !series_matrix_table_end; it is cut short"),
+    "a title's quote": (change(SERIES, '"one"', '"' + "x" * 200_000 + '"'), "not a readable table"),
     "no values": (put(SERIES, NO_VALUES.encode()), "has no values; RNA"),
     "other samples": (change(SERIES, '"ID_REF"\t"GSM1"', '"ID_REF"\t"GSM7"'), "not the samples .*: 'GSM1', 'GSM7'"),
     "another order": (change(SERIES, '"ID_REF"\t"GSM1"\t"GSM2"', '"ID_REF"\t"GSM2"\t"GSM1"'), "in another order"),
