@@ -24,6 +24,7 @@ from typing import get_args
 
 from pipelines.command import run_command
 from pipelines.errors import UserError
+from pipelines.sources import Replicates, Variants
 
 ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
 OPTIONS = {
@@ -60,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _options() -> argparse.ArgumentParser:
-    from pipelines.sources.choices import Replicates, Variants
     from pipelines.units import CopyNumberScale
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,11 +102,11 @@ def _write_images(given: argparse.Namespace, origin: Path) -> str:
 
 
 def _write_expression(given: argparse.Namespace, origin: Path) -> str:
-    from pipelines.sources import geo, pancan, uci, xena
+    from pipelines.sources import geo, pancan, xena
     from pipelines.sources.expression_folder import write_expression
 
     if given.layout == "uci":
-        expression = uci.read(origin)
+        expression = pancan.read_uci(origin)
     elif given.layout == "xena":
         expression = xena.read(origin, given.samples, label=given.label, patient=given.patient)
     elif given.layout == "geo":

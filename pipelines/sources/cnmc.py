@@ -71,7 +71,7 @@ def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
 
 
 def _test_images(folder: Path) -> list[SourceImage]:
-    tables = visible(folder, [TEST_LABELS])
+    tables = visible(folder, TEST_LABELS)
     if not tables:
         raise UserError(
             f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
@@ -81,7 +81,7 @@ def _test_images(folder: Path) -> list[SourceImage]:
     named = [name.casefold() for name in table.frame["file"]]
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
-    files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
+    files = {path.name.casefold(): path for path in visible(folder, "*.bmp") if path.parent.name == TEST}
     if differing := sorted(set(files) ^ set(named)):
         raise UserError(f"{quoted(differing)}: is in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []

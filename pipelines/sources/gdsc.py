@@ -75,7 +75,8 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
     """
     frames: list[pd.DataFrame] = []
     held: dict[str, tuple[str, str]] = {}
-    for table in (table for path in paths for table in read_sheets(path, _RESPONSE)):
+    notes = [] if notes is None else notes
+    for table in (table for path in paths for table in read_sheets(path, _RESPONSE, notes)):
         table.require("study", "gdsc_drug_id", "drug_name")
         frame = table.frame.copy()
         for column, values in table.numbers(_NUMBERS).items():
@@ -93,8 +94,6 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
             _check_unit(rows, str(study), table)
         frame[FILE], frame[ROW] = table.file, np.arange(1, len(frame) + 1)
         frames.append(frame)
-        if notes is not None:
-            notes += [note for note in table.notes if note not in notes]
     response = pd.concat(frames, ignore_index=True)
     for column in set(response.columns) - {*_NUMBERS, FILE, ROW}:
         text = response[column].fillna("")
@@ -164,9 +163,8 @@ def doubtful_lines(response: pd.DataFrame, lines: Iterable[CellLine]) -> list[st
 
 def read_details(path: Path, notes: list[str]) -> list[CellLine]:
     """Read the cell line details: name, COSMIC id, which must be unique, and tissue descriptors."""
-    table = read_official(path, _DETAILS)
+    table = read_official(path, _DETAILS, notes)
     table.frame["cosmic_id"] = _identifiers(table, "cosmic_id")
-    notes += table.notes
     rows = table.keyed("cosmic_id")[[*_DETAILS.columns]].itertuples(index=False, name=None)
     return [
         CellLine(f"COSMIC-{cosmic}", (name,), ids_of({"cosmic_id": cosmic}), tissue, histology)

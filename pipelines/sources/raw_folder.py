@@ -45,7 +45,6 @@ def write_raw(images: Sequence[SourceImage], out: Path) -> None:
     Names that would be duplicates in a class are preceded by their part. ``images.csv`` is written where subjects are
     known; its column ``part`` has official folds, which the platform's own split does not follow.
     """
-    refuse_existing(out)
     files = _file_names(images)
     with written_folder(out) as whole:
         for image, file in zip(tqdm(images, desc="copy", unit="image", disable=None), files, strict=True):
@@ -96,9 +95,8 @@ def write_features(
 
 
 def _file_names(images: Sequence[SourceImage]) -> list[str]:
-    # On file systems that ignore case one image would replace the other.
     plain = [f"{image.label}/{image.name}" for image in images]
-    times = Counter(map(str.casefold, plain))
+    times = Counter(map(str.casefold, plain))  # file systems that ignore case would replace one by the other
     files = [
         f"{image.label}/{image.part}_{image.name}" if image.part and times[name.casefold()] > 1 else name
         for image, name in zip(images, plain, strict=True)
@@ -185,19 +183,13 @@ def entries(folder: Path) -> list[Path]:
 
 def filled(folder: Path) -> list[Path]:
     """Return the `entries` of a folder; raise a `UserError` if there is none."""
-    found = entries(folder)
-    if not found:
-        raise UserError(f"{folder}: is empty; unpack the archive again")
-    return found
+    if found := entries(folder):
+        return found
+    raise UserError(f"{folder}: is empty; unpack the archive again")
 
 
-def visible(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """Return the files below a folder that a pattern matches, in any case, without those that `entries` leaves out."""
-    wanted = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in patterns]
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if any(each.match(path.name) for each in wanted)
-        and all(map(_is_content, path.relative_to(folder).parts))
-        and path.is_file()
-    )
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder that match a pattern, in any case, without those that `entries` leaves out."""
+    wanted = re.compile(fnmatch.translate(pattern), re.IGNORECASE)
+    files = (path for path in folder.rglob("*") if wanted.match(path.name) and path.is_file())
+    return sorted(path for path in files if all(map(_is_content, path.relative_to(folder).parts)))

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ class Table:
     file: str  # and its sheet where several are read
     frame: pd.DataFrame  # columns by our name (all of the layout), or their `plain` one
     written: dict[str, str]  # each column's name as the file writes it
-    semicolons: bool = False  # separate its cells, so that a comma in a number is a decimal one
-    notes: list[str] = field(default_factory=list)  # what was left out or read otherwise than it is written
+    semicolons: bool  # separate its cells, so that a comma in a number is a decimal one
+    notes: list[str]  # takes what was left out or read otherwise than it is written
 
     def fault(self, name: str, column: str, rows: Iterable[int], what: str) -> DataError:
         """Return an error that names a column as the file does, zero-based ``rows``, and their first values."""
@@ -124,27 +124,24 @@ class Table:
 
 
 def read_official(path: Path, layout: Layout, notes: list[str] | None = None) -> Table:
-    """Read a table whole, of a workbook the one sheet that fits; ``notes`` takes those of the table."""
-    table, *others = read_sheets(path, layout)
+    """Read a table whole, of a workbook the one sheet that fits."""
+    table, *others = read_sheets(path, layout, [] if notes is None else notes)
     if others:
         sheets = quoted(each.file for each in (table, *others))
         raise UserError(f"{path}: {sheets} may be the {layout.what}; save the sheet that is meant as csv")
-    if notes is not None:
-        notes += table.notes
     return table
 
 
-def read_sheets(path: Path, layout: Layout) -> list[Table]:
+def read_sheets(path: Path, layout: Layout, notes: list[str]) -> list[Table]:
     """Read a table whole, each sheet of a workbook that has the needed columns by itself."""
     blocks: dict[str, list[Table]] = {}
-    for block in read_blocks(path, layout, ANNOTATION_BYTES):
+    for block in read_blocks(path, layout, notes, ANNOTATION_BYTES):
         blocks.setdefault(block.file, []).append(block)
     return [replace(of[0], frame=pd.concat([each.frame for each in of], ignore_index=True)) for of in blocks.values()]
 
 
-def read_blocks(path: Path, layout: Layout, most: int | None = None) -> Iterator[Table]:
-    """Yield a table in blocks of rows, whose row numbers continue."""
-    notes: list[str] = []
+def read_blocks(path: Path, layout: Layout, notes: list[str], most: int | None = None) -> Iterator[Table]:
+    """Yield a table in blocks of rows, whose row numbers continue; ``notes`` takes what is to be said of it."""
     with opened(path, workbook=True, most=most) as stream, contextlib.ExitStack() as stack:
         if stream.peek(4).startswith(ZIP):
             book = stack.enter_context(opened_workbook(stream, path, WORKBOOK_BYTES))

@@ -424,7 +424,7 @@ def test_a_matrix_read_in_blocks_of_some_of_its_rows_equals_pandas(
     path = tmp_path / "m.csv.gz"
     files.by_model(EXPRESSION, old=old).to_csv(path, index=False, quoting=2 if old else 0)
     some = ["ACH-000102", "ACH-000107"]
-    values = read_matrix(path, some.__contains__).values
+    values = read_matrix(path, some.__contains__, omics_table.GeneList()).values
     pd.testing.assert_frame_equal(values, EXPRESSION.loc[some].astype(np.float32), check_column_type=False)
 
 
@@ -432,7 +432,7 @@ def test_a_row_that_is_left_out_may_still_be_where_the_file_is_cut(tmp_path: Pat
     text = files.by_model(EXPRESSION, old=False).to_csv(index=False).rstrip()
     (tmp_path / "m.csv").write_text(text.rpartition(",")[0])
     with pytest.raises(DataError, match=r"m\.csv, row 14: has 5 values, the header names 6; the file may be"):
-        read_matrix(tmp_path / "m.csv", ["ACH-000101"].__contains__)
+        read_matrix(tmp_path / "m.csv", ["ACH-000101"].__contains__, omics_table.GeneList())
 
 
 @pytest.mark.parametrize("old", [True, False])

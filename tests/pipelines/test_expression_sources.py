@@ -18,7 +18,7 @@ from pipelines.errors import DataError, UserError
 from pipelines.sources import geo, matrices, pancan, raw_folder, xena
 from pipelines.sources.__main__ import main
 from pipelines.sources.expression_folder import Expression, gene_table, tcga, write_expression
-from pipelines.sources.matrices import MISSING, read_rows
+from pipelines.sources.matrices import MISSING, Matrix
 from pipelines.units import expression_scale
 from tests import bench
 from tests.pipelines.damages import Damage, change, put, rewrite
@@ -566,10 +566,11 @@ def test_every_matrix_reads_as_python_reads_its_cells(data: st.DataObject) -> No
     table = [[data.draw(cells) for _ in range(columns)] for _ in range(rows)]
     separator, end = data.draw(st.sampled_from(["\t", ","])), data.draw(st.sampled_from(["\n", "\r\n"]))
     keep = np.array([data.draw(st.booleans()) for _ in range(columns)])
-    lines = [f"g{number}{separator}{separator.join(row)}{end}".encode() for number, row in enumerate(table)]
     names = [f"s{number}" for number in range(columns)]
+    named = [("", names), *((f"g{number}", row) for number, row in enumerate(table))]
+    lines = [f"{name}{separator}{separator.join(row)}{end}".encode() for name, row in named]
     with patch.object(matrices, "BLOCK_BYTES", data.draw(st.integers(1, 200))):
-        genes, values = read_rows(lines, names, "m", separator=separator.encode(), keep=keep)
+        genes, values = Matrix(iter(lines), "m").read(keep=keep)
     expected = [[np.float32("nan" if cell in MISSING else cell) for cell in row] for row in table]
     assert genes == [f"g{number}" for number in range(rows)] and values.dtype == np.float32
     np.testing.assert_array_equal(values, np.array(expected, np.float32)[:, keep])
@@ -582,9 +583,10 @@ def test_a_wrong_cell_is_found_wherever_it_stands(data: st.DataObject) -> None:
     row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
     table = [["1.5"] * columns for _ in range(rows)]
     table[row][column] = data.draw(st.sampled_from(["x", "inf", "-inf", "1e99", "1 2", "1_0", "0x1", "1,5", "#"]))
-    lines = [f"g{number}\t{chr(9).join(cells)}\n".encode() for number, cells in enumerate(table)]
+    named = [("", [f"s{number}" for number in range(columns)]), *((f"g{n}", row) for n, row in enumerate(table))]
+    lines = [f"{name}\t{chr(9).join(cells)}\n".encode() for name, cells in named]
     with patch.object(matrices, "BLOCK_BYTES", data.draw(st.integers(1, 60))), pytest.raises(DataError) as error:
-        read_rows(lines, [f"s{number}" for number in range(columns)], "m")
+        Matrix(iter(lines), "m").read()
     (finding,) = error.value.findings
     assert (finding.column, finding.rows) == (f"s{column}", (row + 1,))
 
