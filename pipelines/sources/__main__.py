@@ -105,14 +105,12 @@ def _write_expression(given: argparse.Namespace, origin: Path) -> str:
     from pipelines.sources import geo, pancan, xena
     from pipelines.sources.expression_folder import write_expression
 
-    if given.layout == "uci":
-        expression = pancan.read_uci(origin)
-    elif given.layout == "xena":
-        expression = xena.read(origin, given.samples, label=given.label, patient=given.patient)
-    elif given.layout == "geo":
-        expression = geo.read(origin, label=given.label, patient=given.patient, probes=given.probes)
-    else:
-        expression = pancan.read(*((origin, given.samples) if given.samples else pancan.find(origin)))
+    expression = {
+        "uci": lambda: pancan.read_uci(origin),
+        "xena": lambda: xena.read(origin, given.samples, label=given.label, patient=given.patient),
+        "geo": lambda: geo.read(origin, label=given.label, patient=given.patient, probes=given.probes),
+        "pancan": lambda: pancan.read(*((origin, given.samples) if given.samples else pancan.find(origin))),
+    }[given.layout]()
     write_expression(expression, given.out)
     for line in expression.report():
         print(line)
@@ -126,9 +124,8 @@ def _write_response(given: argparse.Namespace, _: Path) -> str:
 
     notes: list[str] = []
     named = {name: [getattr(given, name)] for name in ONE_FILE if getattr(given, name)}
-    files = drug_response.find(given.origin, {**named, "models": given.models or []}, notes)
     folder = drug_response.read(
-        files,
+        drug_response.find(given.origin, {**named, "models": given.models or []}, notes),
         variants=given.variants or "hotspot",
         scale=given.copy_number_scale,
         replicates=given.replicates or "refuse",

@@ -86,7 +86,9 @@ def read(path: Path, kind: str, wanted: Wanted, genes: GeneList, scale: CopyNumb
     scale = scale or "log2_ratio"
     note = f"relative copy numbers; the file's scale is {scale}"
     if kind == "expression":
-        note = _to_log_tpm(values, kept, _is_tpm(layout, file), file)
+        by_name = {unit for unit in ("tpm", "rpkm", "fpkm") if unit in file.casefold()}
+        is_tpm = "tpm" in by_name if by_name else layout.lead[0] == "gene_id"
+        note = _to_log_tpm(values, kept, is_tpm, file)
     elif kind == "methylation":
         note = "shares of methylated reads, as in the file"
     table = Omics.of(file, kept, list(map(genes.symbol, names)), values.T, note)
@@ -95,12 +97,6 @@ def read(path: Path, kind: str, wanted: Wanted, genes: GeneList, scale: CopyNumb
     if kind == "copy_number":
         table = to_relative(table, scale)
     return table.listed(genes)
-
-
-def _is_tpm(layout: FeatureLayout, file: str) -> bool:
-    """Whether a matrix holds TPM: by its name, or else its layout."""
-    name = file.casefold()
-    return "tpm" in name or ("rpkm" not in name and "fpkm" not in name and layout.lead[0] == "gene_id")
 
 
 def _without_preamble(lines: Iterator[bytes], file: str) -> tuple[bytes, int | None]:

@@ -91,8 +91,7 @@ def read_models(path: Path, notes: list[str] | None = None) -> list[CellLine]:
             "ccle_name": row["ccle_name"],
             "cosmic_id": [identifier("cosmic_id", each) for each in re.split(r"[;|]|, ", row["cosmic_id"])],
             "sanger_model_id": row["sanger_model_id"],
-            "depmap_id": [identifier("depmap_id", each) for each in re.split(r"[,;]", row["id_alias"])]
-            + [row["depmap_id"]],
+            "depmap_id": [row["depmap_id"], *(identifier("depmap_id", of) for of in re.split("[,;]", row["id_alias"]))],
         }
         unique = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
         lines.append(CellLine(row["depmap_id"], unique, ids_of(ids), row["tissue"], row["histology"]))
@@ -110,11 +109,10 @@ def read_omics(
 ) -> Omics:
     """Read one of the omics of a collection from a matrix with a model a row, or mutations from a table of calls.
 
-    Of ``expression`` the log2(TPM + 1) stay, of ``methylation`` (a site or a gene a column) the shares of methylated
-    reads. ``copy_number`` becomes relative to the genome's mean. ``mutation`` becomes 1 where a gene is mutated and 0
-    where not, as int8, or as float32 with NaN where a matrix has gaps. Of a table of calls ``variants`` says what
-    counts; a line without such a call is 0 in all genes, and one without any call was not sequenced. ``scale`` is
-    that of copy numbers; without it the layout decides.
+    ``expression`` is log2(TPM + 1), ``methylation`` (a site or a gene a column) shares of methylated reads, and
+    ``copy_number`` becomes relative to the genome's mean; without ``scale`` the layout decides on that of the file.
+    ``mutation`` becomes 1 or 0, as int8, or as float32 with NaN where a matrix has gaps. In a table of calls a line
+    without a call that counts is 0 in all genes, and one without any call was not sequenced.
     """
     header, _ = header_of(first_line(path), path.name)
     if name == "expression":

@@ -117,7 +117,7 @@ def read(
     for why, drug in ((why, drug) for why, ids in unknown.items() for drug in ids):
         unmatched.add(drug, "drug", 0, "drugs.csv", why)
     omics = {}
-    for name in (name for name in OMICS if name in one):
+    for name in filter(one.__contains__, OMICS):
         path, listed = one[name], replace(genes, sites=name == "methylation")
         wanted = partial(lines.is_wanted, file=path.name)
         by_feature = name != "mutation" and ccle.is_by_feature(path)
@@ -136,8 +136,7 @@ def read(
     if names.loose:
         shown = ", ".join(f"{name!r} as {other!r}" for name, other in list(names.loose.items())[:5])
         all_notes.append(f"cell lines: {len(names.loose)} names were found but for punctuation, such as {shown}")
-    with_tissue = int((cell_lines["tissue"] != "").sum())
-    all_notes.append(f"tissue: {with_tissue} of {len(cell_lines)} cell lines have one")
+    all_notes.append(f"tissue: {(cell_lines['tissue'] != '').sum()} of {len(cell_lines)} cell lines have one")
     return ResponseFolder(response, cell_lines, drugs, omics, unmatched, tuple(all_notes))
 
 

@@ -68,10 +68,9 @@ _UNCLASSIFIED = "UNCLASSIFIED"  # TCGA_DESC of a line that is of no TCGA type
 def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.DataFrame:
     """Read the curves of one or several studies, with all their columns; of a workbook all sheets that hold curves.
 
-    Returns ``study`` (DATASET), ``drug_id`` (``GDSC1:1003``: a number is one compound within its study), ``ln_ic50``
-    (natural log of µM) and every other column under its name in small letters; DRUG_ID is ``gdsc_drug_id``.
-    Identifiers and names are text, ``""`` where not known; any other column is numbers if all its cells are.
-    `FILE` and `ROW`, counted from 1, are the origin of a row.
+    ``drug_id`` (``GDSC1:1003``) is DATASET, which is ``study``, and DRUG_ID, which is ``gdsc_drug_id``; other columns
+    have their names in small letters. Identifiers and names are text, ``""`` where not known; any other column is
+    numbers if all its cells are. `FILE` and `ROW`, counted from 1, are the origin of a row.
     """
     frames: list[pd.DataFrame] = []
     held: dict[str, tuple[str, str]] = {}
@@ -220,9 +219,9 @@ def _check_unit(rows: pd.DataFrame, study: str, table: Table) -> None:
             "area within 0 and about 1: divide percent by 100, or do not take auc as the target"
         )
     values = rows["ln_ic50"].dropna()
-    doubt = response_doubt(values, rows["gdsc_drug_id"].nunique())
     if values.empty:
         return
+    doubt = response_doubt(values, rows["gdsc_drug_id"].nunique())
     lowest, highest = values.min(), values.max()
     what = f"the values of {study} lie within {lowest:g} and {highest:g}"
     todo = "give the natural logarithm of the IC50 in micromolar"

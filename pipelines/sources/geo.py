@@ -66,12 +66,9 @@ def read(matrix: Path, *, label: str, patient: str | None = None, probes: Path |
         table = Matrix(_table(lines, file), file, ("ID_REF",))
         if (columns := table.columns) != names:
             shown = quoted(sorted(set(columns) ^ set(names)) or columns)
-            message = (
-                f"the table's columns are not the samples of !Sample_{ACCESSION}, or in another order: {shown}"
-            )
+            message = f"the table's columns are not the samples of !Sample_{ACCESSION}, or in another order: {shown}"
             raise DataError([Finding("file_layout", file, f"{message}; download the file again")])
-        hint = f"{label!r} is unknown in all; {facts.described()}"
-        read = read_labeled(table, samples, hint=hint, unit="probe")
+        read = read_labeled(table, samples, hint=f"{label!r} is unknown in all; {facts.described()}", unit="probe")
     if "platform" in samples and read.samples["platform"].nunique() > 1:
         found = quoted(sorted(read.samples["platform"].unique()))
         notes.append(f"warning: the samples are of several platforms, {found}: their values may not compare")

@@ -125,8 +125,7 @@ class GeneList:
 
 def read_genes(path: Path) -> GeneList:
     """Read a list of genes: a table with the column ``gene``, and maybe ``ensembl``; it must name one."""
-    table = read_official(path, _GENES)
-    genes = table.keyed("gene")
+    genes = read_official(path, _GENES).keyed("gene")
     if genes.empty:
         raise UserError(f"{path}: names no gene")
     symbol = GeneList().symbol
@@ -136,9 +135,8 @@ def read_genes(path: Path) -> GeneList:
 
 def none_listed(file: str, features: Collection[str]) -> UserError:
     """Return the error of a file that has none of the listed genes."""
-    return UserError(
-        f"{file}: has no feature to keep (it has {quoted(sorted(set(features)))}); name genes in the list as it does"
-    )
+    held = quoted(sorted(set(features)))
+    return UserError(f"{file}: has no feature to keep (it has {held}); name genes in the list as it does")
 
 
 def none_wanted(file: str, names: Collection[str]) -> UserError:

@@ -52,8 +52,9 @@ def find(folder: Path) -> tuple[Path, Path]:
     matrices = visible(folder, MATRIX)
     for found, name in ((matrices, MATRIX), (tables, " or ".join(CLINICAL))):
         if len(found) != 1:
-            held = quoted(path.name for path in found) or "none"
-            raise UserError(f"{folder}: must hold one {name}, and holds {held}")
+            raise UserError(
+                f"{folder}: must hold one {name}, and holds {quoted(path.name for path in found) or 'none'}"
+            )
     return matrices[0], tables[0]
 
 
@@ -81,9 +82,11 @@ def read(matrix: Path, clinical: Path) -> Expression:
         labels = cohorts.reindex(patients).fillna("").tolist()
         samples = pd.DataFrame({"sample_id": names, "patient_id": patients, "label": labels})
         samples["sample_type"] = [kind for _, kind in parts]
-        hint = f"is {clinical.name} the right table?"
-        read = read_labeled(expression, samples, hint=hint)
-    below = [_clip(row) for row in read.values.T]
+        read = read_labeled(expression, samples, hint=f"is {clinical.name} the right table?")
+    below = []
+    for row in read.values.T:
+        below.append(np.count_nonzero(row < 0))
+        row[row < 0] = 0
     negative, genes = sum(below), np.count_nonzero(below)
     if negative > _NEGATIVE * read.values.size > _NEGATIVE * _FEW:
         message = f"{negative / read.values.size:.0%} of the values are below 0; the matrix of PanCanAtlas is linear, "
@@ -122,10 +125,3 @@ def read_uci(folder: Path) -> Expression:
     dropped = {"samples without a label": labels.index[unknown].tolist()} if unknown.any() else {}
     genes = expression.columns
     return Expression(values[~unknown], genes, samples[~unknown], dropped=dropped, notes=tuple(notes))
-
-
-def _clip(row: np.ndarray) -> int:
-    """Set values below zero to 0 in place, and return how many there were."""
-    below = row < 0
-    row[below] = 0
-    return int(np.count_nonzero(below))

@@ -139,9 +139,9 @@ def misnamed(images: Iterable[SourceImage]) -> list[str]:
     for image, code in codes.items():
         counts[code][image.label] += 1
     most = {code: max(of.values()) for code, of in counts.items()}
-    odd = [f"{of.label}/{of.name}" for of, code in codes.items() if 10 * counts[code][of.label] <= most[code]]
-    warning = f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"
-    return [warning] if odd else []
+    if odd := [f"{of.label}/{of.name}" for of, code in codes.items() if 10 * counts[code][of.label] <= most[code]]:
+        return [f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"]
+    return []
 
 
 def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:

@@ -61,8 +61,7 @@ class Unmatched:
         """Return a line for each file and reason: the count, the first identifiers, and the rows lost."""
         lines = []
         for (file, reason), rows in self.table().groupby(["file", "reason"], sort=False):
-            lost = int(rows["rows_lost"].sum())
-            cost = f"; {lost} rows lost" if lost else ""
+            cost = f"; {lost} rows lost" if (lost := int(rows["rows_lost"].sum())) else ""
             lines.append(f"{file}: {reason}: {len(rows)} ({quoted(rows['identifier'])}){cost}")
         return lines
 
@@ -77,8 +76,7 @@ class ScreenedLines:
 
     def place(self, response: pd.DataFrame) -> pd.DataFrame:
         """Return the rows whose cell line is certain, with `CELL`; raise a `UserError` if none is left."""
-        given = [*gdsc.GIVEN.values()]
-        keys = list(response[given].itertuples(index=False, name=None))
+        keys = list(response[[*gdsc.GIVEN.values()]].itertuples(index=False, name=None))
         counts = Counter(zip(keys, response[gdsc.FILE], strict=True))
         identified = {key: dict(zip(gdsc.GIVEN, key, strict=True)) for key in dict.fromkeys(keys)}
         found = {key: self.names.match(ids) for key, ids in identified.items()}
@@ -96,7 +94,7 @@ class ScreenedLines:
             if reason == UNKNOWN and not any(key[:-1]) and is_unknown(key[-1]):
                 reason = NO_IDENTIFIER
             shown = identifier if kind == NAME else f"{identifier} ({key[-1]})"
-            self._leave_out((kind, shown), rows, file, reason or SHARED, match)
+            self._leave_out(shown, rows, file, reason or SHARED, match, kind=kind)
         lines = {key: found[key].line_id for key in certain}
         placed = pd.Series([lines.get(key) for key in keys], response.index, dtype="str")
         kept = response.assign(**{CELL: placed}).dropna(subset=CELL).reset_index(drop=True)
@@ -110,7 +108,7 @@ class ScreenedLines:
         match = self.names.match_text(name)
         if match.line_id in self.screened:
             return True
-        self._leave_out((_kind(name), name), 1 if match.reason else 0, file, match.reason or NO_RESPONSE, match)
+        self._leave_out(name, 1 if match.reason else 0, file, match.reason or NO_RESPONSE, match)
         return False
 
     def renamed(self, omics: Omics) -> Omics:
@@ -121,19 +119,15 @@ class ScreenedLines:
             if row in certain:
                 self.names.note_loose(name, found[row])
             else:
-                self._leave_out((_kind(name), name), 1, omics.file, SHARED, found[row])
+                self._leave_out(name, 1, omics.file, SHARED, found[row])
         if not certain:
             raise UserError(f"{omics.file}: no row is of one cell line alone")
         return replace(omics, values=omics.values.iloc[certain].set_axis([found[row].line_id for row in certain]))
 
-    def _leave_out(self, named: tuple[str, str], rows: int, file: str, reason: str, match: Match) -> None:
-        kind, name = named
+    def _leave_out(self, name: str, rows: int, file: str, reason: str, match: Match, *, kind: str = "") -> None:
         candidates = match.candidates or ((match.line_id,) if match.line_id else ())
+        kind = kind or kind_of(identifiers_of(name))[0]
         self.unmatched.add(name, kind, rows, file, reason, candidates=candidates)
-
-
-def _kind(name: str) -> str:
-    return kind_of(identifiers_of(name))[0]
 
 
 @dataclass(frozen=True)
@@ -194,9 +188,8 @@ def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
         if 2 * len(first & second) > min(len(first), len(second)):
             for name, other in zip(SHARING, reversed(SHARING), strict=True):
                 made[name] = made[name].only(first & second, f"not in the table of {other.replace('_', ' ')}")
-            if alike := look_alikes(first ^ second):
-                shown = "; ".join(map(quoted, alike[:5]))
-                note = f"genes that are left out as copy number names them otherwise: {shown}"
+            if alike := "; ".join(map(quoted, look_alikes(first ^ second)[:5])):
+                note = f"genes that are left out as copy number names them otherwise: {alike}"
                 made[SHARING[0]] = made[SHARING[0]].noted(note)
     for name, table in made.items():
         if table.values.columns.empty:
@@ -221,9 +214,8 @@ def write_response(folder: ResponseFolder, out: Path) -> None:
 
     ``response.parquet`` holds study, cell line, drug, ``ln_ic50`` and all other columns of the source.
     """
-    columns = [*KEYS, "ln_ic50"]
-    others = [name for name in folder.response if name not in (*columns, gdsc.FILE, gdsc.ROW)]
-    response = folder.response[columns + others]
+    first = [*KEYS, "ln_ic50"]
+    response = folder.response[[*first, *folder.response.columns.drop([*first, gdsc.FILE, gdsc.ROW])]]
     text = [name for name in response.columns if pd.api.types.is_string_dtype(response[name])]
     with written_folder(out) as whole:
         response = response.assign(**{name: response[name].where(response[name] != "", None) for name in text})
