@@ -24,6 +24,7 @@ from typing import get_args
 
 from pipelines.command import run_command
 from pipelines.errors import UserError
+from pipelines.sources import Replicates, Variants
 
 ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
 OPTIONS = {
@@ -60,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _options() -> argparse.ArgumentParser:
-    from pipelines.sources.choices import Replicates, Variants
     from pipelines.units import CopyNumberScale
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,26 +91,26 @@ def _options() -> argparse.ArgumentParser:
 
 def _write_images(given: argparse.Namespace, origin: Path) -> str:
     from pipelines.sources import cnmc
-    from pipelines.sources.raw_folder import read_class_folders, write_raw
+    from pipelines.sources.raw_folder import misnamed, read_class_folders, write_raw
 
     cnmc_set = given.layout == "cnmc"
     images = cnmc.read(origin, test=given.test) if cnmc_set else read_class_folders(origin, given.layout)
     write_raw(images, given.out)
+    for line in [] if cnmc_set else misnamed(images):
+        print(line)
     return f"{len(images)} images ({_counted(image.label for image in images)})"
 
 
 def _write_expression(given: argparse.Namespace, origin: Path) -> str:
-    from pipelines.sources import geo, pancan, uci, xena
+    from pipelines.sources import geo, pancan, xena
     from pipelines.sources.expression_folder import write_expression
 
-    if given.layout == "uci":
-        expression = uci.read(origin)
-    elif given.layout == "xena":
-        expression = xena.read(origin, given.samples, label=given.label, patient=given.patient)
-    elif given.layout == "geo":
-        expression = geo.read(origin, label=given.label, patient=given.patient, probes=given.probes)
-    else:
-        expression = pancan.read(*((origin, given.samples) if given.samples else pancan.find(origin)))
+    expression = {
+        "uci": lambda: pancan.read_uci(origin),
+        "xena": lambda: xena.read(origin, given.samples, label=given.label, patient=given.patient),
+        "geo": lambda: geo.read(origin, label=given.label, patient=given.patient, probes=given.probes),
+        "pancan": lambda: pancan.read(*((origin, given.samples) if given.samples else pancan.find(origin))),
+    }[given.layout]()
     write_expression(expression, given.out)
     for line in expression.report():
         print(line)
@@ -124,9 +124,8 @@ def _write_response(given: argparse.Namespace, _: Path) -> str:
 
     notes: list[str] = []
     named = {name: [getattr(given, name)] for name in ONE_FILE if getattr(given, name)}
-    files = drug_response.find(given.origin, {**named, "models": given.models or []}, notes)
     folder = drug_response.read(
-        files,
+        drug_response.find(given.origin, {**named, "models": given.models or []}, notes),
         variants=given.variants or "hotspot",
         scale=given.copy_number_scale,
         replicates=given.replicates or "refuse",

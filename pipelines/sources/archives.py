@@ -21,6 +21,7 @@ UNPACKED_BYTES, UNPACKED_TIMES = 4_000_000_000, 300  # of compressed text: the l
 LINE_BYTES = 500_000_000  # a matrix of all CpG sites of a genome has lines of this size
 _BESIDE = {".pdf", ".md", ".html", ".htm", ".docx", ".db", ".ini"}  # descriptions, and what file managers leave behind
 _BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LATIN = "oncolineage.latin-1"
 
 
 @contextlib.contextmanager
@@ -161,8 +162,14 @@ class _Unpacked(io.RawIOBase):
 
 
 def decoded(line: bytes) -> str:
-    """Return the text of a line in UTF-8, else in Latin-1, as in tables of older programs."""
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
+    """Return the text of a line in UTF-8; a byte that is none is Latin-1, as in tables of older programs."""
+    return line.decode("utf-8", _LATIN)
+
+
+def _latin(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+codecs.register_error(_LATIN, _latin)

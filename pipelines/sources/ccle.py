@@ -8,6 +8,7 @@ https://depmap.org/portal/data_page (doi 10.1038/s41586-019-1186-3). Later relea
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ import numpy as np
 from pipelines.errors import DataError, Finding
 from pipelines.sources.archives import first_line, opened, text_lines
 from pipelines.sources.depmap import to_relative
-from pipelines.sources.matrices import Row, header_of, read_values, split_rows
-from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_wanted, refuse_unless
+from pipelines.sources.matrices import Matrix, Row
+from pipelines.sources.omics_table import GeneList, Omics, Wanted, none_wanted, refuse_unless
 from pipelines.sources.tables import plain
 from pipelines.text_values import quoted
 from pipelines.units import HIGHEST_LOG_TPM, CopyNumberScale, methylation_doubt
@@ -50,9 +51,7 @@ def is_by_feature(path: Path) -> bool:
     return first.startswith(_GCT) or any(name == each.lead[0] for each in LAYOUTS)
 
 
-def read(
-    path: Path, kind: str, wanted: Wanted, genes: GeneList | None = None, scale: CopyNumberScale | None = None
-) -> Omics:
+def read(path: Path, kind: str, wanted: Wanted, genes: GeneList, scale: CopyNumberScale | None = None) -> Omics:
     """Read a matrix of the CCLE: ``expression``, ``methylation`` or ``copy_number``.
 
     Expression becomes log2(TPM + 1). RPKM are scaled to a million a line over all genes of the file, which makes TPM of
@@ -65,46 +64,39 @@ def read(
     with opened(path) as stream:
         rest = text_lines(stream, path)
         first, size = _without_preamble(rest, file)
-        header, separator = header_of(first, file)
-        layout = _layout(header, kind, file)
-        lines = header[len(layout.lead) :]
+        matrix = Matrix(chain([first], rest), file)
+        layout = _layout(matrix.header, kind, file)
+        matrix.lead = len(layout.lead)
+        lines = matrix.columns
         keep = np.array([wanted(line) for line in lines], bool)
         if not keep.any():
             raise none_wanted(file, lines)
 
         def rows() -> Iterator[Row]:
-            for row, lead, values in split_rows(rest, separator, lines, file, len(layout.lead)):
-                if any(lead) or values.replace(b"NaN", b"").replace(b"NA", b"").strip(separator):
+            for row, lead, values in matrix.rows():
+                if any(lead) or values.replace(b"NaN", b"").replace(b"NA", b"").strip(matrix.separator):
                     names.append(lead[layout.feature])
                     yield row, lead[0], values  # not a last row without name and values, as the file of methylation has
 
-        found, values = read_values(rows(), lines, file, separator=separator, keep=keep, unit="feature")
+        found, values = matrix.read(rows(), keep=keep, unit="feature")
     if size not in (None, len(found)):
         message = f"says that it has {size} rows and has {len(found)}; it is cut short, download it again"
         raise DataError([Finding("file_layout", file, message)])
     kept = [line for line, keeps in zip(lines, keep, strict=True) if keeps]
-    features = [gene_of(name, genes) for name in names]
     scale = scale or "log2_ratio"
     note = f"relative copy numbers; the file's scale is {scale}"
     if kind == "expression":
-        note = _to_log_tpm(values, kept, _is_tpm(layout, file), file)
+        by_name = {unit for unit in ("tpm", "rpkm", "fpkm") if unit in file.casefold()}
+        is_tpm = "tpm" in by_name if by_name else layout.lead[0] == "gene_id"
+        note = _to_log_tpm(values, kept, is_tpm, file)
     elif kind == "methylation":
         note = "shares of methylated reads, as in the file"
-    table = Omics.of(file, kept, features, values.T, note)
+    table = Omics.of(file, kept, list(map(genes.symbol, names)), values.T, note)
     if kind == "methylation":
         table = table.checked(methylation_doubt, "give shares of methylated reads, from 0 to 1")
     if kind == "copy_number":
         table = to_relative(table, scale)
-    if kind != "methylation" or genes is None:
-        return table.listed(genes)
-    sites = [site for site in table.values.columns if site.rsplit("_", 3)[0] in genes.genes]
-    return table.listed(GeneList(frozenset(sites), {}))
-
-
-def _is_tpm(layout: FeatureLayout, file: str) -> bool:
-    """Whether a matrix holds TPM: by its name, or else its layout."""
-    name = file.casefold()
-    return "tpm" in name or ("rpkm" not in name and "fpkm" not in name and layout.lead[0] == "gene_id")
+    return table.listed(genes)
 
 
 def _without_preamble(lines: Iterator[bytes], file: str) -> tuple[bytes, int | None]:

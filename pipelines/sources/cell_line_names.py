@@ -31,9 +31,9 @@ _STYLES = {  # R makes a dot of the hyphen
     "sanger_model_id": (re.compile(r"SIDM ?([0-9]{5})"), r"SIDM\1"),
 }
 _COSMIC = re.compile(r"0*(?P<digits>[0-9]+)(?:\.0*)?|(?P<thousands>[0-9]{1,3}(?:,[0-9]{3})+)")
-_SCIENTIFIC = re.compile(r"[0-9](?:\.(?P<more>[0-9]*))?E\+?[0-9]+", re.IGNORECASE)
+_SCIENTIFIC = re.compile(r"[0-9](?:\.(?P<more>[0-9]*))?E\+?[0-9]{1,9}", re.IGNORECASE)
 _ROUNDED = 2  # digits after the point, which spreadsheets leave of an id in scientific notation
-_LONGEST = 10  # digits of a COSMIC id
+_LONGEST = 10  # the power of ten of a COSMIC id
 _CCLE = re.compile(r"(?P<name>[0-9A-Z]+)_[A-Z_]{4,}")
 _BOTH = re.compile(r"(?P<ccle>\S+) \((?P<depmap>ACH-[0-9]{6})\)")
 
@@ -52,14 +52,14 @@ class CellLine:
         """Return whether it is known by another value of an identifier that is given."""
         return any(self.ids.get(kind) and given[kind] not in self.ids[kind] for kind in IDS if given.get(kind))
 
-    def joined(self, other: CellLine, *, describe: bool) -> CellLine:
-        """Return it with the names and identifiers of ``other`` too, and its tissue and histology if ``describe``."""
+    def joined(self, other: CellLine) -> CellLine:
+        """Return it with the names and identifiers of ``other`` too, and its tissue and histology if it has none."""
         return replace(
             self,
             names=tuple(dict.fromkeys((*self.names, *other.names))),
             ids={kind: self.ids.get(kind, frozenset()) | other.ids.get(kind, frozenset()) for kind in IDS},
-            tissue=self.tissue or (other.tissue if describe else ""),
-            histology=self.histology or (other.histology if describe else ""),
+            tissue=self.tissue or other.tissue,
+            histology=self.histology or other.histology,
         )
 
 
@@ -83,26 +83,25 @@ class CellLineNames:
         self._described = False
 
     def add(self, table: Iterable[CellLine]) -> dict[str, Match]:
-        """Join the lines of another table to those that are here already, and add the others.
+        """Join the lines of another table to those that are here, or add them; return those that are left out.
 
-        Tissues and histologies are of the first table that has any, since each collection has words of its own. Returns
-        the lines that fit several, or contradict the one that they fit; they are left out.
+        They fit several, or contradict the one that they fit. Tissues and histologies are of the first table that has
+        any, since each collection has words of its own.
         """
         lines = dict(enumerate(table))
         describe = not self._described
         self._described |= any(line.tissue for line in lines.values())
-        uncertain = {}
-        joined = dict(self.lines)
+        uncertain, joined = {}, dict(self.lines)
         matches = {place: self._match_line(line) for place, line in lines.items()}
         certain = surest(matches, lines)
-        for place, line in lines.items():
-            match = matches[place]
+        for place, match in matches.items():
+            line = lines[place] if describe else replace(lines[place], tissue="", histology="")
             if match.line_id is not None and place in certain:
                 self.note_loose(line.names[0] if line.names else "", match)
-                joined[match.line_id] = joined[match.line_id].joined(line, describe=describe)
+                joined[match.line_id] = joined[match.line_id].joined(line)
             elif match.reason == UNKNOWN or (match.line_id is not None and match.by == BY[0]):
                 # Another line of the table is the one that the punctuation leaves.
-                joined[line.line_id] = line if describe else replace(line, tissue="", histology="")
+                joined[line.line_id] = line
             else:
                 uncertain[line.line_id] = replace(match, line_id=None, reason=match.reason or AMBIGUOUS)
         self.lines = joined
@@ -119,11 +118,9 @@ class CellLineNames:
         """Find the one cell line that fits ``given``, which may have `IDS`, `NAME` and `BARE`.
 
         Candidates have any of the identifiers, or, if there are none, the name but for case and blanks, or else the
-        same `stripped` name. Those with another identifier than the given are left out. If several are left, the name
-        decides; if it does not, none is returned.
+        same `stripped` name. Of those that no given identifier contradicts, if they are several, the name decides.
         """
-        by = "identifier"
-        fits = set().union(*(self._found.get((kind, given[kind]), ()) for kind in IDS if given.get(kind)))
+        by, fits = "identifier", set().union(*(self._found.get((kind, given.get(kind, "")), ()) for kind in IDS))
         if not fits:
             by, fits = self._named(given)
         if not fits:
@@ -171,22 +168,17 @@ def surest(matches: Mapping[Key, Match], lines: Mapping[Key, CellLine] | None = 
     Of two that claim one line and cannot be one, as ``lines`` describes them, it is the one that was found by a surer
     way of `BY`, if there is such. Without ``lines`` no two are one.
     """
-
-    def differ(one: Key, other: Key) -> bool:
-        loose = BY[0] in (matches[one].by, matches[other].by)
-        return lines is None or _contradict(lines[one], lines[other], loose=loose)
-
     claims: dict[str, list[Key]] = {}
     for key, match in matches.items():
         if match.line_id is not None:
             claims.setdefault(match.line_id, []).append(key)
-    ranks = {key: BY.index(matches[key].by) for keys in claims.values() for key in keys}
-    return {
-        key
-        for keys in claims.values()
-        for key in keys
-        if not any(ranks[other] >= ranks[key] for other in keys if other != key and differ(key, other))
-    }
+
+    def yields(one: Key, other: Key) -> bool:
+        ways = (matches[one].by, matches[other].by)
+        differ = lines is None or _contradict(lines[one], lines[other], loose=BY[0] in ways)
+        return one != other and differ and BY.index(ways[1]) >= BY.index(ways[0])
+
+    return {key for keys in claims.values() for key in keys if not any(yields(key, other) for other in keys)}
 
 
 def stripped(name: str) -> str:
@@ -211,11 +203,10 @@ def identifiers_of(text: str) -> dict[str, str]:
 
 
 def identifier(kind: str, text: str) -> str:
-    """Return an identifier of one of `IDS` as its place writes it, undoing what table programs made of it.
+    """Return an identifier of one of `IDS` as its place writes it, also of ``sidm00148`` and ``ACH.000019``.
 
-    ``sidm00148`` and ``ACH.000019`` are in another style; COSMIC ids, which are numbers, may be ``905940.0``,
-    ``905,940`` or ``9.0594E5``. What is of no known style stays. A COSMIC id of 0 or one whose digits a spreadsheet
-    rounded off (``9.06E+05``) is none.
+    COSMIC ids may be ``905940.0``, ``905,940`` or ``9.0594E5``; 0 and one whose digits a spreadsheet rounded off
+    (``9.06E+05``) are none. What is of no known style stays.
     """
     text = clean(text)
     if kind in _STYLES and (found := _STYLES[kind][0].fullmatch(text.upper())):
@@ -225,8 +216,7 @@ def identifier(kind: str, text: str) -> str:
     if kind == "cosmic_id" and (found := _SCIENTIFIC.fullmatch(text)):
         number = Decimal(text)
         rounded = len(found["more"] or "") == _ROUNDED and number.adjusted() > _ROUNDED
-        lost = rounded or number.adjusted() >= _LONGEST or number != number.to_integral_value()
-        return "" if lost else str(int(number))
+        return "" if rounded or number.adjusted() > _LONGEST or number % 1 else str(int(number))
     return text
 
 

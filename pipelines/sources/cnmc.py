@@ -20,6 +20,7 @@ FOLDS = ("fold_0", "fold_1", "fold_2")
 TEST = "C-NMC_test_prelim_phase_data"
 TEST_LABELS = f"{TEST}_labels.csv"
 NAME = "C-NMC 2019"
+PATTERN = "UID_<subject>_<image>_<cell>_<label>.bmp"
 _TEST = Layout(
     "table of the preliminary test phase",
     {"uid": ("Patient_ID",), "file": ("new_names",), "code": ("labels",)},
@@ -49,9 +50,7 @@ def parse(name: str) -> Uid:
     """
     found = _UID.fullmatch(name)
     if found is None:
-        raise UserError(
-            f"{name}: is not named UID_<subject>_<image>_<cell>_<label>.bmp, as in {NAME}; move it elsewhere"
-        )
+        raise UserError(f"{name}: is not named {PATTERN}, as in {NAME}; move it elsewhere")
     subject = re.sub(r"^(H?)0+(?=[0-9])", r"\1", found["subject"].upper())
     return Uid(subject, int(found["image"]), int(found["cell"]), found["label"].lower())
 
@@ -60,8 +59,7 @@ def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
     """Return the training images below ``folder``; ``test`` adds those of the preliminary test phase."""
     root = find_folder(folder, FOLDS, NAME)
     images = []
-    for fold in FOLDS:
-        classes = find_folder(root / fold, CLASSES, NAME)
+    for fold, classes in [(fold, find_folder(root / fold, CLASSES, NAME)) for fold in FOLDS]:
         for label, path in [(name, path) for name in CLASSES for path in filled(classes / name)]:
             uid = parse(path.name)
             if uid.label != label:
@@ -71,17 +69,16 @@ def read(folder: Path, *, test: bool = False) -> list[SourceImage]:
 
 
 def _test_images(folder: Path) -> list[SourceImage]:
-    tables = visible(folder, [TEST_LABELS])
+    tables = visible(folder, TEST_LABELS)
     if not tables:
-        raise UserError(
-            f"{folder}: holds no {TEST_LABELS}; unpack the preliminary test phase there, or leave out --test"
-        )
+        todo = "unpack the preliminary test phase there, or leave out --test"
+        raise UserError(f"{folder}: holds no {TEST_LABELS}; {todo}")
     table = read_official(tables[0], _TEST)
     table.require("uid", "file", "code")
     named = [name.casefold() for name in table.frame["file"]]
     if len(set(named)) < len(named):
         raise UserError(f"{TEST_LABELS}: names an image twice; download it again")
-    files = {path.name.casefold(): path for path in visible(folder, ["*.bmp"]) if path.parent.name == TEST}
+    files = {path.name.casefold(): path for path in visible(folder, "*.bmp") if path.parent.name == TEST}
     if differing := sorted(set(files) ^ set(named)):
         raise UserError(f"{quoted(differing)}: is in one of {TEST_LABELS} and {TEST} alone; unpack both again")
     images = []

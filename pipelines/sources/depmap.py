@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
+from pipelines.sources import Variants
 from pipelines.sources.archives import first_line, opened, text_lines
 from pipelines.sources.cell_line_names import CellLine, identifier, ids_of, stripped
-from pipelines.sources.choices import Variants
-from pipelines.sources.matrices import Row, header_of, read_values, split_rows
-from pipelines.sources.omics_table import GeneList, Omics, Wanted, gene_of, none_listed, none_wanted, refuse_unless
+from pipelines.sources.matrices import Matrix, Row, header_of
+from pipelines.sources.omics_table import GeneList, Omics, Wanted, none_listed, none_wanted, refuse_unless
 from pipelines.sources.tables import Layout, plain, read_blocks, read_official
 from pipelines.text_values import known, quoted
 from pipelines.units import CopyNumberScale, Doubt, copy_number_doubt, log_tpm_doubt, methylation_doubt
@@ -91,8 +91,7 @@ def read_models(path: Path, notes: list[str] | None = None) -> list[CellLine]:
             "ccle_name": row["ccle_name"],
             "cosmic_id": [identifier("cosmic_id", each) for each in re.split(r"[;|]|, ", row["cosmic_id"])],
             "sanger_model_id": row["sanger_model_id"],
-            "depmap_id": [identifier("depmap_id", each) for each in re.split(r"[,;]", row["id_alias"])]
-            + [row["depmap_id"]],
+            "depmap_id": [row["depmap_id"], *(identifier("depmap_id", of) for of in re.split("[,;]", row["id_alias"]))],
         }
         unique = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
         lines.append(CellLine(row["depmap_id"], unique, ids_of(ids), row["tissue"], row["histology"]))
@@ -103,32 +102,29 @@ def read_omics(
     name: str,
     path: Path,
     wanted: Wanted,
-    genes: GeneList | None = None,
+    genes: GeneList,
     *,
     scale: CopyNumberScale | None = None,
     variants: Variants = "hotspot",
 ) -> Omics:
     """Read one of the omics of a collection from a matrix with a model a row, or mutations from a table of calls.
 
-    Of ``expression`` the log2(TPM + 1) stay, of ``methylation`` (a site or a gene a column) the shares of methylated
-    reads. ``copy_number`` becomes relative to the genome's mean. ``mutation`` becomes 1 where a gene is mutated and 0
-    where not, as int8, or as float32 with NaN where a matrix has gaps. Of a table of calls ``variants`` says what
-    counts; a line without such a call is 0 in all genes, and one without any call was not sequenced. ``scale`` is
-    that of copy numbers; without it the layout decides.
+    ``expression`` is log2(TPM + 1), ``methylation`` (a site or a gene a column) shares of methylated reads, and
+    ``copy_number`` becomes relative to the genome's mean; without ``scale`` the layout decides on that of the file.
+    ``mutation`` becomes 1 or 0, as int8, or as float32 with NaN where a matrix has gaps. In a table of calls a line
+    without a call that counts is 0 in all genes, and one without any call was not sequenced.
     """
     header, _ = header_of(first_line(path), path.name)
     if name == "expression":
         table = read_matrix(path, wanted, genes, note="log2(TPM + 1), as in the file")
         return table.checked(_log_tpm_doubt, "give the file of log2(TPM + 1) (...TPMLogp1...csv)")
     if name == "methylation":
-        sites = _split_header(header, path.name)[1]
-        chosen = genes and GeneList(frozenset(site for site in sites if site.rsplit("_", 3)[0] in genes.genes), {})
-        table = read_matrix(path, wanted, chosen, note="shares of methylated reads, as in the file")
+        table = read_matrix(path, wanted, genes, note="shares of methylated reads, as in the file")
         return table.checked(methylation_doubt, "give shares of methylated reads, from 0 to 1")
     if name == "copy_number":
         scale = scale or _scale_of(header, path)
         note = f"relative copy numbers; the file's scale is {scale}"
-        of_file = None if scale == "absolute" else genes  # the mean of a line is that of all genes
+        of_file = GeneList() if scale == "absolute" else genes  # the mean of a line is that of all genes
         return to_relative(read_matrix(path, wanted, of_file, note=note), scale).listed(genes)
     if "gene" in _MUTATIONS.places(header):
         return _called(path, wanted, genes, variants)
@@ -182,23 +178,23 @@ def _scale_of(header: list[str], path: Path) -> CopyNumberScale:
     )
 
 
-def read_matrix(path: Path, wanted: Wanted, genes: GeneList | None = None, *, note: str = "") -> Omics:
+def read_matrix(path: Path, wanted: Wanted, genes: GeneList, *, note: str = "") -> Omics:
     """Read a matrix with a model a row and a gene a column (``TP53 (7157)``); columns are called by the symbol."""
     file = path.name
     with opened(path) as stream:
-        rest = text_lines(stream, path)
-        header, separator = header_of(next(rest), file)
-        lead, columns = _split_header(header, file)
+        matrix = Matrix(text_lines(stream, path), file)
+        lead, columns = _split_header(matrix.header, file)
+        matrix.lead = len(lead)
         model = next((lead.index(name) for name in _MODEL if name in lead), 0)
         default = next((lead.index(name) for name in _DEFAULT if name in lead), None)
-        symbols = [found["symbol"] if (found := _GENE.fullmatch(name)) else gene_of(name, genes) for name in columns]
-        keep = np.array([genes is None or symbol in genes.genes for symbol in symbols], bool)
+        symbols = [found["symbol"] if (found := _GENE.fullmatch(name)) else genes.symbol(name) for name in columns]
+        keep = np.array([*map(genes.keeps, symbols)], bool)
         if not keep.any():
             raise none_listed(file, symbols)
 
         def rows() -> Iterator[Row]:
             found: dict[bool, list[str]] = {True: [], False: []}
-            for row, cells, values in split_rows(rest, separator, columns, file, len(lead)):
+            for row, cells, values in matrix.rows():
                 if default is None or cells[default].casefold() in _YES:
                     name = cells[model]
                     found[is_wanted := not name or wanted(name)].append(name)
@@ -207,10 +203,10 @@ def read_matrix(path: Path, wanted: Wanted, genes: GeneList | None = None, *, no
             if found[False] and not found[True]:
                 raise none_wanted(file, found[False])
 
-        lines, values = read_values(rows(), columns, file, separator=separator, keep=keep, unit="model")
+        lines, values = matrix.read(rows(), keep=keep, unit="model")
     features = [symbol for symbol, kept in zip(symbols, keep, strict=True) if kept]
     table = Omics.of(file, lines, features, values, note)
-    return table.noted(f"{file}: decimal commas are read as points") if separator == b";" else table
+    return table.noted(f"{file}: decimal commas are read as points") if matrix.separator == b";" else table
 
 
 def _lead_of(header: list[str]) -> list[str]:
@@ -233,13 +229,13 @@ def _split_header(header: list[str], file: str) -> tuple[list[str], list[str]]:
     return lead, genes
 
 
-def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Variants) -> Omics:
+def _called(path: Path, wanted: Wanted, genes: GeneList, variants: Variants) -> Omics:
     """Read the table of calls: from a row a variant to a row a line and a column a gene."""
     needed = {"hotspot": "hotspot", "damaging": "damaging", "any": "consequence"}[variants]
     sequenced: dict[str, bool] = {}
     found: set[tuple[str, str]] = set()
-    unnamed = 0
-    for table in read_blocks(path, replace(_MUTATIONS, needed=["gene", "line", needed])):
+    unnamed, notes = 0, list[str]()
+    for table in read_blocks(path, replace(_MUTATIONS, needed=["gene", "line", needed]), notes):
         table.require("line")
         flags = {name: table.frame[name].str.casefold() for name in _MUTATIONS.columns}
         counts = {
@@ -258,7 +254,7 @@ def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Varian
     lines = [line for line, keep in sequenced.items() if keep]
     if not lines:
         raise none_wanted(path.name, sequenced)
-    features = sorted({gene for _, gene in found if genes is None or gene in genes.genes})
+    features = sorted({gene for _, gene in found if genes.keeps(gene)})
     if not features:
         raise none_listed(path.name, {gene for _, gene in found})
     rows, columns = {line: at for at, line in enumerate(lines)}, {gene: at for at, gene in enumerate(features)}
@@ -267,5 +263,7 @@ def _called(path: Path, wanted: Wanted, genes: GeneList | None, variants: Varian
         if line in rows and gene in columns:
             mutated[rows[line], columns[gene]] = 1
     note = f"1 where a gene has a mutation of the kind: {variants}"
+    if unnamed:
+        notes.append(f"{unnamed} calls name no gene and are left out")
     mutations = Omics.of(path.name, lines, features, mutated, note)
-    return mutations.noted(f"{unnamed} calls name no gene and are left out") if unnamed else mutations
+    return replace(mutations, notes=(*mutations.notes, *notes))

@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pipelines.samples import molecules
@@ -37,10 +36,9 @@ def read_smiles(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
     table = read_official(path, _SMILES, notes)
     if not any(key in table.written for key in KEYS):
         raise table.fault("column_exists", "drug_id", [], f"one of {', '.join(KEYS)} must name the drug")
-    unread = [smiles != "" and molecules.parse(smiles) is None for smiles in table.frame["smiles"]]
-    if any(unread):
+    if unread := [at for at, smiles in enumerate(table.frame["smiles"]) if smiles and molecules.parse(smiles) is None]:
         message = "RDKit cannot parse the SMILES; correct it, or leave the cell empty"
-        raise table.fault("smiles_parses", "smiles", np.flatnonzero(unread), message)
+        raise table.fault("smiles_parses", "smiles", unread, message)
     frame = pd.DataFrame({column: table.frame[column].map(whole) for column in ("smiles", *KEYS)})
     frame["pubchem_id"] = [_pubchem(value) for value in frame["pubchem_id"]]
     return frame[frame["smiles"] != ""]
@@ -62,8 +60,7 @@ def annotate(
     if compounds is None:
         compounds = pd.DataFrame(columns=["name", "synonyms", "target", "pathway", "pubchem_id"], dtype="str")
     else:
-        strange = ~drugs["gdsc_drug_id"].isin(compounds.index)
-        unknown["not among the screened compounds"] = drugs.index[strange].tolist()
+        unknown["not among the screened compounds"] = drugs.index[~drugs["gdsc_drug_id"].isin(compounds.index)].tolist()
     known = compounds.reindex(drugs["gdsc_drug_id"]).fillna("").set_index(drugs.index)
     drugs[["synonyms", "pubchem_id"]] = known[["synonyms", "pubchem_id"]]
     for column in ("target", "pathway"):
@@ -91,12 +88,9 @@ def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tu
             if value:
                 of.setdefault((key, value), {}).setdefault(form, []).append(row["smiles"])
     several = {key for key, forms in of.items() if len(forms) > 1}
-    return {key: _fullest(next(iter(forms.values()))) for key, forms in of.items() if key not in several}, several
-
-
-def _fullest(smiles: list[str]) -> str:
-    """Return the first of those with the most stereochemistry."""
-    return max(smiles, key=lambda each: len(re.findall(r"@+|[/\\]", each)))
+    alone = {key: next(iter(forms.values())) for key, forms in of.items() if key not in several}
+    stereochemistry = re.compile(r"@+|[/\\]")
+    return {key: max(of, key=lambda each: len(stereochemistry.findall(each))) for key, of in alone.items()}, several
 
 
 def drug_keys(name: str) -> list[str]:

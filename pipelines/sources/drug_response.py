@@ -5,20 +5,26 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from pipelines.errors import UserError
-from pipelines.sources import ccle, depmap, gdsc
+from pipelines.sources import Replicates, Variants, ccle, depmap, gdsc
 from pipelines.sources.cell_line_names import CellLineNames
-from pipelines.sources.choices import Replicates, Variants
 from pipelines.sources.drug_annotation import annotate, read_smiles
-from pipelines.sources.omics_table import read_genes
+from pipelines.sources.omics_table import GeneList, read_genes
 from pipelines.sources.raw_folder import visible
-from pipelines.sources.response_folder import ResponseFolder, agree, describe_lines, place_once
-from pipelines.sources.screened_lines import ScreenedLines, Unmatched
+from pipelines.sources.response_folder import (
+    ResponseFolder,
+    ScreenedLines,
+    Unmatched,
+    agree,
+    describe_lines,
+    place_once,
+)
 from pipelines.text_values import quoted
 from pipelines.units import CopyNumberScale
 
@@ -29,36 +35,21 @@ OFFICIAL = {
     "details": ("Cell_Lines_Details*",),
     "compounds": ("screened_compounds*",),
     "expression": (
-        "OmicsExpressionTPMLogp1HumanProteinCodingGenes",
-        "OmicsExpressionProteinCodingGenesTPMLogp1",
-        "Expression_Public_*",
-        "CCLE_expression",
-        "CCLE_RNAseq_rsem_genes_tpm_*",
-        "CCLE_RNAseq_genes_rpkm_*",
+        *("OmicsExpressionTPMLogp1HumanProteinCodingGenes", "OmicsExpressionProteinCodingGenesTPMLogp1"),
+        *("Expression_Public_*", "CCLE_expression", "CCLE_RNAseq_rsem_genes_tpm_*", "CCLE_RNAseq_genes_rpkm_*"),
     ),
     "mutation": (
-        "OmicsSomaticMutationsMatrixHotspot",
-        "OmicsSomaticMutations",
-        "Hotspot_Mutations*_subsetted",
-        "Damaging_Mutations*_subsetted",
-        "OmicsSomaticMutationsMatrixDamaging",
-        "CCLE_mutations",
+        *("OmicsSomaticMutationsMatrixHotspot", "OmicsSomaticMutations", "Hotspot_Mutations*_subsetted"),
+        *("Damaging_Mutations*_subsetted", "OmicsSomaticMutationsMatrixDamaging", "CCLE_mutations"),
     ),
     "copy_number": (
-        "OmicsCNGeneWGS",
-        "OmicsCNGene",
-        "PortalOmicsCNGeneLog2",
-        "Copy_Number_Public_*",
-        "CCLE_gene_cn",
-        "CCLE_copynumber_byGene_*",
-        "Omics_Absolute_CN_Gene*",
+        *("OmicsCNGeneWGS", "OmicsCNGene", "PortalOmicsCNGeneLog2", "Copy_Number_Public_*", "CCLE_gene_cn"),
+        *("CCLE_copynumber_byGene_*", "Omics_Absolute_CN_Gene*"),
     ),
     "methylation": ("CCLE_RRBS_TSS1kb_*", "Methylation*_subsetted"),
 }
 """Official names of the files, without endings; of several the first counts that a folder has a file for."""
 _ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|gct|xlsx))?(?:\.(?:gz|zip))?", re.IGNORECASE)
-
-
 Files = Mapping[str, Sequence[Path]]
 """The files of each role: those of `OFFICIAL`, ``smiles`` and ``genes``. Only the response must be there.
 
@@ -77,7 +68,7 @@ def find(origins: Sequence[Path], given: Files, notes: list[str]) -> Files:
     if len(origins) > 1:
         raise UserError("--from: takes one folder, or files")
     found: dict[str, Sequence[Path]] = {}
-    files = [path for path in visible(folders[0], ["*"]) if not path.name.startswith("~$")]
+    files = [path for path in visible(folders[0], "*") if not path.name.startswith("~$")]
     for role, patterns in OFFICIAL.items():
         if given.get(role):
             continue
@@ -109,15 +100,11 @@ def read(
     replicates: Replicates = "refuse",
     notes: Sequence[str] = (),
 ) -> ResponseFolder:
-    """Read the files and join them by cell line.
-
-    ``variants`` says what of a table of calls counts as a mutation; ``scale`` that of copy numbers, if no layout does;
-    ``replicates`` what becomes of several measurements of a pair. ``notes`` are those of `find`.
-    """
+    """Read the files and join them by cell line; ``scale`` is that of copy numbers, ``notes`` are those of `find`."""
     all_notes = [*notes]
     one = {role: paths[0] for role, paths in files.items() if paths}
     response = gdsc.read_response(files["response"], all_notes)
-    genes = read_genes(one["genes"]) if "genes" in one else None
+    genes = read_genes(one["genes"]) if "genes" in one else GeneList()
     unmatched = Unmatched()
     names = _names(files, response, unmatched, all_notes)
     lines = ScreenedLines(names, unmatched)
@@ -130,16 +117,16 @@ def read(
     for why, drug in ((why, drug) for why, ids in unknown.items() for drug in ids):
         unmatched.add(drug, "drug", 0, "drugs.csv", why)
     omics = {}
-    for name in (name for name in OMICS if name in one):
-        path = one[name]
+    for name in filter(one.__contains__, OMICS):
+        path, listed = one[name], replace(genes, sites=name == "methylation")
         wanted = partial(lines.is_wanted, file=path.name)
         by_feature = name != "mutation" and ccle.is_by_feature(path)
         if by_feature or (name == "methylation" and not depmap.is_by_model(path)):
-            table = ccle.read(path, name, wanted, genes, scale)
+            table = ccle.read(path, name, wanted, listed, scale)
         else:
-            table = depmap.read_omics(name, path, wanted, genes, scale=scale, variants=variants)
+            table = depmap.read_omics(name, path, wanted, listed, scale=scale, variants=variants)
         omics[name] = lines.renamed(table)
-        for gene in sorted(genes.genes - set(table.values.columns)) if genes and name != "methylation" else ():
+        for gene in () if listed.sites else sorted((genes.genes or set()) - set(table.values.columns)):
             unmatched.add(gene, "gene", 0, path.name, "on the list of genes and not in the file")
     omics = agree(omics)
     cell_lines = describe_lines(response, names)
@@ -149,8 +136,7 @@ def read(
     if names.loose:
         shown = ", ".join(f"{name!r} as {other!r}" for name, other in list(names.loose.items())[:5])
         all_notes.append(f"cell lines: {len(names.loose)} names were found but for punctuation, such as {shown}")
-    with_tissue = int((cell_lines["tissue"] != "").sum())
-    all_notes.append(f"tissue: {with_tissue} of {len(cell_lines)} cell lines have one")
+    all_notes.append(f"tissue: {(cell_lines['tissue'] != '').sum()} of {len(cell_lines)} cell lines have one")
     return ResponseFolder(response, cell_lines, drugs, omics, unmatched, tuple(all_notes))
 
 
@@ -161,7 +147,7 @@ def _names(files: Files, response: pd.DataFrame, unmatched: Unmatched, notes: li
     for path, table in tables:
         for line, match in names.add(table).items():
             unmatched.add(line, "cell_line", 0, path.name, match.reason, candidates=match.candidates)
-    notes += gdsc.doubtful_lines(response)
-    if not tables:
-        names.add(gdsc.lines_of(response))
+    lines = [] if tables else gdsc.lines_of(response)
+    names.add(lines)
+    notes += gdsc.doubtful_lines(response, lines)
     return names

@@ -13,7 +13,7 @@ import pandas as pd
 from pipelines.errors import UserError
 from pipelines.samples.expression import EXPRESSION_FILE, GENES_FILE, SAMPLES_FILE
 from pipelines.samples.gene_names import spreadsheet_names
-from pipelines.sources.matrices import Row, read_values, split_rows
+from pipelines.sources.matrices import Matrix, Row
 from pipelines.sources.raw_folder import write_features, written_folder
 from pipelines.text_values import clean, folded, is_unknown, look_alikes, quoted
 from pipelines.units import expression_scale
@@ -27,30 +27,14 @@ _COUNTED_APART = re.compile(r"__[a-zA-Z_]+|N_(?:unmapped|multimapping|noFeature|
 
 @dataclass(frozen=True)
 class Expression:
-    """The expression profiles of a source.
+    """The expression profiles of a source."""
 
-    Attributes
-    ----------
-    values
-        float32 of shape (samples, genes), NaN where missing; columns that are contiguous are written without a copy.
-    names
-        Column name of each gene.
-    samples
-        ``sample_id``, ``patient_id``, ``label`` and others; a row for each row of ``values``.
-    genes
-        Whether the names are of genes, which ``genes.csv`` describes.
-    dropped
-        For each reason the names of what is left out.
-    notes
-        What else was done to the values.
-    """
-
-    values: np.ndarray
-    names: Sequence[str]
-    samples: pd.DataFrame
-    genes: bool = False
-    dropped: dict[str, list[str]] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    values: np.ndarray  # float32 of shape (samples, genes), NaN where missing; contiguous columns are not copied
+    names: Sequence[str]  # of the columns
+    samples: pd.DataFrame  # ``sample_id``, ``patient_id``, ``label`` and others of each row
+    genes: bool = False  # whether the names are of genes, which ``genes.csv`` describes
+    dropped: dict[str, list[str]] = field(default_factory=dict)  # for each reason the names of what is left out
+    notes: tuple[str, ...] = ()  # what else was done to the values
 
     def report(self) -> list[str]:
         """Return a line for every reason to drop something, note, and group of look-alikes, and the apparent scale."""
@@ -75,44 +59,34 @@ def _alike(name: str) -> str:
 
 
 def read_labeled(
-    lines: Iterable[bytes],
+    matrix: Matrix,
     samples: pd.DataFrame,
-    file: str,
     *,
-    separator: bytes,
     hint: str,
     dropped: Mapping[str, list[str]] | None = None,
     unit: str = "gene",
 ) -> Expression:
-    """Read the rows of a matrix with a sample a column, from the lines after the header.
+    """Read a matrix with a sample a column; ``samples`` has its id, its label (``""`` where unknown) and others.
 
     Left out and listed are samples without a label, rows that are no genes (words for "unknown", what HTSeq and STAR
-    counted apart, copies of pseudoautosomal genes on Y), and genes without a value in any sample.
-
-    Parameters
-    ----------
-    samples
-        ``sample_id``, ``label`` (``""`` where unknown) and others of each column.
-    hint
-        What may be wrong if no sample has a label.
-    dropped
-        Samples that another reason leaves out.
+    counted apart, copies of pseudoautosomal genes on Y), and genes without a value in any sample. ``dropped`` has
+    samples that another reason leaves out, and ``hint`` says what may be wrong if none has a label.
     """
     names = samples[SAMPLE].tolist()
     keep = (samples["label"] != "").to_numpy()
     if not keep.any():
-        raise UserError(f"{file}: no sample has a label (it has {quoted(names, 3)}); {hint}")
+        raise UserError(f"{matrix.file}: no sample has a label (it has {quoted(names, 3)}); {hint}")
     left = {name for of in (dropped or {}).values() for name in of}
     unnamed: list[str] = []
 
     def rows() -> Iterator[Row]:
-        for row, (name,), values in split_rows(lines, separator, names, file):
+        for row, (name,), values in matrix.rows():
             if name and (is_unknown(name) or _COUNTED_APART.fullmatch(name) or name.endswith("_PAR_Y")):
                 unnamed.append(name)
             else:
                 yield row, name, values
 
-    genes, values = read_values(rows(), names, file, separator=separator, keep=keep, unit=unit)
+    genes, values = matrix.read(rows(), keep=keep, unit=unit)
     measured = [place for place, row in enumerate(values) if not np.isnan(row).all()]
     missing = sorted(set(range(len(genes))) - set(measured))
     for to, origin in enumerate(measured if missing else ()):  # in place: a matrix may fill half of the memory
@@ -193,7 +167,7 @@ def barcodes(what: str, given: Iterable[str], notes: list[str]) -> list[str]:
 
 def stand_alone(patients: Iterable[str], samples: Iterable[str], notes: list[str]) -> list[str]:
     """Return the patients, each unknown one (``""``) replaced by its sample; ``notes`` takes their number."""
-    found = dict(zip(samples, patients, strict=True))
-    if unknown := [name for name, patient in found.items() if not patient]:
+    found = list(zip(samples, patients, strict=True))
+    if unknown := [name for name, patient in found if not patient]:
         notes.append(f"{len(unknown)} samples of unknown patients are taken for a patient each: {quoted(unknown)}")
-    return [patient or name for name, patient in found.items()]
+    return [patient or name for name, patient in found]

@@ -68,14 +68,14 @@ _UNCLASSIFIED = "UNCLASSIFIED"  # TCGA_DESC of a line that is of no TCGA type
 def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.DataFrame:
     """Read the curves of one or several studies, with all their columns; of a workbook all sheets that hold curves.
 
-    Returns ``study`` (DATASET), ``drug_id`` (``GDSC1:1003``: a number is one compound within its study), ``ln_ic50``
-    (natural log of µM) and every other column under its name in small letters; DRUG_ID is ``gdsc_drug_id``.
-    Identifiers and names are text, ``""`` where not known; any other column is numbers if all its cells are.
-    `FILE` and `ROW`, counted from 1, are the origin of a row.
+    ``drug_id`` (``GDSC1:1003``) is DATASET, which is ``study``, and DRUG_ID, which is ``gdsc_drug_id``; other columns
+    have their names in small letters. Identifiers and names are text, ``""`` where not known; any other column is
+    numbers if all its cells are. `FILE` and `ROW`, counted from 1, are the origin of a row.
     """
     frames: list[pd.DataFrame] = []
     held: dict[str, tuple[str, str]] = {}
-    for table in (table for path in paths for table in read_sheets(path, _RESPONSE)):
+    notes = [] if notes is None else notes
+    for table in (table for path in paths for table in read_sheets(path, _RESPONSE, notes)):
         table.require("study", "gdsc_drug_id", "drug_name")
         frame = table.frame.copy()
         for column, values in table.numbers(_NUMBERS).items():
@@ -93,8 +93,6 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
             _check_unit(rows, str(study), table)
         frame[FILE], frame[ROW] = table.file, np.arange(1, len(frame) + 1)
         frames.append(frame)
-        if notes is not None:
-            notes += [note for note in table.notes if note not in notes]
     response = pd.concat(frames, ignore_index=True)
     for column in set(response.columns) - {*_NUMBERS, FILE, ROW}:
         text = response[column].fillna("")
@@ -137,10 +135,17 @@ def _only(keys: pd.Series, values: pd.Series) -> pd.Series:
     return pairs.groupby("key")["value"].agg(lambda of: of.iloc[0] if len(of) == 1 else "")
 
 
-def doubtful_lines(response: pd.DataFrame) -> list[str]:
-    """Return notes on names and identifiers of cell lines that may be of other lines."""
+def doubtful_lines(response: pd.DataFrame, lines: Iterable[CellLine]) -> list[str]:
+    """Return notes on names and identifiers of cell lines that may be of other lines; ``lines`` are of `lines_of`."""
     keys = response[[*GIVEN.values()]].drop_duplicates()
     notes = []
+    kinds: dict[str, set[str]] = {}
+    for line in lines:
+        for name in line.names if len(line.ids) == 1 else ():
+            kinds.setdefault(folded(name), set()).update(line.ids)
+    if parted := [name for name, of in kinds.items() if len(of) > 1]:
+        what = "have rows with a Sanger id alone and rows with a COSMIC id alone"
+        notes.append(f"cell lines: {quoted(parted)} {what}, which are taken for two lines; give --models")
     unidentified = keys[(keys["sanger_model_id"] == "") & (keys["cosmic_id"] == "")]["cell_line_name"]
     alike = [group for group in look_alikes(keys["cell_line_name"], stripped) if set(group) & set(unidentified)]
     apart = [group for group in alike if len(set(map(folded, group))) > 1 and not any(map(is_unknown, group))]
@@ -157,9 +162,8 @@ def doubtful_lines(response: pd.DataFrame) -> list[str]:
 
 def read_details(path: Path, notes: list[str]) -> list[CellLine]:
     """Read the cell line details: name, COSMIC id, which must be unique, and tissue descriptors."""
-    table = read_official(path, _DETAILS)
+    table = read_official(path, _DETAILS, notes)
     table.frame["cosmic_id"] = _identifiers(table, "cosmic_id")
-    notes += table.notes
     rows = table.keyed("cosmic_id")[[*_DETAILS.columns]].itertuples(index=False, name=None)
     return [
         CellLine(f"COSMIC-{cosmic}", (name,), ids_of({"cosmic_id": cosmic}), tissue, histology)
@@ -215,9 +219,9 @@ def _check_unit(rows: pd.DataFrame, study: str, table: Table) -> None:
             "area within 0 and about 1: divide percent by 100, or do not take auc as the target"
         )
     values = rows["ln_ic50"].dropna()
-    doubt = response_doubt(values, rows["gdsc_drug_id"].nunique())
     if values.empty:
         return
+    doubt = response_doubt(values, rows["gdsc_drug_id"].nunique())
     lowest, highest = values.min(), values.max()
     what = f"the values of {study} lie within {lowest:g} and {highest:g}"
     todo = "give the natural logarithm of the IC50 in micromolar"

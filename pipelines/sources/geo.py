@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,8 @@ from pipelines.samples.gene_names import genes_of, spreadsheet_names
 from pipelines.samples.table_text import letters_of
 from pipelines.sources.archives import decoded, opened, text_lines
 from pipelines.sources.expression_folder import Expression, read_labeled, stand_alone
-from pipelines.sources.matrices import read_header
-from pipelines.sources.tables import Layout, read_official, whole
+from pipelines.sources.matrices import Matrix
+from pipelines.sources.tables import Layout, line_cells, read_official, whole
 from pipelines.text_values import clean, folded, known, quoted
 
 BEGIN, END = b"!series_matrix_table_begin", b"!series_matrix_table_end"
@@ -40,20 +39,14 @@ _PERSON = re.compile(
 
 
 def read(matrix: Path, *, label: str, patient: str | None = None, probes: Path | None = None) -> Expression:
-    """Read a series matrix; label and patient are characteristics of the samples, or other lines about them.
+    """Read a series matrix, whose values stay on whatever scale the submitter gave them.
 
-    Values stay as they are, on whatever scale the submitter gave them.
+    ``label`` and ``patient`` are keys of the characteristics (``key: value``, of the second channel ``key:ch2``), or
+    lines: ``title``, ``source_name_ch1``, ``description``, ``characteristics_ch1.1`` (the second). A sample without a
+    patient is taken for its own: give it where a patient gave several samples, which a split must not separate.
 
-    Parameters
-    ----------
-    label, patient
-        Key of the characteristics (``key: value``), of the second channel as ``key:ch2``; or the name of a line:
-        ``title``, ``source_name_ch1``, ``description``, ``characteristics_ch1.1`` (the second). A sample without a
-        patient is taken for its own: give it where a patient gave several samples, which a split must not separate.
-    probes
-        Table of probes and genes, such as the table of a platform. A gene gets the mean of its probes. Probes that it
-        does not list, or lists without a gene, with several genes or with a date that a spreadsheet made of one, are
-        dropped and listed. Without it the probes are the genes.
+    With the table of ``probes`` and genes a gene gets the mean of its probes; those without one certain gene are
+    dropped and listed. Without it the probes are the genes.
     """
     file = matrix.name
     notes: list[str] = []
@@ -70,14 +63,12 @@ def read(matrix: Path, *, label: str, patient: str | None = None, probes: Path |
         for name, column in (("title", "title"), ("platform_id", "platform")):
             if name in facts.cells:
                 samples[column] = ["".join(of) for of in facts.cells[name]]
-        table = _table(lines, file)
-        columns, separator = read_header(table, file, ("ID_REF",))
-        if columns != names:
-            message = f"the table's columns are not the samples of !Sample_{ACCESSION}, or in another order: "
-            message += f"{quoted(sorted(set(columns) ^ set(names)) or columns)}; download the file again"
-            raise DataError([Finding("file_layout", file, message)])
-        hint = f"{label!r} is unknown in all; {facts.described()}"
-        read = read_labeled(table, samples, file, separator=separator, hint=hint, unit="probe")
+        table = Matrix(_table(lines, file), file, ("ID_REF",))
+        if (columns := table.columns) != names:
+            shown = quoted(sorted(set(columns) ^ set(names)) or columns)
+            message = f"the table's columns are not the samples of !Sample_{ACCESSION}, or in another order: {shown}"
+            raise DataError([Finding("file_layout", file, f"{message}; download the file again")])
+        read = read_labeled(table, samples, hint=f"{label!r} is unknown in all; {facts.described()}", unit="probe")
     if "platform" in samples and read.samples["platform"].nunique() > 1:
         found = quoted(sorted(read.samples["platform"].unique()))
         notes.append(f"warning: the samples are of several platforms, {found}: their values may not compare")
@@ -94,7 +85,6 @@ class _Facts:
     cells: dict[str, list[dict[str, None]]] = field(default_factory=dict)
 
     def add(self, name: str, cells: list[str]) -> None:
-        """Add a line."""
         if len(cells) != len(self.accessions or cells):
             message = f"the line !Sample_{name} has {len(cells)} values for {len(self.accessions)} samples"
             raise DataError([Finding("row_width", self.file, f"{message}; download the file again")])
@@ -110,10 +100,8 @@ class _Facts:
     def values_of(self, name: str, notes: list[str]) -> list[str]:
         """Return each sample's only value of a characteristic, or of a line; ``""`` where unknown."""
         key, line = folded(name), re.sub("^!?sample_", "", folded(name))
-        names = (f"{key}:ch1", f"{key}:ch2", key, line, f"{line}_ch1", f"{line}_ch2")
-        letters = {letters_of(held): held for held in self.cells}
-        chosen = next((held for held in names if held in self.cells), None)
-        chosen = chosen or next((letters[held] for held in map(letters_of, names) if held in letters), None)
+        chosen = self._find((key, f"{key}:ch1", f"{key}:ch2"), characteristics=True)
+        chosen = chosen or self._find((key, line, f"{line}_ch1", f"{line}_ch2"), characteristics=False)
         if chosen is None:
             raise UserError(f"{self.file}: its samples have no characteristic {name!r}; {self.described()}")
         other = chosen.replace(":ch1", ":ch2") if key != chosen else chosen
@@ -128,17 +116,22 @@ class _Facts:
             values.append(found[0] if found else "")
         return values
 
+    def _find(self, names: Iterable[str], *, characteristics: bool) -> str | None:
+        """Return the first characteristic, or line, of a name, else the first that differs in case or punctuation."""
+        held = [each for each in self.cells if (":ch" in each) is characteristics]
+        letters = {letters_of(each): each for each in held}
+        exact = (each for each in names if each in held)
+        return next(exact, None) or next((letters[of] for of in map(letters_of, names) if of in letters), None)
+
     def people(self) -> list[str]:
         """Return a warning where a characteristic that is not used may name who gave several samples."""
         for name, cells in self.cells.items():
             key, channel, _ = name.rpartition(":ch")
-            values = [known(value) for of in cells for value in of]
-            people = [value for value in values if value is not None]
+            people = list(filter(None, (known(value) for of in cells for value in of)))
             if channel and _PERSON.fullmatch(key) and len(set(people)) < len(people):
-                message = (
-                    f"warning: each sample is taken for its own patient, yet {key!r} has values of several samples"
-                )
-                return [f"{message}; give --patient {key!r} if it is the person: a split must not separate them"]
+                warning = f"each sample is taken for its own patient, yet {key!r} has values of several samples; give "
+                warning += f"--patient {key!r} if it is the person: a split must not separate them"
+                return [f"warning: {warning}"]
         return []
 
     def described(self) -> str:
@@ -159,7 +152,7 @@ def _sample_facts(lines: Iterable[bytes], file: str) -> _Facts:
         if line.lower().startswith(BEGIN):
             break
         if text.lower().startswith("!sample_"):
-            name, *cells = next(csv.reader([text], delimiter="\t"))
+            name, *cells = line_cells(text, "\t", file)
             about.append((name.strip().casefold().removeprefix("!sample_"), cells))
     else:
         message = f"has no {BEGIN.decode()}; it must be a series matrix (*_series_matrix.txt.gz), or is cut short"
@@ -227,20 +220,18 @@ def _means(probes: Expression, genes: dict[str, list[str]], where: str) -> Expre
     rows: dict[str, list[int]] = {}
     dates = frozenset(spreadsheet_names(gene for of in genes.values() for gene in of))
     date = f"probes whose gene a spreadsheet made a date or number of ({quoted(sorted(dates))})"
-    date += ": take the platform's own table"
     left: dict[str, list[str]] = {}
     for row, probe in enumerate(probes.names):
         of = genes.get(probe)
-        if of is None:
-            left.setdefault("probes that the table of probes does not list", []).append(probe)
-        elif not of:
-            left.setdefault("probes without a gene", []).append(probe)
-        elif dates.intersection(of):
-            left.setdefault(date, []).append(probe)
-        elif len(of) > 1:
-            left.setdefault("probes of several genes", []).append(probe)
-        else:
+        if of and len(of) == 1 and of[0] not in dates:
             rows.setdefault(of[0], []).append(row)
+            continue
+        why = "probes of several genes" if of else "probes without a gene"
+        if of is None:
+            why = "probes that the table of probes does not list"
+        elif dates.intersection(of):
+            why = f"{date}: take the platform's own table"
+        left.setdefault(why, []).append(probe)
     if not rows:
         why = "; ".join(f"{len(names)} {reason}: {quoted(names, 3)}" for reason, names in left.items())
         raise UserError(f"{where}: the table maps no probe; is it of the same platform? ({why})")

@@ -5,7 +5,6 @@ They are read block by block: only the values, as float32, are ever in memory as
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from pipelines.errors import DataError, Finding
 from pipelines.samples.gene_names import spreadsheet_names
 from pipelines.samples.table_text import letters_of
-from pipelines.sources.tables import DECIMAL_COMMA, refuse_duplicates, separator_of
+from pipelines.sources.tables import DECIMAL_COMMA, line_cells, refuse_duplicates, separator_of
 from pipelines.text_values import UNKNOWN_WORDS, clean, known
 
 MISSING = ("NaN", *sorted({form for word in UNKNOWN_WORDS for form in (word, word.upper(), word.capitalize())}))
@@ -33,125 +32,131 @@ def header_of(line: bytes, file: str) -> tuple[list[str], bytes]:
     """Return the cells of a header as `clean` writes them, without empty ones at its end, and their separator."""
     text = _decoded(line.rstrip(b"\r\n"), file, None)
     separator = separator_of(text)
-    cells = [clean(clean(cell).strip('"')) for cell in next(csv.reader([text], delimiter=separator), [])]
+    cells = [clean(clean(cell).strip('"')) for cell in line_cells(text, separator, file)]
     while len(cells) > 1 and not cells[-1]:
         cells.pop()
     refuse_duplicates(cells, file)
     return cells, separator.encode()
 
 
-def read_header(lines: Iterator[bytes], file: str, first: Collection[str]) -> tuple[list[str], bytes]:
-    """Take the header off ``lines``; return the names of the columns of values, and the separator.
+class Matrix:
+    """A matrix whose rows begin with ``lead`` cells of text, by default a name, before the values of `columns`."""
 
-    The first column must have one of the names ``first``, of which ``""`` is no name.
-    """
-    cells, separator = header_of(next(lines, b""), file)
-    corner, *columns = cells or [""]
-    if corner not in first and letters_of(corner) not in {letters_of(name) or None for name in first}:
-        names = " or ".join(name or "unnamed" for name in first)
-        message = f"the first column must be {names}, it is {corner[:40]!r}; is this the official file?"
-        raise DataError([Finding("file_layout", file, message)])
-    if not columns or "" in columns:
-        message = f"column {columns.index('') + 2} of the header has no name" if columns else "has no columns of values"
-        raise DataError([Finding("column_exists", file, f"{message}; download the file again")])
-    return columns, separator
+    def __init__(self, lines: Iterator[bytes], file: str, corner: Collection[str] = ()) -> None:
+        """Take the header off ``lines``; its first cell must be of ``corner`` if given, where ``""`` is no name."""
+        self.header, self.separator = header_of(next(lines, b""), file)
+        self.lines, self.file, self.lead = lines, file, 1
+        first = self.header[0] if self.header else ""
+        if not corner:
+            return
+        if first not in corner and letters_of(first) not in {letters_of(name) or None for name in corner}:
+            names = " or ".join(name or "unnamed" for name in corner)
+            message = f"the first column must be {names}, it is {first[:40]!r}; is this the official file?"
+            raise DataError([Finding("file_layout", file, message)])
+        if not self.columns or "" in self.columns:
+            unnamed = f"column {self.columns.index('') + 2} of the header has no name" if self.columns else ""
+            message = f"{unnamed or 'has no columns of values'}; download the file again"
+            raise DataError([Finding("column_exists", file, message)])
 
+    @property
+    def columns(self) -> list[str]:
+        """Return the names of the columns of values."""
+        return self.header[self.lead :]
 
-def split_rows(
-    lines: Iterable[bytes], separator: bytes, columns: Sequence[str], file: str, lead: int = 1
-) -> Iterator[tuple[int, list[str], bytes]]:
-    """Yield the position of each line, its first ``lead`` cells, and the text of its others.
+    def rows(self) -> Iterator[tuple[int, list[str], bytes]]:
+        """Yield the position of each line, its first `lead` cells, and the text of its others.
 
-    Where semicolons separate the cells, commas become decimal points. Lines without content and separators beyond the
-    columns are left out.
-    """
-    marks: set[bytes] = set()
-    filled = (line for line in (line.rstrip(b"\r\n") for line in lines) if line.strip(b'" ' + separator))
-    for position, line in enumerate(filled):
-        cells = line.split(separator, lead)
-        if b'"' in line:
-            cells = _unquoted(line, separator, columns, file=file, lead=lead, position=position)
-        names = [clean(_decoded(cell, file, position)) for cell in cells[:lead]]
-        values = cells[lead] if len(cells) > lead else b""
-        while values.endswith(separator) and values.count(separator) >= len(columns):
-            values = values[:-1]
-        if separator == b";":
-            marks |= {mark for mark in (b",", b".") if mark in values}
-            values = values.replace(b",", b".")
-        if len(marks) > 1:
-            message = "numbers have both decimal commas and points; save the table with decimal points"
-            raise DataError([Finding.at_rows("decimal_comma", file, None, [position], message)])
-        # Counted by NumPy: a line of a matrix of sites has a million separators.
-        count = np.count_nonzero(np.frombuffer(values, np.uint8) == separator[0]) + (len(cells) > lead)
-        if count != len(columns):
-            message = f"has {count} values, the header names {len(columns)}; the file may be cut short"
-            raise DataError([Finding.at_rows("row_width", file, None, [position], message)])
-        yield position, names, values
+        Where semicolons separate the cells, commas become decimal points. Lines without content and separators beyond
+        the columns are left out.
+        """
+        separator, lead, width = self.separator, self.lead, len(self.columns)
+        marks: set[bytes] = set()
+        filled = (line for line in (line.rstrip(b"\r\n") for line in self.lines) if line.strip(b'" ' + separator))
+        for position, line in enumerate(filled):
+            cells = self._unquoted(line, position) if b'"' in line else line.split(separator, lead)
+            names = [clean(_decoded(cell, self.file, position)) for cell in cells[:lead]]
+            values = cells[lead] if len(cells) > lead else b""
+            while values.endswith(separator) and values.count(separator) >= width:
+                values = values[:-1]
+            if separator == b";":
+                marks |= {mark for mark in (b",", b".") if mark in values}
+                values = values.replace(b",", b".")
+            if len(marks) > 1:
+                message = "numbers have both decimal commas and points; save the table with decimal points"
+                raise DataError([Finding.at_rows("decimal_comma", self.file, None, [position], message)])
+            # Counted by NumPy: a line of a matrix of sites has a million separators.
+            count = np.count_nonzero(np.frombuffer(values, np.uint8) == separator[0]) + (len(cells) > lead)
+            if count != width:
+                message = f"has {count} values, the header names {width}; the file may be cut short"
+                raise DataError([Finding.at_rows("row_width", self.file, None, [position], message)])
+            yield position, names, values
 
+    def _unquoted(self, line: bytes, position: int) -> list[bytes]:
+        """Split a line with quoted cells, in which a separator is none; one within a number is a comma."""
+        sign, lead = self.separator.decode(), self.lead
+        cells = [cell.strip() for cell in line_cells(_decoded(line, self.file, position), sign, self.file)]
+        for column, cell in zip(self.columns, cells[lead:], strict=False):
+            if sign in cell:
+                message = f"{cell!r} has a decimal comma, or one between thousands; save the table with decimal points"
+                raise DataError([Finding.at_rows("column_type", self.file, column, [position], message)])
+        return [cell.encode() for cell in (*cells[:lead], *([sign.join(cells[lead:])] if len(cells) > lead else []))]
 
-def _unquoted(
-    line: bytes, separator: bytes, columns: Sequence[str], *, file: str, lead: int, position: int
-) -> list[bytes]:
-    """Split a line with quoted cells, in which a separator is none; one within a number is a comma."""
-    sign = separator.decode()
-    cells = [cell.strip() for cell in next(csv.reader([_decoded(line, file, position)], delimiter=sign))]
-    for column, cell in zip(columns, cells[lead:], strict=False):
-        if sign in cell:
-            message = f"{cell!r} has a decimal comma, or one between thousands; save the table with decimal points"
-            raise DataError([Finding.at_rows("column_type", file, column, [position], message)])
-    return [cell.encode() for cell in (*cells[:lead], *([sign.join(cells[lead:])] if len(cells) > lead else []))]
+    def read(
+        self, rows: Iterable[Row] | None = None, *, keep: np.ndarray | None = None, unit: str = "gene"
+    ) -> tuple[list[str], np.ndarray]:
+        """Return the names of rows, by default of all, and their values in the columns to ``keep`` (all without it).
 
+        float32 of shape (rows, kept columns), NaN where a cell says that nothing is known. A `DataError` names a row
+        with no name or a duplicate one, and a cell of any column that is no finite number.
+        """
+        if rows is None:
+            rows = ((row, name, values) for row, (name,), values in self.rows())
+        columns = self.columns
+        chosen = np.arange(len(columns)) if keep is None else np.flatnonzero(keep)
+        values = np.empty((0, len(chosen)), np.float32)
+        seen: dict[str, int] = {}
+        for block in _blocks(tqdm(rows, desc=self.file, unit=unit, disable=None)):
+            for row, name, _ in block:
+                if not name:
+                    message = "has no name; download it again"
+                    raise DataError([Finding.at_rows("name_exists", self.file, None, [row], message)])
+                if name in seen:
+                    todo = "name the two apart"
+                    if name in spreadsheet_names([*seen, name]):
+                        todo = "a spreadsheet made it of two genes: take the original table"
+                    message = f"duplicate name {name!r}; {todo}"
+                    raise DataError([Finding.at_rows("name_unique", self.file, None, [seen[name], row], message)])
+                seen[name] = row
+            parsed = self._parse(block, columns)
+            before = len(values)
+            # Grown in place, by what is needed: a list of blocks joined in the end would be there twice.
+            values.resize((before + len(parsed), len(chosen)), refcheck=False)
+            values[before:] = parsed if len(chosen) == len(columns) else parsed[:, chosen]
+        if not seen:
+            raise DataError([Finding("file_layout", self.file, "has no rows of values; download it again")])
+        return list(seen), values
 
-def read_rows(
-    lines: Iterable[bytes],
-    columns: Sequence[str],
-    file: str,
-    *,
-    separator: bytes = b"\t",
-    keep: np.ndarray | None = None,
-    unit: str = "gene",
-) -> tuple[list[str], np.ndarray]:
-    """Read rows of a name and numbers, as `read_values` does, from the lines after the header."""
-    rows = ((row, name, values) for row, (name,), values in split_rows(lines, separator, columns, file))
-    return read_values(rows, columns, file, separator=separator, keep=keep, unit=unit)
-
-
-def read_values(
-    rows: Iterable[Row],
-    columns: Sequence[str],
-    file: str,
-    *,
-    separator: bytes,
-    keep: np.ndarray | None = None,
-    unit: str = "gene",
-) -> tuple[list[str], np.ndarray]:
-    """Return the names of rows of `split_rows`, and their values in the columns to ``keep`` (all without it).
-
-    float32 of shape (rows, kept columns), NaN where a cell says that nothing is known. A `DataError` names a row with
-    no name or a duplicate one, and a cell of any column that is no finite number.
-    """
-    chosen = np.arange(len(columns)) if keep is None else np.flatnonzero(keep)
-    values = np.empty((0, len(chosen)), np.float32)
-    seen: dict[str, int] = {}
-    for block in _blocks(tqdm(rows, desc=file, unit=unit, disable=None)):
-        for row, name, _ in block:
-            if not name:
-                raise DataError([Finding.at_rows("name_exists", file, None, [row], "has no name; download it again")])
-            if name in seen:
-                todo = "name the two apart"
-                if name in spreadsheet_names([*seen, name]):
-                    todo = "a spreadsheet made it of two genes: take the original table"
-                message = f"duplicate name {name!r}; {todo}"
-                raise DataError([Finding.at_rows("name_unique", file, None, [seen[name], row], message)])
-            seen[name] = row
-        parsed = _parse(block, separator, columns, file)
-        before = len(values)
-        # Grown in place, by what is needed: a list of blocks joined in the end would be there twice.
-        values.resize((before + len(parsed), len(chosen)), refcheck=False)
-        values[before:] = parsed if len(chosen) == len(columns) else parsed[:, chosen]
-    if not seen:
-        raise DataError([Finding("file_layout", file, "has no rows of values; download it again")])
-    return list(seen), values
+    def _parse(self, block: list[Row], columns: Sequence[str]) -> np.ndarray:
+        """Return the values of a block as float32 of shape (rows, columns)."""
+        # As one column of numbers: a table of ten thousand columns takes three times as long to parse.
+        text = b"\n".join(values for *_, values in block).replace(self.separator, b"\n")
+        width = len(columns)
+        parsed = _numbers(text, len(block) * width)
+        if parsed is None:
+            cells = _tidied(text.split(b"\n"))
+            parsed = _numbers(b"\n".join(cells), len(cells))
+        if parsed is None:
+            starts = range(0, len(cells), width)
+            at = next(at for at in starts if _numbers(b"\n".join(cells[at : at + width]), width) is None)
+            at = next(place for place in range(at, at + width) if _numbers(cells[place], 1) is None)
+            wrong = cells[at].decode("utf-8", "replace")
+            todo = "correct it or download it again"
+            if DECIMAL_COMMA.fullmatch(wrong):
+                todo = "it has a decimal comma; save the table with decimal points"
+            message = f"{wrong!r} is no finite number: {todo}"
+            row = block[at // width][0]
+            raise DataError([Finding.at_rows("column_type", self.file, columns[at % width], [row], message)])
+        return parsed.reshape(len(block), width)
 
 
 def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -166,30 +171,6 @@ def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
             block, size = [], 0
     if block:
         yield block
-
-
-def _parse(block: list[Row], separator: bytes, columns: Sequence[str], file: str) -> np.ndarray:
-    """Return the values of a block as float32 of shape (rows, columns)."""
-    # As one column of numbers: a table of ten thousand columns takes three times as long to parse.
-    text = b"\n".join(values for *_, values in block).replace(separator, b"\n")
-    parsed = _numbers(text, len(block) * len(columns))
-    if parsed is None:
-        cells = _tidied(text.split(b"\n"))
-        parsed = _numbers(b"\n".join(cells), len(cells))
-    if parsed is None:
-        width = len(columns)
-        starts = range(0, len(cells), width)
-        at = next(at for at in starts if _numbers(b"\n".join(cells[at : at + width]), width) is None)
-        at = next(place for place in range(at, at + width) if _numbers(cells[place], 1) is None)
-        wrong = cells[at].decode("utf-8", "replace")
-        comma = DECIMAL_COMMA.fullmatch(wrong)
-        todo = (
-            "it has a decimal comma; save the table with decimal points" if comma else "correct it or download it again"
-        )
-        message = f"{wrong!r} is no finite number: {todo}"
-        row = block[at // width][0]
-        raise DataError([Finding.at_rows("column_type", file, columns[at % width], [row], message)])
-    return parsed.reshape(len(block), len(columns))
 
 
 def _tidied(cells: list[bytes]) -> list[bytes]:

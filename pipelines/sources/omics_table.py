@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -64,9 +64,9 @@ class Omics:
         dropped = {why: self.values.columns[~kept].tolist()} if why and not kept.all() else {}
         return replace(self, values=self.values.loc[:, kept], dropped=self.dropped | dropped)
 
-    def listed(self, genes: GeneList | None) -> Omics:
-        """Return it with the genes of a list, of which it must have one; with all if there is no list."""
-        chosen = self if genes is None else self.only(genes.genes)
+    def listed(self, genes: GeneList) -> Omics:
+        """Return it with the genes of a list, of which it must have one."""
+        chosen = self if genes.genes is None else self.only(list(filter(genes.keeps, self.values.columns)))
         if chosen.values.columns.empty:
             raise none_listed(self.file, self.values.columns)
         return chosen
@@ -106,27 +106,37 @@ def _line_doubt(row: np.ndarray, doubt_of: Callable[[np.ndarray], Doubt | None])
 
 @dataclass(frozen=True)
 class GeneList:
-    """Symbols of the genes to keep; and Ensembl ids to symbols, where the list has them."""
+    """The genes to keep, None for all, and the symbols of Ensembl ids."""
 
-    genes: frozenset[str]
-    symbols: dict[str, str]
+    genes: frozenset[str] | None = None
+    symbols: Mapping[str, str] = field(default_factory=dict)
+    sites: bool = False  # whether features are sites, which begin with a gene (``TP53_17_7589868_7590868``)
+
+    def keeps(self, feature: str) -> bool:
+        """Return whether a feature is of a gene to keep."""
+        return self.genes is None or (feature.rsplit("_", 3)[0] if self.sites else feature) in self.genes
+
+    def symbol(self, name: str) -> str:
+        """Return the symbol of an Ensembl id if it is known, else the id without its version; or the name."""
+        found = _ENSEMBL.fullmatch(name)
+        bare = found["id"] if found else name
+        return self.symbols.get(bare, bare)
 
 
 def read_genes(path: Path) -> GeneList:
     """Read a list of genes: a table with the column ``gene``, and maybe ``ensembl``; it must name one."""
-    table = read_official(path, _GENES)
-    genes = table.keyed("gene")
+    genes = read_official(path, _GENES).keyed("gene")
     if genes.empty:
         raise UserError(f"{path}: names no gene")
-    symbols = zip(genes["ensembl"], genes["gene"], strict=True)
-    return GeneList(frozenset(genes["gene"]), {gene_of(ensembl, None): gene for ensembl, gene in symbols if ensembl})
+    symbol = GeneList().symbol
+    named = zip(genes["ensembl"], genes["gene"], strict=True)
+    return GeneList(frozenset(genes["gene"]), {symbol(ensembl): gene for ensembl, gene in named if ensembl})
 
 
 def none_listed(file: str, features: Collection[str]) -> UserError:
     """Return the error of a file that has none of the listed genes."""
-    return UserError(
-        f"{file}: has no feature to keep (it has {quoted(sorted(set(features)))}); name genes in the list as it does"
-    )
+    held = quoted(sorted(set(features)))
+    return UserError(f"{file}: has no feature to keep (it has {held}); name genes in the list as it does")
 
 
 def none_wanted(file: str, names: Collection[str]) -> UserError:
@@ -135,13 +145,6 @@ def none_wanted(file: str, names: Collection[str]) -> UserError:
         f"{file}: holds no screened cell line (it has {quoted(names)}); is it the right file, and does a table that is "
         "given with --models (Model.csv or sample_info.csv) name these lines?"
     )
-
-
-def gene_of(name: str, genes: GeneList | None) -> str:
-    """Return the symbol of an Ensembl id where the list has it, else the id without its version; or the name."""
-    found = _ENSEMBL.fullmatch(name)
-    bare = found["id"] if found else name
-    return genes.symbols.get(bare, bare) if genes else bare
 
 
 def refuse_unless(correct: bool, file: str, message: str) -> None:

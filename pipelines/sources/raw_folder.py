@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +45,6 @@ def write_raw(images: Sequence[SourceImage], out: Path) -> None:
     Names that would be duplicates in a class are preceded by their part. ``images.csv`` is written where subjects are
     known; its column ``part`` has official folds, which the platform's own split does not follow.
     """
-    refuse_existing(out)
     files = _file_names(images)
     with written_folder(out) as whole:
         for image, file in zip(tqdm(images, desc="copy", unit="image", disable=None), files, strict=True):
@@ -96,9 +95,8 @@ def write_features(
 
 
 def _file_names(images: Sequence[SourceImage]) -> list[str]:
-    # On file systems that ignore case one image would replace the other.
     plain = [f"{image.label}/{image.name}" for image in images]
-    times = Counter(map(str.casefold, plain))
+    times = Counter(map(str.casefold, plain))  # file systems that ignore case would replace one by the other
     files = [
         f"{image.label}/{image.part}_{image.name}" if image.part and times[name.casefold()] > 1 else name
         for image, name in zip(images, plain, strict=True)
@@ -132,6 +130,18 @@ def read_class_folders(folder: Path, layout: str) -> list[SourceImage]:
     if wrong := [f"{image.label}/{image.name}" for image in images if not _NAMED.fullmatch(image.name)]:
         raise UserError(f"{root}: {quoted(wrong)} is not named as in {what}, such as BA_100102.jpg; move it elsewhere")
     return images
+
+
+def misnamed(images: Iterable[SourceImage]) -> list[str]:
+    """Return a warning on images of `read_class_folders` whose name begins as those of another class do."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    codes = {image: image.name.partition("_")[0].upper() for image in images}
+    for image, code in codes.items():
+        counts[code][image.label] += 1
+    most = {code: max(of.values()) for code, of in counts.items()}
+    if odd := [f"{of.label}/{of.name}" for of, code in codes.items() if 10 * counts[code][of.label] <= most[code]]:
+        return [f"warning: {len(odd)} images are named as those of another class: {quoted(odd)}; look at them"]
+    return []
 
 
 def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:
@@ -173,19 +183,13 @@ def entries(folder: Path) -> list[Path]:
 
 def filled(folder: Path) -> list[Path]:
     """Return the `entries` of a folder; raise a `UserError` if there is none."""
-    found = entries(folder)
-    if not found:
-        raise UserError(f"{folder}: is empty; unpack the archive again")
-    return found
+    if found := entries(folder):
+        return found
+    raise UserError(f"{folder}: is empty; unpack the archive again")
 
 
-def visible(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """Return the files below a folder that a pattern matches, in any case, without those that `entries` leaves out."""
-    wanted = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in patterns]
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if any(each.match(path.name) for each in wanted)
-        and all(map(_is_content, path.relative_to(folder).parts))
-        and path.is_file()
-    )
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder that match a pattern, in any case, without those that `entries` leaves out."""
+    wanted = re.compile(fnmatch.translate(pattern), re.IGNORECASE)
+    files = (path for path in folder.rglob("*") if wanted.match(path.name) and path.is_file())
+    return sorted(path for path in files if all(map(_is_content, path.relative_to(folder).parts)))

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ class Table:
     file: str  # and its sheet where several are read
     frame: pd.DataFrame  # columns by our name (all of the layout), or their `plain` one
     written: dict[str, str]  # each column's name as the file writes it
-    semicolons: bool = False  # separate its cells, so that a comma in a number is a decimal one
-    notes: list[str] = field(default_factory=list)  # what was left out or read otherwise than it is written
+    semicolons: bool  # separate its cells, so that a comma in a number is a decimal one
+    notes: list[str]  # takes what was left out or read otherwise than it is written
 
     def fault(self, name: str, column: str, rows: Iterable[int], what: str) -> DataError:
         """Return an error that names a column as the file does, zero-based ``rows``, and their first values."""
@@ -124,27 +124,24 @@ class Table:
 
 
 def read_official(path: Path, layout: Layout, notes: list[str] | None = None) -> Table:
-    """Read a table whole, of a workbook the one sheet that fits; ``notes`` takes those of the table."""
-    table, *others = read_sheets(path, layout)
+    """Read a table whole, of a workbook the one sheet that fits."""
+    table, *others = read_sheets(path, layout, [] if notes is None else notes)
     if others:
         sheets = quoted(each.file for each in (table, *others))
         raise UserError(f"{path}: {sheets} may be the {layout.what}; save the sheet that is meant as csv")
-    if notes is not None:
-        notes += table.notes
     return table
 
 
-def read_sheets(path: Path, layout: Layout) -> list[Table]:
+def read_sheets(path: Path, layout: Layout, notes: list[str]) -> list[Table]:
     """Read a table whole, each sheet of a workbook that has the needed columns by itself."""
     blocks: dict[str, list[Table]] = {}
-    for block in read_blocks(path, layout, ANNOTATION_BYTES):
+    for block in read_blocks(path, layout, notes, ANNOTATION_BYTES):
         blocks.setdefault(block.file, []).append(block)
     return [replace(of[0], frame=pd.concat([each.frame for each in of], ignore_index=True)) for of in blocks.values()]
 
 
-def read_blocks(path: Path, layout: Layout, most: int | None = None) -> Iterator[Table]:
-    """Yield a table in blocks of rows, whose row numbers continue."""
-    notes: list[str] = []
+def read_blocks(path: Path, layout: Layout, notes: list[str], most: int | None = None) -> Iterator[Table]:
+    """Yield a table in blocks of rows, whose row numbers continue; ``notes`` takes what is to be said of it."""
     with opened(path, workbook=True, most=most) as stream, contextlib.ExitStack() as stack:
         if stream.peek(4).startswith(ZIP):
             book = stack.enter_context(opened_workbook(stream, path, WORKBOOK_BYTES))
@@ -154,19 +151,40 @@ def read_blocks(path: Path, layout: Layout, most: int | None = None) -> Iterator
         text = map(decoded, text_lines(stream, path))
         lines = (line for line in text if not line.startswith(tuple(layout.comments)))
         first = list(islice(lines, _HEADER_ROWS))
-        separator = max(map(separator_of, first), key=lambda sign: max(line.count(sign) for line in first))
+        separator = _separator(first, layout)
         yield from _blocks(path.name, _csv_rows(chain(first, lines), separator, path.name), layout, notes, separator)
 
 
+def _separator(lines: list[str], layout: Layout) -> str:
+    """Return what separates the cells of the first line with the needed columns; if none has them, of the widest."""
+    for line in lines:
+        headers = {sign: [cell.strip(' "\r\n') for cell in line.split(sign)] for sign in "\t,;"}
+        if fits := [sign for sign, cells in headers.items() if not layout.missing(cells)]:
+            return max(fits, key=lambda sign: len(layout.places(headers[sign])))
+    return max(map(separator_of, lines), key=lambda sign: max(line.count(sign) for line in lines))
+
+
+def line_cells(line: str, separator: str, file: str) -> list[str]:
+    """Return the cells of a line; a `DataError` if it is none of a table."""
+    with _readable(file):
+        return next(csv.reader([line], delimiter=separator), [])
+
+
 def _csv_rows(lines: Iterable[str], separator: str, file: str) -> Iterator[list[str]]:
-    """Yield the cells of rows that hold anything."""
-    try:
-        for cells in csv.reader(lines, delimiter=separator):
+    """Yield the cells of rows that hold anything; quotes that nothing closes, or text after them, are refused."""
+    with _readable(file):
+        for cells in csv.reader(lines, delimiter=separator, strict=True):
             if any(len(cell) > CELL_CHARACTERS for cell in cells):
                 raise csv.Error(f"a cell has more than {CELL_CHARACTERS:,} characters")
             stripped = [cell.strip() for cell in cells]
             if any(stripped):
                 yield stripped
+
+
+@contextlib.contextmanager
+def _readable(file: str) -> Iterator[None]:
+    try:
+        yield
     except csv.Error as error:
         message = f"not a readable table ({error}); download it again"
         raise DataError([Finding("file_readable", file, message)]) from error

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipelines.sources.archives import opened, text_lines
 from pipelines.sources.expression_folder import Expression, barcode, barcodes, read_labeled, stand_alone, tcga
-from pipelines.sources.matrices import read_header
+from pipelines.sources.matrices import Matrix
 from pipelines.sources.tables import Layout, read_official, refuse_duplicates
 from pipelines.text_values import folded, quoted
 
@@ -50,19 +50,17 @@ def read(matrix: Path, phenotype: Path, *, label: str | None = None, patient: st
     keyed = table.keyed("sample")[["label", "patient"]]
     described = dict(zip(keyed.index, keyed.itertuples(index=False, name=None), strict=True))
     with opened(matrix) as stream:
-        lines = text_lines(stream, matrix)
-        given, separator = read_header(lines, matrix.name, GENE)
-        names = barcodes("barcodes", given, notes)
+        expression = Matrix(text_lines(stream, matrix), matrix.name, GENE)
+        names = barcodes("barcodes", expression.columns, notes)
+        expression.header[1:] = names
         refuse_duplicates(names, matrix.name)
         rows = [{described[key] for key in keys} for keys in _same_samples(names, described, notes)]
         labels, patients = zip(*(next(iter(of)) if len(of) == 1 else ("", "") for of in rows), strict=True)
         differing = [name for name, of in zip(names, rows, strict=True) if len(of) > 1]
         samples = pd.DataFrame({"sample_id": names, "patient_id": patients, "label": labels})
         read = read_labeled(
-            lines,
+            expression,
             samples,
-            matrix.name,
-            separator=separator,
             hint=f"{phenotype.name} describes {quoted(described, 3)}: is it the right table? "
             "Where samples are the rows of the matrix, transpose it",
             dropped={"samples that the phenotype table describes in several ways": differing},

@@ -424,7 +424,7 @@ def test_a_matrix_read_in_blocks_of_some_of_its_rows_equals_pandas(
     path = tmp_path / "m.csv.gz"
     files.by_model(EXPRESSION, old=old).to_csv(path, index=False, quoting=2 if old else 0)
     some = ["ACH-000102", "ACH-000107"]
-    values = read_matrix(path, some.__contains__).values
+    values = read_matrix(path, some.__contains__, omics_table.GeneList()).values
     pd.testing.assert_frame_equal(values, EXPRESSION.loc[some].astype(np.float32), check_column_type=False)
 
 
@@ -432,7 +432,7 @@ def test_a_row_that_is_left_out_may_still_be_where_the_file_is_cut(tmp_path: Pat
     text = files.by_model(EXPRESSION, old=False).to_csv(index=False).rstrip()
     (tmp_path / "m.csv").write_text(text.rpartition(",")[0])
     with pytest.raises(DataError, match=r"m\.csv, row 14: has 5 values, the header names 6; the file may be"):
-        read_matrix(tmp_path / "m.csv", ["ACH-000101"].__contains__)
+        read_matrix(tmp_path / "m.csv", ["ACH-000101"].__contains__, omics_table.GeneList())
 
 
 @pytest.mark.parametrize("old", [True, False])
@@ -463,6 +463,11 @@ def archive_of_two(origin: Path) -> None:
             archive.writestr(name, "a,b")
 
 
+def unclosed(text: bytes) -> bytes:
+    """Return a table with a last column more, and a quotation mark there in the last two rows."""
+    return text.replace(b"\n", b",x\n")[::-1].replace(b"\nx", b'\nx"', 2)[::-1]
+
+
 HTML = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
 FAULTS: dict[str, tuple[Damage, str]] = {
     "no response": (lambda o: shutil.rmtree(o / "gdsc"), "holds no file named GDSC"),
@@ -477,6 +482,8 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "no layout of the CCLE": (put(RRBS, b"a\tb\tc\nx\t1\t2\n"), "a methylation file of the CCLE begins with locus_id"),
     "no column": (change(R2, "LN_IC50", "IC50"), "column ln_ic50: .* the natural logarithm of the IC50"),
     "not a number": (cell(R2, "LN_IC50", 1, "low"), rf"{R2}, column LN_IC50, row 2: is no finite .*\(found 'low'\)"),
+    "no drug": (cell(R2, "DRUG_ID", 0, ""), "column DRUG_ID, row 1: is empty"),
+    "quotes that nothing closes": (rewrite(R2, unclosed), "not a readable table"),
     "two names of a drug": (cell(R2, "DRUG_NAME", 0, "Other"), r"rows 1, 2: has several names \('Other', 'Inventib'\)"),
     "a model twice": (edited(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
                       "column ModelID, rows 2, 14: has several rows, which differ"),
@@ -570,6 +577,8 @@ WRITTEN: dict[str, Damage] = {
     "separators at the ends": to_bytes(lambda text: text.replace(b"\n", b",,\n")),
     "quotes": to_bytes(lambda text: re.sub(rb"([^,\n]*)(,|\n)", rb'"\1"\2', text)),
     "zip": packed,
+    "semicolons within cells": rewrite(MODEL, lambda text: re.sub(rb"(?m)^(ACH.*)$", rb"\1," + b"TP53;" * 30, text)
+                                       .replace(b"\n", b",Genes\n", 1)),
     "a workbook, whatever its name": as_workbook,
     "truth values": lambda release: files.by_model(HOTSPOT == 1, old=False).to_csv(release / MUT, index=False),
     "R's names": to_bytes(lambda text: re.sub(rb" \(([0-9]+)\)", rb"..\1.", text), X, CN, MUT),
@@ -803,7 +812,9 @@ def test_lines_are_told_apart_with_and_without_a_table_of_models(
     if models:
         columns = ["ModelID", "CellLineName", "SangerModelID", "COSMICID"]
         pd.DataFrame(models, columns=columns).to_csv(release / MODEL, index=False)
-    found = read(release).response.set_index("gdsc_drug_id")["cell_line_id"]
+    folder = read(release)
+    found = folder.response.set_index("gdsc_drug_id")["cell_line_id"]
+    assert any("give --models" in note for note in folder.notes) is (lines == ["COSMIC-1", "COSMIC-1", "S1", "S2"])
     assert [found.get(str(number), "") for number in range(len(keys))] == lines
 
 
@@ -851,6 +862,9 @@ def test_no_row_is_of_two_lines_and_no_line_of_names_that_nothing_joins(keys: li
         ("cosmic_id", ("905940", "905940.0", " 905940", "0905940", "905,940", "9.0594E5", "9.0594e+05"), "905940"),
         ("cosmic_id", ("0", "9.06E+05", "1.24E+06", "9.05944E3"), ""),
         ("cosmic_id", ("905940;1",), "905940;1"),
+        ("cosmic_id", ("1.0E10", "1E+10", "10000000000"), "10000000000"),
+        ("cosmic_id", ("1.0E11", "1E999"), ""),
+        ("cosmic_id", ("1E99999999999999999999",), "1E99999999999999999999"),
         ("sanger_model_id", ("SIDM00148", "sidm00148", "SIDM00148\u00a0"), "SIDM00148"),
         ("depmap_id", ("ACH-000019", "ach-000019", "ACH.000019", "ACH_000019"), "ACH-000019"),
         ("sanger_model_id", ("0012",), "0012"),
@@ -858,6 +872,13 @@ def test_no_row_is_of_two_lines_and_no_line_of_names_that_nothing_joins(keys: li
 )
 def test_an_identifier_is_what_its_place_writes(kind: str, texts: tuple[str, ...], meant: str) -> None:
     assert {identifier(kind, text) for text in texts} == {meant}
+
+
+def test_each_byte_that_is_no_utf_8_is_latin_1_and_the_others_stay(tmp_path: Path) -> None:
+    text = "ModelID,CellLineName,OncotreeLineage\nACH-000001,Café,".encode() + b"Pe\xf1a\n"
+    (tmp_path / "m.csv").write_bytes(text)
+    (line,) = read_models(tmp_path / "m.csv")
+    assert (line.names, line.tissue) == (("Café",), "Peña")
 
 
 # Drugs and genes.

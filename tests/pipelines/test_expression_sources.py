@@ -18,7 +18,7 @@ from pipelines.errors import DataError, UserError
 from pipelines.sources import geo, matrices, pancan, raw_folder, xena
 from pipelines.sources.__main__ import main
 from pipelines.sources.expression_folder import Expression, gene_table, tcga, write_expression
-from pipelines.sources.matrices import MISSING, read_rows
+from pipelines.sources.matrices import MISSING, Matrix
 from pipelines.units import expression_scale
 from tests import bench
 from tests.pipelines.damages import Damage, change, put, rewrite
@@ -60,7 +60,7 @@ GEO = """!Series_title\t"A series"
 !Sample_geo_accession\t"GSM1"\t"GSM2"\t"GSM3"\t"GSM4"
 !Sample_platform_id\t"GPL96"\t"GPL96"\t"GPL96"\t"GPL96"
 !Sample_characteristics_ch1\t"tissue: lung"\t"tissue: lung"\t"tissue: liver"\t"patient: P9"
-!Sample_characteristics_ch1\t"patient: P1"\t"patient: P1"\t""\t"age: 50"
+!Sample_characteristics_ch1\t"patient: P1"\t"patient: P1"\t"patient: Not Available"\t"age: 50"
 !Sample_characteristics_ch1\t"Stage: II: late"\t""\t"stage: I"\t"free text"
 !series_matrix_table_begin
 "ID_REF"\t"GSM1"\t"GSM2"\t"GSM3"\t"GSM4"
@@ -192,6 +192,8 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
     "two cohorts": (change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"), "barcode, rows 1, 4: has several rows"),
     "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: has 3 fields, the header 4"),
     "clinical quote": (put(CDR_FILE, b'a,"' + b"x" * 200_000), "not a readable table"),
+    "line ends of an old Mac": (rewrite(PANCAN_FILE, lambda text: text.replace(b"\n", b"\r")), "not a readable table"),
+    "a gene's quote": (change(PANCAN_FILE, "TP53|7157", '"' + "x" * 200_000 + '"'), "not a readable table"),
     "other patients": (put(CDR_FILE, b"bcr_patient_barcode,type\nTCGA-XX-0000,ACC\n"), "no sample has a label"),
 }  # fmt: skip
 
@@ -208,6 +210,7 @@ PANCAN_SAME: dict[str, Damage] = {
     "blanks": change(CDR_FILE, "TCGA-BH-A0B3,BRCA", "TCGA-BH-A0B3 ,BRCA\N{NO-BREAK SPACE}"),
     "column names": change(CDR_FILE, "bcr_patient_barcode,type", "BCR Patient Barcode, Type"),
     "a workbook": as_workbook,
+    "a workbook beside its sheet": lambda o: pd.read_csv(p := next(o.rglob(CDR_FILE))).to_excel(p.with_suffix(".xlsx")),
     "utf-16": lambda o: (p := next(o.rglob(CDR_FILE))).write_text(p.read_text(), encoding="utf-16"),
     "a true minus": change(PANCAN_FILE, "-0.25", "\N{MINUS SIGN}0.25"),
     "what a Mac leaves": lambda o: put_new(o / "pancan/__MACOSX" / next(o.rglob(PANCAN_FILE)).name, "\0"),
@@ -250,7 +253,9 @@ def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
 
 def test_xena_takes_the_columns_that_are_named(origin: Path, out: Path) -> None:
     path = origin / "xena" / "phenotype.tsv"
-    path.write_text("kind,who,sample\nA,P1,TCGA-OR-A5J1-01\nB,P1,TCGA-OR-A5J1-11\nA,,TCGA-BH-A0B3-01\nB,,GTEX-1\n")
+    path.write_text(
+        "kind,who,sample\nA,P1,TCGA-OR-A5J1-01\nB,P1,TCGA-OR-A5J1-11\nA,[Not Available],TCGA-BH-A0B3-01\nB,--,GTEX-1\n"
+    )
     change("matrix.tsv", "TCGA-BH-A0B4-01", "GTEX-1")(origin)
     run("xena", origin, out, "--label", "kind", "--patient", "who")
     samples = written(out)[1]
@@ -365,6 +370,8 @@ LINES = {
     "description ": ["a", "b"] * 2,
     "characteristics_ch1": ["smoker", "never"] * 2,
     "characteristics_ch1 ": ["cell type: B", "cell type: T"] * 2,
+    "characteristics_ch1  ": ["data row count: 5", "data row count: 6"] * 2,
+    "data_row_count": ["4"] * 4,
     "characteristics_ch2": ["cell type: pool"] * 4,
 }
 
@@ -379,6 +386,7 @@ LINES = {
         ("characteristics_ch1.3", "smoker never smoker never"),
         ("cell-type", "B T B T"),
         ("cell type:ch1", "B T B T"),
+        ("data_row_count", "5 6 5 6"),
         ("cell_type:ch2", "pool pool pool pool"),
     ],
 )
@@ -414,10 +422,17 @@ def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: P
     assert ("spreadsheet" in why) is ("Mar" in table)
 
 
+def test_geo_refuses_a_sample_that_is_there_twice(origin: Path, out: Path) -> None:
+    put(SERIES, GEO.replace('"GSM2"', '"GSM1"').encode())(origin)
+    with pytest.raises(DataError, match="column GSM1: duplicate column"):
+        run("geo", origin, out, "--patient", "patient")
+
+
 NO_VALUES = GEO[: GEO.index('"1007')] + "!series_matrix_table_end\n"
 GEO_FAULTS: dict[str, tuple[Damage, str]] = {
     "no accessions": (change(SERIES, "!Sample_geo_accession", "!Sample_other"), "has no line !Sample_geo_accession"),
     "cut short": (change(SERIES, "!series_matrix_table_end", ""), "has no !series_matrix_table_end; it is cut short"),
+    "a title's quote": (change(SERIES, '"one"', '"' + "x" * 200_000 + '"'), "not a readable table"),
     "no values": (put(SERIES, NO_VALUES.encode()), "has no values; RNA"),
     "other samples": (change(SERIES, '"ID_REF"\t"GSM1"', '"ID_REF"\t"GSM7"'), "not the samples .*: 'GSM1', 'GSM7'"),
     "another order": (change(SERIES, '"ID_REF"\t"GSM1"\t"GSM2"', '"ID_REF"\t"GSM2"\t"GSM1"'), "in another order"),
@@ -551,10 +566,11 @@ def test_every_matrix_reads_as_python_reads_its_cells(data: st.DataObject) -> No
     table = [[data.draw(cells) for _ in range(columns)] for _ in range(rows)]
     separator, end = data.draw(st.sampled_from(["\t", ","])), data.draw(st.sampled_from(["\n", "\r\n"]))
     keep = np.array([data.draw(st.booleans()) for _ in range(columns)])
-    lines = [f"g{number}{separator}{separator.join(row)}{end}".encode() for number, row in enumerate(table)]
     names = [f"s{number}" for number in range(columns)]
+    named = [("", names), *((f"g{number}", row) for number, row in enumerate(table))]
+    lines = [f"{name}{separator}{separator.join(row)}{end}".encode() for name, row in named]
     with patch.object(matrices, "BLOCK_BYTES", data.draw(st.integers(1, 200))):
-        genes, values = read_rows(lines, names, "m", separator=separator.encode(), keep=keep)
+        genes, values = Matrix(iter(lines), "m").read(keep=keep)
     expected = [[np.float32("nan" if cell in MISSING else cell) for cell in row] for row in table]
     assert genes == [f"g{number}" for number in range(rows)] and values.dtype == np.float32
     np.testing.assert_array_equal(values, np.array(expected, np.float32)[:, keep])
@@ -567,9 +583,10 @@ def test_a_wrong_cell_is_found_wherever_it_stands(data: st.DataObject) -> None:
     row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
     table = [["1.5"] * columns for _ in range(rows)]
     table[row][column] = data.draw(st.sampled_from(["x", "inf", "-inf", "1e99", "1 2", "1_0", "0x1", "1,5", "#"]))
-    lines = [f"g{number}\t{chr(9).join(cells)}\n".encode() for number, cells in enumerate(table)]
+    named = [("", [f"s{number}" for number in range(columns)]), *((f"g{n}", row) for n, row in enumerate(table))]
+    lines = [f"{name}\t{chr(9).join(cells)}\n".encode() for name, cells in named]
     with patch.object(matrices, "BLOCK_BYTES", data.draw(st.integers(1, 60))), pytest.raises(DataError) as error:
-        read_rows(lines, [f"s{number}" for number in range(columns)], "m")
+        Matrix(iter(lines), "m").read()
     (finding,) = error.value.findings
     assert (finding.column, finding.rows) == (f"s{column}", (row + 1,))
 

@@ -105,6 +105,19 @@ def test_class_folders_are_copied_byte_for_byte_without_what_systems_leave(
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+def test_an_image_named_as_those_of_another_class_is_told(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_class_folders(tmp_path / "origin", CLASS_FOLDERS["pbc"][1])
+    for number in range(10):
+        put(folder / "monocyte" / f"MO_{number}.jpg", 1, number)
+    run("pbc", folder, out)
+    assert "warning" not in capsys.readouterr().out
+    put(folder / "ig" / "MO_5.jpg", 99)
+    run("pbc", folder, out.with_name("other"))
+    assert "1 images are named as those of another class: 'ig/MO_5.jpg'" in capsys.readouterr().out
+
+
 def parts(folder: Path) -> None:
     for path in list(folder.iterdir()):
         for part in ("train", "test"):
