@@ -8,10 +8,9 @@ import numpy as np
 from sklearn.linear_model import ElasticNet
 
 from pipelines.samples.response import ResponseSamples
-from training.estimator import Attribution
-from training.features.cell_line_choices import CellLineChoices
+from training.estimator import Attribution, Featurizer
+from training.features.cell_line import CellLineChoices
 from training.features.drug import DrugFeatures
-from training.features.fitted import Featurizer
 from training.features.pair import PairFeatures, PairMatrix
 
 _CHOICES = CellLineChoices()

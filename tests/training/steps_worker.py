@@ -26,8 +26,7 @@ from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
-from training.estimator import FitContext
-from training.features.fitted import FittedAttributes
+from training.estimator import Estimator, FitContext
 from training.studies.study import follow, tune
 from training.studies.trial_queue import DONE
 from training.studies.workers import WorkerCommand, add_worker_arguments
@@ -36,7 +35,7 @@ STEPS = 8
 MODULE = "tests.training.steps_worker"
 
 
-class Steps(FittedAttributes):
+class Steps(Estimator):
     """Its error is its ``level``."""
 
     def __init__(self, level: float = 0.5, seconds: float = 0.05) -> None:

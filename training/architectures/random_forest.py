@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from training.architectures import Range, architecture, joined, ranges
-from training.features.cell_line_choices import cell_line_space
+from training.features.cell_line import cell_line_space
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
 from training.trees.responses import PairTrees, Start

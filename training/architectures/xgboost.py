@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from training.architectures import Range, architecture, joined, ranges
-from training.features.cell_line_choices import cell_line_space
+from training.features.cell_line import cell_line_space
 from training.trees.boosters import BoostingChoices
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees

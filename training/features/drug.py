@@ -9,7 +9,7 @@ from rdkit.Chem import rdFingerprintGenerator
 
 from pipelines.samples.molecules import parent, parse
 from pipelines.samples.response import ResponseSamples
-from training.features.fitted import Featurizer
+from training.estimator import Featurizer
 
 _SHRINKAGE = 1.0  # prior observations at the overall mean, for drugs that were measured rarely
 _LINE_COMPONENTS = 4

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from pipelines.samples.response import ResponseSamples
-from training.features.cell_line import CellLineFeatures
+from training.estimator import Featurizer
+from training.features.cell_line import SUPERVISED, CellLineFeatures
 from training.features.drug import DrugFeatures, line_response
-from training.features.fitted import Featurizer
-from training.features.selection import SUPERVISED
 
 
 @dataclass(frozen=True)

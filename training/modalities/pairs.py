@@ -33,8 +33,7 @@ from training.contract import (
     refuse_values,
 )
 from training.estimator import Estimator
-from training.features.cell_line import measured
-from training.features.cell_line_choices import CellLineChoices
+from training.features.cell_line import CellLineChoices, measured
 from training.features.drug import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of

@@ -18,8 +18,7 @@ from training.estimator import FitContext
 from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
 from training.networks.loop import autocast
-from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
-from training.networks.transfer_module import probe
+from training.networks.transfer import BATCH, Criterion, TransferNetwork, probe, training_space
 
 COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
@@ -35,7 +34,7 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CellNetwork(TransferNetwork):
-    """A classifier of cell images, whose training starts from the head of `training.networks.transfer_module.probe`."""
+    """A classifier of cell images, whose training starts from the head of `training.networks.transfer.probe`."""
 
     strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
     color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`

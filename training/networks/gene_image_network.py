@@ -17,8 +17,7 @@ from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
 from training.networks.loop import autocast
-from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
-from training.networks.transfer_module import settle_batch_norm
+from training.networks.transfer import BATCH, Criterion, TransferNetwork, settle_batch_norm, training_space
 
 STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
 _SETTLED = 1024  # training images that set the statistics of batch normalization

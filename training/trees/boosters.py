@@ -9,13 +9,12 @@ import numpy as np
 import xgboost
 
 from training.device import threads, torch_device
-from training.estimator import Classifier, FitContext, OnStep
-from training.features.fitted import FittedAttributes
+from training.estimator import Classifier, Estimator, FitContext, OnStep
 
 _EXPLAINED_AT_ONCE = 128  # rows: contributions are computed for every output, and most are discarded
 
 
-class TreeEstimator(FittedAttributes):
+class TreeEstimator(Estimator):
     """An estimator of trees, which are saved as XGBoost's UBJSON."""
 
     seed: int
