@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -48,7 +47,6 @@ class ConvolutionModule(OrderedModule):
 
 
 @architecture("pairs", "regression", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class Convolutional(OrderedResponseNetwork):
     """`ConvolutionModule` on standardized genes; activation and dropout are those of the head."""
 

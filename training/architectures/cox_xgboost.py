@@ -1,6 +1,5 @@
 """Gradient-boosted trees (Chen and Guestrin, 2016) on Cox's partial likelihood: XGBoost's ``survival:cox``."""
 
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "survival", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
     """Boosted trees that add up to a log hazard, stopped early on the validation rows."""
 

@@ -1,7 +1,5 @@
 """Dense layers with residual connections, from predictor genes to target genes."""
 
-from dataclasses import dataclass
-
 from training.architectures import Range, architecture, joined, ranges
 from training.networks.gene_network import SHARED, GeneNetwork
 
@@ -14,7 +12,6 @@ SPACE = joined(
 
 
 @architecture("profiles", "multi_target", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class DNN(GeneNetwork):
     """`training.networks.gene_modules.DenseTrunk` on standardized predictors."""
 

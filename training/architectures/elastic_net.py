@@ -1,7 +1,6 @@
 """Elastic net (Zou and Hastie, 2005) on pair features: the linear baseline of drug response."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,7 +18,6 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ElasticNet(CellLineChoices, Estimator):
     """Linear in line features, drug features and, where asked for, their products."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,6 @@ def _encoder(of: MultiOmics, width: int) -> nn.Sequential:
 
 
 @architecture("pairs", "regression", space=space)
-@dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
     """`FusionModule` on all tables; lines and samples may lack any."""
 

@@ -52,7 +52,6 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class RandomForest(_Forest, PairTrees):
     """A forest on pair features."""
 
@@ -85,7 +84,6 @@ IMAGE_SPACE = joined(
 
 
 @architecture("images", "classification", space=IMAGE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
 
@@ -104,7 +102,6 @@ PROFILE_SPACE = ranges(
 
 
 @architecture("profiles", "classification", space=PROFILE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ProfileRandomForest(_Forest, ProfileLabelTrees):
     """The same forest on expression profiles."""
 
@@ -124,7 +121,6 @@ GENE_SPACE = ranges(
 
 
 @architecture("profiles", "multi_target", space=GENE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class GeneRandomForest(_Forest, GeneTargetTrees):
     """The same forest for each target gene."""
 

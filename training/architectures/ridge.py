@@ -1,6 +1,5 @@
 """Ridge regression (Hoerl and Kennard, 1970) of all target genes at once, linear or with a Gaussian kernel."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -30,7 +29,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "multi_target", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class Ridge(ProfileEstimator):
     """Least squares with an L2 penalty, in closed form; lengths are in units of the training samples' spread."""
 

@@ -134,7 +134,6 @@ class TransformerModule(OrderedModule):
 
 
 @architecture("pairs", "regression", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class Transformer(OrderedResponseNetwork):
     """`TransformerModule` on standardized genes and canonical SMILES; activation and dropout are those of the head."""
 

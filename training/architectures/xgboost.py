@@ -1,7 +1,5 @@
 """Gradient-boosted trees (Chen and Guestrin, 2016)."""
 
-from dataclasses import dataclass
-
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import cell_line_space
 from training.trees.boosters import BoostingChoices
@@ -27,7 +25,6 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class XGBoost(BoostingChoices, PairTrees):
     """Boosted trees on pair features, stopped early on the validation rows."""
 
@@ -63,7 +60,6 @@ IMAGE_SPACE = joined(
 
 
 @architecture("images", "classification", space=IMAGE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ImageXGBoost(BoostingChoices, ImageTrees):
     """Boosted trees on features of images, stopped early on the validation rows."""
 
@@ -84,7 +80,6 @@ PROFILE_SPACE = ranges(
 
 
 @architecture("profiles", "classification", space=PROFILE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ProfileXGBoost(BoostingChoices, ProfileLabelTrees):
     """Boosted trees on expression profiles, stopped early on the validation rows."""
 
@@ -109,7 +104,6 @@ GENE_SPACE = ranges(
 
 
 @architecture("profiles", "multi_target", space=GENE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class GeneXGBoost(BoostingChoices, GeneTargetTrees):
     """Boosted trees for each target gene, stopped early on the validation rows."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
-from training.architectures import Range, architecture, declared, draw
+from training.architectures import Range, declare, draw
 from training.backbone import fingerprint, torchvision_backbone
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
@@ -221,8 +221,8 @@ class CellNetwork(TransferNetwork):
 
 def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]], **how: Any) -> None:
     """Register torchvision's network ``name`` for images of cells; for the rest see `torchvision_backbone`."""
-    made = declared(name, CellNetwork, backbone=torchvision_backbone(name, stages, **how))
-    architecture("images", "classification", space=space)(made)
+    made = torchvision_backbone(name, stages, **how)
+    declare(name, CellNetwork, "images", "classification", space=space, backbone=made)
 
 
 def viewed(images: Tensor, view: int, strength: float) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, architecture, declared, draw
+from training.architectures import Range, declare, draw
 from training.backbone import torchvision_backbone
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
@@ -179,5 +179,5 @@ class GeneImageNetwork(TransferNetwork):
 
 def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]]) -> None:
     """Register torchvision's network ``name`` for gene images; for ``stages`` see `torchvision_backbone`."""
-    made = declared(name, GeneImageNetwork, backbone=torchvision_backbone(name, stages))
-    architecture("profiles", "classification", space=space)(made)
+    made = torchvision_backbone(name, stages)
+    declare(name, GeneImageNetwork, "profiles", "classification", space=space, backbone=made)
