@@ -10,8 +10,7 @@ from sklearn.linear_model import ElasticNet
 from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution, Featurizer
 from training.features.cell_line import CellLineChoices
-from training.features.drug import DrugFeatures
-from training.features.pair import PairFeatures, PairMatrix
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 
 _CHOICES = CellLineChoices()
 

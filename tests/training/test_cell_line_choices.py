@@ -37,8 +37,7 @@ from training.features.cell_line import (
     imputations,
     selected,
 )
-from training.features.drug import DrugFeatures, line_response, residual_matrix
-from training.features.pair import PairFeatures
+from training.features.pair import DrugFeatures, PairFeatures, line_response, residual_matrix
 from training.model.cross_fit import fit_final
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")

@@ -13,7 +13,7 @@ from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, FitContext
-from training.features.drug import DrugFeatures
+from training.features.pair import DrugFeatures
 
 OF = "regression"
 _CERTAIN = 0.999

@@ -11,7 +11,7 @@ from pipelines.samples.sensitivity import SensitivitySamples
 from training.adapters.pairs_classification import log_odds
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext
-from training.features.drug import DrugFeatures
+from training.features.pair import DrugFeatures
 
 
 @architecture("pairs", "regression", role="baseline")

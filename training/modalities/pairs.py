@@ -34,7 +34,7 @@ from training.contract import (
 )
 from training.estimator import Estimator
 from training.features.cell_line import CellLineChoices, measured
-from training.features.drug import fingerprints
+from training.features.pair import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
 from training.model.calibration import half_widths

@@ -17,9 +17,8 @@ from training.architectures import Range, draw
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineChoices, CellLineFeatures, cell_line_space
-from training.features.drug import DrugFeatures
 from training.features.gene_layout import correlation_order
-from training.features.pair import PairFeatures, PairMatrix
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 Tensors = tuple[Tensor, ...]
@@ -118,7 +117,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     dropout: float = 0.2  # after every layer
     batch_size: int = 1024
     weight_decay: float = 0.05
-    identity: str = "profile"  # as the two below see `training.features.drug.DrugFeatures`
+    identity: str = "profile"  # as the two below see `training.features.pair.DrugFeatures`
     profile_components: int = 16
     bits: int = 256
     epochs: int = 40

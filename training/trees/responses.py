@@ -13,8 +13,7 @@ from training.bilinear import Bilinear, moments_of, out_of_fold, solve
 from training.device import threads
 from training.estimator import Attribution, FitContext, add
 from training.features.cell_line import CellLineChoices
-from training.features.drug import DrugFeatures
-from training.features.pair import PairFeatures, PairMatrix
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 from training.trees.boosters import TreeEstimator
 
 Start = Literal["drug_mean", "none", "bilinear"]
