@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pipelines.command import architecture_parser, run_command
 from pipelines.params import read_params
 from pipelines.paths import MODELS
-from training.studies.workers import WorkerCommand, add_worker_arguments
+from training.studies.workers import add_worker_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         params,
         workers=arguments.workers,
         cluster=arguments.cluster,
-        command=WorkerCommand("training.tune", ("--task", arguments.task, "--architecture", arguments.architecture)),
+        command=("training.tune", "--task", arguments.task, "--architecture", arguments.architecture),
     )
     write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))
     print(

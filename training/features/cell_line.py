@@ -14,6 +14,7 @@ from sklearn.preprocessing import QuantileTransformer
 
 from pipelines.errors import UserError
 from pipelines.samples.response import UNKNOWN, ResponseSamples
+from training.architectures import draw
 
 SCALINGS = ("standard", "min_max", "quantile_normal")
 IMPUTATIONS = ("mean", "knn", "drop")
@@ -337,16 +338,13 @@ def cell_line_space(
     trial: Any, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
 ) -> dict[str, Any]:
     """Draw `CellLineChoices`, of each only what matters given the others, and imputations that the data allow."""
-    drawn: dict[str, Any] = {}
-    if len(omics) > 1:
-        drawn["omics"] = trial.suggest_categorical("omics", omics)
-    drawn["selection"] = trial.suggest_categorical("selection", SELECTIONS)
-    drawn["scaling"] = trial.suggest_categorical("scaling", SCALINGS)
+    drawn = draw(trial, omics=omics) if len(omics) > 1 else {}
+    drawn |= draw(trial, selection=SELECTIONS, scaling=SCALINGS)
     if drawn["selection"] != "all":
-        drawn["keep_share"] = trial.suggest_categorical("keep_share", _SHARES)
+        drawn |= draw(trial, keep_share=_SHARES)
     tried = settings.get("imputations", IMPUTATIONS)
     if drawn.get("omics", omics[0]) == "all" and len(tried) > 1:
-        drawn["imputation"] = trial.suggest_categorical("imputation", tried)
+        drawn |= draw(trial, imputation=tried)
     return drawn
 
 

@@ -22,13 +22,12 @@ from pipelines.samples.image_formats import FORMATS
 from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from training.contract import Contract, PayloadError, check_form, kind_of, summary_view
 from training.estimator import Estimator
-from training.features.summaries import IMAGE_COLUMNS, image_summary
+from training.features.summaries import IMAGE_COLUMNS, image_numbers
 from training.model.novelty import View
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
 _TOGETHER = 4  # images of that size that one request may hold in all
-_BLOCK = 256
 _OPACITY = 0.55  # of a heat map where it is 1
 
 
@@ -75,9 +74,8 @@ class Images(Contract):
         return [*self.answered(), ColSpec(DataType.string, name="overlay", required=False)]
 
     def describe(self, samples: ImageSamples) -> pd.DataFrame:
-        """See `image_summary`."""
-        blocks = [samples.index[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK)]
-        return pd.concat([image_summary(samples.pixels[rows]) for rows in blocks], ignore_index=True)
+        """See `image_numbers`."""
+        return pd.DataFrame([image_numbers(samples.pixels[row]) for row in samples.index], columns=IMAGE_COLUMNS)
 
     def views(self, samples: ImageSamples, described: pd.DataFrame) -> dict[str, View]:
         """Return the summary."""

@@ -93,16 +93,20 @@ class Pairs(Contract):
         return unseen_half_width(prepared, refit, coverage)
 
     @cached_property
-    def _by_folded(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        return _by_folded(self.drugs), _by_folded(self.tissues)
+    def _folded(self) -> dict[str, dict[str, list[str]]]:
+        return {"drug": _by_folded(self.drugs), "tissue": _by_folded(self.tissues)}
+
+    def _as_known(self, text: str | None, what: str, names: Collection[str]) -> str | None:
+        alike = [] if text is None or text in names else self._folded[what].get(folded(text), [])
+        return alike[0] if len(alike) == 1 else text
 
     def drug_id_as_known(self, text: str | None) -> str | None:
-        """Return the training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
-        return _as_known(text, self.drugs, self._by_folded[0])
+        """Return the one training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
+        return self._as_known(text, "drug", self.drugs)
 
     def tissue_as_known(self, text: str | None) -> str | None:
-        """Return the training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
-        return _as_known(text, self.tissues, self._by_folded[1])
+        """Return the one training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
+        return self._as_known(text, "tissue", self.tissues)
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -415,14 +419,6 @@ def _drug(record: Mapping[Any, Any], row: int, contract: Pairs) -> tuple[str | N
             notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
             smiles = own
     return drug_id, smiles, "; ".join(notes) or None
-
-
-def _as_known(text: str | None, names: Collection[str], by_folded: Mapping[str, list[str]]) -> str | None:
-    """Return the one of ``names`` that is `folded` alike, or ``text`` where there is none or several."""
-    if text is None or text in names:
-        return text
-    alike = by_folded.get(folded(text), [])
-    return alike[0] if len(alike) == 1 else text
 
 
 def _by_folded(names: Collection[str]) -> dict[str, list[str]]:
