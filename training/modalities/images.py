@@ -71,7 +71,7 @@ class Images(Contract):
 
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
-        return [*self.answered(), ColSpec(DataType.string, name="overlay", required=False)]
+        return [*self.answered, ColSpec(DataType.string, name="overlay", required=False)]
 
     def describe(self, samples: ImageSamples) -> pd.DataFrame:
         """See `image_numbers`."""

@@ -200,10 +200,10 @@ class Pairs(Contract):
         """Return the columns of an answer, whether the drug is known, and contributions by feature and atom."""
         called = [ColSpec(DataType.double, name=name) for name in ("probability_sensitive", "threshold")]
         return [
-            *self.answered(),
+            *self.answered,
             *(called if self.thresholds else ()),
             ColSpec(DataType.boolean, name="drug_known"),
-            *self.explained(),
+            *self.explained,
             ColSpec(ATOMS, name="atoms", required=False),
         ]
 

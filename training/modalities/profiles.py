@@ -124,7 +124,7 @@ class Profiles(Contract):
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer, with the genes that were imputed and ignored."""
         about = [ColSpec(Array(DataType.string), name=name) for name in _ABOUT_GENES]
-        return [*self.answered(), *about, *self.explained()]
+        return [*self.answered, *about, *self.explained]
 
     def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
         """Return the answer with the genes that were imputed and ignored: none for samples of a training table."""

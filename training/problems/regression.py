@@ -18,6 +18,8 @@ from training.model.cross_fit import FinalFit
 class Number(Contract):
     """What a model of one number answers; a half width, also that of `unseen` samples, is None for no interval."""
 
+    answered = tuple(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage"))
+
     half_width: float | None
     unseen_half_width: float | None = None
 
@@ -27,10 +29,6 @@ class Number(Contract):
         half = float(final.interval_half_widths(prepared, task.evaluate.interval_coverage))
         unseen = None if refit is None else cls.measure_unseen(task, prepared, final, refit)
         return {"half_width": half if math.isfinite(half) else None, "unseen_half_width": unseen}
-
-    def answered(self) -> list[ColSpec]:
-        """Return prediction and interval."""
-        return [ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")]
 
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return prediction, interval and its coverage; `unseen` samples have their own interval."""
