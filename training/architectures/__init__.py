@@ -125,10 +125,12 @@ def architecture(
     return register
 
 
-def declare(name: str, base: type[Estimator], modality: str, problem: str, *, space: Space, **attributes: Any) -> None:
+def declare(
+    name: str, base: type[Estimator], modality: str, problem: str, *, space: Space, **attributes: Any
+) -> type[Any]:
     """Register a subclass with these class attributes, as if the file of the architecture ``name`` had written it."""
     made = type(name, (base,), {"__module__": f"{__name__}.{name}", **attributes})
-    architecture(modality, problem, space=space)(made)
+    return architecture(modality, problem, space=space)(made)
 
 
 def names(modality: str | None = None, problem: str | None = None) -> list[str]:

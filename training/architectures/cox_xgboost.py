@@ -66,7 +66,6 @@ class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return TreeSHAP values of the log hazard."""
-        found = boosters.contributions(self.booster_, self._matrix(samples), np.zeros(len(samples), dtype=np.int64))
-        values, base, margin = found
-        genes = list(self.features_.genes)
-        return Attribution(genes, values, base - self.mean_, margin - self.mean_, "tree_shap")
+        rows = np.zeros(len(samples), dtype=np.int64)
+        values, base, margin = boosters.contributions(self.booster_, self._matrix(samples), rows)
+        return Attribution(list(self.features_.genes), values, base - self.mean_, margin - self.mean_, "tree_shap")

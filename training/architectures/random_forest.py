@@ -22,6 +22,8 @@ class _Forest:
     seed: int = 0
     device: str = "auto"
     l2: ClassVar[float] = 0.1
+    rounds: ClassVar[int] = 1
+    patience: ClassVar[int | None] = None
 
     def _booster_params(self) -> dict[str, Any]:
         return {
@@ -33,9 +35,6 @@ class _Forest:
             "reg_lambda": self.l2,
             "num_parallel_tree": self.trees,
         }
-
-    def _rounds(self) -> tuple[int, int | None]:
-        return 1, None
 
 
 SPACE = joined(
@@ -67,7 +66,8 @@ class RandomForest(_Forest, PairTrees):
     l2 = 0.0
 
     @property
-    def _start(self) -> Start:
+    def start(self) -> Start:
+        """Return what the trees are added to."""
         return "drug_mean" if self.center else "none"
 
 

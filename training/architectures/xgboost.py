@@ -40,10 +40,6 @@ class XGBoost(BoostingChoices, PairTrees):
     start: Start = "bilinear"
     rounds: int = 1500
 
-    @property
-    def _start(self) -> Start:
-        return self.start
-
 
 IMAGE_SPACE = joined(
     feature_space,

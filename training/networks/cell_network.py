@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
 from training.architectures import Range, declare, draw
-from training.backbone import fingerprint, torchvision_backbone
+from training.backbone import Backbone, fingerprint
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
@@ -219,10 +219,9 @@ class CellNetwork(TransferNetwork):
         return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
-def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]], **how: Any) -> None:
-    """Register torchvision's network ``name`` for images of cells; for the rest see `torchvision_backbone`."""
-    made = torchvision_backbone(name, stages, **how)
-    declare(name, CellNetwork, "images", "classification", space=space, backbone=made)
+def register(name: str, backbone: Backbone) -> type[Any]:
+    """Register a network for images of cells."""
+    return declare(name, CellNetwork, "images", "classification", space=space, backbone=backbone)
 
 
 def viewed(images: Tensor, view: int, strength: float) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, declare, draw
-from training.backbone import torchvision_backbone
+from training.backbone import Backbone
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
@@ -161,7 +161,6 @@ class GeneImageNetwork(TransferNetwork):
         return self.layout_.table()
 
 
-def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]]) -> None:
-    """Register torchvision's network ``name`` for gene images; for ``stages`` see `torchvision_backbone`."""
-    made = torchvision_backbone(name, stages)
-    declare(name, GeneImageNetwork, "profiles", "classification", space=space, backbone=made)
+def register(name: str, backbone: Backbone) -> type[Any]:
+    """Register a network for gene images."""
+    return declare(name, GeneImageNetwork, "profiles", "classification", space=space, backbone=backbone)

@@ -19,6 +19,8 @@ class TreeEstimator(Estimator):
 
     seed: int
     device: str
+    rounds: int  # of boosting
+    patience: int | None  # of early stopping
     booster_: xgboost.Booster
     max_bin: ClassVar[int] = 64  # omics are noisy: finer histograms cost time and change nothing
     report_every: ClassVar[int] = 10  # rounds
@@ -27,10 +29,6 @@ class TreeEstimator(Estimator):
     @abstractmethod
     def _booster_params(self) -> dict[str, Any]:
         """Return XGBoost's parameters."""
-
-    @abstractmethod
-    def _rounds(self) -> tuple[int, int | None]:
-        """Return the number of boosting rounds and the patience of early stopping, None for none."""
 
     def _fit_features(self, train: Any) -> None:
         """Learn from training rows what `_matrix` needs."""
@@ -62,7 +60,6 @@ class TreeEstimator(Estimator):
 
     def _boost(self, params: Mapping[str, Any], grown: Any, watched: Any | None, context: FitContext | None) -> None:
         """Grow trees on quantized rows; the loss of the watched rows is reported every few rounds."""
-        rounds, patience = self._rounds()
         common: dict[str, Any] = {
             "tree_method": "hist",
             "max_bin": self.max_bin,
@@ -76,13 +73,13 @@ class TreeEstimator(Estimator):
         booster = xgboost.train(
             common,
             grown,
-            rounds,
+            self.rounds,
             evals=[(watched, "validation")] if watched is not None else [],
-            early_stopping_rounds=patience if watched is not None else None,
+            early_stopping_rounds=self.patience if watched is not None else None,
             callbacks=[report] if report else None,
             verbose_eval=False,
         )
-        best = booster.best_iteration if patience and watched is not None else rounds - 1
+        best = booster.best_iteration if self.patience and watched is not None else self.rounds - 1
         self.booster_ = booster[: best + 1]
 
     def _predicted(self, matrix: np.ndarray) -> np.ndarray:
@@ -128,9 +125,6 @@ class BoostingChoices:
             "min_child_weight": self.min_child_weight,
             "reg_lambda": self.l2,
         }
-
-    def _rounds(self) -> tuple[int, int | None]:
-        return self.rounds, self.patience
 
 
 class LabelTrees(TreeEstimator, Classifier):
