@@ -65,6 +65,7 @@ class Contract(ABC):
     )
     promised: ClassVar[tuple[str, ...]] = ("low", "high", "coverage")  # columns that `withdrawn` empties
     scored_by: ClassVar[Mapping[str, str]] = {}  # fields that metrics need to know, by what they call them
+    logged_by: ClassVar[Mapping[str, str]] = {}  # fields that the run logs, by the name of the metric
 
     task: str
     architecture: str
@@ -75,9 +76,9 @@ class Contract(ABC):
     # The modality's part.
 
     @classmethod
-    @abstractmethod
     def taken(cls, architecture: str, task: Task, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
         """Return the fields of the modality, from what a model was fitted on."""
+        return {}
 
     @abstractmethod
     def read(self, frame: pd.DataFrame) -> Any:
@@ -152,9 +153,9 @@ class Contract(ABC):
         """Whether `unseen` samples have an interval."""
         return False
 
-    @abstractmethod
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return measured values as the reference keeps them: the class, the number, or JSON text of many."""
+        return pd.Series(target)
 
     @abstractmethod
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
@@ -166,8 +167,9 @@ class Contract(ABC):
         return {} if attribution is None else contribution_columns(attribution)
 
     def logged(self) -> dict[str, float]:
-        """Return metrics of the calibration for the run."""
-        return {}
+        """Return metrics of the calibration for the run, by `logged_by`; none for a field that is None."""
+        found = {name: getattr(self, field) for name, field in self.logged_by.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def scoring(self) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from PIL import Image
 
-from pipelines.datasets import Prepared
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_task
@@ -33,12 +32,7 @@ _OPACITY = 0.55  # of a heat map where it is 1
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Contract):
-    """What a model of images takes."""
-
-    @classmethod
-    def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
-        """Return no fields: the task says how files become pixels."""
-        return {}
+    """What a model of images takes; the task says how files become pixels."""
 
     def read(self, frame: pd.DataFrame) -> ImageSamples:
         """Check a request, an image file in one of `FORMATS` a row, and return its samples."""

@@ -29,6 +29,7 @@ class Classes(Contract):
     )
     promised = ("coverage",)
     scored_by: ClassVar[Mapping[str, str]] = {"classes": "classes"}
+    logged_by: ClassVar[Mapping[str, str]] = {"temperature": "temperature"}
 
     classes: list[str]
     temperature: float  # divides the logits
@@ -69,10 +70,6 @@ class Classes(Contract):
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """See `with_probabilities`."""
         return with_probabilities(table, self.classes, outputs, self.temperature, baseline)
-
-    def logged(self) -> dict[str, float]:
-        """Return the temperature."""
-        return {"temperature": self.temperature}
 
 
 def with_probabilities(

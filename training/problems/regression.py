@@ -1,8 +1,9 @@
 """Answers of one number, with a prediction interval."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ class Number(Contract):
     """What a model of one number answers; a half width, also that of `unseen` samples, is None for no interval."""
 
     answered = tuple(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage"))
+    logged_by: ClassVar[Mapping[str, str]] = {"interval_half_width": "half_width"}
 
     half_width: float | None
     unseen_half_width: float | None = None
@@ -48,17 +50,9 @@ class Number(Contract):
         """Whether `unseen` samples have an interval."""
         return self.unseen_half_width is not None
 
-    def targets_text(self, target: np.ndarray) -> pd.Series:
-        """Return the numbers."""
-        return pd.Series(target)
-
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """Return ``table`` with ``prediction`` and ``baseline``."""
         return table.assign(prediction=outputs, baseline=baseline)
-
-    def logged(self) -> dict[str, float]:
-        """Return the half width, where there is one."""
-        return {} if self.half_width is None else {"interval_half_width": self.half_width}
 
 
 ANSWERED = Number

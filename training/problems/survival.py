@@ -45,6 +45,7 @@ class Survival(Contract):
     )
     promised = ("low", "high", "event_free_until", "coverage")
     scored_by: ClassVar[Mapping[str, str]] = {name: name for name in ("horizons", "horizon", "naive")}
+    logged_by: ClassVar[Mapping[str, str]] = {"calibration_slope": "slope"}
 
     time_unit: str
     horizons: list[float]
@@ -149,10 +150,6 @@ class Survival(Contract):
             return {}
         parts = {name: getattr(found, name) * self.slope for name in ("values", "base", "prediction")}
         return contribution_columns(replace(found, **parts))
-
-    def logged(self) -> dict[str, float]:
-        """Return the slope."""
-        return {"calibration_slope": self.slope}
 
 
 def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> np.ndarray:
