@@ -206,8 +206,7 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
             return [strip(inner, f"{path}.{index}") for index, inner in enumerate(value)]
         return value.item() if isinstance(value, np.generic) else value
 
-    structure = strip(state, "state")
-    (folder / "state.json").write_text(json.dumps(structure), encoding="utf-8")
+    (folder / "state.json").write_text(json.dumps(strip(state, "state")), encoding="utf-8")
     save_file(arrays, folder / "state.safetensors")
 
 

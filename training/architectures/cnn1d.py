@@ -42,8 +42,7 @@ class ConvolutionModule(OrderedModule):
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code per line, ``(lines, units)``."""
-        along = self.convolutions(cells[:, None, self.order])
-        return self.cell(torch.cat([along, cells[:, self.others]], dim=1))
+        return self.cell(torch.cat([self.convolutions(cells[:, None, self.order]), cells[:, self.others]], dim=1))
 
 
 @architecture("pairs", "regression", space=SPACE)

@@ -5,10 +5,7 @@ from training.networks.gene_network import SHARED, GeneNetwork
 
 TITLE = "DNN"
 
-SPACE = joined(
-    ranges(learning_rate=Range(1e-4, 3e-3, log=True), width=[128, 256, 384], depth=Range(1, 3)),
-    SHARED,
-)
+SPACE = joined(ranges(learning_rate=Range(1e-4, 3e-3, log=True), width=[128, 256, 384], depth=Range(1, 3)), SHARED)
 
 
 @architecture("profiles", "multi_target", space=SPACE)

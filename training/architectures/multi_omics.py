@@ -37,8 +37,7 @@ class FusionModule(PairModule):
         self.blocks = blocks  # columns of each table, in the order of the mask of `cell_code`
         self.tissues = tissues  # number of the last columns, which are the tissue's
         self.modality_dropout = of.modality_dropout
-        widths = [block.stop - block.start for block in blocks]
-        self.encoders = nn.ModuleList(_encoder(of, width) for width in widths)
+        self.encoders = nn.ModuleList(_encoder(of, block.stop - block.start) for block in blocks)
         self.gates = nn.ModuleList(nn.Linear(of.units, 1) for _ in blocks) if of.fusion == "gated" else None
         self.tissue = nn.Parameter(torch.zeros(tissues, of.units))
         self.drug = nn.Linear(drug_width, of.units)

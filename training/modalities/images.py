@@ -54,10 +54,8 @@ class Images(Contract):
 
     def request(self, samples: ImageSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
-        size = samples.pixels.shape[1]
-        crop = read_task(self.task_text).data.crop
-        framed = [_uncropped(samples.pixels[row], size, crop) for row in samples.index]
-        return pd.DataFrame({"image": [as_png(pixels) for pixels in framed]})
+        size, crop = samples.pixels.shape[1], read_task(self.task_text).data.crop
+        return pd.DataFrame({"image": [as_png(_uncropped(samples.pixels[row], size, crop)) for row in samples.index]})
 
     def inputs(self) -> list[ColSpec]:
         """Return the column ``image``: base64 of a file."""

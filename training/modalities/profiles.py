@@ -149,10 +149,7 @@ class Profiles(Contract):
         """Return the summary, without the number of missing genes, and the genes that the model looks at."""
         values = samples.logged(self.genes)
         columns = [str(column) for column in described if column != "missing"]
-        return {
-            "summary": summary_view(described, columns),
-            "genes": View("profile", values, np.arange(len(values))),
-        }
+        return {"summary": summary_view(described, columns), "genes": View("profile", values, np.arange(len(values)))}
 
     def identities(self, samples: ExpressionSamples) -> list[bytes]:
         """Return the values of the genes that the model looks at."""

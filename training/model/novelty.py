@@ -86,12 +86,11 @@ class Novelty:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         content = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
-        with np.load(folder / "novelty.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
         owns: list[Arrays] = [{} for _ in content["parts"]]
-        for name, array in arrays.items():
-            number, _, own = name.partition(".")
-            owns[int(number)][own] = array
+        with np.load(folder / "novelty.npz", allow_pickle=False) as stored:
+            for name in stored.files:
+                number, _, own = name.partition(".")
+                owns[int(number)][own] = stored[name]
         parts = [
             Part(part["view"], part["kind"], tuple(part["scales"]), own)
             for part, own in zip(content["parts"], owns, strict=True)

@@ -19,6 +19,10 @@ from training.device import network_device
 from training.estimator import Classifier, FitContext
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
+BATCH = 64  # images at a time where no gradient is kept
+MODES = ("head", "partial", "full")
+Criterion = Callable[[Tensor, Tensor], Tensor]
+_LARGEST_HALF = 65504.0  # of a float16
 _STEPS = 100  # of the solver of `probe`, each over all rows
 _ROWS = 4096  # at a time, where all at once would fill the memory
 
@@ -119,13 +123,7 @@ def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None
         norm.momentum = before
 
 
-def probe(
-    head: nn.Sequential,
-    features: Tensor,
-    codes: Tensor,
-    criterion: Callable[[Tensor, Tensor], Tensor],
-    penalty: float,
-) -> None:
+def probe(head: nn.Sequential, features: Tensor, codes: Tensor, criterion: Criterion, penalty: float) -> None:
     """Set a head to the minimum of its penalized loss on features ``(n, width)`` (Kumar et al., 2022)."""
     norm, linear = cast(nn.BatchNorm1d, head[0]), cast(nn.Linear, head[2])
     device = linear.weight.device
@@ -174,12 +172,6 @@ def of_one_channel(stages: list[nn.Module]) -> list[nn.Module]:
             part.in_channels = 1
             return stages
     raise ValueError("the first stage has no convolution of three channels")
-
-
-BATCH = 64  # images at a time where no gradient is kept
-MODES = ("head", "partial", "full")
-_LARGEST_HALF = 65504.0  # of a float16
-Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def training_space(trial: Any, settings: Mapping[str, Any], rates: tuple[float, float] = (0.02, 0.5)) -> dict[str, Any]:

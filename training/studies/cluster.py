@@ -79,8 +79,7 @@ def run_on_cluster(command: Sequence[str], workers: int, address: str, watch: Ca
 
 
 def _connect(ray: Any, address: str) -> None:
-    # Workers import the project from the folder that they work in.
+    # Workers import the project from the folder that they work in, and arguments alone are sent to them.
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
-    local = {"include_dashboard": False, "object_store_memory": 100 * 1024**2}  # arguments alone are sent
-    own = local if address == "local" else {}
+    own = {"include_dashboard": False, "object_store_memory": 100 * 1024**2} if address == "local" else {}
     ray.init(address=address, runtime_env=runtime, logging_level="warning", **own)
