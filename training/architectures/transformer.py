@@ -17,14 +17,9 @@ from torch import Tensor, nn
 from pipelines.samples.molecules import canonical
 from training.architectures import Range, architecture, joined, ranges
 from training.estimator import Featurizer
+from training.networks import response_network
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
-from training.networks.response_network import (
-    ACTIVATIONS,
-    OrderedModule,
-    OrderedResponseNetwork,
-    response_space,
-    waits_for,
-)
+from training.networks.response_network import ACTIVATIONS, OrderedModule, OrderedResponseNetwork
 
 # Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
 _TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")
@@ -70,7 +65,7 @@ class SmilesTokens(Featurizer):
 
 SPACE = joined(
     ranges(panels=[16, 32, 64], width=[32, 64], heads=[2, 4], depth=Range(1, 3), drug_depth=Range(0, 2)),
-    partial(response_space, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
+    partial(response_network.response_space, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
 )
 
 _TOGETHER = 64  # molecules
@@ -113,7 +108,7 @@ class TransformerModule(OrderedModule):
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
         """Return a code per drug, ``(drugs, units)``; ``molecule`` are one-hot tokens and their mask."""
         kinds, there = molecule
-        if waits_for(there):
+        if response_network.waits_for(there):
             return self._of_tokens(drugs, kinds, there)
         length = there.sum(dim=1)
         order = length.argsort(stable=True)

@@ -17,21 +17,9 @@ from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
 from pipelines.text_values import folded, known, quoted
+from training import contract
 from training.architectures import get_architecture
-from training.contract import (
-    ATOMS,
-    Contract,
-    PayloadError,
-    Refit,
-    Remarks,
-    check_form,
-    contribution_columns,
-    is_null,
-    kind_of,
-    listed,
-    numbers_of,
-    refuse_values,
-)
+from training.contract import Contract, PayloadError, Refit, Remarks
 from training.estimator import Estimator
 from training.features.cell_line import CellLineChoices, measured
 from training.features.pair import fingerprints
@@ -160,7 +148,7 @@ class Pairs(Contract):
         """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once."""
         by_id = "drug_id" in frame.columns
         needed = [name for name in (*self.required, "smiles") if not (by_id and name == "smiles")]
-        check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
+        contract.check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
         lines: dict[tuple[Any, ...], tuple[int, str | None, dict[str, np.ndarray | None]]] = {}
         drugs: dict[tuple[str | None, str | None], tuple[int, str | None]] = {}
         molecules: dict[str, str | None] = {}
@@ -224,7 +212,7 @@ class Pairs(Contract):
             *(called if self.thresholds else ()),
             ColSpec(DataType.boolean, name="drug_known"),
             *self.explained,
-            ColSpec(ATOMS, name="atoms", required=False),
+            ColSpec(contract.ATOMS, name="atoms", required=False),
         ]
 
     def remarks(self, samples: ResponseSamples) -> Remarks:
@@ -323,7 +311,7 @@ class Pairs(Contract):
             return {}
         atoms = estimator.atom_attributions(samples, explained)
         found = {} if atoms is None else {"atoms": pd.Series([each.tolist() for each in atoms], dtype=object)}
-        return contribution_columns(attribution) | found
+        return contract.contribution_columns(attribution) | found
 
 
 def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:
@@ -366,50 +354,52 @@ def _expression_panels(samples: ResponseSamples, lines: np.ndarray) -> dict[str,
     return choose_panels(table.dropna(how="all").to_numpy(), [str(gene) for gene in table])
 
 
-def _profile(values: Any, name: str, row: int, contract: Pairs) -> np.ndarray | None:
+def _profile(values: Any, name: str, row: int, model: Pairs) -> np.ndarray | None:
     """Return the values in the model's order, or None where the row has none and need not."""
     where = f"row {row}, field {name}"
-    if is_null(values):
-        if name in contract.required:
+    if contract.is_null(values):
+        if name in model.required:
             raise PayloadError(f"{where}: missing; this model needs it")
         return None
     if not isinstance(values, Mapping):
-        raise PayloadError(f"{where}: must be a map of feature to value, it is {kind_of(values)}")
-    wanted = contract.features[name]
+        raise PayloadError(f"{where}: must be a map of feature to value, it is {contract.kind_of(values)}")
+    wanted = model.features[name]
     if missing := [feature for feature in wanted if feature not in values]:
         by_folded = _by_folded([str(feature) for feature in values])
         alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
         hint = f"; write {quoted(alike, 3)} as the model does" if alike else ""
-        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{hint}")
+        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {contract.listed(missing)}{hint}")
     if len(values) > len(wanted):
-        raise PayloadError(f"{where}: unknown features: {listed([str(each) for each in {*values} - {*wanted}])}")
-    numbers = numbers_of([values[feature] for feature in wanted], wanted, where)
-    scale = contract.scale_of(name)
+        raise PayloadError(
+            f"{where}: unknown features: {contract.listed([str(each) for each in {*values} - {*wanted}])}"
+        )
+    numbers = contract.numbers_of([values[feature] for feature in wanted], wanted, where)
+    scale = model.scale_of(name)
     lowest, highest, reason = LIMITS.get(scale, (-math.inf, math.inf, ""))
     refused = ~np.isin(numbers, (0, 1)) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
-    refuse_values(refused, numbers, wanted, where, reason)
+    contract.refuse_values(refused, numbers, wanted, where, reason)
     return numbers
 
 
-def _drug(record: Mapping[Any, Any], row: int, contract: Pairs) -> tuple[str | None, str | None, str | None]:
+def _drug(record: Mapping[Any, Any], row: int, model: Pairs) -> tuple[str | None, str | None, str | None]:
     """Return id and SMILES as the training data writes them, and a note where the request does not."""
     smiles = _text(record.get("smiles"), "smiles", row)
     given = _text(record.get("drug_id"), "drug_id", row)
-    drug_id = contract.drug_id_as_known(given)
+    drug_id = model.drug_id_as_known(given)
     notes = [] if drug_id == given else [f"drug_id {given!r} was read as {drug_id!r}"]
     if smiles is None and drug_id is not None:
-        smiles = contract.drugs.get(drug_id)  # what the training rows of this id had
-    if smiles is None and (drug_id is None or "smiles" in contract.required):
+        smiles = model.drugs.get(drug_id)  # what the training rows of this id had
+    if smiles is None and (drug_id is None or "smiles" in model.required):
         raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
-    if smiles is None and contract.drugs and drug_id not in contract.drugs:
+    if smiles is None and model.drugs and drug_id not in model.drugs:
         raise PayloadError(
-            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the model's {len(contract.drugs)} drugs, such "
-            f"as {listed(list(contract.drugs), 3)}; give its smiles too"
+            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the model's {len(model.drugs)} drugs, such "
+            f"as {contract.listed(list(model.drugs), 3)}; give its smiles too"
         )
     if smiles is not None and canonical(smiles) is None:
         raise PayloadError(f"row {row}, field smiles: {smiles[:80]!r} is not a SMILES that RDKit can parse")
-    if smiles is not None and (found := contract.known_drug(drug_id or " ", smiles)) is not None:
-        own = contract.drugs[found]
+    if smiles is not None and (found := model.known_drug(drug_id or " ", smiles)) is not None:
+        own = model.drugs[found]
         if own is not None and canonical(own) != canonical(smiles):
             notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
             smiles = own
@@ -430,10 +420,10 @@ def _one_molecule(one: str, other: str) -> bool:
 
 
 def _text(value: Any, name: str, row: int) -> str | None:
-    if is_null(value):
+    if contract.is_null(value):
         return None
     if not isinstance(value, str):
-        raise PayloadError(f"row {row}, field {name}: must be text, it is {kind_of(value)}")
+        raise PayloadError(f"row {row}, field {name}: must be text, it is {contract.kind_of(value)}")
     return known(value)
 
 

@@ -42,13 +42,7 @@ class TreeEstimator(Estimator):
         return samples.target
 
     def _grow(
-        self,
-        params: Mapping[str, Any],
-        train: Any,
-        validation: Any | None,
-        context: FitContext | None,
-        *,
-        weight: np.ndarray | None = None,
+        self, params: Mapping[str, Any], train: Any, validation: Any, context: FitContext | None, weight: Any = None
     ) -> None:
         """Grow trees; with ``validation`` boosting stops once its loss no longer falls; the best rounds are kept."""
         bins = {"max_bin": self.max_bin, "nthread": threads()}
