@@ -26,15 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.worker_of:
         follow(arguments.task, architecture, prepared, params, parent=arguments.worker_of, number=arguments.number)
         return 0
-    tuned = tune(
-        arguments.task,
-        architecture,
-        prepared,
-        params,
-        workers=arguments.workers,
-        cluster=arguments.cluster,
-        command=("training.tune", "--task", arguments.task, "--architecture", arguments.architecture),
-    )
+    command = ("training.tune", "--task", arguments.task, "--architecture", arguments.architecture)
+    how = {"workers": arguments.workers, "cluster": arguments.cluster, "command": command}
+    tuned = tune(arguments.task, architecture, prepared, params, **how)
     write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))
     print(
         f"{arguments.task} {architecture.name}: best {tuned.metric} {tuned.value:.4f} on {tuned.objective} "

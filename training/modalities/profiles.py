@@ -140,10 +140,8 @@ class Profiles(Contract):
         """Return the summary, without the number of missing genes, and the genes that the model looks at."""
         values = samples.logged(self.genes)
         columns = [str(column) for column in described if column != "missing"]
-        return {
-            "summary": contract.summary_view(described, columns),
-            "genes": View("profile", values, np.arange(len(values))),
-        }
+        genes = View("profile", values, np.arange(len(values)))
+        return {"summary": contract.summary_view(described, columns), "genes": genes}
 
     def identities(self, samples: ExpressionSamples) -> list[bytes]:
         """Return the values of the genes that the model looks at."""

@@ -111,12 +111,8 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
     The threshold is the larger one of those from scores of left-out ``folds`` and of the fitted rows; for fewer than 99
     ``groups`` it is the largest score, see `training.model.calibration.quantile_of_groups`.
     """
-    fits = {name: _fit_view(view) for name, view in views.items()}
-    parts = tuple(
-        Part(name, views[name].kind, _scales(views[name]), arrays)
-        for name, arrays in fits.items()
-        if arrays is not None
-    )
+    fits = {name: arrays for name, view in views.items() if (arrays := _fit_view(view)) is not None}
+    parts = tuple(Part(name, views[name].kind, _scales(views[name]), arrays) for name, arrays in fits.items())
     if not parts:
         return Novelty((), 0.0)
     scores = np.full(len(folds), np.nan)
@@ -169,13 +165,8 @@ def _fit_distance(values: np.ndarray) -> Arrays | None:
         return None
     z = np.nan_to_num((values[:, varies] - center[varies]) / spread[varies])
     covariance, _ = ledoit_wolf(np.clip(z, -_CLIP, _CLIP), assume_centered=True)
-    precision = np.linalg.pinv(covariance, hermitian=True)
-    return {
-        "columns": np.flatnonzero(varies),
-        "center": center[varies],
-        "spread": spread[varies],
-        "precision": precision,
-    }
+    found = {"columns": np.flatnonzero(varies), "center": center[varies], "spread": spread[varies]}
+    return {**found, "precision": np.linalg.pinv(covariance, hermitian=True)}
 
 
 def _distance(arrays: Arrays, values: np.ndarray) -> np.ndarray:

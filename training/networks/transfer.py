@@ -293,15 +293,8 @@ class TransferNetwork(TrainingChoices, Classifier):
         if self.mode not in last:
             raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         self._device = network_device(self.device)
-        module = TransferModule(
-            stages,
-            frozen=max(0, last[self.mode]),
-            width=width,
-            classes=len(self.classes_),
-            dropout=self.dropout,
-            grid=self.grid,
-            wide=getattr(self, "wide", False),
-        )
+        shape = {"frozen": max(0, last[self.mode]), "width": width, "classes": len(self.classes_), "grid": self.grid}
+        module = TransferModule(stages, **shape, dropout=self.dropout, wide=getattr(self, "wide", False))
         if self._device.type == "cuda":
             module = module.to(memory_format=torch.channels_last)
         self.module_ = module.to(self._device).eval()

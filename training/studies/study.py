@@ -203,11 +203,9 @@ def _work(search: Search, study: optuna.Study, parent: str, *, number: int, afte
             tracking.patiently(lambda: mlflow.log_metric(key, best, step=trial.number, run_id=parent))
 
     started_by = os.getppid()
-    work(
-        study,
-        Objective(search=search, study=study.study_name, parent=parent),
-        search.budget,
-        study_lock(study.study_name),
-        callbacks=[ran],
-        goes_on=lambda: number == 0 or os.getppid() == started_by,  # a worker whose parent died claims no more
-    )
+
+    def goes_on() -> bool:
+        return number == 0 or os.getppid() == started_by  # a worker whose parent died claims no more
+
+    objective, lock = Objective(search=search, study=study.study_name, parent=parent), study_lock(study.study_name)
+    work(study, objective, search.budget, lock, callbacks=[ran], goes_on=goes_on)

@@ -54,25 +54,15 @@ class TreeEstimator(Estimator):
 
     def _boost(self, params: Mapping[str, Any], grown: Any, watched: Any | None, context: FitContext | None) -> None:
         """Grow trees on quantized rows; the loss of the watched rows is reported every few rounds."""
-        common: dict[str, Any] = {
-            "tree_method": "hist",
-            "max_bin": self.max_bin,
-            "nthread": threads(),
-            "seed": self.seed,
-        }
-        common |= {"device": torch_device(self.device), **params, **self._booster_params()}
-        report = None
-        if context is not None and context.on_step is not None and watched is not None:
-            report = Report(context.on_step, common["eval_metric"], self.reported, self.report_every)
-        booster = xgboost.train(
-            common,
-            grown,
-            self.rounds,
-            evals=[(watched, "validation")] if watched is not None else [],
-            early_stopping_rounds=self.patience if watched is not None else None,
-            callbacks=[report] if report else None,
-            verbose_eval=False,
-        )
+        common: dict[str, Any] = {"tree_method": "hist", "max_bin": self.max_bin, "nthread": threads()}
+        common |= {"seed": self.seed, "device": torch_device(self.device), **params, **self._booster_params()}
+        watching: dict[str, Any] = {}
+        if watched is not None:
+            watching = {"evals": [(watched, "validation")], "early_stopping_rounds": self.patience}
+            if context is not None and context.on_step is not None:
+                report = Report(context.on_step, common["eval_metric"], self.reported, self.report_every)
+                watching["callbacks"] = [report]
+        booster = xgboost.train(common, grown, self.rounds, **watching, verbose_eval=False)
         best = booster.best_iteration if self.patience and watched is not None else self.rounds - 1
         self.booster_ = booster[: best + 1]
 

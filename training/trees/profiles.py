@@ -48,13 +48,9 @@ class GeneTargetTrees(ProfileMatrix, TreeEstimator):
         self._fit_features(train)
         self.means_ = expression_profile.target_means(train)
         self._explained = None
-        params = {
-            "objective": "reg:squarederror",
-            "multi_strategy": "one_output_per_tree",  # TreeSHAP reads no trees of vectors
-            "base_score": 0.0,
-            "eval_metric": "rmse",
-        }
-        self._grow(params, train, validation, context)
+        # TreeSHAP reads no trees of vectors.
+        params: dict[str, Any] = {"objective": "reg:squarederror", "multi_strategy": "one_output_per_tree"}
+        self._grow(params | {"base_score": 0.0, "eval_metric": "rmse"}, train, validation, context)
         return self
 
     def _label(self, samples: ExpressionSamples) -> np.ndarray:
