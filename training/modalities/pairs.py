@@ -73,32 +73,12 @@ class Pairs(Contract):
 
     @classmethod
     def measure_unseen(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
-        """Return the half width of intervals for unseen drugs, see `half_widths`; None for too few held-out drugs.
-
-        ``refit`` fits one model on the training rows of three quarters of the drugs, grouped as in a drug-blind split;
-        it predicts the validation rows of the others. The final model is fitted on more drugs, so the width errs on the
-        wide side. In the mode ``drug_blind`` no row outside the fit has a known drug.
-        """
+        """See `unseen_half_width`; in the mode ``drug_blind`` no row outside the fit has a known drug."""
         coverage = task.evaluate.interval_coverage
         if task.split.mode == "drug_blind":
             width = float(final.interval_half_widths(prepared, coverage))
             return width if math.isfinite(width) else None
-        train, validation = prepared.side("train"), prepared.side("validation")
-        group = drug_groups(prepared.samples.drugs).to_numpy()
-        names = np.unique(group[np.unique(train.drug)])
-        shuffled = names[np.random.default_rng(0).permutation(len(names))]
-        least = math.ceil(coverage / (1 - coverage) - 1e-9)
-        held = shuffled[: max(round(_HELD_OUT * len(names)), least)]
-        is_held = np.isin(group, held)
-        unseen = validation.take(is_held[validation.drug])
-        drugs = len(np.unique(group[unseen.drug])) if len(unseen) else 0
-        if drugs < least or 2 * len(held) > len(names):
-            return None
-        fitted = train.take(~is_held[train.drug])
-        watched = validation.take(~is_held[validation.drug])
-        if not len(fitted) or not len(watched):
-            return None
-        return float(half_widths(unseen.target - refit(fitted, watched).outputs(unseen), drugs, coverage))
+        return unseen_half_width(prepared, refit, coverage)
 
     @cached_property
     def _folded(self) -> dict[str, dict[str, list[str]]]:
@@ -312,6 +292,31 @@ class Pairs(Contract):
         atoms = estimator.atom_attributions(samples, explained)
         found = {} if atoms is None else {"atoms": pd.Series([each.tolist() for each in atoms], dtype=object)}
         return contract.contribution_columns(attribution) | found
+
+
+def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> float | None:
+    """Return the half width of intervals for unseen drugs, see `half_widths`; None for too few held-out drugs.
+
+    ``refit`` fits one model on the training rows of three quarters of the drugs, grouped as in a drug-blind split; it
+    predicts the validation rows of the others. The final model is fitted on more drugs, so the width errs on the wide
+    side.
+    """
+    train, validation = prepared.side("train"), prepared.side("validation")
+    group = drug_groups(prepared.samples.drugs).to_numpy()
+    names = np.unique(group[np.unique(train.drug)])
+    shuffled = names[np.random.default_rng(0).permutation(len(names))]
+    least = math.ceil(coverage / (1 - coverage) - 1e-9)
+    held = shuffled[: max(round(_HELD_OUT * len(names)), least)]
+    is_held = np.isin(group, held)
+    unseen = validation.take(is_held[validation.drug])
+    drugs = len(np.unique(group[unseen.drug])) if len(unseen) else 0
+    if drugs < least or 2 * len(held) > len(names):
+        return None
+    fitted = train.take(~is_held[train.drug])
+    watched = validation.take(~is_held[validation.drug])
+    if not len(fitted) or not len(watched):
+        return None
+    return float(half_widths(unseen.target - refit(fitted, watched).outputs(unseen), drugs, coverage))
 
 
 def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:
