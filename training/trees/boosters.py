@@ -20,7 +20,7 @@ class TreeEstimator(Estimator):
     seed: int
     device: str
     rounds: int  # of boosting
-    patience: int | None  # of early stopping
+    patience: Any  # of early stopping; None for none
     booster_: xgboost.Booster
     max_bin: ClassVar[int] = 64  # omics are noisy: finer histograms cost time and change nothing
     report_every: ClassVar[int] = 10  # rounds
