@@ -186,13 +186,9 @@ def _fit_components(values: np.ndarray) -> Arrays | None:
     z = np.nan_to_num((values[:, varies] - center[varies]) / spread).astype(np.float32)
     count = max(1, min(_COMPONENTS, len(z) // _FOLDS, z.shape[1] // 2))
     _, size, rotation = randomized_svd(z, n_components=count, random_state=0)
-    return {
-        "columns": np.flatnonzero(varies),
-        "center": center[varies].astype(np.float32),
-        "spread": spread.astype(np.float32),
-        "rotation": rotation.astype(np.float32),
-        "size": np.maximum(size / math.sqrt(len(z)), 1e-6).astype(np.float32),
-    }
+    found = {"center": center[varies], "spread": spread, "rotation": rotation}
+    found["size"] = np.maximum(size / math.sqrt(len(z)), 1e-6)
+    return {"columns": np.flatnonzero(varies), **{name: array.astype(np.float32) for name, array in found.items()}}
 
 
 def _components(arrays: Arrays, values: np.ndarray) -> np.ndarray:
