@@ -91,11 +91,9 @@ class Novelty:
             for name in stored.files:
                 number, _, own = name.partition(".")
                 owns[int(number)][own] = stored[name]
-        parts = [
-            Part(part["view"], part["kind"], tuple(part["scales"]), own)
-            for part, own in zip(content["parts"], owns, strict=True)
-        ]
-        return cls(tuple(parts), content["threshold"])
+        both = zip(content["parts"], owns, strict=True)
+        parts = tuple(Part(part["view"], part["kind"], tuple(part["scales"]), own) for part, own in both)
+        return cls(parts, content["threshold"])
 
 
 def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:

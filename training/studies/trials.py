@@ -111,10 +111,8 @@ class Objective:
             return [(prepared.side("train"), prepared.side("validation"))]
         rows = prepared.rows("train", "validation")
         fold = prepared.table["fold"].to_numpy()[rows]
-        return [
-            (prepared.samples.take(rows[fold != k]), prepared.samples.take(rows[fold == k]))
-            for k in range(task.split.folds)
-        ]
+        take = prepared.samples.take
+        return [(take(rows[fold != k]), take(rows[fold == k])) for k in range(task.split.folds)]
 
     def _value(self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
         task, values = self.search.task, list[float]()

@@ -62,10 +62,8 @@ def run_processes(command: Sequence[str], workers: int, watch: Callable[[], int]
     devices = gpus()
 
     def start(number: int) -> psutil.Popen:
-        return psutil.Popen(
-            [sys.executable, "-m", *command, "--number", str(number)],
-            env=worker_environment((number - 1) % workers + 1, workers, devices),
-        )
+        environment = worker_environment((number - 1) % workers + 1, workers, devices)
+        return psutil.Popen([sys.executable, "-m", *command, "--number", str(number)], env=environment)
 
     running = {number: start(number) for number in range(1, workers + 1)}
     following, in_vain, done = workers + 1, 0, watch()

@@ -35,11 +35,8 @@ class PairTrees(CellLineChoices, TreeEstimator):
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
-        return PairFeatures(
-            self.cell_line_features(train, self.components),
-            DrugFeatures(self.bits, self.identity, self.profile_components),
-            self.start == "drug_mean",
-        )
+        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
+        return PairFeatures(self.cell_line_features(train, self.components), of_drug, self.start == "drug_mean")
 
     @property
     @abstractmethod
