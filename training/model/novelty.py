@@ -96,11 +96,11 @@ class Novelty:
         return cls(parts, content["threshold"])
 
 
-def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:
-    """Return at most ``count`` of ``rows``, drawn with a fixed seed, in their order."""
-    if len(rows) <= count:
+def some(rows: np.ndarray) -> np.ndarray:
+    """Return at most `ROWS` of ``rows``, drawn with a fixed seed, in their order."""
+    if len(rows) <= ROWS:
         return rows
-    return rows[np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))]
+    return rows[np.sort(np.random.default_rng(0).choice(len(rows), ROWS, replace=False))]
 
 
 def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
