@@ -134,7 +134,11 @@ def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: 
     tensors = _read_tensors(path, name)
     own = network.state_dict()
     if not set(own) & set(tensors):
-        tensors = _by_order(own, tensors, path, name)
+        if [each.shape for each in own.values()] != [each.shape for each in tensors.values()]:
+            raise UserError(
+                f"{path}: not the weights of {name}: neither its names nor its shapes are known; {_mend(name)}"
+            )
+        tensors = dict(zip(own, tensors.values(), strict=True))
     wanted = {id(tensor) for stage in stages for tensor in stage.state_dict(keep_vars=True).values()}
     needed = {key for key, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in wanted}
     lacking = sorted(key for key in needed if key not in tensors and not key.endswith("num_batches_tracked"))
@@ -164,13 +168,6 @@ def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{path}: is no state dictionary of tensors; {_mend(name)}")
     return dict(found)
-
-
-def _by_order(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path, name: str) -> dict[str, Tensor]:
-    if [each.shape for each in own.values()] != [each.shape for each in tensors.values()]:
-        what = "neither its names nor its shapes are known"
-        raise UserError(f"{path}: not the weights of {name}: {what}; {_mend(name)}")
-    return dict(zip(own, tensors.values(), strict=True))
 
 
 def fingerprint(stages: nn.Module) -> str:

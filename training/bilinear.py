@@ -8,11 +8,9 @@ import numpy as np
 from sklearn.linear_model import ElasticNet
 
 from pipelines.samples.response import ResponseSamples
-from training.estimator import Attribution
-from training.features.cell_line_choices import CellLineChoices
-from training.features.drug import DrugFeatures
-from training.features.fitted import Featurizer
-from training.features.pair import PairFeatures, PairMatrix
+from training.estimator import Attribution, Featurizer
+from training.features.cell_line import CellLineChoices
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 
 _CHOICES = CellLineChoices()
 
@@ -101,17 +99,13 @@ def moments_of(
     mean = total / len(train)
     covariance = outer / len(train) - np.outer(mean, mean)
     products = cross / len(train) - mean * residual.mean()
-    unseen = _unseen_spread(features, train, width)
-    return Moments(features, interactions, mean, covariance, unseen, float(residual.mean()), products)
-
-
-def _unseen_spread(features: PairFeatures, train: ResponseSamples, width: int) -> np.ndarray:
-    """Return the unseen spread of ``width`` columns of `_design`; a product's is its line's."""
+    # The unseen spread of a product is its line's.
     lines = np.unique(train.cell)
-    of_line = features.cell_line.unseen_spread({name: table.iloc[lines] for name, table in train.omics.items()})
-    of_drug = np.ones(len(features.drug.names))
-    products = width - len(of_line) - len(of_drug)
-    return np.concatenate([of_line, of_drug, np.repeat(of_line, products // max(len(of_line), 1))])
+    of_lines = features.cell_line.unseen_spread({name: table.iloc[lines] for name, table in train.omics.items()})
+    single = len(of_lines) + len(features.drug.names)
+    of_products = np.repeat(of_lines, (width - single) // max(len(of_lines), 1))
+    unseen = np.concatenate([of_lines, np.ones(single - len(of_lines)), of_products])
+    return Moments(features, interactions, mean, covariance, unseen, float(residual.mean()), products)
 
 
 def solve(moments: Moments, *, alpha: float = 0.01, l1_share: float = 0.2) -> Bilinear:

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -26,6 +26,7 @@ EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 _SHOWN = 160  # characters of a place in a message: names of features come from the request
 ATOMS = Array(DataType.double)
+_FEATURE, _VALUE = Property("feature", DataType.string), Property("value", DataType.double)
 
 
 class PayloadError(UserError):
@@ -57,7 +58,14 @@ class Contract(ABC):
 
     modality: ClassVar[str]
     problem: ClassVar[str]
+    answered: ClassVar[tuple[ColSpec, ...]]  # columns of `said`
+    explained: ClassVar[tuple[ColSpec, ...]] = (  # columns of `explain`
+        ColSpec(DataType.double, name="base", required=False),
+        ColSpec(Array(Object([_FEATURE, _VALUE])), name="attributions", required=False),
+    )
     promised: ClassVar[tuple[str, ...]] = ("low", "high", "coverage")  # columns that `withdrawn` empties
+    scored_by: ClassVar[Mapping[str, str]] = {}  # fields that metrics need to know, by what they call them
+    logged_by: ClassVar[Mapping[str, str]] = {}  # fields that the run logs, by the name of the metric
 
     task: str
     architecture: str
@@ -68,9 +76,9 @@ class Contract(ABC):
     # The modality's part.
 
     @classmethod
-    @abstractmethod
     def taken(cls, architecture: str, task: Task, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
         """Return the fields of the modality, from what a model was fitted on."""
+        return {}
 
     @abstractmethod
     def read(self, frame: pd.DataFrame) -> Any:
@@ -120,21 +128,9 @@ class Contract(ABC):
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
         """Return the fields of the problem, from held-out rows; ``refit`` is for `measure_unseen`."""
 
-    @abstractmethod
-    def answered(self) -> list[ColSpec]:
-        """Return the columns of `said`."""
-
-    def explained(self) -> list[ColSpec]:
-        """Return the columns of `explain`, which are not required."""
-        parts = Array(Object([Property("feature", DataType.string), Property("value", DataType.double)]))
-        return [
-            ColSpec(DataType.double, name="base", required=False),
-            ColSpec(parts, name="attributions", required=False),
-        ]
-
     def outputs(self) -> list[ColSpec]:
         """Return all columns of an answer; a modality may add its own."""
-        return [*self.answered(), *self.explained()]
+        return [*self.answered, *self.explained]
 
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return the calibrated outputs of an estimator."""
@@ -142,7 +138,7 @@ class Contract(ABC):
 
     @abstractmethod
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
-        """Return the columns `answered` from calibrated outputs; ``unseen`` as `Contract.unseen` returns it."""
+        """Return the columns `answered`, from calibrated outputs; ``unseen`` as `Contract.unseen` returns it."""
 
     def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
         """Return the answer to a request, from calibrated outputs; a modality may add columns."""
@@ -157,9 +153,9 @@ class Contract(ABC):
         """Whether `unseen` samples have an interval."""
         return False
 
-    @abstractmethod
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return measured values as the reference keeps them: the class, the number, or JSON text of many."""
+        return pd.Series(target)
 
     @abstractmethod
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
@@ -171,13 +167,14 @@ class Contract(ABC):
         return {} if attribution is None else contribution_columns(attribution)
 
     def logged(self) -> dict[str, float]:
-        """Return metrics of the calibration for the run."""
-        return {}
+        """Return metrics of the calibration for the run, by `logged_by`; none for a field that is None."""
+        found = {name: getattr(self, field) for name, field in self.logged_by.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def scoring(self) -> dict[str, Any]:
-        """Return what metrics need to know of the outputs: names of classes, spreads of targets."""
-        return {}
+        """Return what metrics need to know of the outputs, by `scored_by`."""
+        return {name: getattr(self, field) for name, field in self.scored_by.items()}
 
 
 @cache

@@ -70,13 +70,33 @@ class FitContext:
         return self.memory[key]
 
 
+class Featurizer:
+    """A dataclass whose fields are settings and what was learned: JSON values, arrays, and featurizers (``parts``)."""
+
+    parts: ClassVar[Mapping[str, Any]] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return all fields."""
+        return vars(self) | {name: getattr(self, name).state() for name in self.parts}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Rebuild from `state`."""
+        return cls(**state | {name: of.from_state(state[name]) for name, of in cls.parts.items()})
+
+
 class Estimator(BaseEstimator, ABC):
     """A model on raw samples, in scikit-learn's manner.
 
     Constructor arguments are hyperparameters and nothing else. Featurizers are fitted inside `fit`, on the rows given
-    to it, and saved with the model.
+    to it, and saved with the model. A subclass declares what `fit` sets, by names of attributes without their trailing
+    underscore: ``featurizers`` are classes of `Featurizer`, ``fitted`` JSON values and arrays, ``counted`` the model's
+    parameters.
     """
 
+    featurizers: ClassVar[Mapping[str, Any]] = {}
+    fitted: ClassVar[tuple[str, ...]] = ()
+    counted: ClassVar[tuple[str, ...]] = ()
     architecture: ClassVar[str] = ""
     masks_omics: ClassVar[bool] = False  # whether any omics of a line may be missing
 
@@ -126,22 +146,27 @@ class Estimator(BaseEstimator, ABC):
         """Return the approximate size of a saved model; 0 for small ones."""
         return 0.0
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return the fitted state as JSON values and arrays."""
+        """Return the fitted state, as JSON values and arrays."""
+        made = {name: getattr(self, f"{name}_").state() for name in self.featurizers}
+        return made | {name: getattr(self, f"{name}_") for name in self.fitted}
 
-    @abstractmethod
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on the result of `state`."""
+        for name, of in self.featurizers.items():
+            setattr(self, f"{name}_", of.from_state(state[name]))
+        for name in self.fitted:
+            setattr(self, f"{name}_", state[name])
+        return self
 
     def cost(self) -> dict[str, float]:
         """Return the size of the fitted model: at least ``parameters``."""
-        return {}
+        parts = [getattr(self, f"{name}_") for name in self.counted]
+        return {"parameters": sum(map(np.size, parts))} if parts else {}
 
     def save(self, folder: Path) -> None:
         """Write the fitted model into ``folder``."""
-        hyperparameters = self.get_params(deep=False)
-        save_state({"hyperparameters": hyperparameters, "fitted": self.state()}, folder)
+        save_state({"hyperparameters": self.get_params(deep=False), "fitted": self.state()}, folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -181,8 +206,7 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
             return [strip(inner, f"{path}.{index}") for index, inner in enumerate(value)]
         return value.item() if isinstance(value, np.generic) else value
 
-    structure = strip(state, "state")
-    (folder / "state.json").write_text(json.dumps(structure), encoding="utf-8")
+    (folder / "state.json").write_text(json.dumps(strip(state, "state")), encoding="utf-8")
     save_file(arrays, folder / "state.safetensors")
 
 

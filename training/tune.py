@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pipelines.command import architecture_parser, run_command
 from pipelines.params import read_params
 from pipelines.paths import MODELS
-from training.studies.workers import WorkerCommand, add_worker_arguments
+from training.studies.workers import add_worker_arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,15 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.worker_of:
         follow(arguments.task, architecture, prepared, params, parent=arguments.worker_of, number=arguments.number)
         return 0
-    tuned = tune(
-        arguments.task,
-        architecture,
-        prepared,
-        params,
-        workers=arguments.workers,
-        cluster=arguments.cluster,
-        command=WorkerCommand("training.tune", ("--task", arguments.task, "--architecture", arguments.architecture)),
-    )
+    command = ("training.tune", "--task", arguments.task, "--architecture", arguments.architecture)
+    how = {"workers": arguments.workers, "cluster": arguments.cluster, "command": command}
+    tuned = tune(arguments.task, architecture, prepared, params, **how)
     write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))
     print(
         f"{arguments.task} {architecture.name}: best {tuned.metric} {tuned.value:.4f} on {tuned.objective} "

@@ -12,8 +12,8 @@ from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.groups import group_samples
 from pipelines.params import read_task
-from training.model.logged_model import predictor_folder
 from training.model.predictor import Predictor
+from training.model.track import predictor_folder
 
 
 def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:

@@ -31,9 +31,8 @@ from serving.drift.page import figures_of, page
 from serving.drift.performance import Performance, measure, read_labels
 from serving.drift.watch import Reference, Watched, predictions_of, watch
 from serving.gate_context import evidence_of, model_files
-from training.model.logged_model import contract_of, predictor_folder
 from training.model.predictor import REFERENCE
-from training.model.reference import INPUTS, PREDICTIONS
+from training.model.track import INPUTS, PREDICTIONS, contract_of, predictor_folder
 
 
 def monitor(

@@ -17,7 +17,7 @@ from pipelines.files import write_json
 from pipelines.params import read_task
 from pipelines.paths import REPORTS
 from serving.reproduction.refit import Recipe, Refit, recipe_of, refit
-from training.model.logged_model import contract_of
+from training.model.track import contract_of
 
 ELSEWHERE = 1e-3  # largest absolute difference of predictions and metrics on another machine or with other packages
 _CONDITIONS = ("machine", "cpu", "threads", "python")

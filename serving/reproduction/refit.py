@@ -25,7 +25,7 @@ from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from serving.gate_context import model_files
 from serving.reproduction.worktree import Worktree, worktree
-from training.model.logged_model import contract_of, predictor_folder
+from training.model.track import contract_of, predictor_folder
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)", re.MULTILINE)
 _NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters

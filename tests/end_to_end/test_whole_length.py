@@ -36,7 +36,7 @@ import numpy as np
 from pipelines.samples.response import ResponseSamples
 from training.architectures import architecture
 from training.estimator import Attribution, Estimator, FitContext
-from training.features.drug import DrugFeatures
+from training.features.pair import DrugFeatures
 
 TITLE = "{TITLE}"
 

@@ -27,8 +27,7 @@ from tests.training.tiny import ROOT
 from training.architectures import get_architecture
 from training.contract import Contract, make_contract
 from training.model.cross_fit import fit_final
-from training.model.reference import make_reference
-from training.model.track import log_model, save_model
+from training.model.track import log_model, make_reference, save_model
 
 PROFILES, IMAGES = "tumor_type", "blood_cell"
 SETTINGS: dict[str, Any] = {"rounds": 20, "epochs": 2, "seed": 3, "device": "cpu"}

@@ -26,17 +26,16 @@ from pipelines.params import Params
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import NAME, tiny_params, tiny_prepared
 from training.architectures import Architecture
-from training.estimator import FitContext
-from training.features.fitted import FittedAttributes
+from training.estimator import Estimator, FitContext
 from training.studies.study import follow, tune
 from training.studies.trial_queue import DONE
-from training.studies.workers import WorkerCommand, add_worker_arguments
+from training.studies.workers import add_worker_arguments
 
 STEPS = 8
 MODULE = "tests.training.steps_worker"
 
 
-class Steps(FittedAttributes):
+class Steps(Estimator):
     """Its error is its ``level``."""
 
     def __init__(self, level: float = 0.5, seconds: float = 0.05) -> None:
@@ -124,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.worker_of:
         follow(*asked, parent=arguments.worker_of, number=arguments.number)
         return 0
-    command = WorkerCommand(MODULE, ("--budget", str(arguments.budget), "--seconds", str(arguments.seconds)))
+    command = (MODULE, "--budget", str(arguments.budget), "--seconds", str(arguments.seconds))
     together: dict[str, Any] = {"workers": arguments.workers, "cluster": arguments.cluster}
     tuned = tune(*asked, **together, command=command, progress=False)
     Path("tuned.json").write_text(json.dumps(asdict(tuned)))

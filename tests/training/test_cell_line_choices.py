@@ -26,11 +26,18 @@ from tests.training.tiny import NAME, build, changed, response_task, with_omics
 from training.architectures import get_architecture
 from training.contract import make_contract
 from training.estimator import load_state, save_state
-from training.features.cell_line import IMPUTATIONS, SCALINGS, CellLineFeatures
-from training.features.cell_line_choices import CellLineChoices, cell_line_space, imputations
-from training.features.drug import DrugFeatures, line_response, residual_matrix
-from training.features.pair import PairFeatures
-from training.features.selection import SELECTIONS, SUPERVISED, selected
+from training.features.cell_line import (
+    IMPUTATIONS,
+    SCALINGS,
+    SELECTIONS,
+    SUPERVISED,
+    CellLineChoices,
+    CellLineFeatures,
+    cell_line_space,
+    imputations,
+    selected,
+)
+from training.features.pair import DrugFeatures, PairFeatures, line_response, residual_matrix
 from training.model.cross_fit import fit_final
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")

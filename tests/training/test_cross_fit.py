@@ -21,7 +21,6 @@ from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
-from training.features.fitted import FittedAttributes
 from training.model.cross_fit import CrossFitted, FinalFit, fit_final
 from training.model.final_fit import cross_validated
 
@@ -34,7 +33,7 @@ class Call(NamedTuple):
     context: FitContext | None
 
 
-class Spy(FittedAttributes):
+class Spy(Estimator):
     """Predicts its own number and records what it was fitted on."""
 
     calls: list[Call]

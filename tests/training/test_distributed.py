@@ -71,7 +71,8 @@ stopped = fit(loss, monitor, epochs=4, patience=1)
 name = f"{distributed.size()}-{distributed.rank()}.json"
 histories = {"plain": done.history, "diverged": diverged.history, "stopped": stopped.history}
 (out / name).write_text(json.dumps({"weights": weights, "seen": seen, "histories": histories}))
-distributed.wait()
+if distributed.size() > 1:
+    torch.distributed.barrier()
 """
 
 

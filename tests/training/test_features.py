@@ -16,8 +16,7 @@ from pipelines.samples.response import UNKNOWN, ResponseSamples
 from tests.training.tiny import repeated, with_omics
 from training.architectures import get_architecture, names
 from training.features.cell_line import CellLineFeatures
-from training.features.drug import DrugFeatures, fingerprints
-from training.features.pair import PairFeatures, PairMatrix
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix, fingerprints
 
 OMICS = ("expression", "mutation", "copy_number", "methylation")
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"

@@ -27,7 +27,7 @@ from training.features import gene_layout
 from training.features.expression_profile import STUDY_VARIANCE, ProfileFeatures
 from training.features.gene_layout import GeneLayout, genome_order
 from training.networks.gene_image_network import GeneImageNetwork
-from training.networks.transfer_module import TransferModule, head_width, of_one_channel, settle_batch_norm, tapped
+from training.networks.transfer import TransferModule, head_width, of_one_channel, settle_batch_norm, tapped
 
 SIDE = 32
 SEED = 3

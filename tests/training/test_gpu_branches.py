@@ -20,7 +20,7 @@ from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import in_memory
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import build
-from training.architectures import get_architecture, names, transformer
+from training.architectures import get_architecture, names
 from training.networks import cell_network, gene_network, molecule_encoder, response_network, transfer
 from training.networks.augment import augmentation
 from training.networks.loop import _Checkpoint
@@ -186,7 +186,7 @@ def test_a_step_on_pairs_does_not_wait_for_the_gpu_and_learns_what_a_cpu_learns(
     train, architecture = prepared.side("train"), get_architecture(name, "pairs", "regression")
     point = {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}
     expected = build(architecture, point, epochs=1).fit(train).predict(train)
-    for module in (response_network, molecule_encoder, transformer):
+    for module in (response_network, molecule_encoder):
         monkeypatch.setattr(module, "waits_for", lambda tensor: True)  # as if it lay on a GPU
     watched = watch_a_step(monkeypatch, response_network)
     found = build(architecture, point, epochs=1).fit(train)

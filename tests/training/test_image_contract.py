@@ -28,9 +28,9 @@ from training.backbone import Backbone
 from training.estimator import FitContext
 from training.features.cell_image import descriptors, foreground
 from training.features.embedding import embeddings
-from training.networks import cell_network, transfer_module
+from training.networks import cell_network, transfer
 from training.networks.cell_network import CellNetwork
-from training.networks.transfer_module import TransferModule, probe
+from training.networks.transfer import TransferModule, probe
 
 LITE = get_architecture("efficientnet_lite0", "images", "classification")
 SMALL: dict[str, Any] = {"epochs": 4, "views": 2, "test_views": 2, "seed": 3, "device": "cpu"}
@@ -94,7 +94,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_that_is_frozen(
     architecture: Architecture, train: ImageSamples, mode: str
 ) -> None:
     stages = _start(architecture, "none")
-    width, frozen = transfer_module.head_width(stages, 3, train.pixels.shape[1]), len(stages) - 1
+    width, frozen = transfer.head_width(stages, 3, train.pixels.shape[1]), len(stages) - 1
     settings: dict[str, Any] = {"frozen": frozen if mode == "partial" else 0, "classes": 3, "dropout": 0.0}
     module = TransferModule(stages, width=width, **settings).train()
     logits = module(torch.from_numpy(train.pixels[:6]).permute(0, 3, 1, 2) / 128 - 1)
@@ -193,9 +193,9 @@ def test_classes_weigh_alike_where_that_is_asked_for(
 def test_the_head_sees_means_and_spreads_of_every_stage_but_the_stem() -> None:
     stages, images = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(4))), torch.randn(2, 3, 5, 5)
     with torch.no_grad():
-        last, seen = transfer_module.tapped(stages, images, 0)
-        middle, early = transfer_module.tapped(stages[:2], images, 0)
-        maps, late = stages[2](middle), transfer_module.tapped(stages[2:], middle, 2)[1]
+        last, seen = transfer.tapped(stages, images, 0)
+        middle, early = transfer.tapped(stages[:2], images, 0)
+        maps, late = stages[2](middle), transfer.tapped(stages[2:], middle, 2)[1]
         torch.testing.assert_close(last, stages(images))
     assert len(seen) == 6
     torch.testing.assert_close(seen[2], maps.flatten(2).mean(2))
@@ -205,7 +205,7 @@ def test_the_head_sees_means_and_spreads_of_every_stage_but_the_stem() -> None:
 
 def test_a_channel_without_spread_has_a_finite_slope() -> None:
     images = torch.full((2, 3, 4, 4), 0.5, requires_grad=True)
-    _, seen = transfer_module.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
+    _, seen = transfer.tapped(nn.Sequential(nn.Identity(), nn.Identity()), images, 0)
     torch.cat(seen, dim=1).sum().backward()
     assert images.grad is not None and torch.isfinite(images.grad).all()
 
@@ -271,7 +271,7 @@ def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None
 def test_rows_in_parts_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     features, codes = _rows(3)
     whole = probed(torch.from_numpy(features).half(), codes, 0.5)
-    monkeypatch.setattr(transfer_module, "_ROWS", 7)
+    monkeypatch.setattr(transfer, "_ROWS", 7)
     np.testing.assert_allclose(probed(torch.from_numpy(features).half(), codes, 0.5), whole, atol=1e-3)
 
 

@@ -18,7 +18,7 @@ from serving.continuous_training import fingerprint
 from tests.training.tiny import ROOT
 from training.architectures import Architecture, get_architecture
 from training.feature_cache import FeatureCache
-from training.model.resume import Unfinished
+from training.model.final_fit import Unfinished
 from training.networks.cell_network import CellNetwork
 from training.networks.transfer import TransferNetwork
 from training.studies.study import study_name

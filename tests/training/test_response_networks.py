@@ -19,12 +19,12 @@ from tests.training.contract_builders import response_contract
 from tests.training.tiny import NAME, SIZE, FittedModel, build, question, response_task, rmse, with_omics
 from training.architectures import get_architecture
 from training.architectures.multi_omics import FusionModule, MultiOmics
+from training.architectures.transformer import SmilesTokens, tokens_of
 from training.contract import PayloadError
 from training.features.gene_layout import correlation_order
-from training.features.smiles_tokens import SmilesTokens, tokens_of
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
-from training.networks.ordered_response import OrderedResponseNetwork
+from training.networks.response_network import OrderedResponseNetwork
 
 TABLES = ("expression", "mutation", "copy_number", "methylation")
 

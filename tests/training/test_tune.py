@@ -30,15 +30,14 @@ from tests.training.forked import begin, until
 from tests.training.steps_worker import STEPS, count, steps_made
 from tests.training.tiny import NAME, tiny_params, with_task
 from training.architectures import Architecture, get_architecture
-from training.estimator import FitContext
-from training.features.fitted import FittedAttributes
+from training.estimator import Estimator, FitContext
 from training.studies import trial_queue
 from training.studies.storage import storage_url
 from training.studies.study import Tuned, study_name, tune
 from training.studies.trials import TRIAL_ORIGIN, settle_runs
 
 
-class Planned(FittedAttributes):
+class Planned(Estimator):
     """Does as ``Planned.plan`` says in each trial, and records the samples that it was given."""
 
     plan: Callable[[int, FitContext], float] = staticmethod(lambda trial, context: 0.0)

@@ -15,7 +15,6 @@ from tests.training.tiny import NAME, ROOT
 from training import tune
 from training.studies import study
 from training.studies.study import Tuned
-from training.studies.workers import WorkerCommand
 
 COMMAND = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["tune"]["command"]
 
@@ -40,10 +39,10 @@ def test_mlflows_entry_point_tunes_with_the_workers_that_it_is_given(
     found = json.loads((tmp_path / "models" / NAME / "elastic_net" / "tuned.json").read_text())
     assert (found["study"], found["run_id"]) == ("a study", "a run")
 
-    command = named["command"]
-    assert tune.main([*WorkerCommand(command.module, (*command.arguments, "--worker-of", "a run")).numbered(2)]) == 0
+    module, *of_worker = named["command"]
+    assert tune.main([*of_worker, "--worker-of", "a run", "--number", "2"]) == 0
     (following, named) = note.call_args
-    assert (command.module, following[0]) == ("training.tune", NAME)
+    assert (module, following[0]) == ("training.tune", NAME)
     assert (named["parent"], named["number"]) == ("a run", 2)
 
 

@@ -18,7 +18,6 @@ from pipelines.errors import UserError
 from tests.servers import free_port
 from tests.training.forked import in_threads, join, until
 from training.studies import cluster
-from training.studies.workers import WorkerCommand
 
 # What a task runs: a study whose trials are a sleep, without the weight of the real worker's imports.
 WORKER = """
@@ -78,7 +77,7 @@ def test_ray_places_the_workers_and_replaces_one_that_is_lost(
         seen.append(len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))))
         return seen[-1]
 
-    cluster.run_on_cluster(WorkerCommand("cluster_worker"), 2, "local", watch)
+    cluster.run_on_cluster(("cluster_worker",), 2, "local", watch)
     join(killer)
     assert lost
     done = study.get_trials(states=(TrialState.COMPLETE,))
@@ -118,7 +117,7 @@ def test_over_ray_s_client_a_study_outlives_a_node(
     killer = in_threads(lose_the_other_node)
     address = f"ray://127.0.0.1:{port}"
     try:
-        cluster.run_on_cluster(WorkerCommand("cluster_worker", ("three",)), 3, address, lambda: 0)
+        cluster.run_on_cluster(("cluster_worker", "three"), 3, address, lambda: 0)
         join(killer)
         assert len(lost) == 1
         done = {trial.user_attrs["origin"] for trial in study.get_trials(states=(TrialState.COMPLETE,))}
@@ -127,7 +126,7 @@ def test_over_ray_s_client_a_study_outlives_a_node(
         assert [process for origin, process, _ in _began(tmp_path) if origin == last][-1] != lost[0], "run again"
         assert {trial.user_attrs["origin"] for trial in study.trials if "origin" in trial.user_attrs} == done
         with pytest.raises(UserError, match="the worker says why"):
-            cluster.run_on_cluster(WorkerCommand("cluster_worker", ("broken",)), 1, address, lambda: 0)
+            cluster.run_on_cluster(("cluster_worker", "broken"), 1, address, lambda: 0)
     finally:
         nodes.shutdown()
 
@@ -141,7 +140,7 @@ def _began(folder: Path) -> list[tuple[int, int, str | None]]:
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r'CLUSTER needs Ray, the extra "ray".*uv pip install'):
-        cluster.run_on_cluster(WorkerCommand("any"), 1, "local", lambda: 0)
+        cluster.run_on_cluster(("any",), 1, "local", lambda: 0)
 
 
 def test_a_worker_s_share_of_a_gpu_is_a_fraction_or_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,10 +80,10 @@ def test_a_worker_that_fails_ends_the_study_with_its_fault(tmp_path: Path, monke
     (tmp_path / "broken.py").write_text("import sys; sys.exit(3)")
     (tmp_path / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
     with pytest.raises(UserError, match=r"worker \d ended with exit status 3"):
-        workers.run_processes(workers.WorkerCommand("broken"), 2, lambda: 0)
+        workers.run_processes(("broken",), 2, lambda: 0)
     monkeypatch.setattr(workers, "_WATCH_SECONDS", 0.1)
     with pytest.raises(UserError, match=r"killed 6 times \(last by SIGKILL\) and no trial ended"):
-        workers.run_processes(workers.WorkerCommand("killed"), 1, lambda: 0)
+        workers.run_processes(("killed",), 1, lambda: 0)
 
 
 def test_each_worker_has_a_gpu_and_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

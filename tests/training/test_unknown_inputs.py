@@ -24,8 +24,7 @@ from training.features.units import outside, unit_of
 from training.modalities.pairs import unseen_half_width
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import UNLIKE, Predictor
-from training.model.reference import make_reference
-from training.model.track import save_model
+from training.model.track import make_reference, save_model
 
 Row = dict[str, Any]
 Answer = Callable[..., dict[str, Any]]

@@ -13,15 +13,14 @@ from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, FitContext
-from training.features.drug import DrugFeatures
-from training.features.fitted import FittedAttributes
+from training.features.pair import DrugFeatures
 
 OF = "regression"
 _CERTAIN = 0.999
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Sensitivity(FittedAttributes, Classifier):
+class Sensitivity(Classifier):
     """A regressor, and the link from its predictions to the probability that a line is sensitive.
 
     The log odds are those of the drug's share of sensitive training lines, plus a slope times the distance of the

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, dataclass_transform
 
 from pipelines.errors import UserError
 
@@ -107,23 +107,30 @@ class _OwnValues:
 _registry: dict[tuple[str, str, str], Architecture] = {}
 
 
-def declared(name: str, base: type[Estimator], **attributes: Any) -> type[Estimator]:
-    """Return a subclass with these class attributes, as if the file of the architecture ``name`` had written it."""
-    return type(name, (base,), {"__module__": f"{__name__}.{name}", **attributes})
-
-
+@dataclass_transform(kw_only_default=True, eq_default=False)
 def architecture(
-    modality: str, problem: str, *, space: Space | None = None, role: Role = "model", name: str = ""
+    modality: str, problem: str, *, space: Space | None = None, role: Role = "model"
 ) -> Callable[[type[Estimator]], type[Estimator]]:
-    """Register an estimator class for a modality and a problem, under the name of its file unless another is given."""
+    """Register an estimator class, under the name of its file, for a modality and a problem.
+
+    Its annotated attributes become keyword-only fields: the hyperparameters.
+    """
 
     def register(estimator: type[Estimator]) -> type[Estimator]:
-        known = name or estimator.__module__.rpartition(".")[2]
-        estimator.architecture = known
-        _registry[known, modality, problem] = Architecture(known, modality, problem, estimator, space, role)
-        return estimator
+        made = dataclass(eq=False, repr=False, kw_only=True)(estimator)
+        made.architecture = name = made.__module__.rpartition(".")[2]
+        _registry[name, modality, problem] = Architecture(name, modality, problem, made, space, role)
+        return made
 
     return register
+
+
+def declare(
+    name: str, base: type[Estimator], modality: str, problem: str, *, space: Space, **attributes: Any
+) -> type[Any]:
+    """Register a subclass with these class attributes, as if the file of the architecture ``name`` had written it."""
+    made = type(name, (base,), {"__module__": f"{__name__}.{name}", **attributes})
+    return architecture(modality, problem, space=space)(made)
 
 
 def names(modality: str | None = None, problem: str | None = None) -> list[str]:

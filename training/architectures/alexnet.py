@@ -1,8 +1,8 @@
 """AlexNet (Krizhevsky et al., 2012) with a pooled head."""
 
-from training.backbone import alexnet_stages
-from training.networks.cell_network import torchvision_network
+from training.backbone import alexnet_stages, torchvision_backbone
+from training.networks.cell_network import register
 
 TITLE = "AlexNet"
 
-torchvision_network("alexnet", alexnet_stages, smallest=63)
+register("alexnet", torchvision_backbone("alexnet", alexnet_stages, smallest=63))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.architectures import Range, architecture, joined, ranges
-from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
-from training.networks.response_network import response_space
+from training.networks.response_network import OrderedModule, OrderedResponseNetwork, response_space
 
 TITLE = "1D CNN"
 
@@ -44,12 +42,10 @@ class ConvolutionModule(OrderedModule):
 
     def cell_code(self, cells: Tensor, *known: Tensor) -> Tensor:
         """Return a code per line, ``(lines, units)``."""
-        along = self.convolutions(cells[:, None, self.order])
-        return self.cell(torch.cat([along, cells[:, self.others]], dim=1))
+        return self.cell(torch.cat([self.convolutions(cells[:, None, self.order]), cells[:, self.others]], dim=1))
 
 
 @architecture("pairs", "regression", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class Convolutional(OrderedResponseNetwork):
     """`ConvolutionModule` on standardized genes; activation and dropout are those of the head."""
 

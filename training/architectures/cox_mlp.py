@@ -1,7 +1,6 @@
 """Cox's proportional hazards with dense layers in the place of the linear part (Faraggi and Simon, 1995)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -30,7 +29,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "survival", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class CoxMLP(ProfileNetwork):
     """Dense layers to a log hazard; a row is compared with those of its batch that are at risk."""
 

@@ -1,7 +1,6 @@
 """Cox's proportional hazards (1972), linear in the genes, with an elastic-net penalty (Simon et al., 2011)."""
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "survival", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class CoxNet(ProfileEstimator):
     """A log hazard that is linear in the genes; without scaling the penalty spares the genes that vary most."""
 

@@ -1,6 +1,5 @@
 """Gradient-boosted trees (Chen and Guestrin, 2016) on Cox's partial likelihood: XGBoost's ``survival:cox``."""
 
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "survival", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
     """Boosted trees that add up to a log hazard, stopped early on the validation rows."""
 
@@ -68,7 +66,6 @@ class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return TreeSHAP values of the log hazard."""
-        found = boosters.contributions(self.booster_, self._matrix(samples), np.zeros(len(samples), dtype=np.int64))
-        values, base, margin = found
-        genes = list(self.features_.genes)
-        return Attribution(genes, values, base - self.mean_, margin - self.mean_, "tree_shap")
+        rows = np.zeros(len(samples), dtype=np.int64)
+        values, base, margin = boosters.contributions(self.booster_, self._matrix(samples), rows)
+        return Attribution(list(self.features_.genes), values, base - self.mean_, margin - self.mean_, "tree_shap")

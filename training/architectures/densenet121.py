@@ -1,8 +1,8 @@
 """DenseNet121 (Huang et al., 2017)."""
 
-from training.backbone import dense_stages
-from training.networks.cell_network import torchvision_network
+from training.backbone import dense_stages, torchvision_backbone
+from training.networks.cell_network import register
 
 TITLE = "DenseNet121"
 
-torchvision_network("densenet121", dense_stages)
+register("densenet121", torchvision_backbone("densenet121", dense_stages))

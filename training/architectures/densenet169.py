@@ -1,8 +1,8 @@
 """DenseNet169 (Huang et al., 2017) on gene images."""
 
-from training.backbone import dense_stages
-from training.networks.gene_image_network import torchvision_network
+from training.backbone import dense_stages, torchvision_backbone
+from training.networks.gene_image_network import register
 
 TITLE = "DenseNet169"
 
-torchvision_network("densenet169", dense_stages)
+register("densenet169", torchvision_backbone("densenet169", dense_stages))

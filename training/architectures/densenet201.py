@@ -1,8 +1,8 @@
 """DenseNet201 (Huang et al., 2017)."""
 
-from training.backbone import dense_stages
-from training.networks.cell_network import torchvision_network
+from training.backbone import dense_stages, torchvision_backbone
+from training.networks.cell_network import register
 
 TITLE = "DenseNet201"
 
-torchvision_network("densenet201", dense_stages)
+register("densenet201", torchvision_backbone("densenet201", dense_stages))

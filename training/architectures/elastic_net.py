@@ -1,7 +1,6 @@
 """Elastic net (Zou and Hastie, 2005) on pair features: the linear baseline of drug response."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,9 +8,8 @@ import numpy as np
 from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, joined, ranges
 from training.bilinear import Bilinear, moments_of, solve
-from training.estimator import Attribution, FitContext
-from training.features.cell_line_choices import CellLineChoices, cell_line_space
-from training.features.fitted import FittedAttributes
+from training.estimator import Attribution, Estimator, FitContext
+from training.features.cell_line import CellLineChoices, cell_line_space
 
 SPACE = joined(
     ranges(alpha=Range(1e-4, 1.0, log=True), l1_share=Range(0.0, 1.0), interactions=[True, False], components=[32, 64]),
@@ -20,8 +18,7 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
-class ElasticNet(CellLineChoices, FittedAttributes):
+class ElasticNet(CellLineChoices, Estimator):
     """Linear in line features, drug features and, where asked for, their products."""
 
     featurizers: ClassVar[Mapping[str, Any]] = {"model": Bilinear}

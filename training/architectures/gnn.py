@@ -1,6 +1,5 @@
 """A graph neural network over a drug's molecule, beside a branch for the cell line."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
@@ -20,7 +19,6 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class GNN(ResponseNetwork):
     """`MoleculeModule` with the graph in place of the fingerprint; see `MoleculeEncoder`."""
 

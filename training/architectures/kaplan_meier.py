@@ -5,14 +5,13 @@ from typing import Any, Self
 import numpy as np
 
 from training.architectures import architecture
-from training.estimator import FitContext
-from training.features.fitted import FittedAttributes
+from training.estimator import Estimator, FitContext
 
 TITLE = "Kaplan-Meier"
 
 
 @architecture("profiles", "survival", role="baseline")
-class KaplanMeier(FittedAttributes):
+class KaplanMeier(Estimator):
     """Answers the same risk for every sample; `training.problems.survival` fits the curve, as for every model."""
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:

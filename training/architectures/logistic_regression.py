@@ -1,7 +1,6 @@
 """Multinomial logistic regression with an L2 penalty: the linear baseline on expression profiles."""
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +24,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "classification", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class LogisticRegression(ProfileEstimator, Classifier):
     """A linear logit for each class; without scaling the penalty spares the genes that vary most."""
 

@@ -6,12 +6,11 @@ import numpy as np
 
 from training.architectures import architecture
 from training.estimator import Classifier, FitContext
-from training.features.fitted import FittedAttributes
 
 
 @architecture("images", "classification", role="baseline")
 @architecture("profiles", "classification", role="baseline")
-class MajorityClass(FittedAttributes, Classifier):
+class MajorityClass(Classifier):
     """Answers the shares of the classes, so that its label is always the most frequent one."""
 
     fitted = ("classes", "shares")

@@ -10,13 +10,12 @@ from pipelines.samples.response import ResponseSamples
 from pipelines.samples.sensitivity import SensitivitySamples
 from training.adapters.pairs_classification import log_odds
 from training.architectures import architecture
-from training.estimator import Attribution, Classifier, FitContext
-from training.features.drug import DrugFeatures
-from training.features.fitted import FittedAttributes
+from training.estimator import Attribution, Classifier, Estimator, FitContext
+from training.features.pair import DrugFeatures
 
 
 @architecture("pairs", "regression", role="baseline")
-class MeanEffects(FittedAttributes):
+class MeanEffects(Estimator):
     """Additive means of drugs and cell lines, each shrunken by one prior observation."""
 
     featurizers: ClassVar[Mapping[str, Any]] = {"drug": DrugFeatures}

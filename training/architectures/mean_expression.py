@@ -5,13 +5,12 @@ from typing import Any, Self
 import numpy as np
 
 from training.architectures import architecture
-from training.estimator import FitContext
+from training.estimator import Estimator, FitContext
 from training.features.expression_profile import target_means
-from training.features.fitted import FittedAttributes
 
 
 @architecture("profiles", "multi_target", role="baseline")
-class MeanExpression(FittedAttributes):
+class MeanExpression(Estimator):
     """Answers each target gene's mean."""
 
     fitted = ("means",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
@@ -33,7 +32,6 @@ class PairNetwork(PairModule):
 
 
 @architecture("pairs", "regression", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class MLP(ResponseNetwork):
     """`PairNetwork` on standardized features."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,7 @@ class FusionModule(PairModule):
         self.blocks = blocks  # columns of each table, in the order of the mask of `cell_code`
         self.tissues = tissues  # number of the last columns, which are the tissue's
         self.modality_dropout = of.modality_dropout
-        widths = [block.stop - block.start for block in blocks]
-        self.encoders = nn.ModuleList(_encoder(of, width) for width in widths)
+        self.encoders = nn.ModuleList(_encoder(of, block.stop - block.start) for block in blocks)
         self.gates = nn.ModuleList(nn.Linear(of.units, 1) for _ in blocks) if of.fusion == "gated" else None
         self.tissue = nn.Parameter(torch.zeros(tissues, of.units))
         self.drug = nn.Linear(drug_width, of.units)
@@ -73,7 +72,6 @@ def _encoder(of: MultiOmics, width: int) -> nn.Sequential:
 
 
 @architecture("pairs", "regression", space=space)
-@dataclass(eq=False, repr=False, kw_only=True)
 class MultiOmics(ResponseNetwork):
     """`FusionModule` on all tables; lines and samples may lack any."""
 

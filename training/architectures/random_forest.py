@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from training.architectures import Range, architecture, joined, ranges
-from training.features.cell_line_choices import cell_line_space
+from training.features.cell_line import cell_line_space
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
 from training.trees.responses import PairTrees, Start
@@ -22,6 +22,8 @@ class _Forest:
     seed: int = 0
     device: str = "auto"
     l2: ClassVar[float] = 0.1
+    rounds: ClassVar[int] = 1
+    patience: ClassVar[int | None] = None
 
     def _booster_params(self) -> dict[str, Any]:
         return {
@@ -33,9 +35,6 @@ class _Forest:
             "reg_lambda": self.l2,
             "num_parallel_tree": self.trees,
         }
-
-    def _rounds(self) -> tuple[int, int | None]:
-        return 1, None
 
 
 SPACE = joined(
@@ -52,7 +51,6 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class RandomForest(_Forest, PairTrees):
     """A forest on pair features."""
 
@@ -68,7 +66,8 @@ class RandomForest(_Forest, PairTrees):
     l2 = 0.0
 
     @property
-    def _start(self) -> Start:
+    def start(self) -> Start:
+        """Return what the trees are added to."""
         return "drug_mean" if self.center else "none"
 
 
@@ -85,7 +84,6 @@ IMAGE_SPACE = joined(
 
 
 @architecture("images", "classification", space=IMAGE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
 
@@ -104,7 +102,6 @@ PROFILE_SPACE = ranges(
 
 
 @architecture("profiles", "classification", space=PROFILE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ProfileRandomForest(_Forest, ProfileLabelTrees):
     """The same forest on expression profiles."""
 
@@ -124,7 +121,6 @@ GENE_SPACE = ranges(
 
 
 @architecture("profiles", "multi_target", space=GENE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class GeneRandomForest(_Forest, GeneTargetTrees):
     """The same forest for each target gene."""
 

@@ -1,6 +1,5 @@
 """Ridge regression (Hoerl and Kennard, 1970) of all target genes at once, linear or with a Gaussian kernel."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -8,14 +7,8 @@ import numpy as np
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, architecture, ranges
 from training.estimator import Attribution, FitContext
-from training.features.expression_profile import (
-    ProfileEstimator,
-    ProfileFeatures,
-    Scaling,
-    centered,
-    chosen_targets,
-    target_means,
-)
+from training.features import expression_profile
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling
 
 _NODES = 16  # of the Gauss-Legendre rule; the integrand is smooth, and contributions add up to a millionth
 
@@ -30,7 +23,6 @@ SPACE = ranges(
 
 
 @architecture("profiles", "multi_target", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class Ridge(ProfileEstimator):
     """Least squares with an L2 penalty, in closed form; lengths are in units of the training samples' spread."""
 
@@ -49,8 +41,8 @@ class Ridge(ProfileEstimator):
         features = self.features_.transform(train).astype(np.float64)
         self.center_ = features.mean(axis=0)
         self.unit_ = float(np.sqrt(features.var(axis=0).sum()))
-        self.means_ = target_means(train)
-        rows, target = self._placed(train), centered(train, self.means_)
+        self.means_ = expression_profile.target_means(train)
+        rows, target = self._placed(train), expression_profile.centered(train, self.means_)
         if self.kernel == "linear":
             self.rows_ = np.zeros((0, rows.shape[1]))
             left, size, right = np.linalg.svd(rows, full_matrices=False)
@@ -78,7 +70,7 @@ class Ridge(ProfileEstimator):
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return contributions from the training mean: exact, or Integrated Gradients (Sundararajan et al., 2017)."""
-        chosen = chosen_targets(samples, output)
+        chosen = expression_profile.chosen_targets(samples, output)
         points = self._placed(samples)
         weights = self.weights_[:, chosen].T
         if self.kernel == "linear":

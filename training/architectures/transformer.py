@@ -3,22 +3,69 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.samples.molecules import canonical
 from training.architectures import Range, architecture, joined, ranges
-from training.features.smiles_tokens import SmilesTokens
+from training.estimator import Featurizer
+from training.networks import response_network
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
-from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
-from training.networks.response_network import ACTIVATIONS, response_space, waits_for
+from training.networks.response_network import ACTIVATIONS, OrderedModule, OrderedResponseNetwork
+
+# Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
+_TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")
+_KNOWN_FROM = 2  # training molecules with a token; rarer ones count as unknown, whose weights are thereby trained
+
+
+def tokens_of(smiles: str | None) -> list[str]:
+    """Return the tokens of the canonical SMILES; none where there is no SMILES or it cannot be parsed."""
+    spelled = canonical(smiles) if isinstance(smiles, str) else None
+    return [] if spelled is None else _TOKEN.findall(spelled)
+
+
+@dataclass
+class SmilesTokens(Featurizer):
+    """The vocabulary of the training drugs' SMILES, padded to the longest of them; token 0 is any other."""
+
+    longest: int = 100  # tokens of a molecule that are read, at most
+    vocabulary: list[str] = field(default_factory=list)
+    length: int = 1
+
+    def fit(self, smiles: Sequence[str | None]) -> Self:
+        """Learn the vocabulary of the training drugs."""
+        found = [tokens_of(each) for each in smiles]
+        count = Counter(token for tokens in found for token in set(tokens))
+        self.vocabulary = sorted(token for token, times in count.items() if times >= _KNOWN_FROM)
+        self.length = min(self.longest, max([1, *map(len, found)]))
+        return self
+
+    def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        """Return one-hot tokens, float32 ``(n, length, 1 + len(vocabulary))``, and their mask, ``(n, length)``."""
+        number = {token: 1 + index for index, token in enumerate(self.vocabulary)}
+        kinds = np.zeros((len(smiles), self.length, 1 + len(number)), np.float32)
+        for row, each in enumerate(smiles):
+            for place, token in enumerate(tokens_of(each)[: self.length]):
+                kinds[row, place, number.get(token, 0)] = 1
+        return kinds, np.asarray(kinds.any(axis=2))
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the last axis of `transform`."""
+        return [f"token:{token}" for token in ("unknown", *self.vocabulary)]
+
 
 SPACE = joined(
     ranges(panels=[16, 32, 64], width=[32, 64], heads=[2, 4], depth=Range(1, 3), drug_depth=Range(0, 2)),
-    partial(response_space, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
+    partial(response_network.response_space, learning_rate=(2e-4, 4e-3), dropout=0.5, omics=("expression",)),
 )
 
 _TOGETHER = 64  # molecules
@@ -61,7 +108,7 @@ class TransformerModule(OrderedModule):
     def drug_code(self, drugs: Tensor, *molecule: Tensor) -> Tensor:
         """Return a code per drug, ``(drugs, units)``; ``molecule`` are one-hot tokens and their mask."""
         kinds, there = molecule
-        if waits_for(there):
+        if response_network.waits_for(there):
             return self._of_tokens(drugs, kinds, there)
         length = there.sum(dim=1)
         order = length.argsort(stable=True)
@@ -82,7 +129,6 @@ class TransformerModule(OrderedModule):
 
 
 @architecture("pairs", "regression", space=SPACE)
-@dataclass(eq=False, repr=False, kw_only=True)
 class Transformer(OrderedResponseNetwork):
     """`TransformerModule` on standardized genes and canonical SMILES; activation and dropout are those of the head."""
 

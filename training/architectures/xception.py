@@ -3,7 +3,6 @@
 import timm
 from torch import nn
 
-from training.architectures import architecture
 from training.backbone import Backbone
 from training.networks import cell_network, gene_image_network
 
@@ -24,16 +23,5 @@ _BACKBONE = Backbone(
     _create, _stages, smallest=71, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), source="timm legacy_xception.tf_in1k"
 )
 
-
-@architecture("images", "classification", space=cell_network.space)
-class Xception(cell_network.CellNetwork):
-    """A stem, the entry flow, the middle flow in two halves, and the exit flow with the end."""
-
-    backbone = _BACKBONE
-
-
-@architecture("profiles", "classification", space=gene_image_network.space)
-class GeneXception(gene_image_network.GeneImageNetwork):
-    """The same on gene images."""
-
-    backbone = _BACKBONE
+cell_network.register("xception", _BACKBONE)
+gene_image_network.register("xception", _BACKBONE)

@@ -1,9 +1,7 @@
 """Gradient-boosted trees (Chen and Guestrin, 2016)."""
 
-from dataclasses import dataclass
-
 from training.architectures import Range, architecture, joined, ranges
-from training.features.cell_line_choices import cell_line_space
+from training.features.cell_line import cell_line_space
 from training.trees.boosters import BoostingChoices
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
@@ -27,7 +25,6 @@ SPACE = joined(
 
 
 @architecture("pairs", "regression", space=SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class XGBoost(BoostingChoices, PairTrees):
     """Boosted trees on pair features, stopped early on the validation rows."""
 
@@ -42,10 +39,6 @@ class XGBoost(BoostingChoices, PairTrees):
     bits: int = 256
     start: Start = "bilinear"
     rounds: int = 1500
-
-    @property
-    def _start(self) -> Start:
-        return self.start
 
 
 IMAGE_SPACE = joined(
@@ -63,7 +56,6 @@ IMAGE_SPACE = joined(
 
 
 @architecture("images", "classification", space=IMAGE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ImageXGBoost(BoostingChoices, ImageTrees):
     """Boosted trees on features of images, stopped early on the validation rows."""
 
@@ -84,7 +76,6 @@ PROFILE_SPACE = ranges(
 
 
 @architecture("profiles", "classification", space=PROFILE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class ProfileXGBoost(BoostingChoices, ProfileLabelTrees):
     """Boosted trees on expression profiles, stopped early on the validation rows."""
 
@@ -109,7 +100,6 @@ GENE_SPACE = ranges(
 
 
 @architecture("profiles", "multi_target", space=GENE_SPACE, role="simple")
-@dataclass(eq=False, repr=False, kw_only=True)
 class GeneXGBoost(BoostingChoices, GeneTargetTrees):
     """Boosted trees for each target gene, stopped early on the validation rows."""
 

@@ -1,27 +1,37 @@
-"""A cell line's omics tables and tissue as one row of numbers."""
+"""A cell line's omics tables and tissue as one row of numbers, and the tuned choices of how."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
+from sklearn.feature_selection import RFE, mutual_info_regression
 from sklearn.impute import KNNImputer
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import QuantileTransformer
 
 from pipelines.errors import UserError
-from pipelines.samples.response import UNKNOWN
-from training.features.selection import SELECTIONS, selected
+from pipelines.samples.response import UNKNOWN, ResponseSamples
+from training.architectures import draw
 
 SCALINGS = ("standard", "min_max", "quantile_normal")
 IMPUTATIONS = ("mean", "knn", "drop")
+SUPERVISED = ("mutual_information", "rfe")
+SELECTIONS = ("all", "variance", *SUPERVISED)
 
 _QUANTILES = 100  # at most: as many as there are training lines
 _TAIL = 1e-7  # of the normal distribution, where scikit-learn clips as well: no value is infinite
-_NEIGHBORS = 5
+_NEIGHBORS = 5  # of imputation
 _NO_SPREAD = 1e-9
 _PARTS = 5  # that training lines are cut into, to see how lines spread that components were not fitted on
+_CONSTANT = 1e-12  # a variance below this is none
+_NEAREST = 3  # neighbors of the estimate of mutual information
+_FEW = 5  # a feature with no more different values (a mutation, a call of copy number) is discrete
+_STEP = 0.1  # share of the features that recursive elimination drops at a time
+_SHARES = (0.1, 0.25, 0.5)  # that ``keep_share`` is tuned among
+_ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not tried
 
 
 @dataclass
@@ -265,3 +275,85 @@ def _ranked(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
         above, below = np.interp(value, at, levels), -np.interp(-value, -at[::-1], -levels[::-1])
         ranks[:, column] = np.select([value <= at[0], value >= at[-1]], [0.0, 1.0], (above + below) / 2)
     return ndtri(np.clip(ranks, _TAIL, 1 - _TAIL))
+
+
+def selected(values: np.ndarray, selection: str, share: float, response: np.ndarray | None = None) -> np.ndarray:
+    """Return the positions of the columns of ``values`` ``(lines, features)`` that are kept, ascending.
+
+    ``all`` keeps every feature that varies, others at most ``share`` of them: ``variance``, the most variable;
+    ``mutual_information`` with the response (Kraskov et al., 2004; Ross, 2014); ``rfe``, recursive elimination (Guyon
+    et al., 2002) by ridge regression. With a constant response the most variable are kept.
+    """
+    variance = values.var(axis=0)
+    varying = np.flatnonzero(variance > _CONSTANT)
+    wanted = max(1, round(share * values.shape[1]))
+    if selection == "all" or len(varying) <= wanted:
+        return varying
+    score = variance[varying]
+    if selection in SUPERVISED:
+        if response is None:
+            raise ValueError(f"the selection {selection} needs the response of the training lines")
+        if (response.var(axis=0) > _CONSTANT).any():
+            known = values[:, varying]
+            by_rank = selection == "rfe"
+            score = _elimination(known, response, wanted) if by_rank else _mutual_information(known, response)
+    return np.sort(varying[np.argsort(-score, kind="stable")[:wanted]])
+
+
+def _mutual_information(values: np.ndarray, response: np.ndarray) -> np.ndarray:
+    lines = len(values)
+    few = min(_FEW, lines - 1)  # with fewer values than lines one of them occurs twice, which the estimate needs
+    discrete = np.array([len(np.unique(column)) <= few for column in values.T])
+    options = {"discrete_features": discrete, "n_neighbors": min(_NEAREST, lines - 1), "random_state": 0}
+    found = [mutual_info_regression(values, column, **options) for column in response.T]
+    return np.average(found, axis=0, weights=response.var(axis=0))
+
+
+def _elimination(values: np.ndarray, response: np.ndarray, wanted: int) -> np.ndarray:
+    standardized = (values - values.mean(axis=0)) / values.std(axis=0)
+    # With the number of lines as penalty, the weight of a feature that correlates with no other is halved.
+    ridge = Ridge(alpha=float(len(values)))
+    return -RFE(ridge, n_features_to_select=wanted, step=_STEP).fit(standardized, response).ranking_
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class CellLineChoices:
+    """Hyperparameters of a cell line's features, for estimators to inherit; see `CellLineFeatures`."""
+
+    omics: str = "expression"  # or ``all`` tables
+    selection: str = "all"
+    keep_share: float = 0.25
+    scaling: str = "standard"
+    imputation: str = "mean"
+
+    def cell_line_features(self, train: ResponseSamples, components: int = 0) -> CellLineFeatures:
+        """Return the unfitted featurizer of lines; without expression all tables are used."""
+        chosen = ("expression",) if self.omics == "expression" and "expression" in train.omics else tuple(train.omics)
+        return CellLineFeatures(
+            chosen, self.scaling, self.keep_share, components, self.selection, imputation=self.imputation
+        )
+
+
+def cell_line_space(
+    trial: Any, settings: Mapping[str, Any], omics: Sequence[str] = ("expression", "all")
+) -> dict[str, Any]:
+    """Draw `CellLineChoices`, of each only what matters given the others, and imputations that the data allow."""
+    drawn = draw(trial, omics=omics) if len(omics) > 1 else {}
+    drawn |= draw(trial, selection=SELECTIONS, scaling=SCALINGS)
+    if drawn["selection"] != "all":
+        drawn |= draw(trial, keep_share=_SHARES)
+    tried = settings.get("imputations", IMPUTATIONS)
+    if drawn.get("omics", omics[0]) == "all" and len(tried) > 1:
+        drawn |= draw(trial, imputation=tried)
+    return drawn
+
+
+def imputations(train: ResponseSamples) -> tuple[str, ...]:
+    """Return the imputations that are worth a trial: one without gaps, no ``drop`` that drops half the lines."""
+    lines = np.unique(train.cell)
+    tables = [table.iloc[lines] for table in train.omics.values()]
+    if not any(table.isna().to_numpy().any() for table in tables):
+        return IMPUTATIONS[:1]
+    found = [measured(table) for table in tables]
+    complete = np.all([lines for lines in found if lines.any()], axis=0)
+    return IMPUTATIONS if np.mean(complete) > _ENOUGH else tuple(each for each in IMPUTATIONS if each != "drop")

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
-from training.features.fitted import Featurizer, FittedAttributes
+from training.estimator import Estimator, Featurizer
 
 STUDY_VARIANCE = 1.19  # log2 units squared: the filter of the study of gene images
 SELECTIONS = ("all", "variance", "top_300", "top_1000", "top_3000")
@@ -71,7 +71,7 @@ class ProfileFeatures(Featurizer):
         return (self.impute - self.shift) / self.scale
 
 
-class ProfileEstimator(FittedAttributes):
+class ProfileEstimator(Estimator):
     """An estimator with fitted `ProfileFeatures` as ``features_``."""
 
     features_: ProfileFeatures

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import POSITION
-from training.features.fitted import Featurizer
+from training.estimator import Featurizer
 
 Kind = Literal["given", "chromosome", "similarity"]
 LAYOUTS: tuple[Kind, ...] = get_args(Kind)

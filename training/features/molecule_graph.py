@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines.samples.molecules import parse, without_salt
-from training.features.fitted import Featurizer
+from training.estimator import Featurizer
 
 NO_MOLECULE = "molecule:none"
 

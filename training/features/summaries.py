@@ -20,11 +20,6 @@ _SIDE = 112  # pixels to which a larger image is averaged before its spectrum is
 _BANDS = 4  # octaves of spatial frequency, the finest last
 
 
-def image_summary(pixels: np.ndarray) -> pd.DataFrame:
-    """Return `IMAGE_COLUMNS` of RGB images, uint8, ``(n, size, size, 3)``; sharpness by Pech-Pacheco et al., 2000."""
-    return pd.DataFrame([_image(each) for each in pixels], columns=IMAGE_COLUMNS)
-
-
 IMAGE_COLUMNS = [
     *("brightness", "contrast", "saturation", "saturation_spread"),
     *("red", "green", "blue", "red_spread", "green_spread", "blue_spread"),
@@ -33,7 +28,8 @@ IMAGE_COLUMNS = [
 ]
 
 
-def _image(pixels: np.ndarray) -> list[float]:
+def image_numbers(pixels: np.ndarray) -> list[float]:
+    """Return `IMAGE_COLUMNS` of an RGB image, uint8, ``(size, size, 3)``; sharpness by Pech-Pacheco et al., 2000."""
     channels = pixels.reshape(-1, 3).astype(np.float32) / 255
     gray = channels.mean(axis=1)
     square = gray.reshape(pixels.shape[:2])

@@ -14,7 +14,6 @@ import pandas as pd
 from mlflow.types import ColSpec, DataType
 from PIL import Image
 
-from pipelines.datasets import Prepared
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_task
@@ -22,24 +21,18 @@ from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from pipelines.samples.raw_files import FORMATS
 from training.contract import Contract, PayloadError, check_form, kind_of, summary_view
 from training.estimator import Estimator
-from training.features.summaries import IMAGE_COLUMNS, image_summary
+from training.features.summaries import IMAGE_COLUMNS, image_numbers
 from training.model.novelty import View
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
 _TOGETHER = 4  # images of that size that one request may hold in all
-_BLOCK = 256
 _OPACITY = 0.55  # of a heat map where it is 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images(Contract):
-    """What a model of images takes."""
-
-    @classmethod
-    def taken(cls, architecture: str, task: Any, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
-        """Return no fields: the task says how files become pixels."""
-        return {}
+    """What a model of images takes; the task says how files become pixels."""
 
     def read(self, frame: pd.DataFrame) -> ImageSamples:
         """Check a request, an image file in one of `FORMATS` a row, and return its samples."""
@@ -61,10 +54,8 @@ class Images(Contract):
 
     def request(self, samples: ImageSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
-        size = samples.pixels.shape[1]
-        crop = read_task(self.task_text).data.crop
-        framed = [_uncropped(samples.pixels[row], size, crop) for row in samples.index]
-        return pd.DataFrame({"image": [as_png(pixels) for pixels in framed]})
+        size, crop = samples.pixels.shape[1], read_task(self.task_text).data.crop
+        return pd.DataFrame({"image": [as_png(_uncropped(samples.pixels[row], size, crop)) for row in samples.index]})
 
     def inputs(self) -> list[ColSpec]:
         """Return the column ``image``: base64 of a file."""
@@ -72,12 +63,11 @@ class Images(Contract):
 
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
-        return [*self.answered(), ColSpec(DataType.string, name="overlay", required=False)]
+        return [*self.answered, ColSpec(DataType.string, name="overlay", required=False)]
 
     def describe(self, samples: ImageSamples) -> pd.DataFrame:
-        """See `image_summary`."""
-        blocks = [samples.index[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK)]
-        return pd.concat([image_summary(samples.pixels[rows]) for rows in blocks], ignore_index=True)
+        """See `image_numbers`."""
+        return pd.DataFrame([image_numbers(samples.pixels[row]) for row in samples.index], columns=IMAGE_COLUMNS)
 
     def views(self, samples: ImageSamples, described: pd.DataFrame) -> dict[str, View]:
         """Return the summary."""

@@ -17,25 +17,12 @@ from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
 from pipelines.text_values import folded, known, quoted
+from training import contract
 from training.architectures import get_architecture
-from training.contract import (
-    ATOMS,
-    Contract,
-    PayloadError,
-    Refit,
-    Remarks,
-    check_form,
-    contribution_columns,
-    is_null,
-    kind_of,
-    listed,
-    numbers_of,
-    refuse_values,
-)
+from training.contract import Contract, PayloadError, Refit, Remarks
 from training.estimator import Estimator
-from training.features.cell_line import measured
-from training.features.cell_line_choices import CellLineChoices
-from training.features.drug import fingerprints
+from training.features.cell_line import CellLineChoices, measured
+from training.features.pair import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
 from training.model.calibration import half_widths
@@ -94,16 +81,20 @@ class Pairs(Contract):
         return unseen_half_width(prepared, refit, coverage)
 
     @cached_property
-    def _by_folded(self) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        return _by_folded(self.drugs), _by_folded(self.tissues)
+    def _folded(self) -> dict[str, dict[str, list[str]]]:
+        return {"drug": _by_folded(self.drugs), "tissue": _by_folded(self.tissues)}
+
+    def _as_known(self, text: str | None, what: str, names: Collection[str]) -> str | None:
+        alike = [] if text is None or text in names else self._folded[what].get(folded(text), [])
+        return alike[0] if len(alike) == 1 else text
 
     def drug_id_as_known(self, text: str | None) -> str | None:
-        """Return the training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
-        return _as_known(text, self.drugs, self._by_folded[0])
+        """Return the one training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
+        return self._as_known(text, "drug", self.drugs)
 
     def tissue_as_known(self, text: str | None) -> str | None:
-        """Return the training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
-        return _as_known(text, self.tissues, self._by_folded[1])
+        """Return the one training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
+        return self._as_known(text, "tissue", self.tissues)
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -137,7 +128,7 @@ class Pairs(Contract):
         """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once."""
         by_id = "drug_id" in frame.columns
         needed = [name for name in (*self.required, "smiles") if not (by_id and name == "smiles")]
-        check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
+        contract.check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
         lines: dict[tuple[Any, ...], tuple[int, str | None, dict[str, np.ndarray | None]]] = {}
         drugs: dict[tuple[str | None, str | None], tuple[int, str | None]] = {}
         molecules: dict[str, str | None] = {}
@@ -197,11 +188,11 @@ class Pairs(Contract):
         """Return the columns of an answer, whether the drug is known, and contributions by feature and atom."""
         called = [ColSpec(DataType.double, name=name) for name in ("probability_sensitive", "threshold")]
         return [
-            *self.answered(),
+            *self.answered,
             *(called if self.thresholds else ()),
             ColSpec(DataType.boolean, name="drug_known"),
-            *self.explained(),
-            ColSpec(ATOMS, name="atoms", required=False),
+            *self.explained,
+            ColSpec(contract.ATOMS, name="atoms", required=False),
         ]
 
     def remarks(self, samples: ResponseSamples) -> Remarks:
@@ -300,7 +291,7 @@ class Pairs(Contract):
             return {}
         atoms = estimator.atom_attributions(samples, explained)
         found = {} if atoms is None else {"atoms": pd.Series([each.tolist() for each in atoms], dtype=object)}
-        return contribution_columns(attribution) | found
+        return contract.contribution_columns(attribution) | found
 
 
 def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> float | None:
@@ -368,62 +359,56 @@ def _expression_panels(samples: ResponseSamples, lines: np.ndarray) -> dict[str,
     return choose_panels(table.dropna(how="all").to_numpy(), [str(gene) for gene in table])
 
 
-def _profile(values: Any, name: str, row: int, contract: Pairs) -> np.ndarray | None:
+def _profile(values: Any, name: str, row: int, model: Pairs) -> np.ndarray | None:
     """Return the values in the model's order, or None where the row has none and need not."""
     where = f"row {row}, field {name}"
-    if is_null(values):
-        if name in contract.required:
+    if contract.is_null(values):
+        if name in model.required:
             raise PayloadError(f"{where}: missing; this model needs it")
         return None
     if not isinstance(values, Mapping):
-        raise PayloadError(f"{where}: must be a map of feature to value, it is {kind_of(values)}")
-    wanted = contract.features[name]
+        raise PayloadError(f"{where}: must be a map of feature to value, it is {contract.kind_of(values)}")
+    wanted = model.features[name]
     if missing := [feature for feature in wanted if feature not in values]:
         by_folded = _by_folded([str(feature) for feature in values])
         alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
         hint = f"; write {quoted(alike, 3)} as the model does" if alike else ""
-        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {listed(missing)}{hint}")
+        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {contract.listed(missing)}{hint}")
     if len(values) > len(wanted):
-        raise PayloadError(f"{where}: unknown features: {listed([str(each) for each in {*values} - {*wanted}])}")
-    numbers = numbers_of([values[feature] for feature in wanted], wanted, where)
-    scale = contract.scale_of(name)
+        raise PayloadError(
+            f"{where}: unknown features: {contract.listed([str(each) for each in {*values} - {*wanted}])}"
+        )
+    numbers = contract.numbers_of([values[feature] for feature in wanted], wanted, where)
+    scale = model.scale_of(name)
     lowest, highest, reason = LIMITS.get(scale, (-math.inf, math.inf, ""))
     refused = ~np.isin(numbers, (0, 1)) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
-    refuse_values(refused, numbers, wanted, where, reason)
+    contract.refuse_values(refused, numbers, wanted, where, reason)
     return numbers
 
 
-def _drug(record: Mapping[Any, Any], row: int, contract: Pairs) -> tuple[str | None, str | None, str | None]:
+def _drug(record: Mapping[Any, Any], row: int, model: Pairs) -> tuple[str | None, str | None, str | None]:
     """Return id and SMILES as the training data writes them, and a note where the request does not."""
     smiles = _text(record.get("smiles"), "smiles", row)
     given = _text(record.get("drug_id"), "drug_id", row)
-    drug_id = contract.drug_id_as_known(given)
+    drug_id = model.drug_id_as_known(given)
     notes = [] if drug_id == given else [f"drug_id {given!r} was read as {drug_id!r}"]
     if smiles is None and drug_id is not None:
-        smiles = contract.drugs.get(drug_id)  # what the training rows of this id had
-    if smiles is None and (drug_id is None or "smiles" in contract.required):
+        smiles = model.drugs.get(drug_id)  # what the training rows of this id had
+    if smiles is None and (drug_id is None or "smiles" in model.required):
         raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
-    if smiles is None and contract.drugs and drug_id not in contract.drugs:
+    if smiles is None and model.drugs and drug_id not in model.drugs:
         raise PayloadError(
-            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the model's {len(contract.drugs)} drugs, such "
-            f"as {listed(list(contract.drugs), 3)}; give its smiles too"
+            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the model's {len(model.drugs)} drugs, such "
+            f"as {contract.listed(list(model.drugs), 3)}; give its smiles too"
         )
     if smiles is not None and canonical(smiles) is None:
         raise PayloadError(f"row {row}, field smiles: {smiles[:80]!r} is not a SMILES that RDKit can parse")
-    if smiles is not None and (found := contract.known_drug(drug_id or " ", smiles)) is not None:
-        own = contract.drugs[found]
+    if smiles is not None and (found := model.known_drug(drug_id or " ", smiles)) is not None:
+        own = model.drugs[found]
         if own is not None and canonical(own) != canonical(smiles):
             notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
             smiles = own
     return drug_id, smiles, "; ".join(notes) or None
-
-
-def _as_known(text: str | None, names: Collection[str], by_folded: Mapping[str, list[str]]) -> str | None:
-    """Return the one of ``names`` that is `folded` alike, or ``text`` where there is none or several."""
-    if text is None or text in names:
-        return text
-    alike = by_folded.get(folded(text), [])
-    return alike[0] if len(alike) == 1 else text
 
 
 def _by_folded(names: Collection[str]) -> dict[str, list[str]]:
@@ -440,10 +425,10 @@ def _one_molecule(one: str, other: str) -> bool:
 
 
 def _text(value: Any, name: str, row: int) -> str | None:
-    if is_null(value):
+    if contract.is_null(value):
         return None
     if not isinstance(value, str):
-        raise PayloadError(f"row {row}, field {name}: must be text, it is {kind_of(value)}")
+        raise PayloadError(f"row {row}, field {name}: must be text, it is {contract.kind_of(value)}")
     return known(value)
 
 

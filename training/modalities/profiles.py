@@ -16,17 +16,8 @@ from pipelines.params import read_task
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.text_values import quoted
-from training.contract import (
-    Contract,
-    PayloadError,
-    Remarks,
-    check_form,
-    kind_of,
-    listed,
-    numbers_of,
-    refuse_values,
-    summary_view,
-)
+from training import contract
+from training.contract import Contract, PayloadError, Remarks
 from training.estimator import Estimator
 from training.features.summaries import choose_panels, profile_summary
 from training.features.units import outside, unit_of
@@ -63,7 +54,7 @@ class Profiles(Contract):
 
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """Check a request and return its samples, in its order; up to ``missing_genes`` of a profile are imputed."""
-        check_form(frame, ["expression"], ["expression"], MAX_ROWS)
+        contract.check_form(frame, ["expression"], ["expression"], MAX_ROWS)
         task: Any = read_task(self.task_text)
         values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)
         imputed: list[list[str]] = []
@@ -76,7 +67,7 @@ class Profiles(Contract):
         for row, profile in enumerate(frame["expression"].tolist()):
             where = f"row {row}, field expression"
             if not isinstance(profile, Mapping):
-                raise PayloadError(f"{where}: must be a map of gene to value, it is {kind_of(profile)}")
+                raise PayloadError(f"{where}: must be a map of gene to value, it is {contract.kind_of(profile)}")
             given = {str(gene): value for gene, value in profile.items()}
             names = tuple(given)
             if names not in matches:
@@ -90,12 +81,12 @@ class Profiles(Contract):
             if len(unknown) > allowed * max(1, len(names)):
                 raise PayloadError(
                     f"{where}: {len(unknown)} of {len(names)} genes are unknown, {allowed:.1%} may be: "
-                    f"{listed(unknown, _LISTED)}"
+                    f"{contract.listed(unknown, _LISTED)}"
                 )
             if len(lacking) > allowed * len(self.genes):
                 raise PayloadError(
                     f"{where}: lacks {len(lacking)} of the model's {len(self.genes)} genes, {allowed:.1%} may be "
-                    f"missing: {listed(lacking, _LISTED)}"
+                    f"missing: {contract.listed(lacking, _LISTED)}"
                 )
             imputed.append(lacking)
             ignored.append(list(unknown))
@@ -124,7 +115,7 @@ class Profiles(Contract):
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer, with the genes that were imputed and ignored."""
         about = [ColSpec(Array(DataType.string), name=name) for name in _ABOUT_GENES]
-        return [*self.answered(), *about, *self.explained()]
+        return [*self.answered, *about, *self.explained]
 
     def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
         """Return the answer with the genes that were imputed and ignored: none for samples of a training table."""
@@ -149,10 +140,8 @@ class Profiles(Contract):
         """Return the summary, without the number of missing genes, and the genes that the model looks at."""
         values = samples.logged(self.genes)
         columns = [str(column) for column in described if column != "missing"]
-        return {
-            "summary": summary_view(described, columns),
-            "genes": View("profile", values, np.arange(len(values))),
-        }
+        genes = View("profile", values, np.arange(len(values)))
+        return {"summary": contract.summary_view(described, columns), "genes": genes}
 
     def identities(self, samples: ExpressionSamples) -> list[bytes]:
         """Return the values of the genes that the model looks at."""
@@ -181,12 +170,14 @@ def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:
 def _values(given: Mapping[str, Any], names: list[str], where: str, task: ProfilesTask) -> np.ndarray:
     """Return the values under ``names``; NaN for null, which is a gene that was not measured."""
     measured = [name for name in names if given[name] is not None]
-    numbers = numbers_of([given[name] for name in measured], measured, where)
+    numbers = contract.numbers_of([given[name] for name in measured], measured, where)
     scale = task.data.scale
     if scale != "as_is":
-        refuse_values(numbers < 0, numbers, measured, where, f"{scale} expression is never below 0")
+        contract.refuse_values(numbers < 0, numbers, measured, where, f"{scale} expression is never below 0")
     most = _MOST.get(scale, math.inf)
-    refuse_values(np.abs(numbers) > most, numbers, measured, where, f"{scale} expression is never beyond {most:g}")
+    contract.refuse_values(
+        np.abs(numbers) > most, numbers, measured, where, f"{scale} expression is never beyond {most:g}"
+    )
     found = dict(zip(measured, numbers, strict=True))
     return np.array([found.get(name, math.nan) for name in names], dtype=np.float64)
 

@@ -24,11 +24,7 @@ class CrossFitted(Estimator):
     problem: str
 
     def fit(
-        self,
-        train: Any,
-        validation: Any | None = None,
-        context: FitContext | None = None,
-        folds: np.ndarray | None = None,
+        self, train: Any, validation: Any = None, context: FitContext | None = None, folds: np.ndarray | None = None
     ) -> Self:
         """Fit one member a fold of ``folds`` ``(n,)``, which no group crosses, stopped early on that fold alone."""
         if folds is None or len(folds) != len(train):

@@ -86,24 +86,21 @@ class Novelty:
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         content = json.loads((folder / "novelty.json").read_text(encoding="utf-8"))
-        with np.load(folder / "novelty.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
         owns: list[Arrays] = [{} for _ in content["parts"]]
-        for name, array in arrays.items():
-            number, _, own = name.partition(".")
-            owns[int(number)][own] = array
-        parts = [
-            Part(part["view"], part["kind"], tuple(part["scales"]), own)
-            for part, own in zip(content["parts"], owns, strict=True)
-        ]
-        return cls(tuple(parts), content["threshold"])
+        with np.load(folder / "novelty.npz", allow_pickle=False) as stored:
+            for name in stored.files:
+                number, _, own = name.partition(".")
+                owns[int(number)][own] = stored[name]
+        both = zip(content["parts"], owns, strict=True)
+        parts = tuple(Part(part["view"], part["kind"], tuple(part["scales"]), own) for part, own in both)
+        return cls(parts, content["threshold"])
 
 
-def some(rows: np.ndarray, count: int = ROWS) -> np.ndarray:
-    """Return at most ``count`` of ``rows``, drawn with a fixed seed, in their order."""
-    if len(rows) <= count:
+def some(rows: np.ndarray) -> np.ndarray:
+    """Return at most `ROWS` of ``rows``, drawn with a fixed seed, in their order."""
+    if len(rows) <= ROWS:
         return rows
-    return rows[np.sort(np.random.default_rng(0).choice(len(rows), count, replace=False))]
+    return rows[np.sort(np.random.default_rng(0).choice(len(rows), ROWS, replace=False))]
 
 
 def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
@@ -112,12 +109,8 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
     The threshold is the larger one of those from scores of left-out ``folds`` and of the fitted rows; for fewer than 99
     ``groups`` it is the largest score, see `training.model.calibration.quantile_of_groups`.
     """
-    fits = {name: _fit_view(view) for name, view in views.items()}
-    parts = tuple(
-        Part(name, views[name].kind, _scales(views[name]), arrays)
-        for name, arrays in fits.items()
-        if arrays is not None
-    )
+    fits = {name: arrays for name, view in views.items() if (arrays := _fit_view(view)) is not None}
+    parts = tuple(Part(name, views[name].kind, _scales(views[name]), arrays) for name, arrays in fits.items())
     if not parts:
         return Novelty((), 0.0)
     scores = np.full(len(folds), np.nan)
@@ -170,13 +163,8 @@ def _fit_distance(values: np.ndarray) -> Arrays | None:
         return None
     z = np.nan_to_num((values[:, varies] - center[varies]) / spread[varies])
     covariance, _ = ledoit_wolf(np.clip(z, -_CLIP, _CLIP), assume_centered=True)
-    precision = np.linalg.pinv(covariance, hermitian=True)
-    return {
-        "columns": np.flatnonzero(varies),
-        "center": center[varies],
-        "spread": spread[varies],
-        "precision": precision,
-    }
+    found = {"columns": np.flatnonzero(varies), "center": center[varies], "spread": spread[varies]}
+    return {**found, "precision": np.linalg.pinv(covariance, hermitian=True)}
 
 
 def _distance(arrays: Arrays, values: np.ndarray) -> np.ndarray:
@@ -196,13 +184,9 @@ def _fit_components(values: np.ndarray) -> Arrays | None:
     z = np.nan_to_num((values[:, varies] - center[varies]) / spread).astype(np.float32)
     count = max(1, min(_COMPONENTS, len(z) // _FOLDS, z.shape[1] // 2))
     _, size, rotation = randomized_svd(z, n_components=count, random_state=0)
-    return {
-        "columns": np.flatnonzero(varies),
-        "center": center[varies].astype(np.float32),
-        "spread": spread.astype(np.float32),
-        "rotation": rotation.astype(np.float32),
-        "size": np.maximum(size / math.sqrt(len(z)), 1e-6).astype(np.float32),
-    }
+    found = {"center": center[varies], "spread": spread, "rotation": rotation}
+    found["size"] = np.maximum(size / math.sqrt(len(z)), 1e-6)
+    return {"columns": np.flatnonzero(varies), **{name: array.astype(np.float32) for name, array in found.items()}}
 
 
 def _components(arrays: Arrays, values: np.ndarray) -> np.ndarray:

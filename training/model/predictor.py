@@ -83,12 +83,9 @@ class Predictor(mlflow.pyfunc.PythonModel):
             score, threshold = self._scores(samples, described), self.novelty.threshold
             remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
         answer = self.contract.answer(self.outputs(samples), samples)
-        return self.contract.withdrawn(answer, remarks.withdrawn).assign(
-            out_of_distribution=score,
-            out_of_distribution_threshold=threshold,
-            model_version=self.version,
-            note=remarks.column(),
-        )
+        novelty = {"out_of_distribution": score, "out_of_distribution_threshold": threshold}
+        answer = self.contract.withdrawn(answer, remarks.withdrawn)
+        return answer.assign(**novelty, model_version=self.version, note=remarks.column())
 
     def unlike(self, samples: Any) -> np.ndarray | None:
         """Return which samples are called unlike the training data, bool, ``(n,)``; None without a reference."""

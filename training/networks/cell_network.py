@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.images import ImageSamples
-from training.architectures import Range, architecture, declared, draw
-from training.backbone import fingerprint, torchvision_backbone
+from training.architectures import Range, declare, draw
+from training.backbone import Backbone, fingerprint
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
 from training.networks.loop import autocast
-from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
-from training.networks.transfer_module import probe
+from training.networks.transfer import BATCH, Criterion, TransferNetwork, probe, training_space
 
 COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
@@ -35,7 +34,7 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CellNetwork(TransferNetwork):
-    """A classifier of cell images, whose training starts from the head of `training.networks.transfer_module.probe`."""
+    """A classifier of cell images, whose training starts from the head of `training.networks.transfer.probe`."""
 
     strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
     color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`
@@ -220,10 +219,9 @@ class CellNetwork(TransferNetwork):
         return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
-def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]], **how: Any) -> None:
-    """Register torchvision's network ``name`` for images of cells; for the rest see `torchvision_backbone`."""
-    made = declared(name, CellNetwork, backbone=torchvision_backbone(name, stages, **how))
-    architecture("images", "classification", space=space)(made)
+def register(name: str, backbone: Backbone) -> type[Any]:
+    """Register a network for images of cells."""
+    return declare(name, CellNetwork, "images", "classification", space=space, backbone=backbone)
 
 
 def viewed(images: Tensor, view: int, strength: float) -> Tensor:

@@ -74,9 +74,3 @@ def check_same_epoch(epoch: int, device: torch.device) -> None:
             f"process {rank()} resumes at epoch {epoch}, process 0 at epoch {first:.0f}; give all machines "
             "the same folder checkpoints/, or delete the checkpoint"
         )
-
-
-def wait() -> None:
-    """Return when every process has come here."""
-    if size() > 1:
-        dist.barrier()

@@ -8,17 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, architecture, declared, draw
-from training.backbone import torchvision_backbone
+from training.architectures import Range, declare, draw
+from training.backbone import Backbone
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
-from training.networks.loop import autocast
-from training.networks.transfer import BATCH, Criterion, TransferNetwork, training_space
-from training.networks.transfer_module import settle_batch_norm
+from training.networks.loop import autocast, integrated_gradients
+from training.networks.transfer import BATCH, Criterion, TransferNetwork, settle_batch_norm, training_space
 
 STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
 _SETTLED = 1024  # training images that set the statistics of batch normalization
@@ -148,37 +147,20 @@ class GeneImageNetwork(TransferNetwork):
         reached = logits[np.arange(len(chosen)), chosen]
         values, left = np.zeros((len(chosen), len(self.layout_.genes))), np.arange(len(chosen))
         for steps in self.steps:
-            values[left] = self._integrated(images[left], base_image, chosen[left], steps)
+            how = {"steps": steps, "rows": max(1, 4 * BATCH // steps), "batch": BATCH}
+            found = integrated_gradients(self.module_, images[left], base_image, chosen[left].astype(np.int64), **how)
+            values[left] = self.layout_.of_genes(found)
             gap = np.abs(base + values.sum(axis=1) - reached)
             left = np.flatnonzero(gap > GAP * np.abs(reached - base))
             if not len(left):
                 break
         return Attribution(list(self.layout_.genes), values, base, reached, "integrated_gradients")
 
-    def _integrated(self, images: Tensor, base_image: Tensor, classes: np.ndarray, steps: int) -> np.ndarray:
-        from captum.attr import IntegratedGradients
-
-        explainer = IntegratedGradients(self.module_)
-        at_once = max(1, 4 * BATCH // steps)
-        parts = []
-        for start in range(0, len(images), at_once):
-            some = images[start : start + at_once]
-            found = explainer.attribute(
-                some,
-                baselines=base_image.expand_as(some),
-                target=torch.as_tensor(classes[start : start + at_once], dtype=torch.long, device=self._device),
-                n_steps=steps,
-                internal_batch_size=max(BATCH, len(some)),
-            )
-            parts.append(found.detach().float().cpu().numpy())
-        return self.layout_.of_genes(np.concatenate(parts)).astype(np.float64)
-
     def layout_table(self) -> pd.DataFrame:
         """Return the map from genes to pixels: ``gene, row, column``."""
         return self.layout_.table()
 
 
-def torchvision_network(name: str, stages: Callable[[nn.Module], list[nn.Module]]) -> None:
-    """Register torchvision's network ``name`` for gene images; for ``stages`` see `torchvision_backbone`."""
-    made = declared(name, GeneImageNetwork, backbone=torchvision_backbone(name, stages))
-    architecture("profiles", "classification", space=space)(made)
+def register(name: str, backbone: Backbone) -> type[Any]:
+    """Register a network for gene images."""
+    return declare(name, GeneImageNetwork, "profiles", "classification", space=space, backbone=backbone)

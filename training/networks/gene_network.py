@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, architecture, declared, joined, ranges
+from training.architectures import Range, declare, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures, chosen_targets, target_means
 from training.features.gene_layout import correlation_order, genome_order
@@ -202,9 +202,8 @@ class RecurrentTrunk(nn.Module):
 
 def recurrent_network(name: str, cell: str, *, attends: bool = False) -> None:
     """Register a network of the cell ``lstm`` or ``gru`` for the prediction of genes."""
-    base = AttentionGeneNetwork if attends else RecurrentGeneNetwork
-    made = declared(name, base, cell=cell)
-    architecture("profiles", "multi_target", space=ATTENTION if attends else RECURRENT)(made)
+    base, space = (AttentionGeneNetwork, ATTENTION) if attends else (RecurrentGeneNetwork, RECURRENT)
+    declare(name, base, "profiles", "multi_target", space=space, cell=cell)
 
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:

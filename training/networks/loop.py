@@ -181,6 +181,20 @@ def cost_of(network: nn.Module, *inputs: Any) -> dict[str, float]:
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() / 2}
 
 
+def integrated_gradients(
+    network: nn.Module, inputs: Tensor, baseline: Tensor, output: np.ndarray, *, steps: int, rows: int, batch: int
+) -> np.ndarray:
+    """Return Integrated Gradients (Sundararajan et al., 2017) of one output per row, float64, by ``rows`` at a time."""
+    from captum.attr import IntegratedGradients
+
+    explainer, parts = IntegratedGradients(network), [np.zeros((0, *inputs.shape[1:]))]
+    for start in range(0, len(inputs), rows):
+        some, chosen = (torch.as_tensor(each[start : start + rows], device=inputs.device) for each in (inputs, output))
+        found = explainer.attribute(some, baseline, target=chosen, n_steps=steps, internal_batch_size=batch)
+        parts.append(found.detach().double().cpu().numpy())
+    return np.concatenate(parts)
+
+
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Compute in bfloat16 on a GPU; on most CPUs it would be slower than float32."""
     return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else contextlib.nullcontext()

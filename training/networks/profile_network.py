@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training.device import network_device
 from training.features.expression_profile import ProfileEstimator
 from training.networks.gene_modules import DenseTrunk, GeneModule
-from training.networks.loop import TrainingChoices, cost_of, restore_weights, weights_of
+from training.networks.loop import TrainingChoices, cost_of, integrated_gradients, restore_weights, weights_of
 
 _BATCH = 1024  # rows at a time where no gradient is kept
 _STEPS = 20  # of Integrated Gradients, by Gauss-Legendre quadrature
@@ -54,20 +54,11 @@ class ProfileNetwork(TrainingChoices, ProfileEstimator):
 
     def _integrated(self, inputs: np.ndarray, output: np.ndarray) -> np.ndarray:
         """Return Integrated Gradients (Sundararajan et al., 2017) of one output per row, from the mean profile."""
-        from captum.attr import IntegratedGradients
-
-        values = np.zeros(inputs.shape)
-        zero = torch.zeros(1, inputs.shape[1], device=self._device)
         self.network_.eval()
-        explainer = IntegratedGradients(self.network_)
-        # cuDNN's recurrent layers have no backward pass in evaluation mode.
-        with torch.backends.cudnn.flags(enabled=False):
-            for start in range(0, len(inputs), _BATCH // 4):
-                rows = slice(start, start + _BATCH // 4)
-                seen, chosen = (torch.as_tensor(each[rows], device=self._device) for each in (inputs, output))
-                found = explainer.attribute(seen, zero, target=chosen, n_steps=_STEPS, internal_batch_size=_BATCH)
-                values[rows] = found.detach().double().cpu().numpy()
-        return values
+        seen, zero = torch.as_tensor(inputs, device=self._device), torch.zeros(1, inputs.shape[1], device=self._device)
+        how = {"steps": _STEPS, "rows": _BATCH // 4, "batch": _BATCH}
+        with torch.backends.cudnn.flags(enabled=False):  # whose recurrent layers have no backward pass in evaluation
+            return integrated_gradients(self.network_, seen, zero, output, **how)
 
     def cost(self) -> dict[str, float]:
         """Return parameters and multiply-adds of one prediction."""

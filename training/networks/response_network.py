@@ -1,8 +1,10 @@
 """Networks that predict drug response, by the scaled residual from the drug's mean: all but the encoders."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -13,12 +15,10 @@ from torch import Tensor, nn
 from pipelines.samples.response import ResponseSamples, make_samples
 from training.architectures import Range, draw
 from training.device import network_device
-from training.estimator import Attribution, FitContext
-from training.features.cell_line import CellLineFeatures
-from training.features.cell_line_choices import CellLineChoices, cell_line_space
-from training.features.drug import DrugFeatures
-from training.features.fitted import FittedAttributes
-from training.features.pair import PairFeatures, PairMatrix
+from training.estimator import Attribution, Estimator, FitContext
+from training.features.cell_line import CellLineChoices, CellLineFeatures, cell_line_space
+from training.features.gene_layout import correlation_order
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 Tensors = tuple[Tensor, ...]
@@ -107,7 +107,7 @@ def response_space(
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
+class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     """A network on a cell line and a drug; for what is not said here see the classes that it inherits."""
 
     learning_rate: float = 1e-3
@@ -117,7 +117,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, FittedAttributes):
     dropout: float = 0.2  # after every layer
     batch_size: int = 1024
     weight_decay: float = 0.05
-    identity: str = "profile"  # as the two below see `training.features.drug.DrugFeatures`
+    identity: str = "profile"  # as the two below see `training.features.pair.DrugFeatures`
     profile_components: int = 16
     bits: int = 256
     epochs: int = 40
@@ -324,3 +324,45 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 def _array(values: Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()
+
+
+class OrderedModule(PairModule):
+    """A network on columns of lines: ``order`` of genes in their order, ``others`` of all else."""
+
+    order: Tensor
+    others: Tensor
+
+    def __init__(self, of: OrderedResponseNetwork) -> None:
+        super().__init__()
+        for name in ("order", "others"):
+            self.register_buffer(name, torch.as_tensor(of.learnt_[name]), persistent=False)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class OrderedResponseNetwork(ResponseNetwork):
+    """A network that reads a line's genes, the most variable of very many, in the order of a clustering."""
+
+    widest: ClassVar[int] = 2000  # genes
+
+    def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
+        features = self.cell_line_features(train)
+        genes = sum(train.omics[name].shape[1] for name in features.omics)
+        if self.selection == "all" and genes > self.widest:
+            return replace(features, selection="variance", keep_share=self.widest / genes)
+        return features
+
+    def _learn(self, train: ResponseSamples) -> dict[str, Any]:
+        features, lines = self.features_.cell_line, np.unique(train.cell)
+        values = features.transform(
+            train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}
+        ).astype(np.float64)
+        columns = np.concatenate([np.arange(values.shape[1])[block] for block in features.blocks.values()])
+        genes = values[:, columns] - values[:, columns].mean(axis=0)
+        others = np.setdiff1d(np.arange(values.shape[1]), columns)
+        return {"order": columns[correlation_order(genes)], "others": others, **super()._learn(train)}
+
+    @property
+    def gene_order(self) -> list[str]:
+        """Return the genes, ``<table>:<gene>``, in the order in which the network reads them."""
+        names = self.features_.cell_line.names
+        return [names[column] for column in self.learnt_["order"]]

@@ -1,6 +1,6 @@
 """Answers of one of several classes, with calibrated probabilities and a conformal set of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +20,16 @@ from training.model.cross_fit import FinalFit
 class Classes(Contract):
     """What a classifier answers; sets have the true class with probability `coverage`."""
 
-    promised: ClassVar[tuple[str, ...]] = ("coverage",)
+    answered = (
+        ColSpec(DataType.string, name="label"),
+        ColSpec(DataType.double, name="probability"),
+        ColSpec(Map(DataType.double), name="probabilities"),
+        ColSpec(Array(DataType.string), name="labels"),
+        ColSpec(DataType.double, name="coverage"),
+    )
+    promised = ("coverage",)
+    scored_by: ClassVar[Mapping[str, str]] = {"classes": "classes"}
+    logged_by: ClassVar[Mapping[str, str]] = {"temperature": "temperature"}
 
     classes: list[str]
     temperature: float  # divides the logits
@@ -34,16 +43,6 @@ class Classes(Contract):
         calibrated = apply_temperature(final.held_out, temperature)
         threshold = conformal_threshold(calibrated, measured, final.groups(prepared), task.evaluate.interval_coverage)
         return {"classes": list(prepared.samples.classes), "temperature": temperature, "threshold": threshold}
-
-    def answered(self) -> list[ColSpec]:
-        """Return the columns of an answer."""
-        return [
-            ColSpec(DataType.string, name="label"),
-            ColSpec(DataType.double, name="probability"),
-            ColSpec(Map(DataType.double), name="probabilities"),
-            ColSpec(Array(DataType.string), name="labels"),
-            ColSpec(DataType.double, name="coverage"),
-        ]
 
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, ``(n, classes)``."""
@@ -71,15 +70,6 @@ class Classes(Contract):
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """See `with_probabilities`."""
         return with_probabilities(table, self.classes, outputs, self.temperature, baseline)
-
-    def logged(self) -> dict[str, float]:
-        """Return the temperature."""
-        return {"temperature": self.temperature}
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """Return the names of the classes."""
-        return {"classes": self.classes}
 
 
 def with_probabilities(

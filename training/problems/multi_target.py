@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,16 @@ _OF_TARGETS = Array(
 class Targets(Contract):
     """What a model of many numbers answers; genes are in log2 units."""
 
+    answered = (
+        *(ColSpec(Map(DataType.double), name=name) for name in ("prediction", "low", "high")),
+        ColSpec(DataType.double, name="coverage"),
+    )
+    explained = (  # the largest contributions to each target
+        ColSpec(Map(DataType.double), name="base", required=False),
+        ColSpec(_OF_TARGETS, name="attributions", required=False),
+    )
+    scored_by: ClassVar[Mapping[str, str]] = {"scale": "spreads"}
+
     targets: list[str]
     spreads: list[float]  # standard deviations over the training rows
     half_widths: list[float | None]  # of the intervals; None for none
@@ -44,20 +54,6 @@ class Targets(Contract):
     def aimed(self, samples: Any) -> Any:
         """Return samples with the model's targets."""
         return samples.aimed(self.targets, samples.genes)
-
-    def answered(self) -> list[ColSpec]:
-        """Return the columns of an answer."""
-        return [
-            *(ColSpec(Map(DataType.double), name=name) for name in ("prediction", "low", "high")),
-            ColSpec(DataType.double, name="coverage"),
-        ]
-
-    def explained(self) -> list[ColSpec]:
-        """Return the columns of `explain`: the largest contributions to each target."""
-        return [
-            ColSpec(Map(DataType.double), name="base", required=False),
-            ColSpec(_OF_TARGETS, name="attributions", required=False),
-        ]
 
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return each target with its interval."""
@@ -99,11 +95,6 @@ class Targets(Contract):
         """Return the mean half width, where every target has one."""
         known = [width for width in self.half_widths if width is not None]
         return {"interval_half_width": float(np.mean(known))} if len(known) == len(self.half_widths) else {}
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """Return the spreads of the targets."""
-        return {"scale": self.spreads}
 
 
 def with_targets(

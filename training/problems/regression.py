@@ -1,8 +1,9 @@
 """Answers of one number, with a prediction interval."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from training.model.cross_fit import FinalFit
 class Number(Contract):
     """What a model of one number answers; a half width, also that of `unseen` samples, is None for no interval."""
 
+    answered = tuple(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage"))
+    logged_by: ClassVar[Mapping[str, str]] = {"interval_half_width": "half_width"}
+
     half_width: float | None
     unseen_half_width: float | None = None
 
@@ -28,39 +32,22 @@ class Number(Contract):
         unseen = None if refit is None else cls.measure_unseen(task, prepared, final, refit)
         return {"half_width": half if math.isfinite(half) else None, "unseen_half_width": unseen}
 
-    def answered(self) -> list[ColSpec]:
-        """Return prediction and interval."""
-        return [ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage")]
-
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
         """Return prediction, interval and its coverage; `unseen` samples have their own interval."""
         half, half_unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
         width = np.where(unseen, half_unseen, half)
-        return pd.DataFrame(
-            {
-                "prediction": outputs,
-                "low": outputs - width,
-                "high": outputs + width,
-                "coverage": np.where(np.isnan(width), np.nan, self.coverage),
-            }
-        )
+        interval = {"low": outputs - width, "high": outputs + width}
+        coverage = np.where(np.isnan(width), np.nan, self.coverage)
+        return pd.DataFrame({"prediction": outputs, **interval, "coverage": coverage})
 
     @property
     def promises_unseen(self) -> bool:
         """Whether `unseen` samples have an interval."""
         return self.unseen_half_width is not None
 
-    def targets_text(self, target: np.ndarray) -> pd.Series:
-        """Return the numbers."""
-        return pd.Series(target)
-
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """Return ``table`` with ``prediction`` and ``baseline``."""
         return table.assign(prediction=outputs, baseline=baseline)
-
-    def logged(self) -> dict[str, float]:
-        """Return the half width, where there is one."""
-        return {} if self.half_width is None else {"interval_half_width": self.half_width}
 
 
 ANSWERED = Number

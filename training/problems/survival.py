@@ -4,6 +4,7 @@ Their slope on the predicted log hazards is that of van Houwelingen (2000), the 
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -34,7 +35,17 @@ class Survival(Contract):
     ``spread`` is the covariance, over resampled groups, of the log cumulative hazard at the horizon and of the slope.
     """
 
-    promised: ClassVar[tuple[str, ...]] = ("low", "high", "event_free_until", "coverage")
+    answered = (
+        *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "horizon")),
+        ColSpec(DataType.string, name="time_unit"),
+        ColSpec(DataType.double, name="log_hazard"),
+        ColSpec(Map(DataType.double), name="survival"),
+        ColSpec(DataType.double, name="event_free_until"),
+        ColSpec(DataType.double, name="coverage"),
+    )
+    promised = ("low", "high", "event_free_until", "coverage")
+    scored_by: ClassVar[Mapping[str, str]] = {name: name for name in ("horizons", "horizon", "naive")}
+    logged_by: ClassVar[Mapping[str, str]] = {"calibration_slope": "slope"}
 
     time_unit: str
     horizons: list[float]
@@ -71,17 +82,6 @@ class Survival(Contract):
             "spread": _spread(time, event, risk, groups, data.horizon),
             "naive": kaplan_meier(time, event, np.array(data.horizons)).tolist(),
         }
-
-    def answered(self) -> list[ColSpec]:
-        """Return the columns of an answer."""
-        return [
-            *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "horizon")),
-            ColSpec(DataType.string, name="time_unit"),
-            ColSpec(DataType.double, name="log_hazard"),
-            ColSpec(Map(DataType.double), name="survival"),
-            ColSpec(DataType.double, name="event_free_until"),
-            ColSpec(DataType.double, name="coverage"),
-        ]
 
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return the log hazard, and the survival at each of the horizons; ``(n, 1 + horizons)``."""
@@ -150,15 +150,6 @@ class Survival(Contract):
             return {}
         parts = {name: getattr(found, name) * self.slope for name in ("values", "base", "prediction")}
         return contribution_columns(replace(found, **parts))
-
-    def logged(self) -> dict[str, float]:
-        """Return the slope."""
-        return {"calibration_slope": self.slope}
-
-    @property
-    def scoring(self) -> dict[str, Any]:
-        """Return the horizons and the baseline's survival."""
-        return {"horizons": self.horizons, "horizon": self.horizon, "naive": self.naive}
 
 
 def cox_slope(time: np.ndarray, event: np.ndarray, risk: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipelines.datasets import Prepared
-from training.features.cell_line_choices import imputations
+from training.features.cell_line import imputations
 
 
 def allowed(settings: dict[str, Any], prepared: Prepared) -> dict[str, Any]:

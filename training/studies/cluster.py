@@ -3,13 +3,12 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
-from training.studies.workers import WorkerCommand
 
 _MOST_RETRIES = 20  # of one worker, for nodes and processes that are lost
 _WATCH_SECONDS = 1.0
@@ -39,8 +38,8 @@ def work_in(folder: str, module: str, arguments: list[str], environment: dict[st
     return int(importlib.import_module(module).main(arguments) or 0)
 
 
-def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Callable[[], int]) -> None:
-    """Run ``workers`` Ray tasks until each finds the budget spent; lost ones are run again elsewhere."""
+def run_on_cluster(command: Sequence[str], workers: int, address: str, watch: Callable[[], int]) -> None:
+    """Run ``workers`` Ray tasks of ``command`` until each finds the budget spent; lost ones are run again elsewhere."""
     share = gpus_per_worker()
     try:
         import ray
@@ -58,8 +57,9 @@ def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Ca
             share = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         task = ray.remote(num_cpus=1, num_gpus=share, max_retries=_MOST_RETRIES)(work_in)
         environment = {key: value for key, value in os.environ.items() if key.startswith(_HANDED_ON)}
-        begin = partial(task.remote, str(Path.cwd()), command.module)
-        left = [begin(command.numbered(number), environment) for number in range(1, workers + 1)]
+        module, *arguments = command
+        begin = partial(task.remote, str(Path.cwd()), module)
+        left = [begin([*arguments, "--number", str(number)], environment) for number in range(1, workers + 1)]
         while left:
             ready, left = ray.wait(left, num_returns=1, timeout=_WATCH_SECONDS)
             watch()
@@ -79,8 +79,7 @@ def run_on_cluster(command: WorkerCommand, workers: int, address: str, watch: Ca
 
 
 def _connect(ray: Any, address: str) -> None:
-    # Workers import the project from the folder that they work in.
+    # Workers import the project from the folder that they work in, and arguments alone are sent to them.
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
-    local = {"include_dashboard": False, "object_store_memory": 100 * 1024**2}  # arguments alone are sent
-    own = local if address == "local" else {}
+    own = {"include_dashboard": False, "object_store_memory": 100 * 1024**2} if address == "local" else {}
     ray.init(address=address, runtime_env=runtime, logging_level="warning", **own)

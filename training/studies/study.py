@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from training.studies.cluster import run_on_cluster
 from training.studies.storage import StudyLock, open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import DONE, RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.trials import Objective, Search, existing_run, forget, settle_runs, unrecorded_parent
-from training.studies.workers import WorkerCommand, run_processes
+from training.studies.workers import run_processes
 
 _WORKER_SEEDS = 7919  # apart: a prime, so that no worker's seeds meet another's within a study
 
@@ -71,14 +71,14 @@ def tune(
     *,
     workers: int = 1,
     cluster: str = "",
-    command: WorkerCommand | None = None,
+    command: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Tuned:
     """Tune ``architecture`` for the task ``name``, or continue its study if it was interrupted.
 
     The first trial is the architecture's defaults. ``workers`` processes share the study, on this machine or on a Ray
-    ``cluster`` (``ray://host:port`` or ``local``), started by ``command``, which calls `follow`; a single one works
-    here.
+    ``cluster`` (``ray://host:port`` or ``local``), started by ``command``, a module that calls `follow` and its
+    arguments; a single one works here.
     """
     refuse_what_many_workers_cannot_share(workers, cluster, mlflow.get_tracking_uri())
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params)
@@ -131,7 +131,7 @@ def _run_trials(
     lock: StudyLock,
     workers: int,
     cluster: str,
-    command: WorkerCommand | None,
+    command: Sequence[str] | None,
     progress: bool,
 ) -> None:
     """Run the trials that are left, by workers or in this process, under a progress bar."""
@@ -155,7 +155,7 @@ def _run_trials(
         if command is None or (workers == 1 and not cluster):
             _work(search, study, parent, number=0, after=show)
             return
-        command = WorkerCommand(command.module, (*command.arguments, "--worker-of", parent))
+        command = [*command, "--worker-of", parent]
         if cluster:
             run_on_cluster(command, workers, cluster, watch)
         else:
@@ -203,11 +203,9 @@ def _work(search: Search, study: optuna.Study, parent: str, *, number: int, afte
             tracking.patiently(lambda: mlflow.log_metric(key, best, step=trial.number, run_id=parent))
 
     started_by = os.getppid()
-    work(
-        study,
-        Objective(search=search, study=study.study_name, parent=parent),
-        search.budget,
-        study_lock(study.study_name),
-        callbacks=[ran],
-        goes_on=lambda: number == 0 or os.getppid() == started_by,  # a worker whose parent died claims no more
-    )
+
+    def goes_on() -> bool:
+        return number == 0 or os.getppid() == started_by  # a worker whose parent died claims no more
+
+    objective, lock = Objective(search=search, study=study.study_name, parent=parent), study_lock(study.study_name)
+    work(study, objective, search.budget, lock, callbacks=[ran], goes_on=goes_on)

@@ -27,14 +27,10 @@ TRIAL_ORIGIN = "trial.origin"  # number of the trial that a run began as; the ru
 
 def fit_settings(params: Params, task: Task) -> dict[str, Any]:
     """Return the settings of a fit besides hyperparameters: limits of the budget, seed and device."""
-    settings = {
-        "rounds": task.tune.rounds.of(params.budget),
-        "epochs": task.tune.epochs.of(params.budget),
-        "seed": params.seed,
-        "device": params.device,
-    }
+    limits = {"rounds": task.tune.rounds.of(params.budget), "epochs": task.tune.epochs.of(params.budget)}
     own = {each.name for each in fields(task.tune)} - {each.name for each in fields(Tune)}
-    return settings | {name: getattr(task.tune, name) for name in sorted(own)}
+    others = {name: getattr(task.tune, name) for name in sorted(own)}
+    return {**limits, "seed": params.seed, "device": params.device, **others}
 
 
 def run_tags(architecture: Architecture, params: Params, *, split: str, study: str) -> dict[str, Any]:
@@ -115,10 +111,8 @@ class Objective:
             return [(prepared.side("train"), prepared.side("validation"))]
         rows = prepared.rows("train", "validation")
         fold = prepared.table["fold"].to_numpy()[rows]
-        return [
-            (prepared.samples.take(rows[fold != k]), prepared.samples.take(rows[fold == k]))
-            for k in range(task.split.folds)
-        ]
+        take = prepared.samples.take
+        return [(take(rows[fold != k]), take(rows[fold == k])) for k in range(task.split.folds)]
 
     def _value(self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
         task, values = self.search.task, list[float]()

@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import psutil
 
@@ -16,18 +15,6 @@ from pipelines.files import cores
 _WATCH_SECONDS = 1.0
 _STOP_SECONDS = 10.0
 _KILLED_IN_VAIN = 5  # workers, by their number, that may be killed while no trial ends
-
-
-@dataclass(frozen=True)
-class WorkerCommand:
-    """The command of a worker, which calls `training.studies.study.follow`: ``python -m module *arguments``."""
-
-    module: str
-    arguments: tuple[str, ...] = ()
-
-    def numbered(self, number: int) -> list[str]:
-        """Return the arguments of worker ``number``, from 1."""
-        return [*self.arguments, "--number", str(number)]
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,15 +54,16 @@ def worker_environment(number: int, workers: int, devices: list[str]) -> dict[st
     return environment
 
 
-def run_processes(command: WorkerCommand, workers: int, watch: Callable[[], int]) -> None:
-    """Run ``workers`` processes until each finds the budget spent; a killed one is replaced, a failed one an error."""
+def run_processes(command: Sequence[str], workers: int, watch: Callable[[], int]) -> None:
+    """Run ``workers`` processes ``python -m *command --number n`` until each finds the budget spent.
+
+    A killed one is replaced, a failed one is an error.
+    """
     devices = gpus()
 
     def start(number: int) -> psutil.Popen:
-        return psutil.Popen(
-            [sys.executable, "-m", command.module, *command.numbered(number)],
-            env=worker_environment((number - 1) % workers + 1, workers, devices),
-        )
+        environment = worker_environment((number - 1) % workers + 1, workers, devices)
+        return psutil.Popen([sys.executable, "-m", *command, "--number", str(number)], env=environment)
 
     running = {number: start(number) for number in range(1, workers + 1)}
     following, in_vain, done = workers + 1, 0, watch()

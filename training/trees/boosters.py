@@ -9,17 +9,18 @@ import numpy as np
 import xgboost
 
 from training.device import threads, torch_device
-from training.estimator import Classifier, FitContext, OnStep
-from training.features.fitted import FittedAttributes
+from training.estimator import Classifier, Estimator, FitContext, OnStep
 
 _EXPLAINED_AT_ONCE = 128  # rows: contributions are computed for every output, and most are discarded
 
 
-class TreeEstimator(FittedAttributes):
+class TreeEstimator(Estimator):
     """An estimator of trees, which are saved as XGBoost's UBJSON."""
 
     seed: int
     device: str
+    rounds: int  # of boosting
+    patience: Any  # of early stopping; None for none
     booster_: xgboost.Booster
     max_bin: ClassVar[int] = 64  # omics are noisy: finer histograms cost time and change nothing
     report_every: ClassVar[int] = 10  # rounds
@@ -28,10 +29,6 @@ class TreeEstimator(FittedAttributes):
     @abstractmethod
     def _booster_params(self) -> dict[str, Any]:
         """Return XGBoost's parameters."""
-
-    @abstractmethod
-    def _rounds(self) -> tuple[int, int | None]:
-        """Return the number of boosting rounds and the patience of early stopping, None for none."""
 
     def _fit_features(self, train: Any) -> None:
         """Learn from training rows what `_matrix` needs."""
@@ -45,13 +42,7 @@ class TreeEstimator(FittedAttributes):
         return samples.target
 
     def _grow(
-        self,
-        params: Mapping[str, Any],
-        train: Any,
-        validation: Any | None,
-        context: FitContext | None,
-        *,
-        weight: np.ndarray | None = None,
+        self, params: Mapping[str, Any], train: Any, validation: Any, context: FitContext | None, weight: Any = None
     ) -> None:
         """Grow trees; with ``validation`` boosting stops once its loss no longer falls; the best rounds are kept."""
         bins = {"max_bin": self.max_bin, "nthread": threads()}
@@ -63,27 +54,16 @@ class TreeEstimator(FittedAttributes):
 
     def _boost(self, params: Mapping[str, Any], grown: Any, watched: Any | None, context: FitContext | None) -> None:
         """Grow trees on quantized rows; the loss of the watched rows is reported every few rounds."""
-        rounds, patience = self._rounds()
-        common: dict[str, Any] = {
-            "tree_method": "hist",
-            "max_bin": self.max_bin,
-            "nthread": threads(),
-            "seed": self.seed,
-        }
-        common |= {"device": torch_device(self.device), **params, **self._booster_params()}
-        report = None
-        if context is not None and context.on_step is not None and watched is not None:
-            report = Report(context.on_step, common["eval_metric"], self.reported, self.report_every)
-        booster = xgboost.train(
-            common,
-            grown,
-            rounds,
-            evals=[(watched, "validation")] if watched is not None else [],
-            early_stopping_rounds=patience if watched is not None else None,
-            callbacks=[report] if report else None,
-            verbose_eval=False,
-        )
-        best = booster.best_iteration if patience and watched is not None else rounds - 1
+        common: dict[str, Any] = {"tree_method": "hist", "max_bin": self.max_bin, "nthread": threads()}
+        common |= {"seed": self.seed, "device": torch_device(self.device), **params, **self._booster_params()}
+        watching: dict[str, Any] = {}
+        if watched is not None:
+            watching = {"evals": [(watched, "validation")], "early_stopping_rounds": self.patience}
+            if context is not None and context.on_step is not None:
+                report = Report(context.on_step, common["eval_metric"], self.reported, self.report_every)
+                watching["callbacks"] = [report]
+        booster = xgboost.train(common, grown, self.rounds, **watching, verbose_eval=False)
+        best = booster.best_iteration if self.patience and watched is not None else self.rounds - 1
         self.booster_ = booster[: best + 1]
 
     def _predicted(self, matrix: np.ndarray) -> np.ndarray:
@@ -129,9 +109,6 @@ class BoostingChoices:
             "min_child_weight": self.min_child_weight,
             "reg_lambda": self.l2,
         }
-
-    def _rounds(self) -> tuple[int, int | None]:
-        return self.rounds, self.patience
 
 
 class LabelTrees(TreeEstimator, Classifier):

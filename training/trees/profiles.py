@@ -6,13 +6,8 @@ import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, FitContext
-from training.features.expression_profile import (
-    ProfileEstimator,
-    ProfileFeatures,
-    centered,
-    chosen_targets,
-    target_means,
-)
+from training.features import expression_profile
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures
 from training.trees import boosters
 from training.trees.boosters import LabelTrees, TreeEstimator
 
@@ -51,19 +46,15 @@ class GeneTargetTrees(ProfileMatrix, TreeEstimator):
     def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Grow the trees; with ``validation`` boosting stops once the error over all targets no longer falls."""
         self._fit_features(train)
-        self.means_ = target_means(train)
+        self.means_ = expression_profile.target_means(train)
         self._explained = None
-        params = {
-            "objective": "reg:squarederror",
-            "multi_strategy": "one_output_per_tree",  # TreeSHAP reads no trees of vectors
-            "base_score": 0.0,
-            "eval_metric": "rmse",
-        }
-        self._grow(params, train, validation, context)
+        # TreeSHAP reads no trees of vectors.
+        params: dict[str, Any] = {"objective": "reg:squarederror", "multi_strategy": "one_output_per_tree"}
+        self._grow(params | {"base_score": 0.0, "eval_metric": "rmse"}, train, validation, context)
         return self
 
     def _label(self, samples: ExpressionSamples) -> np.ndarray:
-        return centered(samples, self.means_)
+        return expression_profile.centered(samples, self.means_)
 
     def predict(self, samples: ExpressionSamples) -> np.ndarray:
         """Return the predicted expression, log2 units, shape ``(n, targets)``."""
@@ -73,7 +64,7 @@ class GeneTargetTrees(ProfileMatrix, TreeEstimator):
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return TreeSHAP values of each sample's target gene ``output``, log2 units."""
-        chosen = chosen_targets(samples, output)
+        chosen = expression_profile.chosen_targets(samples, output)
         matrix = self._matrix(samples)
         # TreeSHAP computes contributions to all targets at once, and evidence asks for one target after the other.
         if self._explained is None or not np.array_equal(self._explained[0], matrix, equal_nan=True):

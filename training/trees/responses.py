@@ -12,9 +12,8 @@ from pipelines.samples.response import ResponseSamples
 from training.bilinear import Bilinear, moments_of, out_of_fold, solve
 from training.device import threads
 from training.estimator import Attribution, FitContext, add
-from training.features.cell_line_choices import CellLineChoices
-from training.features.drug import DrugFeatures
-from training.features.pair import PairFeatures, PairMatrix
+from training.features.cell_line import CellLineChoices
+from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 from training.trees.boosters import TreeEstimator
 
 Start = Literal["drug_mean", "none", "bilinear"]
@@ -36,15 +35,12 @@ class PairTrees(CellLineChoices, TreeEstimator):
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
-        return PairFeatures(
-            self.cell_line_features(train, self.components),
-            DrugFeatures(self.bits, self.identity, self.profile_components),
-            self._start == "drug_mean",
-        )
+        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
+        return PairFeatures(self.cell_line_features(train, self.components), of_drug, self.start == "drug_mean")
 
     @property
     @abstractmethod
-    def _start(self) -> Start:
+    def start(self) -> Start:
         """Return what the trees are added to: the drug's mean, the overall mean or a bilinear elastic net."""
 
     def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
@@ -52,14 +48,14 @@ class PairTrees(CellLineChoices, TreeEstimator):
         context = context or FitContext()
         self.linear_, start = self._linear(train, context)
         # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
-        key = (id(train), id(validation), repr(self._features(train)), self._start, self.seed)
+        key = (id(train), id(validation), repr(self._features(train)), self.start, self.seed)
         self.features_, grown, watched = context.remember(key, lambda: self._matrices(train, start, validation))
         self._boost({"eval_metric": "rmse"}, grown, watched, context)
         return self
 
     def _linear(self, train: ResponseSamples, context: FitContext) -> tuple[Bilinear | None, np.ndarray | None]:
         """Return the model that trees start from, and its out-of-fold predictions (in-sample ones fit too well)."""
-        if self._start != "bilinear":
+        if self.start != "bilinear":
             return None, None
 
         # The same bits as the trees, else one name would mean two features.
