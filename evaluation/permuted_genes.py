@@ -59,15 +59,24 @@ def ablate(
     if test.table["sample_id"].tolist() != predictions["sample_id"].tolist():
         raise UserError(f"the predictions of {name} {fitted.architecture} are not of the test rows; {again}")
 
-    settings = fit_settings(replace(params, budget=fitted.budget), task)
+    known: dict[str, Any] = {"members": members, "settings": fit_settings(replace(params, budget=fitted.budget), task)}
     permuted = []
     for permutation in range(1, permutations + 1):
         hyperparameters = {**fitted.hyperparameters, _HYPERPARAMETER: permutation}
-        context = FitContext(progress=True)
-        final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
+        final = fit_final(architecture, hyperparameters, prepared, context=FitContext(progress=True), **known)
         answers = dict(zip(test.targets, final.estimator.outputs(test).T, strict=True))
         permuted.append(predictions.assign(**{f"prediction_{target}": said for target, said in answers.items()}))
-    learnt = measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
+    # All are measured on the same resamples of groups; the gain is over the random orders on average, and over each.
+    metric, confidence = task.evaluate.metric, task.evaluate.confidence
+    known = {"resamples": task.evaluate.resamples, "seed": params.seed}
+    known |= measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
+    reference, *others = (resample(task, frame, metric, **known) for frame in (predictions, *permuted))
+    values = [other.value for other in others]
+    mean = Resampled(float(np.mean(values)), np.mean([other.values for other in others], axis=0))
+    size = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
+    gain, *each = (
+        subtract(task, metric, reference, other, confidence=confidence, **size).as_dict() for other in (mean, *others)
+    )
     return {
         "task": name,
         "architecture": fitted.architecture,
@@ -76,9 +85,12 @@ def ablate(
         "order": fitted.hyperparameters.get("order"),
         "members": members,
         "budget": fitted.budget,
-        "confidence": task.evaluate.confidence,
+        "confidence": confidence,
         "split.sha256": prepared.sha256,
-        **compare(task, predictions, permuted, seed=params.seed, **learnt),
+        "as_it_is": reference.value,
+        "permuted": values,
+        "gain": gain,
+        "of_each": each,
     }
 
 
@@ -94,32 +106,8 @@ def permutable(name: str, task: Task) -> Architecture:
     return architecture
 
 
-def compare(
-    task: Task, predictions: pd.DataFrame, permuted: list[pd.DataFrame], *, seed: int, **learnt: Any
-) -> dict[str, Any]:
-    """Return by how much ``predictions`` are better than ``permuted`` ones, in the task's metric, on average and each.
-
-    All are measured on the same resamples of groups.
-    """
-    metric, settings = task.evaluate.metric, {"resamples": task.evaluate.resamples, "seed": seed, **learnt}
-    reference, *others = (resample(task, frame, metric, **settings) for frame in (predictions, *permuted))
-    mean = Resampled(
-        float(np.mean([other.value for other in others])), np.mean([other.values for other in others], axis=0)
-    )
-    size = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
-    gain, *each = (
-        subtract(task, metric, reference, other, confidence=task.evaluate.confidence, **size).as_dict()
-        for other in (mean, *others)
-    )
-    values = {"as_it_is": reference.value, "permuted": [other.value for other in others]}
-    return {**values, "gain": gain, "of_each": each}
-
-
 def ablation_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
-    """Return where the ablation of an architecture lies.
-
-    Not in ``models/<architecture>``, which is an output of the stage ``evaluate``: DVC would remove it there.
-    """
+    """Return where the ablation lies; DVC would remove it from ``models/<architecture>``, an output of ``evaluate``."""
     return reports / name / "ablations" / architecture / "ablation_gene_order.json"
 
 

@@ -53,10 +53,7 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
 
 
 def agreement(models: Path, architecture: str, others: list[str]) -> dict[str, float]:
-    """Return for each other architecture the share of the top genes that both name, class by class or target by target.
-
-    Empty where a model names no genes.
-    """
+    """Return for each other architecture the share of the top genes that both name, empty where a model names none."""
     tables = {name: gene_table(models / name) for name in others}
     own = tables[architecture]
     if own is None:

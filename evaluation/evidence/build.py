@@ -17,10 +17,9 @@ import pandas as pd
 import yaml
 from mlflow.exceptions import MlflowException
 
-from evaluation.evidence.evidence_file import seal
+from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.evidence.schema import SCHEMA, SCHEMA_FILE
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from evaluation.metrics.resample import Interval, mean_of_rows
+from evaluation.metrics import Interval, mean_of_rows
 from pipelines.datasets import Prepared
 from pipelines.params import Task
 from training.contract import Contract

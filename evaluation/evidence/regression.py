@@ -9,8 +9,7 @@ import pandas as pd
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
-from evaluation.metrics.columns import TOLERANCE
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import TOLERANCE, Interval, group_counts, percentile_interval
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 

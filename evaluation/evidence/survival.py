@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
 from evaluation.figures.plots import BLUE, GRAY, RED, styled
-from evaluation.metrics.resample import group_counts, percentile_interval
+from evaluation.metrics import group_counts, percentile_interval
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from evaluation.problems.survival import log_rank, risk_bins

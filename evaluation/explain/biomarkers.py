@@ -14,8 +14,7 @@ import pandas as pd
 import yaml
 
 from evaluation.explain.genes import FEWEST, drug_names, values_of
-from evaluation.metrics.columns import encode
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import Interval, encode, group_counts, percentile_interval
 from pipelines.samples.gene_names import parts_of
 from pipelines.samples.response import ResponseSamples
 

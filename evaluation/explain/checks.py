@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.evidence.parts import Evidence
-from evaluation.metrics.resample import Interval, mean_of_rows
+from evaluation.metrics import Interval, mean_of_rows
 from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, Estimator
 from training.model.cross_fit import CrossFitted

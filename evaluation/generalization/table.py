@@ -23,7 +23,7 @@ from tqdm import tqdm
 from evaluation.comparison.paired import as_metrics, paired_difference
 from evaluation.generalization import page
 from evaluation.generalization.apart import Outcome, fit_apart
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -43,7 +43,7 @@ FOLDER = "generalization"
 
 _SCHEMA = 1
 # What fits and scores; what draws and writes the table makes no fit anew.
-_CODE = ("evaluation.generalization.apart", "evaluation.problems.regression", "evaluation.metrics.resample")
+_CODE = ("evaluation.generalization.apart", "evaluation.problems.regression", "evaluation.metrics")
 
 Fit = Callable[..., Outcome]
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence
-    from evaluation.metrics.resample import Interval
+    from evaluation.metrics import Interval
     from evaluation.problems import Measures
     from pipelines.datasets import Prepared
     from pipelines.params import Split, Task

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import Interval, group_counts, percentile_interval
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from pipelines.cross_study import CROSS_STUDY

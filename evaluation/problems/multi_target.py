@@ -13,8 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.columns import TOLERANCE, Floats, encode, gain, in_blocks, numbers, weights_of
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import (
+    TOLERANCE,
+    Floats,
+    Interval,
+    encode,
+    gain,
+    group_counts,
+    in_blocks,
+    numbers,
+    percentile_interval,
+    weights_of,
+)
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
 
@@ -109,9 +119,8 @@ def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
 
 def target_metrics(y: npt.ArrayLike, prediction: npt.ArrayLike, **known: Any) -> dict[str, Floats]:
     """Return the metrics of each target, ``(n_targets,)``; ``known`` as of `weighted_target_metrics`."""
-    one_group = np.zeros(np.shape(y)[0] if np.ndim(y) else 0, dtype=np.intp)
-    metrics = weighted_target_metrics(y, prediction, one_group, np.ones((1, 1)), **known)
-    return {name: values[0] for name, values in metrics.items()}
+    found = weighted_target_metrics(y, prediction, np.zeros(np.shape(y)[:1], np.intp), np.ones((1, 1)), **known)
+    return {name: values[0] for name, values in found.items()}
 
 
 def weighted_target_metrics(
@@ -129,15 +138,12 @@ def weighted_target_metrics(
     A weighting with whole numbers gives what the rows give when repeated that often. ``scale`` is the standard
     deviation of each target over the training rows. NaN in ``y`` is a value that was not measured, and is left out.
 
-    Returns
-    -------
-    dict of str to array
-        - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square); `rmse_sd`, `mae_sd`: in units of `scale`;
-        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin` over the baseline.
+    - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square); `rmse_sd`, `mae_sd`: in units of `scale`;
+    - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin` over the baseline.
 
-        What the data leave undefined is NaN: `r2` of a target that does not vary, `r2_over_baseline` where the baseline
-        makes no error, `rmse_sd` and `mae_sd` where `scale` is 0, everything of a target that was not measured. Values
-        closer than a millionth of the target's largest magnitude count as equal.
+    What the data leave undefined is NaN: `r2` of a target that does not vary, `r2_over_baseline` where the baseline
+    makes no error, `rmse_sd` and `mae_sd` where `scale` is 0, everything of a target that was not measured. Values
+    closer than a millionth of the target's largest magnitude count as equal.
     """
     shape = np.shape(y)
     if len(shape) != 2:
@@ -164,10 +170,8 @@ def weighted_target_metrics(
 def mean_over_targets(values: npt.ArrayLike) -> Floats:
     """Return the mean over the last axis of the defined values; NaN where none is."""
     table = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(table)
-    number = known.sum(axis=-1)
-    total = np.where(known, table, 0.0).sum(axis=-1)
-    mean: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+    number = (~np.isnan(table)).sum(axis=-1)
+    mean: Floats = np.where(number > 0, np.nansum(table, axis=-1) / np.maximum(number, 1), np.nan)
     return mean
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import chi2
 
-from evaluation.metrics.columns import Floats, encode, gain, in_blocks, numbers, weights_of
+from evaluation.metrics import Floats, encode, gain, in_blocks, numbers, weights_of
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
 from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
@@ -51,28 +51,18 @@ class SurvivalMeasures(Measures):
         """Return metrics of survival curves, see `Measures.weigh`.
 
         A weighting with whole numbers gives what the rows repeated that often give, save that the bins of `ece` are
-        those of the distinct rows. What the data leave undefined is NaN.
+        those of the distinct rows. What the data leave undefined is NaN. ``target`` is the time of follow-up, above 0,
+        and whether it ended with the event, 1 or 0, ``(n_rows, 2)``; ``outputs`` and ``baseline`` are log hazard and
+        predicted share without the event at the ascending horizons, of which the last ranks the rows,
+        ``(n_rows, 1 + n_horizons)``. A baseline of log hazards alone has the curve ``naive`` of the contract.
 
-        Parameters
-        ----------
-        target
-            Time of follow-up, above 0, and whether it ended with the event, 1 or 0; ``(n_rows, 2)``.
-        outputs, baseline
-            Log hazard, and predicted share without the event at the ascending horizons, ``(n_rows, 1 + n_horizons)``;
-            the last ranks the rows. A baseline of log hazards alone has the curve ``naive`` of the contract.
-        horizon
-            One of the horizons, of `brier` and `ece`.
-
-        Returns
-        -------
-        dict of str to array
-            - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
-            - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored
-              (Graf et al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`;
-            - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from
-              those observed (Kaplan-Meier) in bins of like prediction;
-            - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
-            - `margin` over the baseline.
+        - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
+        - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored (Graf et
+          al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`, which is one of them;
+        - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from those
+          observed (Kaplan-Meier) in bins of like prediction;
+        - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
+        - `margin` over the baseline.
         """
         at = np.asarray(horizons, dtype=np.float64)
         moments, happened = _follow_up(target)

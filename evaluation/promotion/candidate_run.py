@@ -18,8 +18,7 @@ from mlflow import MlflowClient
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.build import PREDICTIONS, file_sha256
-from evaluation.evidence.evidence_file import evidence_path, read_evidence, seal
-from evaluation.evidence.schema import SCHEMA_FILE
+from evaluation.evidence.evidence_file import SCHEMA_FILE, evidence_path, read_evidence, seal
 from evaluation.problems import measures_of
 from evaluation.promotion.card import write_card
 from evaluation.promotion.production import opponent
