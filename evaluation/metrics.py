@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -124,9 +125,16 @@ def percentile_interval(value: float, resampled: npt.ArrayLike, confidence: floa
     return Interval(value, float(low), float(high))
 
 
-def mean_of_rows(
-    values: npt.ArrayLike, groups: npt.ArrayLike, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+def over_groups(
+    value: float, n_groups: int, measure: Callable[[Floats], Floats], *, resamples: int, confidence: float, seed: int
 ) -> Interval:
+    """Return a value with the interval of ``measure`` of resampled group counts; NaN ends of one group or no value."""
+    if n_groups < 2 or np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    return percentile_interval(value, measure(group_counts(n_groups, resamples, seed)), confidence)
+
+
+def mean_of_rows(values: npt.ArrayLike, groups: npt.ArrayLike, **bootstrap: Any) -> Interval:
     """Return the mean over rows with its interval, of several columns the mean of their means; NaN is left out."""
     table = np.asarray(values, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
@@ -144,7 +152,4 @@ def mean_of_rows(
         found = np.where(defined, means, 0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
         return np.where(defined.any(axis=1), found, np.nan)
 
-    value = float(mean(np.ones((1, len(labels))))[0])
-    if len(labels) < 2 or np.isnan(value):
-        return Interval(value, np.nan, np.nan)
-    return percentile_interval(value, mean(group_counts(len(labels), resamples, seed)), confidence)
+    return over_groups(float(mean(np.ones((1, len(labels))))[0]), len(labels), mean, **bootstrap)

@@ -34,7 +34,6 @@ _HYPERPARAMETER = "permutation"
 
 
 def ablate(
-    name: str,
     fitted: Fitted,
     model: Predictor,
     predictions: pd.DataFrame,
@@ -44,7 +43,7 @@ def ablate(
     permutations: int,
 ) -> dict[str, Any]:
     """Fit the tuned hyperparameters with the genes in random order and compare on the test rows."""
-    task = params.task(name)
+    name, task = fitted.task, params.task(fitted.task)
     architecture = permutable(fitted.architecture, task)
     if permutations < 1:
         raise UserError(f"--permutations is {permutations}; at least 1 is needed")

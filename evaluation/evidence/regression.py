@@ -9,7 +9,7 @@ import pandas as pd
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
-from evaluation.metrics import TOLERANCE, Interval, group_counts, percentile_interval
+from evaluation.metrics import TOLERANCE, Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 
@@ -63,9 +63,7 @@ def worst_drugs(run: Evaluation, names: dict[str, str]) -> dict[str, Any]:
     return worst("drug", "r2", rows)
 
 
-def _explained_variance(
-    part: pd.DataFrame, unit: np.ndarray, *, resamples: int, confidence: float, seed: int
-) -> Interval:
+def _explained_variance(part: pd.DataFrame, unit: np.ndarray, **bootstrap: Any) -> Interval:
     """Return R2 of some rows with an interval over their units; NaN where the target does not vary."""
     target, prediction = (part[name].to_numpy(np.float64) for name in ("target", "prediction"))
     code = np.unique(unit, return_inverse=True)[1]
@@ -80,6 +78,4 @@ def _explained_variance(
         return np.where(spread > flat, 1 - error / np.where(spread > flat, spread, 1), np.nan)
 
     value = float(r2(sums.sum(axis=0, keepdims=True))[0])
-    if len(sums) < 2 or np.isnan(value):
-        return Interval(value, np.nan, np.nan)
-    return percentile_interval(value, r2(group_counts(len(sums), resamples, seed) @ sums), confidence)
+    return over_groups(value, len(sums), lambda counts: r2(counts @ sums), **bootstrap)

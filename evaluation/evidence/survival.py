@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
 from evaluation.figures.plots import BLUE, GRAY, RED, styled
-from evaluation.metrics import group_counts, percentile_interval
+from evaluation.metrics import over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from evaluation.problems.survival import log_rank, risk_bins
@@ -102,15 +102,14 @@ def _observed(run: Evaluation, part: pd.DataFrame) -> dict[str, Any]:
     """Return predicted and observed risk until the horizon, the latter (Kaplan-Meier) with an interval over groups."""
     time, event = part["time"].to_numpy(np.float64), part["event"].to_numpy()
     at = part["horizon"].to_numpy(np.float64)[:1]
-    value = float(1 - kaplan_meier(time, event, at)[0])
-    found = {"predicted": float(part["prediction_risk"].mean()), "observed": value}
     labels, code = np.unique(part["group"].to_numpy(str), return_inverse=True)
-    if len(labels) < 2:
-        return {**found, "low": float("nan"), "high": float("nan")}
-    counts = group_counts(len(labels), run.task.evaluate.resamples, run.seed)
-    resampled = 1 - kaplan_meier(time, event, at, counts[:, code])[:, 0]
-    interval = percentile_interval(value, resampled, run.task.evaluate.confidence)
-    return {**found, "low": interval.low, "high": interval.high}
+
+    def observed(counts: np.ndarray) -> np.ndarray:
+        return 1 - kaplan_meier(time, event, at, counts[:, code])[:, 0]
+
+    found = over_groups(float(1 - kaplan_meier(time, event, at)[0]), len(labels), observed, **run.bootstrap)
+    predicted = float(part["prediction_risk"].mean())
+    return {"predicted": predicted, "observed": found.value, "low": found.low, "high": found.high}
 
 
 @styled

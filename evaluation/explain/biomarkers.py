@@ -31,7 +31,7 @@ _TABLES = ("expression", "mutation", "copy_number", "methylation")
 _EFFECTS = ("sensitive", "resistant")
 LEAST_CARRIERS = 3  # lines with a mutation, and lines without
 
-_COLUMNS = (
+COLUMNS = (
     *("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect", "rows"),
     *("data", "data_effect", "data_low", "data_high", "data_lines", "data_carriers", "reference"),
 )
@@ -39,27 +39,15 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Marker:
-    """A gene that is known to go with the response to a drug.
-
-    Attributes
-    ----------
-    omics
-        The table where it shows: ``expression``, ``mutation``, ``copy_number`` or ``methylation``.
-    makes
-        ``sensitive`` or ``resistant``: what a mutation, a high expression or more copies make of a line.
-    reference
-        The work that showed it.
-    synonyms, aliases
-        Other names of the drug (case and punctuation do not count) and of the gene.
-    """
+    """A gene that is known to go with the response to a drug."""
 
     drug: str
     gene: str
-    omics: str
-    makes: str
-    reference: str
-    synonyms: Sequence[str] = ()
-    aliases: Sequence[str] = ()
+    omics: str  # the table where it shows, of `_TABLES`
+    makes: str  # what a mutation, a high expression or more copies make of a line, of `_EFFECTS`
+    reference: str  # the work that showed it
+    synonyms: Sequence[str] = ()  # other names of the drug; case and punctuation do not count
+    aliases: Sequence[str] = ()  # of the gene
 
     def __post_init__(self) -> None:
         for value, words in ((self.omics, _TABLES), (self.makes, _EFFECTS)):
@@ -107,7 +95,7 @@ def look_up(
     train: ResponseSamples,
     **bootstrap: Any,
 ) -> pd.DataFrame:
-    """Look known markers up in an explanation: `_COLUMNS`, a row a marker and id of its drug.
+    """Look known markers up in an explanation: `COLUMNS`, a row a marker and id of its drug.
 
     ``directed`` is of `evaluation.explain.genes.directed`; ``samples`` have the drugs and tables of the data, ``train``
     the rows outside the test split.
@@ -128,7 +116,7 @@ def look_up(
             continue
         seen = data_effect(marker, drugs, feature, train, **bootstrap)
         rows += [{**known, "drug_id": drug, **_verdict(marker, feature, of_drug.get(drug)), **seen} for drug in drugs]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def data_effect(

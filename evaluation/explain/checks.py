@@ -12,19 +12,15 @@ import copy
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evaluation.evidence.parts import Evidence
+from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.metrics import Interval, mean_of_rows
-from pipelines.samples.expression import ExpressionSamples
 from training.estimator import Attribution, Estimator
 from training.model.cross_fit import CrossFitted
-
-if TYPE_CHECKING:
-    from torch import nn
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions count as adding up to the prediction
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network with random weights
@@ -126,16 +122,10 @@ def delete(
 
 
 def delete_genes(
-    estimator: Estimator,
-    samples: ExpressionSamples,
-    importance: np.ndarray,
-    names: Sequence[str],
-    *,
-    groups: np.ndarray,
-    change: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    **bootstrap: Any,
+    run: Evaluation, explained: Explained, rows: np.ndarray, *, importance: np.ndarray, names: Sequence[str]
 ) -> Deletion | None:
     """Mask the most important genes of each profile: they become unknown, which models impute by the training mean."""
+    estimator, samples = run.model.estimator, run.test.take(rows)
     place = pd.Index(samples.genes).get_indexer(pd.Index(list(names)))
     known = np.flatnonzero(place >= 0)
     if len(known) < 2:
@@ -145,9 +135,10 @@ def delete_genes(
     def masked(columns: np.ndarray) -> np.ndarray:
         values = samples.values[samples.index]  # a copy: the index is an array
         np.put_along_axis(values, place[known][columns], np.nan, axis=1)
-        return change(before, estimator.outputs(replace(samples, values=values, index=np.arange(len(samples)))))
+        after = estimator.outputs(replace(samples, values=values, index=np.arange(len(samples))))
+        return explained.change(before, after, explained.of_row[rows])
 
-    return delete(masked, importance[:, known], groups, **bootstrap)
+    return delete(masked, importance[:, known], run.groups[rows], **run.bootstrap)
 
 
 # Random weights.
@@ -203,8 +194,11 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
     for module in getattr(other, place).modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-        else:
-            _draw(module)
+            continue
+        with torch.no_grad():
+            for values in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                if values.is_floating_point() and values.numel() > 1:  # drawn anew, with their spread
+                    values.copy_(torch.randn(values.shape).to(values) * values.std())
     return other
 
 
@@ -212,13 +206,3 @@ def integrate_coarsely(estimator: Estimator) -> None:
     """Use the coarsest integral of an estimator: for attributions that are ranked or correlated, not added up."""
     if isinstance(steps := getattr(estimator, "steps", None), tuple):
         estimator.steps = steps[:1]
-
-
-def _draw(module: nn.Module) -> None:
-    """Draw the own parameters and buffers of a module without ``reset_parameters`` anew, with their spread."""
-    import torch
-
-    with torch.no_grad():
-        for values in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            if values.is_floating_point() and values.numel() > 1:
-                values.copy_(torch.randn(values.shape).to(values) * values.std())

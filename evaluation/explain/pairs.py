@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.explain import atoms, checks, genes
-from evaluation.explain.biomarkers import COULD_SEE, RULE, look_up, marked_drugs, read_markers
+from evaluation.explain.biomarkers import COLUMNS, COULD_SEE, RULE, look_up, marked_drugs, read_markers
 from evaluation.figures.plots import BLUE, RED, styled
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
@@ -23,11 +23,7 @@ from training.estimator import Attribution, Estimator
 
 RESISTANT = 0  # its log odds are explained: positive contributions mean resistance, as where ln IC50 is predicted
 ROWS_FOR_DRUGS = 2  # single drugs are explained on so many times the rows that are spread over all drugs
-
-_MARKER_COLUMNS = (
-    *("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect"),
-    *("data", "data_effect", "data_low", "data_high", "data_lines"),
-)
+_MARKER_COLUMNS = [name for name in COLUMNS if name not in ("rows", "data_carriers", "reference")]
 
 
 def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidence:
@@ -57,7 +53,9 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
         return checks.not_explained()
     deletion = _deletion(run, samples, attribution, rows)
     measured = np.array(attribution.names)[genes.measured(attribution.names, samples)]
-    alike = checks.random_correlation(_regressor(estimator), samples, None, run.seed, set(measured.tolist()))
+    first: Any = checks.first_member(estimator)
+    network = getattr(first, "regressor_", first)  # of a classifier of responses
+    alike = checks.random_correlation(network, samples, None, run.seed, set(measured.tolist()))
     top, tables = genes.by_feature(attribution, samples), genes.tables_of(attribution.names)
     sums = {name: attribution.values[:, tables == name].sum(axis=1) for name in dict.fromkeys(tables.tolist())}
     section: dict[str, Any] = {
@@ -113,7 +111,7 @@ def explain_drugs(run: Evaluation, unit: str, count: int, output: int | None = N
         "looked_up": int(looked_up),
         "found": int((known["status"] == "found").sum()),
         "status": known["status"].value_counts().to_dict(),
-        "rows": jsonable(known[[*_MARKER_COLUMNS]].to_dict("records")),
+        "rows": jsonable(known[_MARKER_COLUMNS].to_dict("records")),
     }
     drawn = {"sensitizing_genes": sensitizing_genes(named, run.title, unit)} if len(named) else {}
     logged = {f"biomarkers_{key}": float(section[key]) for key in ("found", "looked_up")}
@@ -162,12 +160,6 @@ def _deletion(
 
 def _attribute(estimator: Estimator, samples: ResponseSamples, output: int | None) -> Attribution | None:
     return estimator.attribute(samples, None if output is None else np.full(len(samples), output))
-
-
-def _regressor(estimator: Estimator) -> Estimator:
-    """Return what may be a network: of an ensemble its first, of a classifier of responses the regressor."""
-    first: Any = checks.first_member(estimator)
-    return getattr(first, "regressor_", first)
 
 
 # Figures.

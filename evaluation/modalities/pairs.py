@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics import Interval, group_counts, percentile_interval
+from evaluation.metrics import Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from pipelines.cross_study import CROSS_STUDY
@@ -123,9 +123,7 @@ class Pairs(Modality):
         return known
 
 
-def line_score(
-    predictions: pd.DataFrame, train: ResponseSamples, *, resamples: int, confidence: float, seed: int
-) -> Interval:
+def line_score(predictions: pd.DataFrame, train: ResponseSamples, **bootstrap: Any) -> Interval:
     """Return how much of the differences between test lines a model explains, in the measure of the audit's probes.
 
     R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements; 0 is the score
@@ -148,13 +146,12 @@ def line_score(
     missed, apart = ((lines["count"] * each).groupby("group").sum().to_numpy() for each in squares)
     if not apart.sum() > 0:
         return Interval(math.nan, math.nan, math.nan)
-    value = float(1 - missed.sum() / apart.sum())
-    if len(apart) < 2:
-        return Interval(value, math.nan, math.nan)
-    counts = group_counts(len(apart), resamples, seed)
-    total = counts @ apart
-    scores = np.where(total > 0, 1 - (counts @ missed) / np.where(total > 0, total, 1.0), np.nan)
-    return percentile_interval(value, scores, confidence)
+
+    def scores(counts: np.ndarray) -> np.ndarray:
+        total = counts @ apart
+        return np.where(total > 0, 1 - (counts @ missed) / np.where(total > 0, total, 1.0), np.nan)
+
+    return over_groups(float(1 - missed.sum() / apart.sum()), len(apart), scores, **bootstrap)
 
 
 def _translated(tables: ResponseTables, contract: Contract) -> tuple[ResponseTables, list[str]]:

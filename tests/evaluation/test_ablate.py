@@ -67,7 +67,7 @@ class Reference:
 
     def ablate(self, prepared: Prepared, params: Params, permutations: int = 1) -> dict[str, Any]:
         said: dict[str, Any] = {"prepared": prepared, "params": params, "permutations": permutations}
-        return ablate(NAME, self.fitted, self.model, self.predictions, **said)
+        return ablate(self.fitted, self.model, self.predictions, **said)
 
 
 @pytest.fixture(scope="module")
