@@ -51,23 +51,15 @@ class Resampled:
 
 
 def paired_difference(
-    task: Task,
-    ours: pd.DataFrame,
-    theirs: pd.DataFrame,
-    metric: str,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    **learnt: Any,
+    task: Task, ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, confidence: float = 0.95, **known: Any
 ) -> Difference:
-    """Return by how much ``ours`` is better than ``theirs``.
+    """Return by how much ``ours`` is better than ``theirs``; ``known`` as of `resample`.
 
     See Field C. A., Welsh A. H. (2007), J. R. Stat. Soc. B 69(3), 369-390, and Efron B., Tibshirani R. J. (1993), An
     Introduction to the Bootstrap, ch. 16: what the interval excludes is rejected.
     """
     frames = (ours, matched(task, ours, theirs))
-    first, second = (resample(task, frame, metric, resamples=resamples, seed=seed, **learnt) for frame in frames)
+    first, second = (resample(task, frame, metric, **known) for frame in frames)
     size = {"rows": len(ours), "groups": int(ours["group"].nunique())}
     return subtract(task, metric, first, second, confidence=confidence, **size)
 
@@ -108,22 +100,20 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
 
 
 def resample(
-    task: Task, predictions: pd.DataFrame, metric: str, *, resamples: int, seed: int, **learnt: Any
+    task: Task, predictions: pd.DataFrame, metric: str, *, resamples: int = 1000, seed: int = 0, **learnt: Any
 ) -> Resampled:
     """Return a metric of one model on the test rows and on every resample of their groups.
 
     Which groups a resample draws depends on the groups, ``resamples`` and ``seed`` alone: results of two models on the
     same test rows may be subtracted.
     """
-    groups = predictions["group"].to_numpy(str)
-    count = len(np.unique(groups))
+    count = len(np.unique(predictions["group"].to_numpy(str)))
     if count < 2:
         raise UserError(f"the test rows are of {count} group; a comparison of models needs at least two")
     measures = measures_of(task.problem)
 
     def measure(counts: npt.NDArray[np.int64]) -> Floats:
-        margin_metric = task.evaluate.metric
-        found = measures.weighted(predictions, metric, groups, counts, margin_metric=margin_metric, **learnt)
+        found = measures.weighted(predictions, metric, counts, margin_metric=task.evaluate.metric, **learnt)
         if metric not in found:
             raise UserError(f"metric {metric!r} cannot be measured on these predictions; there are {', '.join(found)}")
         return found[metric]

@@ -1,9 +1,7 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-The rows are split anew for each mode, by the code of the stage ``prepare``. Intervals resample drugs in ``drug_blind``,
-tissues in ``tissue_blind``, cell lines in every other mode. Hyperparameters are those of the task's study where it has
-run, else the defaults. The study looked at validation rows of the task's own mode, some of which are test rows in
-another mode.
+The stage ``prepare`` splits the rows anew for each mode. Hyperparameters are those of the task's study where it has
+run, else the defaults. The study saw validation rows of the task's own mode; some are test rows in another mode.
 """
 
 from __future__ import annotations
@@ -86,14 +84,7 @@ def in_mode(task: Task, mode: str) -> Task:
 
 
 def plans(
-    name: str,
-    params: Params,
-    *,
-    modes: Sequence[str],
-    architectures: Sequence[str],
-    data_sha256: str,
-    folder: Path,
-    models: Path = MODELS,
+    name: str, params: Params, *, modes: Sequence[str], architectures: Sequence[str], data_sha256: str, folder: Path
 ) -> list[Plan]:
     """Return the fits of the table, mode by mode, the baseline first in each."""
     task = response_task(name, params)
@@ -103,7 +94,7 @@ def plans(
     made = []
     for mode in modes:
         for architecture in names:
-            hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task)
+            hyperparameters, origin = hyperparameters_of(MODELS / name / architecture, architecture, task)
             decided = {
                 "schema": _SCHEMA,
                 "data": data_sha256,
@@ -116,10 +107,8 @@ def plans(
                 "code": code[architecture],
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
-            fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
-            made.append(
-                Plan(mode, architecture, hyperparameters, origin=origin, fingerprint=fingerprint, folder=folder)
-            )
+            sha256 = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
+            made.append(Plan(mode, architecture, hyperparameters, origin=origin, fingerprint=sha256, folder=folder))
     return made
 
 
@@ -148,28 +137,22 @@ def generalize(
 ) -> list[str]:
     """Make what is missing of ``every`` plan, one after another."""
     failed: list[str] = []
+    task, settings = response_task(name, params), fit_settings(params, params.task(name))
     missing = [plan for plan in every if plan.read() is None]
     mode, prepared, naive = None, None, None
     for plan in tqdm(missing, desc="fits", disable=not progress):
         if plan.mode != mode:
             mode, prepared, naive = plan.mode, None, None
             try:
-                prepared = prepare(kept, in_mode(response_task(name, params), plan.mode), params.seed)
+                prepared = prepare(kept, in_mode(task, plan.mode), params.seed)
             except UserError as error:
                 failed.append(f"{plan.mode}: {error}")
         if prepared is None:
             continue
         try:
-            outcome = fit(
-                plan.architecture,
-                params.task(name),
-                plan.hyperparameters,
-                prepared,
-                fit_settings(params, params.task(name)),
-                progress=progress,
-            )
+            outcome = fit(plan.architecture, task, plan.hyperparameters, prepared, settings, progress=progress)
             if naive is None:
-                naive = _baseline(plan, every, prepared, outcome, params.task(name).evaluate.baseline)
+                naive = _baseline(plan, every, prepared, outcome, task.evaluate.baseline)
             scored = score(name, params, plan, prepared, outcome=outcome, naive=naive)
         except UserError as error:
             failed.append(f"{plan.mode} {plan.architecture}: {error}")
@@ -284,8 +267,9 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
 
     Both are the best on the validation rows: chosen by the test rows, they would be those that chance favored there.
     """
-    task = response_task(name, params)
-    found = []
+    task, found = response_task(name, params), []
+    settings = task.evaluate
+    bootstrap = {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
     for mode in dict.fromkeys(plan.mode for plan in every):
         done = {plan.architecture: plan for plan in every if plan.mode == mode and plan.read() is not None}
         roles = {each: get_architecture(each, task.modality, task.problem).role for each in done}
@@ -296,10 +280,7 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue
-        resamples, confidence = task.evaluate.resamples, task.evaluate.confidence
-        between = paired_difference(
-            task, ours, theirs, "r2", resamples=resamples, confidence=confidence, seed=params.seed
-        )
+        between = paired_difference(task, ours, theirs, "r2", **bootstrap)
         found.append({"mode": mode, "network": best, "rival": rival, **between.as_dict()})
     return found
 

@@ -87,30 +87,16 @@ class Measures(ABC):
         return {"baseline": None, "within": None, **known, "margin_metric": margin_metric}
 
     def weighted(
-        self,
-        predictions: pd.DataFrame,
-        metric: str,
-        groups: npt.ArrayLike,
-        counts: npt.ArrayLike,
-        *,
-        margin_metric: str,
-        **learnt: Any,
+        self, predictions: pd.DataFrame, metric: str, counts: npt.ArrayLike, *, margin_metric: str, **learnt: Any
     ) -> dict[str, Floats]:
         """Return ``metric`` of a table of predictions, and whatever is found with it, under each weighting."""
         target, outputs, baseline, scoring = self.columns(predictions)
         asked = margin_metric if metric == "margin" else metric
-        to_baseline = metric in ("margin", "r2_over_baseline")
-        return self.weigh(
-            target,
-            outputs,
-            groups,
-            counts,
-            baseline=baseline if to_baseline else None,
-            within=predictions["drug_id"] if asked.startswith("within_drug_") or asked == "prevalence" else None,
-            margin_metric=margin_metric if to_baseline else self.margin_metric,
-            **scoring,
-            **learnt,
-        )
+        within = predictions["drug_id"] if asked.startswith("within_drug_") or asked == "prevalence" else None
+        known = {"within": within, "baseline": None, "margin_metric": self.margin_metric, **scoring, **learnt}
+        if metric in ("margin", "r2_over_baseline"):
+            known |= {"baseline": baseline, "margin_metric": margin_metric}
+        return self.weigh(target, outputs, predictions["group"].to_numpy(str), counts, **known)
 
     @abstractmethod
     def columns(self, predictions: pd.DataFrame) -> Columns:

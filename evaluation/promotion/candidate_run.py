@@ -27,7 +27,7 @@ from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import write_json
-from pipelines.params import Params, Task
+from pipelines.params import Params
 from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 from training.architectures import get_architecture
@@ -39,9 +39,9 @@ EVIDENCE = "evidence.json"
 def choose(
     name: str, params: Params, architectures: Sequence[str] | None = None, reports: Path = REPORTS
 ) -> dict[str, Any]:
-    """Return the evidence of what did best on rows held out of its fit, among ``architectures``; None: all of the task.
+    """Return the evidence of what did best on validation rows, among ``architectures``; None: all of the task.
 
-    The choice is made on validation rows: the best of five on the test split would owe a part of its score to luck.
+    The best of five on the test split would owe a part of its score to luck.
     """
     baseline = params.task(name).evaluate.baseline
     every = [each for each in params.architectures(name) if each != baseline]
@@ -50,12 +50,9 @@ def choose(
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     sign = 1 if higher_is_better(found[0]["validation"]["metric"]) else -1
-
-    def score(evidence: dict[str, Any]) -> float:
-        value = evidence["validation"]["value"]
-        return -math.inf if value is None else sign * value
-
-    return max(found, key=score)
+    values = [each["validation"]["value"] for each in found]
+    scores = [-math.inf if value is None else sign * value for value in values]
+    return found[scores.index(max(scores))]
 
 
 def candidate(
@@ -134,10 +131,12 @@ def comparisons(
     facing = opponent(name, task, evidence, ours, prepared)
     if facing is not None:
         about, frames = facing
+        numbers = dict.fromkeys(("difference", "low", "high", "p"))
+        nothing = {"metric": settings.metric, **numbers, "rows": 0, "groups": 0}
         try:
-            rows.append(row(about, *frames) if frames else {**about, **_nothing(task)})
+            rows.append(row(about, *frames) if frames else {**about, **nothing})
         except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
-            rows.append({**about, "note": f"{about.get('note', '')} {error}".strip(), **_nothing(task)})
+            rows.append({**about, "note": f"{about.get('note', '')} {error}".strip(), **nothing})
     return rows
 
 
@@ -182,8 +181,3 @@ def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports:
         print(f"warning: {architecture} is not compared: it was evaluated on another split", file=sys.stderr)
         return None
     return other
-
-
-def _nothing(task: Task) -> dict[str, Any]:
-    numbers = dict.fromkeys(("difference", "low", "high", "p"))
-    return {"metric": task.evaluate.metric, **numbers, "rows": 0, "groups": 0}

@@ -187,28 +187,22 @@ def _size(case: Case) -> Checked:
 
 def _explanation(case: Case) -> Checked:
     """What the explanation says of itself: it adds up, it needs the learnt weights, and it points at what matters."""
-    checks = case.evidence["explanation"]["checks"]
-    if not checks:
+    explanation = case.evidence["explanation"]
+    if not (checks := explanation["checks"]):
         alone = case.evidence["architecture"] == case.evidence["baseline"]
         said = "does not apply: the model looks at no feature" if alone else "the explanation was not checked"
         return Checked(alone, said)
     told = [_explained(check, case.gate) for check in checks]
-    if lacking := _unexplained(case.evidence):
+    maps = explanation["method"] == "grad_cam"
+    needed = {  # of an explanation of its kind
+        "completeness": not maps,
+        "deletion": not ("deletion" in explanation and explanation["deletion"] is None),
+        "random_weights": maps or "cost_multiply_adds" in case.evidence["cost"],
+    }
+    there = {check["name"] for check in checks}
+    if lacking := [name for name, asked in needed.items() if asked and name not in there]:
         told.append((False, f"without {' and '.join(lacking)}; run `make train` again"))
     return Checked(all(passes for passes, _ in told), ", ".join(said for _, said in told))
-
-
-def _unexplained(evidence: Evidence) -> list[str]:
-    """Return the checks that an explanation of its kind has to bring, and does not."""
-    explanation = evidence["explanation"]
-    maps = explanation["method"] == "grad_cam"
-    needed = [] if maps else ["completeness"]
-    if not ("deletion" in explanation and explanation["deletion"] is None):
-        needed.append("deletion")
-    if maps or "cost_multiply_adds" in evidence["cost"]:
-        needed.append("random_weights")
-    there = {check["name"] for check in explanation["checks"]}
-    return [name for name in needed if name not in there]
 
 
 def _explained(check: dict[str, Any], gate: Gate) -> tuple[bool, str]:
@@ -345,11 +339,10 @@ def _judged(check: str, case: Case) -> Verdict:
         found = OF[check](case)
         return Verdict(check, "pass" if found.passes else "fail", found.reason, found.by, found.names)
     except KeyError as error:
-        return Verdict(
-            check, "fail", f"the evidence lacks {error.args[0]!r}; run `python -m evaluation.candidate` again"
-        )
+        said = f"the evidence lacks {error.args[0]!r}; run `python -m evaluation.candidate` again"
     except (TypeError, AttributeError, ValueError) as error:
-        return Verdict(check, "fail", f"the evidence cannot be read: {error}")
+        said = f"the evidence cannot be read: {error}"
+    return Verdict(check, "fail", said)
 
 
 def _waived(verdict: Verdict, case: Case) -> Verdict:
@@ -372,6 +365,4 @@ def _waived(verdict: Verdict, case: Case) -> Verdict:
 
 def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Yield a line a verdict, what failed first."""
-    order = {"fail": 0, "waived": 1, "pass": 2}
-    for verdict in sorted(verdicts, key=lambda each: order[each.status]):
-        yield str(verdict)
+    return map(str, sorted(verdicts, key=lambda each: ("fail", "waived", "pass").index(each.status)))

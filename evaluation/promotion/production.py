@@ -130,5 +130,4 @@ def _seen(version: ModelVersion, prepared: Prepared, rows: pd.DataFrame) -> np.n
     fitted_on = set(split.loc[split["split"] != "test", "sample_id"])
     today = prepared.table
     groups = set(today.loc[today["sample_id"].isin(fitted_on), "group"])
-    seen: np.ndarray = rows["group"].isin(groups).to_numpy()
-    return seen
+    return np.asarray(rows["group"].isin(groups))

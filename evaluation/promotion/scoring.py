@@ -33,18 +33,9 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     groups, _ = group_samples(samples, task.split)
     if groups.nunique() < 2:
         raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
-    metrics = measures.bootstrap(
-        samples.target,
-        model.outputs(samples),
-        groups,
-        baseline=model.baseline.outputs(samples),
-        within=samples.within,
-        margin_metric=task.evaluate.metric,
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=seed,
-        **contract.scoring,
-    )
+    settings, known = task.evaluate, {"baseline": model.baseline.outputs(samples), "within": samples.within}
+    known |= {"margin_metric": settings.metric, "resamples": settings.resamples, "confidence": settings.confidence}
+    metrics = measures.bootstrap(samples.target, model.outputs(samples), groups, seed=seed, **known, **contract.scoring)
     return {
         "n": len(samples),
         "groups": int(groups.nunique()),
