@@ -1,8 +1,7 @@
 """The effect of the order of genes: the tuned network fitted again on genes in random order.
 
-A recurrent network reads windows of genes one after another, so the order that it was tuned to may help it. The
-interval says how the difference varies with the patients of the test split; how it varies with the random numbers of a
-fit shows in the differences between permutations.
+The interval says how the difference varies with the patients of the test split; how it varies with the random numbers
+of a fit shows in the differences between permutations.
 """
 
 from __future__ import annotations
@@ -110,18 +109,13 @@ def ablation_path(name: str, architecture: str, reports: Path = REPORTS) -> Path
     return reports / name / "ablations" / architecture / "ablation_gene_order.json"
 
 
-def write_ablation(found: dict[str, Any], path: Path) -> None:
-    """Write ``found`` to ``path`` and log it to the run of the fit, with its gain as metrics."""
+def write_ablation(found: dict[str, Any], path: Path) -> str:
+    """Write ``found``, log it to the run of the fit, with its gain as metrics, and return the outcome in a line."""
     write_json(path, found)
-    gain = found["gain"]
+    gain, each = found["gain"], jsonable([one["difference"] for one in found["of_each"]])
     with tracking.run(found["task"], "evaluate", found["architecture"], run_id=found["run_id"]):
         mlflow.log_metrics(as_metrics(f"ablation_gene_order_{gain['metric']}", gain, "difference"))
         mlflow.log_artifact(str(path))
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """Return the outcome in a line."""
-    gain, each = found["gain"], jsonable([one["difference"] for one in found["of_each"]])
     order = f"order {found['order']!r}" if found["order"] else "the order of genes"
     alone = ", ".join("-" if value is None else f"{value:+.4f}" for value in each)
     return (

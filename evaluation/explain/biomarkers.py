@@ -95,14 +95,11 @@ def look_up(
     train: ResponseSamples,
     **bootstrap: Any,
 ) -> pd.DataFrame:
-    """Look known markers up in an explanation: `COLUMNS`, a row a marker and id of its drug.
-
-    ``directed`` is of `evaluation.explain.genes.directed`; ``samples`` have the drugs and tables of the data, ``train``
-    the rows outside the test split.
+    """Look known markers up in what `genes.directed` found: `COLUMNS`, a row a marker and id of its drug.
 
     ``status`` is ``found``, ``not found``, ``not looked at`` (the model takes nothing of that omics), ``not tested``
-    (the drug has too few explained rows) or ``not in the data``. ``effect`` is in units of what is predicted. ``data``
-    is ``shown``, ``contrary``, ``not shown`` or ``too few lines``, with the effect on the measured response (of a
+    (the drug has too few explained rows) or ``not in the data``. ``data`` is ``shown``, ``contrary``, ``not shown`` or
+    ``too few lines``, with the effect on the measured response of ``train``, the rows outside the test split (of a
     mutation, or of one standard deviation) and its interval, lines resampled.
     """
     of_drug = {str(drug): table for drug, table in directed.groupby("drug_id", sort=False)}
@@ -146,10 +143,7 @@ def data_effect(
 def slope(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, *, resamples: int, confidence: float, seed: int
 ) -> Interval:
-    """Return the least-squares slope of ``y`` on ``x``, both ``(n,)``, with its interval over groups.
-
-    Of an ``x`` of zeros and ones it is the difference of two means. Resamples with a constant ``x`` are left out.
-    """
+    """Return the slope of ``y`` on ``x``, both ``(n,)``, with its interval over groups, but resamples of one ``x``."""
     labels, group = encode("groups", groups, len(x))
     columns = np.column_stack([np.ones_like(x), x, y, x * x, x * y])
     sums = np.zeros((len(labels), columns.shape[1]))

@@ -89,10 +89,7 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
 
 
 def explain_drugs(run: Evaluation, unit: str, count: int, output: int | None = None) -> tuple[dict[str, Any], Evidence]:
-    """Explain drugs one by one on about ``count`` test rows: those with a known biomarker, and the most measured.
-
-    Returns what the section ``explanation`` says of biomarkers, and the rest of the evidence.
-    """
+    """Explain drugs one by one on about ``count`` test rows; return an entry of the explanation, and other evidence."""
     test, markers = run.test, read_markers()
     marked = marked_drugs(markers, test)
     chosen = test.take(genes.rows_by_drug(test, marked, count, run.seed))

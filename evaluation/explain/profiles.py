@@ -92,8 +92,7 @@ def genes_of_classes(
 def stability(run: Evaluation, explained: Explained, rows: np.ndarray, seeds: int) -> float | None:
     """Return the share of each answer's top genes that fits from different seeds have in common, a mean over pairs.
 
-    All are single models with the same hyperparameters, fitted on the same rows and integrated alike, so that only the
-    seed differs: the explained model, of an ensemble its first member, and ``seeds`` more.
+    The explained model (of an ensemble its first member) and ``seeds`` more differ in the seed alone.
     """
     first = checks.first_member(run.model.estimator)
     settings = first.get_params(deep=False)
@@ -249,10 +248,7 @@ def top_predictors(mean_abs: pd.DataFrame, standardized: pd.DataFrame, by_target
 
 
 def orders_of_genes(estimator: Estimator) -> pd.DataFrame | None:
-    """Return ``member, position, window, gene`` (counted from 1) of networks that read genes in an order, else None.
-
-    Members that read in the same order are listed once, as ``all``: others order their genes by their training rows.
-    """
+    """Return ``member, position, window, gene`` of networks that read genes in an order, ``all`` if all in the same."""
     orders: dict[str, tuple[list[str], list[int]]] = {}
     for number, member in enumerate(getattr(estimator, "members_", [estimator])):
         if (genes := getattr(member, "gene_order", None)) is not None:

@@ -78,10 +78,7 @@ def confusion_matrix(table: npt.NDArray[np.integer], classes: Sequence[str], tit
 
 @styled
 def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str], title: str) -> Figure:
-    """Return the ROC curve of each class against the rest; of two classes the second's alone, the other mirrors it.
-
-    Classes that all rows or none are of are named in the legend without a curve.
-    """
+    """Return the ROC curve of each class against the rest; of two classes the second's alone, the other mirrors it."""
     from sklearn import metrics  # here: a leaderboard draws neither curve, and scikit-learn takes seconds to load
 
     code, scores = np.asarray(target), np.asarray(probabilities)

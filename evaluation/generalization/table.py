@@ -32,7 +32,7 @@ from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.params import Params, Task
 from pipelines.paths import MODELS
-from pipelines.problems import get_problem
+from pipelines.problems import get_problem, higher_is_better
 from pipelines.samples import Kept
 from training.architectures import get_architecture
 from training.studies.trials import fit_settings
@@ -243,10 +243,7 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
 
 
 def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[str, Any] | None:
-    """Return the scores across studies on the test rows whose drug the training study has too, under whatever id.
-
-    On the other drugs a model is asked for an unseen line and an unseen drug at once, which is another question.
-    """
+    """Return the scores across studies on the test rows whose drug the training study has too, under whatever id."""
     task = response_task(name, params)
     if plan.read() is None:
         return None
@@ -262,11 +259,13 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
     }
 
 
-def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
-    """Return, mode by mode, by how much the best network is better than the best simple model on the same test rows.
+def _on_validation(row: dict[str, Any]) -> float:
+    value: float = row["validation"]["value"]
+    return value if higher_is_better(row["validation"]["metric"]) else -value
 
-    Both are the best on the validation rows: chosen by the test rows, they would be those that chance favored there.
-    """
+
+def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Return, mode by mode, by how much the network that is best on validation rows beats the simple model that is."""
     task, found = response_task(name, params), []
     settings = task.evaluate
     bootstrap = {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
@@ -276,7 +275,7 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         sides = [[done[each].read() or {} for each in done if roles[each] == role] for role in ("model", "simple")]
         if not all(sides):
             continue
-        best, rival = map(page.best_by_validation, sides)
+        best, rival = (max(rows, key=_on_validation)["architecture"] for rows in sides)
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue

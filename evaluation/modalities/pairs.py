@@ -102,11 +102,7 @@ class Pairs(Modality):
         return {OF_LINES: line_score(run.predictions, run.prepared.side("train"), **run.bootstrap)}
 
     def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
-        """Return the groups of the split, but in ``random`` the cell line.
-
-        A group of ``random`` is a pair. Pairs of one line share its biology: an interval over pairs would be too
-        narrow.
-        """
+        """Return the groups of the split, but in ``random``, where they are pairs, the cell lines that pairs share."""
         name = _UNITS.get(split.mode, "cell line")
         if split.mode != "random":
             return name, prepared.table["group"].to_numpy(str)
@@ -124,10 +120,9 @@ class Pairs(Modality):
 
 
 def line_score(predictions: pd.DataFrame, train: ResponseSamples, **bootstrap: Any) -> Interval:
-    """Return how much of the differences between test lines a model explains, in the measure of the audit's probes.
+    """Return R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements.
 
-    R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements; 0 is the score
-    of the drug means alone. Rows of drugs that were not trained on have no mean and are left out.
+    It is the audit's measure of its probes. Rows of drugs that were not trained on have no mean and are left out.
     """
     means = pd.Series(train.target.astype(np.float64)).groupby(train.pairs["drug_id"].to_numpy()).mean()
     drug = predictions["drug_id"].map(means)

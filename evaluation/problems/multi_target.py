@@ -1,7 +1,4 @@
-"""Metrics of many predicted numbers: of each target, such as a gene in log2 units, and their mean.
-
-All quantities add up over rows, so rows are added up by group once, and a resample weighs those sums.
-"""
+"""Metrics of many predicted numbers, such as genes: rows are added up by group once, a resample weighs those sums."""
 
 from __future__ import annotations
 
@@ -185,11 +182,10 @@ def bootstrap_each_target(
     seed: int = 0,
     **known: Any,
 ) -> TargetIntervals:
-    """Return metrics of each target and their mean, with cluster-bootstrap percentile intervals.
+    """Return metrics of each target and their mean, with intervals; ``known`` as of `weighted_target_metrics`.
 
-    ``known`` is as of `weighted_target_metrics`. All targets, model and baseline see the same resamples: the interval
-    of a mean knows that the targets of a sample err together. A target that a resample leaves undefined stays out of
-    that resample's mean, and of its own interval.
+    All see the same resamples: the interval of a mean knows that the targets of a sample err together. A target that a
+    resample leaves undefined stays out of that resample's mean, and of its own interval.
     """
     labels, _ = encode("groups", groups, np.shape(y)[0] if np.ndim(y) else 0)
     counts = np.vstack([np.ones((1, labels.size)), group_counts(labels.size, resamples, seed)])

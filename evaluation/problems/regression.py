@@ -1,7 +1,6 @@
 """Metrics of a predicted number, under many weightings of the groups at once, such as bootstrap resamples.
 
-The value on the test split and on each resample is one computation under different weights (one for every row; how
-often the row's group was drawn), so a value and its interval cannot drift apart.
+Value and resamples are one computation under different weights, so a value and its interval cannot drift apart.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Metrics of predicted times to an event, under many weightings of the groups at once, such as bootstrap resamples.
-
-The probability of being censored is estimated anew under each weighting.
-"""
+"""Metrics of predicted times to an event, under many weightings of the groups; censoring is estimated under each."""
 
 from __future__ import annotations
 

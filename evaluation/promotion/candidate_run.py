@@ -1,7 +1,4 @@
-"""A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged.
-
-All of it lies below ``evidence/<sha256>/`` of the run of the fit, with the card, and is never overwritten.
-"""
+"""A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
     intended = [text("Intended:"), items(use.intended)] if use.intended else []
     known = {name: value for name, value in evidence["cost"].items() if value is not None}
     rows = [[name.removeprefix("cost_").replace("_", " "), cost(value, 4)] for name, value in known.items()]
+    costs = [text("Measured on the machine of the fit; latency is of one call in process."), *_table(["", ""], rows)]
     provenance = [["run of the fit", evidence["run_id"]], ["logged model", evidence["model_uri"]]]
     provenance += [[name, str(value)] for name, value in evidence["hashes"].items()]
     provenance.append(["evidence.sha256", evidence["sha256"]])
@@ -104,11 +105,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         section("Audit of the data", *_found(evidence)),
         section("Explanation", *_explanation(evidence)),
         section("Limitations", items([*_limits(evidence), *use.limits])),
-        section(
-            "Cost",
-            text("Measured on the machine of the fit; latency is of one call in process."),
-            *_table(["", ""], rows),
-        ),
+        section("Cost", *costs),
         section("Figures", *(figure(name, caption) for name, caption in captions.items())),
         section("Reproduction", *_again(evidence)),
         section("Provenance", *_table(["", ""], provenance)),

@@ -46,10 +46,9 @@ def production_version(name: str) -> ModelVersion | None:
 def opponent(
     name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, *, data: Path = DATA
 ) -> Opponent | None:
-    """Return the version in production, and its predictions of the candidate's test rows beside the candidate's.
+    """Return the version in production as in the schema's ``comparisons``, None where there is none, and predictions.
 
-    None where there is no such version. It is described as in ``comparisons`` of the evidence's schema; there are no
-    predictions where it cannot answer.
+    They are the candidate's and its own of the test rows; None where it cannot answer.
     """
     version = production_version(name)
     if version is None:
