@@ -71,10 +71,9 @@ def ablate(
     reference, *others = (resample(task, frame, metric, **known) for frame in (predictions, *permuted))
     values = [other.value for other in others]
     mean = Resampled(float(np.mean(values)), np.mean([other.values for other in others], axis=0))
-    size = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
-    gain, *each = (
-        subtract(task, metric, reference, other, confidence=confidence, **size).as_dict() for other in (mean, *others)
-    )
+    size: dict[str, Any] = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
+    size["confidence"] = confidence
+    gain, *each = (vars(subtract(task, metric, reference, other, **size)) for other in (mean, *others))
     return {
         "task": name,
         "architecture": fitted.architecture,

@@ -7,7 +7,7 @@ same resamples, and the difference is taken within each. As everywhere, groups a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,6 @@ class Difference:
     p: float
     rows: int
     groups: int
-
-    def as_dict(self) -> dict[str, str | float | int]:
-        """The fields by name. NaN stays NaN: who writes JSON writes it as null."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

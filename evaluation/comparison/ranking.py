@@ -26,23 +26,11 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
             continue  # not trained yet; the others are shown all the same
         evidence = read_evidence(path)
         found, margin = evidence["test"]["metrics"][metric], evidence["test"]["metrics"]["margin"]
-        rows.append(
-            {
-                "architecture": architecture,
-                "metric": metric,
-                **found,
-                "margin": margin["value"],
-                "margin_low": margin["low"],
-                "margin_high": margin["high"],
-                "seconds": evidence["seconds"],
-                "run_id": evidence["run_id"],
-                "model_uri": evidence["model_uri"],
-                "baseline": architecture == task.evaluate.baseline,
-                "validation": evidence["validation"]["value"],
-                "simulated": evidence["simulated"],
-                "cost": evidence["cost"],
-            }
-        )
+        row = {"architecture": architecture, "metric": metric, **found}
+        row |= {"margin": margin["value"], "margin_low": margin["low"], "margin_high": margin["high"]}
+        row |= {key: evidence[key] for key in ("seconds", "run_id", "model_uri")}
+        row |= {"baseline": architecture == task.evaluate.baseline, "validation": evidence["validation"]["value"]}
+        rows.append({**row, "simulated": evidence["simulated"], "cost": evidence["cost"]})
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     names = [str(row["architecture"]) for row in rows]

@@ -56,10 +56,7 @@ def evaluate(
         "architecture": fitted.architecture,
         "baseline": task.evaluate.baseline,
         "simulated": modality_of(task.modality).simulated(run.test),
-        "run_id": fitted.run_id,
-        "model_uri": fitted.model_uri,
-        "budget": fitted.budget,
-        "seconds": fitted.seconds,
+        **{key: getattr(fitted, key) for key in ("run_id", "model_uri", "budget", "seconds")},
         "validation": {"metric": fitted.metric, "value": fitted.validation},
         "test": {
             "samples": len(predictions),

@@ -157,16 +157,11 @@ def random_correlation(
     if trained is None or other is None:
         return None
     kept = np.array([names is None or name in names for name in trained.names])
-    return row_correlation(trained.values[:, kept], other.values[:, kept])
-
-
-def row_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean correlation of the rows of two tables; that of a constant row is 0."""
     found = []
-    for one, other in zip(a, b, strict=True):
-        flat = [each - each.mean() for each in (one, other)]
-        sizes = [float(np.sqrt(each @ each)) for each in flat]
-        found.append(float(flat[0] @ flat[1]) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0)
+    for pair in zip(trained.values[:, kept], other.values[:, kept], strict=True):
+        one, two = (each - each.mean() for each in pair)
+        size = float(np.sqrt(one @ one)), float(np.sqrt(two @ two))
+        found.append(float(one @ two) / (size[0] * size[1]) if min(size) > 0 else 0.0)  # of a constant row 0
     return float(np.mean(found))
 
 

@@ -46,7 +46,7 @@ def intervals(comparison: dict[str, Any]) -> Figure:
         )
     if rows:
         axes.axvline(rows[-1]["value"], color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
-    axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [row["architecture"] + " (baseline)" * row["baseline"] for row in rows])
     axes.set_xlabel(
         f"test {comparison['metric']} with its {percent} interval"
         + "\n(filled: the best, and what is not significantly worse; open: worse)" * ("pairs" in comparison)
@@ -152,7 +152,3 @@ def _cost(row: dict[str, Any], key: str) -> float:
 def _color(row: dict[str, Any]) -> str:
     """Return the color of a row; where nothing was compared, the baseline's is gray."""
     return COLORS[row.get("standing", "undefined" if row["baseline"] else "best")]
-
-
-def _named(row: dict[str, Any]) -> str:
-    return f"{row['architecture']} (baseline)" if row["baseline"] else str(row["architecture"])

@@ -160,12 +160,7 @@ def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
 
 @styled
 def attribution_panel(
-    images: npt.NDArray[np.uint8],
-    maps: npt.NDArray[np.floating],
-    titles: Sequence[str],
-    *,
-    title: str,
-    right: npt.NDArray[np.bool_],
+    images: npt.NDArray[np.uint8], maps: np.ndarray, titles: Sequence[str], *, title: str, right: npt.NDArray[np.bool_]
 ) -> Figure:
     """Return each cell beside its overlay, right predictions framed in blue and wrong ones in red."""
     across = max(1, min(4, len(images)))

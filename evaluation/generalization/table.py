@@ -280,7 +280,7 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         if ours["group"].nunique() < 2:
             continue
         between = paired_difference(task, ours, theirs, "r2", **bootstrap)
-        found.append({"mode": mode, "network": best, "rival": rival, **between.as_dict()})
+        found.append({"mode": mode, "network": best, "rival": rival, **vars(between)})
     return found
 
 

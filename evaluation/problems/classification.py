@@ -143,17 +143,16 @@ class ClassificationMeasures(Measures):
         def summary(part: pd.DataFrame) -> pd.Series:
             true, score = part["target"], part[f"probability_{second}"]
             both = true.nunique() == 2
-            return pd.Series(
-                {
-                    "name": names.get(str(part.name), ""),
-                    "threshold": part["threshold"].iloc[0],
-                    "samples": len(part),
-                    second: true.mean(),
-                    f"predicted_{second}": score.mean(),
-                    "roc_auc": roc_auc_score(true, score) if both else np.nan,
-                    "pr_auc": average_precision_score(true, score) if both else np.nan,
-                }
-            )
+            found = {
+                "name": names.get(str(part.name), ""),
+                "threshold": part["threshold"].iloc[0],
+                "samples": len(part),
+                second: true.mean(),
+                f"predicted_{second}": score.mean(),
+                "roc_auc": roc_auc_score(true, score) if both else np.nan,
+                "pr_auc": average_precision_score(true, score) if both else np.nan,
+            }
+            return pd.Series(found)
 
         columns = ["target", "threshold", f"probability_{second}"]
         table = predictions.groupby("drug_id")[columns].apply(summary).reset_index()

@@ -87,14 +87,13 @@ class RegressionMeasures(Measures):
 
         def summary(part: pd.DataFrame) -> pd.Series:
             constant = part["prediction"].std() < 1e-9 or part["target"].std() < 1e-9
-            return pd.Series(
-                {
-                    "samples": len(part),
-                    "rmse": np.sqrt(np.mean((part["target"] - part["prediction"]) ** 2)),
-                    "baseline_rmse": np.sqrt(np.mean((part["target"] - part["baseline"]) ** 2)),
-                    "pearson": 0.0 if len(part) < 3 or constant else part["target"].corr(part["prediction"]),
-                }
-            )
+            found = {
+                "samples": len(part),
+                "rmse": np.sqrt(np.mean((part["target"] - part["prediction"]) ** 2)),
+                "baseline_rmse": np.sqrt(np.mean((part["target"] - part["baseline"]) ** 2)),
+                "pearson": 0.0 if len(part) < 3 or constant else part["target"].corr(part["prediction"]),
+            }
+            return pd.Series(found)
 
         columns = ["target", "prediction", "baseline"]
         table = predictions.groupby("drug_id")[columns].apply(summary).reset_index()

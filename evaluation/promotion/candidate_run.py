@@ -111,7 +111,7 @@ def comparisons(
 
     def row(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
         found = paired_difference(task, ours, theirs, settings.metric, **learnt)
-        return {"version": None, **about, **found.as_dict()}
+        return {"version": None, **about, **vars(found)}
 
     others = {
         architecture: found

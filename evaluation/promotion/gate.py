@@ -294,20 +294,11 @@ def _simulated(case: Case) -> Checked:
 
 
 OF: dict[str, Callable[[Case], Checked]] = {
-    "margin": _margin,
-    "simple_models": _simple_models,
-    "production": _production,
-    "floor": _floor,
-    "calibration": _calibration,
-    "coverage": _coverage,
-    "latency": _latency,
-    "size": _size,
-    "explanation": _explanation,
-    "validation": _validation,
-    "audit": _audit,
-    "identity": _identity,
-    "data": _data,
-    "simulated": _simulated,
+    check.__name__.removeprefix("_"): check
+    for check in (
+        *(_margin, _simple_models, _production, _floor, _calibration, _coverage, _latency, _size),
+        *(_explanation, _validation, _audit, _identity, _data, _simulated),
+    )
 }
 
 

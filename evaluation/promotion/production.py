@@ -72,7 +72,7 @@ def opponent(
     except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return {**about, "note": f"version {version.version} cannot answer today's test rows: {said}"}, None
-    return _unseen(about, mine, theirs, _seen(version, prepared, mine))
+    return _unseen(about, mine, theirs, fitted_on=kept_table(version.run_id, SPLIT), today=prepared.table)
 
 
 def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
@@ -106,11 +106,20 @@ def answered(
     return measures_of(task.problem).answered(model, samples.take(place[place >= 0]), mine)
 
 
-def _unseen(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, seen: np.ndarray | None) -> Opponent:
-    """Leave out what production was fitted on, where enough is left."""
-    if seen is None:
+def _unseen(
+    about: dict[str, Any],
+    ours: pd.DataFrame,
+    theirs: pd.DataFrame,
+    *,
+    fitted_on: pd.DataFrame | None,
+    today: pd.DataFrame,
+) -> Opponent:
+    """Leave out rows of the groups of today's that production was fitted on, by its split, where enough is left."""
+    if fitted_on is None:
         note = "which rows this version was fitted on is not recorded: it may have seen some of these, which favors it"
         return {**about, "note": note}, (ours, theirs)
+    known = set(fitted_on.loc[fitted_on["split"] != "test", "sample_id"])
+    seen = np.asarray(ours["group"].isin(set(today.loc[today["sample_id"].isin(known), "group"])))
     count, rows = int(seen.sum()), len(seen)
     note = "answered anew: its own split was another"
     if count and ours.loc[~seen, "group"].nunique() < FEWEST_GROUPS:
@@ -119,14 +128,3 @@ def _unseen(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, see
         note = f"{count} of {rows} test rows are left out: this version was fitted on them or on others of their groups"
         ours, theirs = (frame[~seen].reset_index(drop=True) for frame in (ours, theirs))
     return {**about, "seen": count, "note": note}, (ours, theirs)
-
-
-def _seen(version: ModelVersion, prepared: Prepared, rows: pd.DataFrame) -> np.ndarray | None:
-    """Return which rows are of a group of today's that a version was fitted on, ``(n,)``."""
-    split = kept_table(version.run_id, SPLIT)
-    if split is None:
-        return None
-    fitted_on = set(split.loc[split["split"] != "test", "sample_id"])
-    today = prepared.table
-    groups = set(today.loc[today["sample_id"].isin(fitted_on), "group"])
-    return np.asarray(rows["group"].isin(groups))

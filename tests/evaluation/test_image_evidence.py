@@ -331,7 +331,8 @@ def test_masking_reads_no_cached_features_and_changes_no_image(glass: Prepared) 
     assert isinstance(test.pixels, np.memmap)
     before = np.array(test.pixels[test.index])
     outputs = fitted.outputs(test)
-    fell = deletion(fitted, test, fitted.heatmaps(test), np.arange(8), seed=1)
+    bootstrap = {"resamples": 1000, "confidence": 0.95, "seed": 1}
+    fell = deletion(fitted, test, fitted.heatmaps(test), np.arange(8), **bootstrap)
     assert fell.drop_top != 0 and fell.drop_random != 0
     np.testing.assert_array_equal(test.pixels[test.index], before)
     np.testing.assert_array_equal(fitted.outputs(test), outputs)
