@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     permutable(given.architecture, task)
     fitted, model, predictions = read_fitted(MODELS / given.task / given.architecture)
     prepared = read_prepared(given.task, task)
-    found = ablate(fitted, model, predictions, prepared=prepared, params=params, permutations=given.permutations)
+    found = ablate(fitted, model, predictions, prepared=prepared, params=params, orders=given.permutations)
     path = ablation_path(given.task, given.architecture)
     print(f"{write_ablation(found, path)}; see {path}")
     return 0

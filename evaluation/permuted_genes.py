@@ -33,19 +33,13 @@ _HYPERPARAMETER = "permutation"
 
 
 def ablate(
-    fitted: Fitted,
-    model: Predictor,
-    predictions: pd.DataFrame,
-    *,
-    prepared: Prepared,
-    params: Params,
-    permutations: int,
+    fitted: Fitted, model: Predictor, predictions: pd.DataFrame, *, prepared: Prepared, params: Params, orders: int
 ) -> dict[str, Any]:
     """Fit the tuned hyperparameters with the genes in random order and compare on the test rows."""
     name, task = fitted.task, params.task(fitted.task)
     architecture = permutable(fitted.architecture, task)
-    if permutations < 1:
-        raise UserError(f"--permutations is {permutations}; at least 1 is needed")
+    if orders < 1:
+        raise UserError(f"--permutations is {orders}; at least 1 is needed")
     members = affordable(architecture, task.fit.members.of(fitted.budget))
     again = f"run `dvc repro fit@{name}-{fitted.architecture}`"
     if fitted.split_sha256 != prepared.sha256:
@@ -59,7 +53,7 @@ def ablate(
 
     known: dict[str, Any] = {"members": members, "settings": fit_settings(replace(params, budget=fitted.budget), task)}
     permuted = []
-    for permutation in range(1, permutations + 1):
+    for permutation in range(1, orders + 1):
         hyperparameters = {**fitted.hyperparameters, _HYPERPARAMETER: permutation}
         final = fit_final(architecture, hyperparameters, prepared, context=FitContext(progress=True), **known)
         answers = dict(zip(test.targets, final.estimator.outputs(test).T, strict=True))
@@ -74,21 +68,15 @@ def ablate(
     size: dict[str, Any] = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
     size["confidence"] = confidence
     gain, *each = (vars(subtract(task, metric, reference, other, **size)) for other in (mean, *others))
-    return {
-        "task": name,
-        "architecture": fitted.architecture,
-        "ablation": "gene_order",
+    found: dict[str, Any] = {"task": name, "architecture": fitted.architecture, "ablation": "gene_order"}
+    found |= {
         "run_id": fitted.run_id,
         "order": fitted.hyperparameters.get("order"),
         "members": members,
         "budget": fitted.budget,
-        "confidence": confidence,
-        "split.sha256": prepared.sha256,
-        "as_it_is": reference.value,
-        "permuted": values,
-        "gain": gain,
-        "of_each": each,
     }
+    found |= {"confidence": confidence, "split.sha256": prepared.sha256}
+    return {**found, "as_it_is": reference.value, "permuted": values, "gain": gain, "of_each": each}
 
 
 def permutable(name: str, task: Task) -> Architecture:

@@ -173,12 +173,8 @@ def log(comparison: dict[str, Any], folder: Path) -> str:
     name, metric, best = comparison["task"], comparison["metric"], comparison["best"]
     query = f"tags.stage = 'compare' and tags.comparison = '{comparison['id']}'"
     earlier = mlflow.search_runs([tracking.experiment(name)], query, output_format="list")
-    tags = {
-        "comparison": comparison["id"],
-        "simulated": str(comparison["simulated"]).lower(),
-        "view": FILTER,
-        "mlflow.note.content": "\n\n".join(comparison["notes"]),
-    }
+    tags = {"comparison": comparison["id"], "simulated": str(comparison["simulated"]).lower(), "view": FILTER}
+    tags["mlflow.note.content"] = "\n\n".join(comparison["notes"])
     logged = {f"compared_{what}": float(len(comparison[of])) for what, of in (("models", "rows"), ("pairs", "pairs"))}
     for row in comparison["rows"]:
         logged |= as_metrics(f"{metric}_{row['architecture']}", row)

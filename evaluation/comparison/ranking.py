@@ -26,7 +26,7 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
             continue  # not trained yet; the others are shown all the same
         evidence = read_evidence(path)
         found, margin = evidence["test"]["metrics"][metric], evidence["test"]["metrics"]["margin"]
-        row = {"architecture": architecture, "metric": metric, **found}
+        row: dict[str, Any] = {"architecture": architecture, "metric": metric, **found}
         row |= {"margin": margin["value"], "margin_low": margin["low"], "margin_high": margin["high"]}
         row |= {key: evidence[key] for key in ("seconds", "run_id", "model_uri")}
         row |= {"baseline": architecture == task.evaluate.baseline, "validation": evidence["validation"]["value"]}

@@ -45,6 +45,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         for label, count in zip(classes, rows, strict=True)
     ]
     answers = pd.Series(np.array(classes)[baseline.argmax(axis=1)]).value_counts(sort=False)
+    logged = {"test_set_coverage": covered, "test_set_size": size, "test_ece_before_calibration": uncalibrated["ece"]}
     found = Evidence(
         metrics=metrics,
         test={
@@ -66,11 +67,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         },
         tables={"confusion": pd.DataFrame(counts, columns=classes).assign(true=classes)},
         figures=drawn,
-        logged={
-            "test_set_coverage": covered,
-            "test_set_size": size,
-            "test_ece_before_calibration": uncalibrated["ece"],
-        },
+        logged=logged,
     )
     return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
 

@@ -24,23 +24,17 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     inside = np.full(len(measured), np.nan) if half is None else (np.abs(measured - predicted) <= half).astype(float)
     covered = float(inside.mean())
     every = {"name": "all", "n": len(predictions), **metrics["r2"].as_dict()}
+    drawn = plots.measured_against_predicted(measured, predicted, run.title, modality.target_unit(task))
+    interval = {"coverage": task.evaluate.interval_coverage, "half_width": half}
+    interval |= {"unseen_half_width": contract.unseen_half_width}
     found = Evidence(
         metrics=metrics,
         sections={
             "worst": worst_drugs(run, modality.part_names(run)) if task.within else worst("test split", "r2", [every]),
             "coverage": run.coverage(inside),
-            "interval": {
-                "coverage": task.evaluate.interval_coverage,
-                "half_width": half,
-                "unseen_half_width": contract.unseen_half_width,
-                "covered_on_test": covered,
-            },
+            "interval": {**interval, "covered_on_test": covered},
         },
-        figures={
-            "measured_against_predicted": plots.measured_against_predicted(
-                measured, predicted, run.title, modality.target_unit(task)
-            )
-        },
+        figures={"measured_against_predicted": drawn},
         logged={"test_interval_coverage": covered},
     )
     return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))

@@ -49,6 +49,8 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     }
     if history := run.history():
         drawn["learning_curves"] = plots.learning_curves(history, run.title)
+    interval = {"coverage": task.evaluate.interval_coverage, "slope": contract.slope}
+    interval |= {"covered_on_test": covered["observed"]}
     found = Evidence(
         metrics=metrics,
         test={"events": int(predictions["event"].sum()), "risk_groups": by_group.to_dict("records"), "log_rank": test},
@@ -56,13 +58,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
             "worst": worst("test split", "concordance", [every]),
             "coverage": covered,
             "cross_validation": run.fitted.cross_validation,
-            "interval": {
-                "coverage": task.evaluate.interval_coverage,
-                "slope": contract.slope,
-                "covered_on_test": covered["observed"],
-                "horizon": contract.horizon,
-                "unit": unit,
-            },
+            "interval": {**interval, "horizon": contract.horizon, "unit": unit},
         },
         tables={"risk_groups": by_group, "calibration_at_horizon": bins},
         figures=drawn,

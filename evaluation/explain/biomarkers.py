@@ -89,20 +89,16 @@ def feature_of(marker: Marker, samples: ResponseSamples) -> str | None:
 
 
 def look_up(
-    markers: Sequence[Marker],
-    directed: pd.DataFrame,
-    samples: ResponseSamples,
-    train: ResponseSamples,
-    **bootstrap: Any,
+    markers: Sequence[Marker], found: pd.DataFrame, samples: ResponseSamples, train: ResponseSamples, **bootstrap: Any
 ) -> pd.DataFrame:
-    """Look known markers up in what `genes.directed` found: `COLUMNS`, a row a marker and id of its drug.
+    """Look known markers up in what `genes.directed` ``found``: `COLUMNS`, a row a marker and id of its drug.
 
     ``status`` is ``found``, ``not found``, ``not looked at`` (the model takes nothing of that omics), ``not tested``
     (the drug has too few explained rows) or ``not in the data``. ``data`` is ``shown``, ``contrary``, ``not shown`` or
     ``too few lines``, with the effect on the measured response of ``train``, the rows outside the test split (of a
     mutation, or of one standard deviation) and its interval, lines resampled.
     """
-    of_drug = {str(drug): table for drug, table in directed.groupby("drug_id", sort=False)}
+    of_drug = {str(drug): table for drug, table in found.groupby("drug_id", sort=False)}
     rows: list[dict[str, Any]] = []
     for marker in markers:
         known = {name: getattr(marker, name) for name in ("drug", "gene", "omics", "makes", "reference")}

@@ -58,15 +58,12 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
         "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
         "checks": [checks.check("random_weights", correlation), checks.check("deletion", fell.difference)],
     }
+    logged = {"on_the_cell": share, "random_correlation": correlation}
+    logged |= {"deletion_drop": fell.drop_top, "deletion_drop_random": fell.drop_random}
     return Evidence(
         sections={"explanation": section},
         figures={"grad_cam": _panel(run, explained, rows, maps)},
-        logged={
-            "explanation_on_the_cell": share,
-            "explanation_random_correlation": correlation,
-            "explanation_deletion_drop": fell.drop_top,
-            "explanation_deletion_drop_random": fell.drop_random,
-        },
+        logged={f"explanation_{name}": value for name, value in logged.items()},
         warnings=warnings,
     )
 

@@ -34,12 +34,8 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     by_drug = Evidence(tables={} if table is None else {"by_drug": table})
     if not contract.thresholds:
         return explain_pairs(run, modality.target_unit(task)) | by_drug
-    thresholds = {
-        "method": task.data.threshold.method,
-        "learnt_on": "training rows",
-        "overall": contract.thresholds["overall"],
-        "drugs": len(contract.thresholds["by_drug"]),
-    }
+    thresholds = {"method": task.data.threshold.method, "learnt_on": "training rows"}
+    thresholds |= {"overall": contract.thresholds["overall"], "drugs": len(contract.thresholds["by_drug"])}
     return explain_pairs(run, "log odds of resistance", RESISTANT) | by_drug | Evidence(test={"thresholds": thresholds})
 
 

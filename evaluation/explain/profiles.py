@@ -201,7 +201,7 @@ def explain_every_target(run: Evaluation, explained: Explained, rows: np.ndarray
         gap += np.abs(attribution.base + values.sum(axis=1) - attribution.prediction).mean() / unit[position]
         size += np.abs(attribution.prediction - attribution.base).mean() / unit[position]
     importance = importance.fillna(0.0)
-    named = {"importance": importance.to_numpy(), "names": importance.columns.tolist()}
+    named: dict[str, Any] = {"importance": importance.to_numpy(), "names": importance.columns.tolist()}
     deletion = checks.delete_genes(run, explained, rows, **named)
     likeness = [
         checks.random_correlation(estimator, samples, np.full(len(samples), position), run.seed + position)

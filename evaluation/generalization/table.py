@@ -224,14 +224,8 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
     """Write the predictions, log the scores on a run of their own, and write them: last, since they say that all is."""
     with written_whole(plan.predictions) as temporary:
         predictions.to_parquet(temporary, index=False)
-    tags = {
-        "architecture": plan.architecture,
-        "split.mode": plan.mode,
-        "split.sha256": result["split.sha256"],
-        "budget": result["budget"],
-        "hyperparameters": plan.origin,
-        "simulated": str(result["simulated"]).lower(),
-    }
+    tags = {"architecture": plan.architecture, "split.mode": plan.mode, "split.sha256": result["split.sha256"]}
+    tags |= {"budget": result["budget"], "hyperparameters": plan.origin, "simulated": str(result["simulated"]).lower()}
     logged = {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
     for metric, found in result["metrics"].items():
         logged |= as_metrics(f"test_{metric}", found)

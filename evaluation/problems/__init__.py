@@ -93,10 +93,10 @@ class Measures(ABC):
         target, outputs, baseline, scoring = self.columns(predictions)
         asked = margin_metric if metric == "margin" else metric
         within = predictions["drug_id"] if asked.startswith("within_drug_") or asked == "prevalence" else None
-        known = {"within": within, "baseline": None, "margin_metric": self.margin_metric, **scoring, **learnt}
+        known: dict[str, Any] = {"within": within, "baseline": None, "margin_metric": self.margin_metric}
         if metric in ("margin", "r2_over_baseline"):
             known |= {"baseline": baseline, "margin_metric": margin_metric}
-        return self.weigh(target, outputs, predictions["group"].to_numpy(str), counts, **known)
+        return self.weigh(target, outputs, predictions["group"].to_numpy(str), counts, **known, **scoring, **learnt)
 
     @abstractmethod
     def columns(self, predictions: pd.DataFrame) -> Columns:

@@ -111,14 +111,8 @@ def _overall_metrics(
     pearson, spearman, defined = (values[0] for values in overall.correlations(weights, min_rows=2))
     deviation = y[:, np.newaxis] - (y @ weights) / total
     sst = np.where(defined, np.einsum("nb,nb,nb->b", weights, deviation, deviation), np.nan)
-    metrics = {
-        "r2": 1 - sse / sst,
-        "rmse": np.sqrt(mse),
-        "mae": np.abs(error) @ weights / total,
-        "mse": mse,
-        "pearson": pearson,
-        "spearman": spearman,
-    }
+    metrics = {"r2": 1 - sse / sst, "rmse": np.sqrt(mse), "mae": np.abs(error) @ weights / total, "mse": mse}
+    metrics |= {"pearson": pearson, "spearman": spearman}
     if baseline is not None:
         sse_baseline = (y - baseline) ** 2 @ weights
         has_error = np.sqrt(sse_baseline / total) > TOLERANCE * np.abs(y).max()

@@ -53,12 +53,8 @@ def opponent(
     version = production_version(name)
     if version is None:
         return None
-    about: dict[str, Any] = {
-        "with": version.tags.get("architecture", "unknown"),
-        "kind": "production",
-        "version": str(version.version),
-        "run_id": version.run_id,
-    }
+    about: dict[str, Any] = {"with": version.tags.get("architecture", "unknown"), "kind": "production"}
+    about |= {"version": str(version.version), "run_id": version.run_id}
     if version.source == evidence["model_uri"] or version.run_id == evidence["run_id"]:
         return {**about, "seen": 0, "note": "the candidate is the version in production"}, (ours, ours)
     if version.tags.get("split.sha256") == evidence["hashes"]["split.sha256"]:
@@ -72,7 +68,7 @@ def opponent(
     except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return {**about, "note": f"version {version.version} cannot answer today's test rows: {said}"}, None
-    return _unseen(about, mine, theirs, fitted_on=kept_table(version.run_id, SPLIT), today=prepared.table)
+    return _unseen(about, mine, theirs, split=kept_table(version.run_id, SPLIT), today=prepared.table)
 
 
 def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
@@ -107,18 +103,13 @@ def answered(
 
 
 def _unseen(
-    about: dict[str, Any],
-    ours: pd.DataFrame,
-    theirs: pd.DataFrame,
-    *,
-    fitted_on: pd.DataFrame | None,
-    today: pd.DataFrame,
+    about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, *, split: pd.DataFrame | None, today: pd.DataFrame
 ) -> Opponent:
     """Leave out rows of the groups of today's that production was fitted on, by its split, where enough is left."""
-    if fitted_on is None:
+    if split is None:
         note = "which rows this version was fitted on is not recorded: it may have seen some of these, which favors it"
         return {**about, "note": note}, (ours, theirs)
-    known = set(fitted_on.loc[fitted_on["split"] != "test", "sample_id"])
+    known = set(split.loc[split["split"] != "test", "sample_id"])
     seen = np.asarray(ours["group"].isin(set(today.loc[today["sample_id"].isin(known), "group"])))
     count, rows = int(seen.sum()), len(seen)
     note = "answered anew: its own split was another"

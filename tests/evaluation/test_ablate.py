@@ -66,7 +66,7 @@ class Reference:
     predictions: pd.DataFrame
 
     def ablate(self, prepared: Prepared, params: Params, permutations: int = 1) -> dict[str, Any]:
-        said: dict[str, Any] = {"prepared": prepared, "params": params, "permutations": permutations}
+        said: dict[str, Any] = {"prepared": prepared, "params": params, "orders": permutations}
         return ablate(self.fitted, self.model, self.predictions, **said)
 
 
