@@ -91,9 +91,9 @@ def permutable(name: str, task: Task) -> Architecture:
     return architecture
 
 
-def ablation_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
+def ablation_path(name: str, architecture: str) -> Path:
     """Return where the ablation lies; DVC would remove it from ``models/<architecture>``, an output of ``evaluate``."""
-    return reports / name / "ablations" / architecture / "ablation_gene_order.json"
+    return REPORTS / name / "ablations" / architecture / "ablation_gene_order.json"
 
 
 def write_ablation(found: dict[str, Any], path: Path) -> str:

@@ -28,7 +28,6 @@ from pipelines.code_closure import closure
 from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
-from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 from pipelines.report import as_html, as_markdown, read_figures
 
@@ -41,18 +40,13 @@ _RESOLUTION = 0.1  # a corrected p-value can fall to this share of the level, ho
 
 
 def compare(
-    name: str,
-    params: Params,
-    *,
-    reports: Path = REPORTS,
-    train: Callable[[], Any] | None = None,
-    progress: bool = False,
+    name: str, params: Params, *, train: Callable[[], Any] | None = None, progress: bool = False
 ) -> dict[str, Any]:
     """Compare all evaluated architectures of a task, pair by pair."""
     task = params.task(name)
     settings = task.evaluate
-    rows = leaderboard(name, params, reports)
-    paths = [evidence_path(name, row["architecture"], reports) for row in rows]
+    rows = leaderboard(name, params)
+    paths = [evidence_path(name, row["architecture"]) for row in rows]
     found = [read_evidence(path) for path in paths]
     predictions = [read_predictions(path.parent, each) for path, each in zip(paths, found, strict=True)]
     resamples = enough_resamples(len(rows), settings.resamples, 1 - settings.confidence)

@@ -15,13 +15,13 @@ from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 
 
-def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict[str, Any]]:
+def leaderboard(name: str, params: Params) -> list[dict[str, Any]]:
     """Return a row an architecture, the best first."""
     task = params.task(name)
     metric = task.evaluate.metric
     rows = []
     for architecture in params.architectures(name):
-        path = evidence_path(name, architecture, reports)
+        path = evidence_path(name, architecture)
         if not path.is_file():
             continue  # not trained yet; the others are shown all the same
         evidence = read_evidence(path)
@@ -35,7 +35,7 @@ def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     names = [str(row["architecture"]) for row in rows]
     for row in rows:
-        row["agreement"] = agreement(reports / name / "models", str(row["architecture"]), names)
+        row["agreement"] = agreement(REPORTS / name / "models", str(row["architecture"]), names)
     sign = 1 if higher_is_better(metric) else -1
     return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
 

@@ -126,15 +126,9 @@ def line_score(predictions: pd.DataFrame, train: ResponseSamples, **bootstrap: A
     """
     means = pd.Series(train.target.astype(np.float64)).groupby(train.pairs["drug_id"].to_numpy()).mean()
     drug = predictions["drug_id"].map(means)
-    rows = pd.DataFrame(
-        {
-            "group": predictions["group"].astype(str),
-            "line": predictions["cell_line_id"],
-            "target": predictions["target"] - drug,
-            "prediction": predictions["prediction"] - drug,
-        }
-    )[drug.notna().to_numpy()]
-    lines = rows.groupby(["group", "line"]).agg(
+    apart_from_drug = {name: predictions[name] - drug for name in ("target", "prediction")}
+    rows = predictions.assign(group=predictions["group"].astype(str), **apart_from_drug)[drug.notna().to_numpy()]
+    lines = rows.groupby(["group", "cell_line_id"]).agg(
         target=("target", "mean"), prediction=("prediction", "mean"), count=("target", "size")
     )
     squares = ((lines["target"] - lines["prediction"]) ** 2, lines["target"] ** 2)

@@ -33,16 +33,14 @@ FOLDER = "candidate"
 EVIDENCE = "evidence.json"
 
 
-def choose(
-    name: str, params: Params, architectures: Sequence[str] | None = None, reports: Path = REPORTS
-) -> dict[str, Any]:
+def choose(name: str, params: Params, architectures: Sequence[str] | None = None) -> dict[str, Any]:
     """Return the evidence of what did best on validation rows, among ``architectures``; None: all of the task.
 
     The best of five on the test split would owe a part of its score to luck.
     """
     baseline = params.task(name).evaluate.baseline
     every = [each for each in params.architectures(name) if each != baseline]
-    paths = [evidence_path(name, each, reports) for each in (every if architectures is None else architectures)]
+    paths = [evidence_path(name, each) for each in (every if architectures is None else architectures)]
     found = [read_evidence(path) for path in paths if path.is_file() or architectures is not None]
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
@@ -58,26 +56,24 @@ def candidate(
     prepared: Prepared,
     architecture: str | None = None,
     cohorts: Mapping[str, Path] | None = None,
-    *,
-    reports: Path = REPORTS,
 ) -> dict[str, Any]:
     """Complete the evidence of ``architecture``, else of the best on validation rows; write it with its card, log both.
 
-    ``cohorts`` are labelled raw folders by name; ``reports`` takes ``<task>/candidate/``. `UserError` if the model was
+    ``cohorts`` are labelled raw folders by name. `UserError` if the model was
     evaluated on another split, its predictions were edited, or a cohort cannot be scored.
     """
-    evidence = choose(name, params, [architecture] if architecture else None, reports)
+    evidence = choose(name, params, [architecture] if architecture else None)
     if evidence["hashes"]["split.sha256"] != prepared.sha256:
         raise UserError(
             f"{name} {evidence['architecture']} was evaluated on another split; run `make train TASK={name}`"
         )
-    own = evidence_path(name, evidence["architecture"], reports).parent
+    own = evidence_path(name, evidence["architecture"]).parent
     ours = read_predictions(own, evidence)
-    compared = comparisons(name, params, evidence, ours=ours, prepared=prepared, reports=reports)
+    compared = comparisons(name, params, evidence, ours=ours, prepared=prepared)
     cohort_scores = scored(name, evidence, cohorts or {}, params.seed)
     evidence = seal({**evidence, "comparisons": compared, "cohorts": cohort_scores})
-    folder = reports / name / FOLDER
-    with tempfile.TemporaryDirectory(dir=reports / name, prefix=".candidate-") as building:
+    folder = REPORTS / name / FOLDER
+    with tempfile.TemporaryDirectory(dir=REPORTS / name, prefix=".candidate-") as building:
         built = Path(building) / FOLDER
         (built / "figures").mkdir(parents=True)
         for path in (*own.glob("*.png"), *own.glob("*.svg")):
@@ -101,7 +97,7 @@ def read_predictions(folder: Path, evidence: dict[str, Any]) -> pd.DataFrame:
 
 
 def comparisons(
-    name: str, params: Params, evidence: dict[str, Any], *, ours: pd.DataFrame, prepared: Prepared, reports: Path
+    name: str, params: Params, evidence: dict[str, Any], *, ours: pd.DataFrame, prepared: Prepared
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]
@@ -116,12 +112,12 @@ def comparisons(
     others = {
         architecture: found
         for architecture in params.architectures(name)
-        if architecture != own and (found := _comparable(name, architecture, evidence, reports)) is not None
+        if architecture != own and (found := _comparable(name, architecture, evidence)) is not None
     }
     run_id = others.pop(baseline)["run_id"] if baseline in others else None
     rows = [row({"with": baseline, "kind": "naive", "run_id": run_id}, ours, measures.naive(ours))]
     for architecture, other in others.items():
-        theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
+        theirs = read_predictions(evidence_path(name, architecture).parent, other)
         role = get_architecture(architecture, task.modality, task.problem).role
         about = {"with": architecture, "kind": "simple" if role == "simple" else "peer", "run_id": other["run_id"]}
         rows.append(row(about, ours, theirs))
@@ -164,9 +160,9 @@ def log(evidence: dict[str, Any], folder: Path) -> None:
         tracking.mlflow.set_tag("evidence.sha256", evidence["sha256"])
 
 
-def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports: Path) -> dict[str, Any] | None:
+def _comparable(name: str, architecture: str, evidence: dict[str, Any]) -> dict[str, Any] | None:
     """Return the evidence of another architecture, None where there is none of the same test rows."""
-    path = evidence_path(name, architecture, reports)
+    path = evidence_path(name, architecture)
     if not path.is_file():
         return None
     try:

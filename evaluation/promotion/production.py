@@ -44,7 +44,7 @@ def production_version(name: str) -> ModelVersion | None:
 
 
 def opponent(
-    name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, *, data: Path = DATA
+    name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared
 ) -> Opponent | None:
     """Return the version in production as in the schema's ``comparisons``, None where there is none, and predictions.
 
@@ -62,9 +62,8 @@ def opponent(
         if kept is not None:
             return {**about, "seen": 0}, (ours, kept)
     try:
-        mine, theirs = answered(
-            load(f"models:/{name}/{version.version}"), name, task, ours=ours, prepared=prepared, data=data
-        )
+        model = load(f"models:/{name}/{version.version}")
+        mine, theirs = answered(model, name, task, ours=ours, prepared=prepared)
     except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return {**about, "note": f"version {version.version} cannot answer today's test rows: {said}"}, None
@@ -91,12 +90,12 @@ def kept_table(run_id: str | None, place: str, sha256: str | None = None) -> pd.
 
 
 def answered(
-    model: Predictor, name: str, task: Task, *, ours: pd.DataFrame, prepared: Prepared, data: Path = DATA
+    model: Predictor, name: str, task: Task, *, ours: pd.DataFrame, prepared: Prepared
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of ``ours`` that another version can answer, and what it answers."""
     its_task = read_task(model.contract.task_text)
     # Read by the rules that the version was made under: its images may be smaller, its values on another scale.
-    samples = prepared.samples if its_task.data == task.data else its_task.read(data / name).samples
+    samples = prepared.samples if its_task.data == task.data else its_task.read(DATA / name).samples
     place = pd.Index(samples.table["sample_id"]).get_indexer(pd.Index(ours["sample_id"]))
     mine = ours[place >= 0].reset_index(drop=True)
     return measures_of(task.problem).answered(model, samples.take(place[place >= 0]), mine)
