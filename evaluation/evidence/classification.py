@@ -69,7 +69,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         figures=drawn,
         logged=logged,
     )
-    return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
+    return found | modality.by_stratum(run, measures)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:

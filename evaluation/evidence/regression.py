@@ -37,7 +37,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         figures={"measured_against_predicted": drawn},
         logged={"test_interval_coverage": covered},
     )
-    return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
+    return found | modality.by_stratum(run, measures)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:

@@ -59,8 +59,8 @@ def candidate(
 ) -> dict[str, Any]:
     """Complete the evidence of ``architecture``, else of the best on validation rows; write it with its card, log both.
 
-    ``cohorts`` are labelled raw folders by name. `UserError` if the model was
-    evaluated on another split, its predictions were edited, or a cohort cannot be scored.
+    ``cohorts`` are labelled raw folders by name. `UserError` if the model was evaluated on another split, its
+    predictions were edited, or a cohort cannot be scored.
     """
     evidence = choose(name, params, [architecture] if architecture else None)
     if evidence["hashes"]["split.sha256"] != prepared.sha256:

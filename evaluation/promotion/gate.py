@@ -294,7 +294,7 @@ def _simulated(case: Case) -> Checked:
 
 
 OF: dict[str, Callable[[Case], Checked]] = {
-    check.__name__.removeprefix("_"): check
+    check.__name__.removeprefix("_"): check  # a check is named as its function
     for check in (
         *(_margin, _simple_models, _production, _floor, _calibration, _coverage, _latency, _size),
         *(_explanation, _validation, _audit, _identity, _data, _simulated),
