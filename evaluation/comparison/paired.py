@@ -159,6 +159,5 @@ def holm(p: Sequence[float]) -> list[float]:
     values = np.asarray(p, dtype=np.float64)
     corrected = np.full(values.shape, np.nan)
     order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
-    steps = values[order] * np.arange(order.size, 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(order.size, 0, -1)), 1.0)
     return [float(each) for each in corrected]

@@ -80,8 +80,7 @@ def explained(measures: Measures, run: Evaluation) -> Explained:
 
     def lost(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
         every = np.arange(len(of_row))
-        difference: np.ndarray = before[every, of_row] - after[every, of_row]
-        return difference
+        return np.asarray(before[every, of_row] - after[every, of_row])
 
     def caption(row: int) -> str:
         wrong = f"\n{classes[predicted[row]]}" if target[row] != predicted[row] else ""

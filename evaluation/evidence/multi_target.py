@@ -90,12 +90,10 @@ def explained(measures: Measures, run: Evaluation) -> Explained:
     unit = np.where(scale > _FLAT, scale, 1.0)
 
     def moved(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
-        distance: np.ndarray = (np.abs(after - before) / unit).mean(axis=1)
-        return distance
+        return np.asarray((np.abs(after - before) / unit).mean(axis=1))
 
     contract: Any = run.contract
-    first = np.zeros(len(run.predictions), dtype=np.int64)
-    return Explained(tuple(contract.targets), first, moved, every=True)
+    return Explained(tuple(contract.targets), np.zeros(len(run.predictions), np.int64), moved, every=True)
 
 
 def by_gene(found: TargetIntervals, predictions: pd.DataFrame, genes: list[str], scale: np.ndarray) -> pd.DataFrame:

@@ -64,8 +64,7 @@ class Evaluation:
 
     def parts(self, column: str) -> dict[str, pd.DataFrame]:
         """Return the predictions of each value of a column, if they are of more than one group."""
-        parts = self.predictions.groupby(column)
-        return {str(value): part for value, part in parts if part["group"].nunique() > 1}
+        return {str(value): part for value, part in self.predictions.groupby(column) if part["group"].nunique() > 1}
 
     def coverage(self, covered: np.ndarray) -> dict[str, Any]:
         """Return the section ``coverage`` of what is ``covered``, ``(n,)`` or ``(n, targets)``, NaN where unknown."""

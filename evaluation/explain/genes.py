@@ -140,8 +140,7 @@ def rows_by_drug(samples: ResponseSamples, first: Sequence[str], count: int, see
     sizes = sizes[sizes >= FEWEST].sort_index().sort_values(ascending=False, kind="stable")
     wanted = [each for each in dict.fromkeys(first) if each in sizes.index]
     others = sizes.drop(wanted)
-    chosen = {*wanted, *others.index[others.cumsum().to_numpy() <= count]}
-    return np.sort(kept[np.isin(ids, list(chosen))])
+    return np.sort(kept[np.isin(ids, [*wanted, *others.index[others.cumsum().to_numpy() <= count]])])
 
 
 def explained_rows(samples: ResponseSamples, count: int, seed: int) -> np.ndarray:

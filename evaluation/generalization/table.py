@@ -215,8 +215,7 @@ def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Inter
     if predictions["group"].nunique() > 1:
         found = measures.intervals(predictions, task, seed)
     else:
-        alone = measures.alone(predictions, task)
-        found = {key: Interval(value, np.nan, np.nan) for key, value in alone.items()}
+        found = {key: Interval(value, np.nan, np.nan) for key, value in measures.alone(predictions, task).items()}
     return {key: found[key] for key in measures.in_every_mode}
 
 

@@ -115,8 +115,7 @@ class Pairs(Modality):
             return None
         groups = drug_groups(samples.drugs)
         trained = samples.pairs.loc[samples.pairs["study"] == split.train_study, "drug_id"].unique()
-        known: np.ndarray = predictions["drug_id"].map(groups).isin(set(groups[trained])).to_numpy()
-        return known
+        return np.asarray(predictions["drug_id"].map(groups).isin(set(groups[trained])))
 
 
 def line_score(predictions: pd.DataFrame, train: ResponseSamples, **bootstrap: Any) -> Interval:

@@ -162,8 +162,7 @@ class Measures(ABC):
 
     def explained(self, run: Evaluation) -> Explained:
         """Return the answers that are explained, and the test rows that they are explained on."""
-        module = importlib.import_module(f"evaluation.evidence.{run.task.problem}")
-        made: Explained = module.explained(self, run)
+        made: Explained = importlib.import_module(f"evaluation.evidence.{run.task.problem}").explained(self, run)
         return made
 
     def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame | None:

@@ -231,8 +231,7 @@ class _Scored:
         values = np.concatenate([np.ones(n_rows), (predicted == code) - top, log_loss, brier])
         losses = np.repeat([cells + BINS, cells + BINS + 1], n_rows)
         quantity = np.concatenate([code * self.n_classes + predicted, cells + _bin(top), losses])
-        shape = (cells + BINS + 2, n_groups)
-        self.sums = sparse.coo_array((values, (quantity, np.tile(group, 4))), shape).tocsr()
+        self.sums = sparse.coo_array((values, (quantity, np.tile(group, 4))), (cells + BINS + 2, n_groups)).tocsr()
         self.ranked = [_Ranked(probabilities[:, k], code == k, group) for k in range(self.n_classes)]
 
     def metrics(self, weights: Floats, ranks: bool = True) -> list[Floats]:
@@ -259,8 +258,7 @@ class _Scored:
             np.abs(sums[cells : cells + BINS]).sum(axis=0) / total,
             *sums[cells + BINS :] / total,
         ]
-        of_class = zip(precision, recall, f1, *areas, strict=True)
-        return overall + [values for metrics in of_class for values in metrics]
+        return overall + [each for of_class in zip(precision, recall, f1, *areas, strict=True) for each in of_class]
 
 
 def _within_drugs(code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats) -> dict[str, Floats]:

@@ -110,8 +110,7 @@ def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
     known = ~np.isnan(target)
     count = np.maximum(known.sum(axis=0), 1)
     distance = target - np.where(known, target, 0).sum(axis=0) / count
-    spreads: npt.NDArray[np.float64] = np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count)
-    return spreads
+    return np.asarray(np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count))
 
 
 def target_metrics(y: npt.ArrayLike, prediction: npt.ArrayLike, **known: Any) -> dict[str, Floats]:
@@ -168,8 +167,7 @@ def mean_over_targets(values: npt.ArrayLike) -> Floats:
     """Return the mean over the last axis of the defined values; NaN where none is."""
     table = np.asarray(values, dtype=np.float64)
     number = (~np.isnan(table)).sum(axis=-1)
-    mean: Floats = np.where(number > 0, np.nansum(table, axis=-1) / np.maximum(number, 1), np.nan)
-    return mean
+    return np.asarray(np.where(number > 0, np.nansum(table, axis=-1) / np.maximum(number, 1), np.nan))
 
 
 def bootstrap_each_target(

@@ -95,8 +95,7 @@ class RegressionMeasures(Measures):
             }
             return pd.Series(found)
 
-        columns = ["target", "prediction", "baseline"]
-        table = predictions.groupby("drug_id")[columns].apply(summary).reset_index()
+        table = predictions.groupby("drug_id")[["target", "prediction", "baseline"]].apply(summary).reset_index()
         return table.sort_values("pearson", ascending=False)
 
 
@@ -198,8 +197,7 @@ class _Strata:
         return pearson, spearman
 
     def _sums(self, values: Floats) -> Floats:
-        sums: Floats = np.add.reduceat(values, self.starts, axis=0)
-        return sums
+        return np.asarray(np.add.reduceat(values, self.starts, axis=0))
 
     def _centered(self, values: Floats, weights: Floats) -> Floats:
         column, total = values[:, np.newaxis], self._sums(weights)

@@ -195,8 +195,7 @@ def log_rank(target: npt.ArrayLike, groups: npt.ArrayLike) -> dict[str, float]:
 
 
 def _follow_up(target: npt.ArrayLike) -> tuple[Floats, Floats]:
-    table = numbers("target", target, (np.shape(target)[0] if np.ndim(target) else 0, 2))
-    time, event = table.T
+    time, event = numbers("target", target, (np.shape(target)[0] if np.ndim(target) else 0, 2)).T
     for name, values, wrong in (("time", time, time <= 0), ("event", event, ~np.isin(event, (0, 1)))):
         if wrong.any():
             raise ValueError(f"{name} is {values[wrong][0]:g} at row {np.flatnonzero(wrong)[0]}")

@@ -45,8 +45,7 @@ def choose(name: str, params: Params, architectures: Sequence[str] | None = None
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     sign = 1 if higher_is_better(found[0]["validation"]["metric"]) else -1
-    values = [each["validation"]["value"] for each in found]
-    scores = [-math.inf if value is None else sign * value for value in values]
+    scores = [-math.inf if (value := each["validation"]["value"]) is None else sign * value for each in found]
     return found[scores.index(max(scores))]
 
 
@@ -68,8 +67,7 @@ def candidate(
             f"{name} {evidence['architecture']} was evaluated on another split; run `make train TASK={name}`"
         )
     own = evidence_path(name, evidence["architecture"]).parent
-    ours = read_predictions(own, evidence)
-    compared = comparisons(name, params, evidence, ours=ours, prepared=prepared)
+    compared = comparisons(name, params, evidence, ours=read_predictions(own, evidence), prepared=prepared)
     cohort_scores = scored(name, evidence, cohorts or {}, params.seed)
     evidence = seal({**evidence, "comparisons": compared, "cohorts": cohort_scores})
     folder = REPORTS / name / FOLDER
@@ -106,8 +104,7 @@ def comparisons(
     learnt |= {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
 
     def row(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
-        found = paired_difference(task, ours, theirs, settings.metric, **learnt)
-        return {"version": None, **about, **vars(found)}
+        return {"version": None, **about, **vars(paired_difference(task, ours, theirs, settings.metric, **learnt))}
 
     others = {
         architecture: found

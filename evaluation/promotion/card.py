@@ -161,8 +161,7 @@ def _worst(evidence: dict[str, Any]) -> list[Block]:
         for row in worst["rows"][:SHOWN]
     ]
     unit = worst["unit"]
-    many = f"{unit}es" if unit.endswith("s") else f"{unit}s"
-    said = f"The lowest {worst['metric']} of {len(worst['rows'])} {many}."
+    said = f"The lowest {worst['metric']} of {len(worst['rows'])} {unit}{'es' if unit.endswith('s') else 's'}."
     return [text(said), *_table([unit, "test rows", worst["metric"]], rows)] if rows else []
 
 
@@ -286,8 +285,7 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
     counts = [(known["status"].get(status, 0), words) for status, words in outside.items()]
     others = ", ".join(f"{count:,} are {words}" for count, words in counts if count)
     head = ["drug", "known", "in the model", "in the data: change of the measured response"]
-    said = text(f"Known biomarkers, drug by drug: {told}" + (f"; {others}." if others else "."))
-    return [said, *_table(head, rows)]
+    return [text(f"Known biomarkers, drug by drug: {told}{f'; {others}' if others else ''}."), *_table(head, rows)]
 
 
 def _limits(evidence: dict[str, Any]) -> list[str]:

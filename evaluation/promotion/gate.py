@@ -304,8 +304,7 @@ OF: dict[str, Callable[[Case], Checked]] = {
 
 def judge(evidence: Evidence, policy: Policy, situation: Situation) -> list[Verdict]:
     """Return a verdict of each check, in the order of `pipelines.policy.CHECKS`."""
-    task = str(evidence.get("task"))
-    case = Case(evidence, policy.gate, policy.task(task), situation)
+    case = Case(evidence, policy.gate, policy.task(str(evidence.get("task"))), situation)
     return [_waived(_judged(check, case), case) for check in CHECKS]
 
 
@@ -347,8 +346,7 @@ def _waived(verdict: Verdict, case: Case) -> Verdict:
             verdict = replace(verdict, reason=unnamed)
             continue
         if case.now.today > date.fromisoformat(waiver.until):
-            ended = f"{verdict.reason}; the waiver by {waiver.by} ended on {waiver.until}"
-            return replace(verdict, reason=ended)
+            return replace(verdict, reason=f"{verdict.reason}; the waiver by {waiver.by} ended on {waiver.until}")
         reason = f"{waiver.reason} (until {waiver.until}); without the waiver: {verdict.reason}"
         return Verdict(verdict.check, "waived", reason, waiver.by, verdict.names)
     return verdict
