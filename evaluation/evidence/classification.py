@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
@@ -17,8 +15,7 @@ from training.model.calibration import prediction_sets
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a classifier, over all and within strata; see `Measures.evidence`."""
-    task, predictions = run.task, run.predictions
-    contract: Any = run.contract
+    task, contract, predictions = run.task, run.contract, run.predictions
     target, probabilities, baseline, scoring = measures.columns(predictions)
     assert baseline is not None
     classes: list[str] = scoring["classes"]

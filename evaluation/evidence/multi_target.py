@@ -34,8 +34,7 @@ _EACH = 15  # of the worst and of the best genes
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of many targets; see `Measures.evidence`."""
-    contract: Any = run.contract
-    genes, predictions = contract.targets, run.predictions
+    contract, genes, predictions = run.contract, run.contract.targets, run.predictions
     scale = target_spreads(run.prepared.side("train").target)
 
     def measure(part: pd.DataFrame) -> TargetIntervals:
@@ -92,8 +91,7 @@ def explained(measures: Measures, run: Evaluation) -> Explained:
     def moved(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
         return np.asarray((np.abs(after - before) / unit).mean(axis=1))
 
-    contract: Any = run.contract
-    return Explained(tuple(contract.targets), np.zeros(len(run.predictions), np.int64), moved, every=True)
+    return Explained(tuple(run.contract.targets), np.zeros(len(run.predictions), np.int64), moved, every=True)
 
 
 def by_gene(found: TargetIntervals, predictions: pd.DataFrame, genes: list[str], scale: np.ndarray) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from evaluation.metrics import Interval, mean_of_rows
 from pipelines.datasets import Prepared
 from pipelines.params import Task
-from training.contract import Contract
 from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 
@@ -32,8 +31,8 @@ class Evaluation:
     seed: int
 
     @property
-    def contract(self) -> Contract:
-        """Return the contract of the model."""
+    def contract(self) -> Any:
+        """Return the contract of the model, a `training.contract.Contract` of the modality and the problem."""
         return self.model.contract
 
     @cached_property

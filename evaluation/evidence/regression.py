@@ -16,8 +16,7 @@ from evaluation.problems import Measures
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of one number; see `Measures.evidence`."""
-    task, predictions = run.task, run.predictions
-    contract: Any = run.contract
+    task, contract, predictions = run.task, run.contract, run.predictions
     metrics = measures.intervals(predictions, task, run.seed)
     measured, predicted = (predictions[name].to_numpy() for name in ("target", "prediction"))
     half = contract.half_width

@@ -23,8 +23,7 @@ _COLORS = {"low": BLUE, "medium": GRAY, "high": RED, "all": BLUE}  # of the thir
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of a time to an event; see `Measures.evidence`."""
-    task, predictions = run.task, run.predictions
-    contract: Any = run.contract
+    task, contract, predictions = run.task, run.contract, run.predictions
     metrics = measures.intervals(predictions, task, run.seed)
     every = {"name": "all", "n": len(predictions), **metrics["concordance"].as_dict()}
     until = contract.event_free_until(predictions["prediction_log_hazard"].to_numpy())

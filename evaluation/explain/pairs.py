@@ -29,7 +29,7 @@ _MARKER_COLUMNS = [name for name in COLUMNS if name not in ("rows", "data_carrie
 def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidence:
     """Explain the response, or the log odds of resistance, and measure each drug; see `Modality.evidence`."""
     task: Any = run.task
-    contract: Any = run.contract
+    contract = run.contract
     table = measures.by_part(run.predictions, modality.part_names(run))
     by_drug = Evidence(tables={} if table is None else {"by_drug": table})
     if not contract.thresholds:

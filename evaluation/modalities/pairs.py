@@ -97,7 +97,7 @@ class Pairs(Modality):
 
     def probed(self, run: Evaluation) -> dict[str, Interval]:
         """Return the share of the variance between lines that is explained; nothing for classes."""
-        if run.contract.thresholds:  # type: ignore[attr-defined]
+        if run.contract.thresholds:
             return {}
         return {OF_LINES: line_score(run.predictions, run.prepared.side("train"), **run.bootstrap)}
 
