@@ -126,7 +126,7 @@ def percentile_interval(value: float, resampled: npt.ArrayLike, confidence: floa
 
 
 def over_groups(
-    value: float, n_groups: int, measure: Callable[[Floats], Floats], *, resamples: int, confidence: float, seed: int
+    value: float, n_groups: int, measure: Callable[[Any], Floats], *, resamples: int, confidence: float, seed: int
 ) -> Interval:
     """Return a value with the interval of ``measure`` of resampled group counts; NaN ends of one group or no value."""
     if n_groups < 2 or np.isnan(value):
