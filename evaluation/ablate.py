@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = architecture_parser((__doc__ or "").splitlines()[0])
     options.add_argument("--permutations", type=int, default=PERMUTATIONS, help="random orders (default: %(default)s)")
     given = options.parse_args(argv)
-    from evaluation.permuted_genes import ablate, ablation_path, as_text, permutable, write_ablation
+    from evaluation.permuted_genes import ablate, ablation_path, permutable, write_ablation
     from pipelines.datasets import read_prepared
     from training.model.final_fit import read_fitted
 
@@ -29,12 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     permutable(given.architecture, task)
     fitted, model, predictions = read_fitted(MODELS / given.task / given.architecture)
     prepared = read_prepared(given.task, task)
-    found = ablate(
-        given.task, fitted, model, predictions, prepared=prepared, params=params, permutations=given.permutations
-    )
+    found = ablate(fitted, model, predictions, prepared=prepared, params=params, orders=given.permutations)
     path = ablation_path(given.task, given.architecture)
-    write_ablation(found, path)
-    print(f"{as_text(found)}; see {path}")
+    print(f"{write_ablation(found, path)}; see {path}")
     return 0
 
 

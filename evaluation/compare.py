@@ -1,7 +1,6 @@
 """The architectures of a task against one another: who is better, whether that is proved, and what it costs.
 
-Every pair is compared on the same resamples of the same test rows (`evaluation.comparison.paired`), and the p-values
-are corrected for the number of pairs. All is written to ``reports/<task>/comparison`` and logged on one MLflow run.
+All is written to ``reports/<task>/comparison`` and logged on one MLflow run; see `evaluation.comparison.architectures`.
 """
 
 from __future__ import annotations

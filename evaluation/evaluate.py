@@ -25,7 +25,7 @@ def main() -> int:
         raise UserError(f"{left / 'model'} is not what was logged as {fitted.model_uri}; run the fit stage again")
     prepared = read_prepared(name, params.task(name))
     folder = evidence_path(name, arguments.architecture).parent
-    evidence = evaluate(name, fitted, model, predictions, prepared=prepared, params=params, folder=folder)
+    evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=folder)
     metric = params.task(name).evaluate.metric
     found, margin = (evidence["test"]["metrics"][key] for key in (metric, "margin"))
     print(

@@ -1,8 +1,7 @@
 """The effect of the order of genes: the tuned network fitted again on genes in random order.
 
-A recurrent network reads windows of genes one after another, so the order that it was tuned to may help it. The
-interval says how the difference varies with the patients of the test split; how it varies with the random numbers of a
-fit shows in the differences between permutations.
+The interval says how the difference varies with the patients of the test split; how it varies with the random numbers
+of a fit shows in the differences between permutations.
 """
 
 from __future__ import annotations
@@ -34,20 +33,13 @@ _HYPERPARAMETER = "permutation"
 
 
 def ablate(
-    name: str,
-    fitted: Fitted,
-    model: Predictor,
-    predictions: pd.DataFrame,
-    *,
-    prepared: Prepared,
-    params: Params,
-    permutations: int,
+    fitted: Fitted, model: Predictor, predictions: pd.DataFrame, *, prepared: Prepared, params: Params, orders: int
 ) -> dict[str, Any]:
     """Fit the tuned hyperparameters with the genes in random order and compare on the test rows."""
-    task = params.task(name)
+    name, task = fitted.task, params.task(fitted.task)
     architecture = permutable(fitted.architecture, task)
-    if permutations < 1:
-        raise UserError(f"--permutations is {permutations}; at least 1 is needed")
+    if orders < 1:
+        raise UserError(f"--permutations is {orders}; at least 1 is needed")
     members = affordable(architecture, task.fit.members.of(fitted.budget))
     again = f"run `dvc repro fit@{name}-{fitted.architecture}`"
     if fitted.split_sha256 != prepared.sha256:
@@ -59,27 +51,32 @@ def ablate(
     if test.table["sample_id"].tolist() != predictions["sample_id"].tolist():
         raise UserError(f"the predictions of {name} {fitted.architecture} are not of the test rows; {again}")
 
-    settings = fit_settings(replace(params, budget=fitted.budget), task)
+    known: dict[str, Any] = {"members": members, "settings": fit_settings(replace(params, budget=fitted.budget), task)}
     permuted = []
-    for permutation in range(1, permutations + 1):
+    for permutation in range(1, orders + 1):
         hyperparameters = {**fitted.hyperparameters, _HYPERPARAMETER: permutation}
-        context = FitContext(progress=True)
-        final = fit_final(architecture, hyperparameters, prepared, members=members, settings=settings, context=context)
+        final = fit_final(architecture, hyperparameters, prepared, context=FitContext(progress=True), **known)
         answers = dict(zip(test.targets, final.estimator.outputs(test).T, strict=True))
         permuted.append(predictions.assign(**{f"prediction_{target}": said for target, said in answers.items()}))
-    learnt = measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
-    return {
-        "task": name,
-        "architecture": fitted.architecture,
-        "ablation": "gene_order",
+    # All are measured on the same resamples of groups; the gain is over the random orders on average, and over each.
+    metric, confidence = task.evaluate.metric, task.evaluate.confidence
+    known = {"resamples": task.evaluate.resamples, "seed": params.seed}
+    known |= measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
+    reference, *others = (resample(task, frame, metric, **known) for frame in (predictions, *permuted))
+    values = [other.value for other in others]
+    mean = Resampled(float(np.mean(values)), np.mean([other.values for other in others], axis=0))
+    size: dict[str, Any] = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
+    size["confidence"] = confidence
+    gain, *each = (vars(subtract(task, metric, reference, other, **size)) for other in (mean, *others))
+    found: dict[str, Any] = {"task": name, "architecture": fitted.architecture, "ablation": "gene_order"}
+    found |= {
         "run_id": fitted.run_id,
         "order": fitted.hyperparameters.get("order"),
         "members": members,
         "budget": fitted.budget,
-        "confidence": task.evaluate.confidence,
-        "split.sha256": prepared.sha256,
-        **compare(task, predictions, permuted, seed=params.seed, **learnt),
     }
+    found |= {"confidence": confidence, "split.sha256": prepared.sha256}
+    return {**found, "as_it_is": reference.value, "permuted": values, "gain": gain, "of_each": each}
 
 
 def permutable(name: str, task: Task) -> Architecture:
@@ -94,47 +91,18 @@ def permutable(name: str, task: Task) -> Architecture:
     return architecture
 
 
-def compare(
-    task: Task, predictions: pd.DataFrame, permuted: list[pd.DataFrame], *, seed: int, **learnt: Any
-) -> dict[str, Any]:
-    """Return by how much ``predictions`` are better than ``permuted`` ones, in the task's metric, on average and each.
-
-    All are measured on the same resamples of groups.
-    """
-    metric, settings = task.evaluate.metric, {"resamples": task.evaluate.resamples, "seed": seed, **learnt}
-    reference, *others = (resample(task, frame, metric, **settings) for frame in (predictions, *permuted))
-    mean = Resampled(
-        float(np.mean([other.value for other in others])), np.mean([other.values for other in others], axis=0)
-    )
-    size = {"rows": len(predictions), "groups": int(predictions["group"].nunique())}
-    gain, *each = (
-        subtract(task, metric, reference, other, confidence=task.evaluate.confidence, **size).as_dict()
-        for other in (mean, *others)
-    )
-    values = {"as_it_is": reference.value, "permuted": [other.value for other in others]}
-    return {**values, "gain": gain, "of_each": each}
+def ablation_path(name: str, architecture: str) -> Path:
+    """Return where the ablation lies; DVC would remove it from ``models/<architecture>``, an output of ``evaluate``."""
+    return REPORTS / name / "ablations" / architecture / "ablation_gene_order.json"
 
 
-def ablation_path(name: str, architecture: str, reports: Path = REPORTS) -> Path:
-    """Return where the ablation of an architecture lies.
-
-    Not in ``models/<architecture>``, which is an output of the stage ``evaluate``: DVC would remove it there.
-    """
-    return reports / name / "ablations" / architecture / "ablation_gene_order.json"
-
-
-def write_ablation(found: dict[str, Any], path: Path) -> None:
-    """Write ``found`` to ``path`` and log it to the run of the fit, with its gain as metrics."""
+def write_ablation(found: dict[str, Any], path: Path) -> str:
+    """Write ``found``, log it to the run of the fit, with its gain as metrics, and return the outcome in a line."""
     write_json(path, found)
-    gain = found["gain"]
+    gain, each = found["gain"], jsonable([one["difference"] for one in found["of_each"]])
     with tracking.run(found["task"], "evaluate", found["architecture"], run_id=found["run_id"]):
         mlflow.log_metrics(as_metrics(f"ablation_gene_order_{gain['metric']}", gain, "difference"))
         mlflow.log_artifact(str(path))
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """Return the outcome in a line."""
-    gain, each = found["gain"], jsonable([one["difference"] for one in found["of_each"]])
     order = f"order {found['order']!r}" if found["order"] else "the order of genes"
     alone = ", ".join("-" if value is None else f"{value:+.4f}" for value in each)
     return (

@@ -1,8 +1,4 @@
-"""The architectures of a task against one another: who is better, whether that is proved, and what it costs.
-
-Every pair is compared on the same resamples of the same test rows (`evaluation.comparison.paired`), and the p-values
-are corrected for the number of pairs.
-"""
+"""A comparison of a task's architectures, pair by pair on the same resamples; p-values are corrected for the pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
@@ -33,7 +28,6 @@ from pipelines.code_closure import closure
 from pipelines.errors import UserError
 from pipelines.files import jsonable, write_json
 from pipelines.params import Params, Task
-from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 from pipelines.report import as_html, as_markdown, read_figures
 
@@ -41,28 +35,20 @@ SCHEMA = 1
 FOLDER = "comparison"
 IN_VIEW = "in_view"
 FILTER = f"tags.{IN_VIEW} = 'true'"
-
 _CODE = ("evaluation.comparison.paired",)
-
-# A corrected p-value can fall to this share of the level, however many pairs there are.
-_RESOLUTION = 0.1
+_RESOLUTION = 0.1  # a corrected p-value can fall to this share of the level, however many pairs there are
 
 
 def compare(
-    name: str,
-    params: Params,
-    *,
-    reports: Path = REPORTS,
-    train: Callable[[], Any] | None = None,
-    progress: bool = False,
+    name: str, params: Params, *, train: Callable[[], Any] | None = None, progress: bool = False
 ) -> dict[str, Any]:
     """Compare all evaluated architectures of a task, pair by pair."""
     task = params.task(name)
     settings = task.evaluate
-    rows = leaderboard(name, params, reports)
-    found = [read_evidence(evidence_path(name, row["architecture"], reports)) for row in rows]
-    folders = [evidence_path(name, row["architecture"], reports).parent for row in rows]
-    predictions = [read_predictions(folder, each) for folder, each in zip(folders, found, strict=True)]
+    rows = leaderboard(name, params)
+    paths = [evidence_path(name, row["architecture"]) for row in rows]
+    found = [read_evidence(path) for path in paths]
+    predictions = [read_predictions(path.parent, each) for path, each in zip(paths, found, strict=True)]
     resamples = enough_resamples(len(rows), settings.resamples, 1 - settings.confidence)
     learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
     resampled = {}
@@ -80,9 +66,11 @@ def compare(
     best = _best(rows, pairs)
     for row, evidence in zip(rows, found, strict=True):
         row |= {"budget": evidence["budget"], "standing": _standing(row, best)}
+    decided = [settings.metric, resamples, params.seed, settings.confidence]
+    decided += [sorted(evidence["sha256"] for evidence in found), closure(*_CODE, task=task)]
     comparison = {
         "schema": SCHEMA,
-        "id": _identity(task, resamples, params.seed, found),
+        "id": hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12],
         "task": name,
         "metric": settings.metric,
         "higher_is_better": higher_is_better(settings.metric),
@@ -102,12 +90,9 @@ def compare(
 
 
 def enough_resamples(architectures: int, least: int, level: float) -> int:
-    """Return how many resamples it takes that the correction for all pairs leaves room to be significant.
-
-    With ``n`` resamples no p-value is below ``2 / (n + 1)``, and the correction multiplies it by the number of pairs.
-    """
-    pairs = math.comb(architectures, 2)
-    return max(least, math.ceil(2 * pairs / (_RESOLUTION * level)))
+    """Return how many resamples it takes that the correction for all pairs leaves room to be significant."""
+    # With n resamples no p-value is below 2 / (n + 1), and the correction multiplies it by the number of pairs.
+    return max(least, math.ceil(2 * math.comb(architectures, 2) / (_RESOLUTION * level)))
 
 
 def _pairs(task: Task, resampled: dict[str, Resampled], rows: int, groups: int) -> list[dict[str, Any]]:
@@ -144,13 +129,6 @@ def _standing(row: dict[str, Any], best: dict[str, Any] | None) -> str:
     return "indistinguishable" if row["architecture"] in best["indistinguishable"] else "worse"
 
 
-def _identity(task: Task, resamples: int, seed: int, found: list[dict[str, Any]]) -> str:
-    """Return a short hash of all that the comparison depends on, its code included."""
-    settings = [task.evaluate.metric, resamples, seed, task.evaluate.confidence]
-    content = [*settings, sorted(evidence["sha256"] for evidence in found), closure(*_CODE, task=task)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
 def write(comparison: dict[str, Any], folder: Path) -> None:
     """Write ``comparison.json``, ``.md``, ``.html`` and the figures into ``folder``, in place of what was there."""
     partial = folder.with_name(f".{folder.name}.partial")
@@ -178,29 +156,19 @@ def view(comparison: dict[str, Any], client: MlflowClient) -> list[str]:
             if not tracking.absent(error):
                 raise
             warnings.append(f"{row['architecture']}: its run {row['run_id']} is not in the tracking store, nor in view")
-    for run in _runs(experiment, FILTER):
+    for run in mlflow.search_runs([experiment], FILTER, output_format="list"):
         if run.info.run_id not in shown:
             client.delete_tag(run.info.run_id, IN_VIEW)
     return warnings
-
-
-def _runs(experiment: str, query: str) -> list[Run]:
-    """Return all runs that a query finds."""
-    found: list[Run] = mlflow.search_runs([experiment], query, output_format="list")
-    return found
 
 
 def log(comparison: dict[str, Any], folder: Path) -> str:
     """Log the comparison on one run, the same one where nothing has changed since; return the run's id."""
     name, metric, best = comparison["task"], comparison["metric"], comparison["best"]
     query = f"tags.stage = 'compare' and tags.comparison = '{comparison['id']}'"
-    earlier = _runs(tracking.experiment(name), query)
-    tags = {
-        "comparison": comparison["id"],
-        "simulated": str(comparison["simulated"]).lower(),
-        "view": FILTER,
-        "mlflow.note.content": "\n\n".join(comparison["notes"]),
-    }
+    earlier = mlflow.search_runs([tracking.experiment(name)], query, output_format="list")
+    tags = {"comparison": comparison["id"], "simulated": str(comparison["simulated"]).lower(), "view": FILTER}
+    tags["mlflow.note.content"] = "\n\n".join(comparison["notes"])
     logged = {f"compared_{what}": float(len(comparison[of])) for what, of in (("models", "rows"), ("pairs", "pairs"))}
     for row in comparison["rows"]:
         logged |= as_metrics(f"{metric}_{row['architecture']}", row)
@@ -212,5 +180,4 @@ def log(comparison: dict[str, Any], folder: Path) -> str:
         mlflow.set_tags(tags)
         mlflow.log_metrics(logged)
         mlflow.log_artifacts(str(folder), FOLDER)
-    found: str = run.info.run_id
-    return found
+    return str(run.info.run_id)

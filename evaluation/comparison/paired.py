@@ -7,15 +7,14 @@ same resamples, and the difference is taken within each. As everywhere, groups a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.columns import Floats
-from evaluation.metrics.resample import group_count_blocks, percentile_interval
+from evaluation.metrics import Floats, group_count_blocks, percentile_interval
 from evaluation.problems import measures_of, names_of
 from pipelines.errors import UserError
 from pipelines.formatting import finite
@@ -23,9 +22,7 @@ from pipelines.params import Task
 from pipelines.problems import higher_is_better
 
 ID = "sample_id"
-
-# Targets went through float32 once: what agrees to six digits is the same measurement.
-_SAME = 1e-6
+_SAME = 1e-6  # targets went through float32 once: what agrees to six digits is the same measurement
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,6 @@ class Difference:
     rows: int
     groups: int
 
-    def as_dict(self) -> dict[str, str | float | int]:
-        """The fields by name. NaN stays NaN: who writes JSON writes it as null."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Resampled:
@@ -54,25 +47,15 @@ class Resampled:
 
 
 def paired_difference(
-    task: Task,
-    ours: pd.DataFrame,
-    theirs: pd.DataFrame,
-    metric: str,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    **learnt: Any,
+    task: Task, ours: pd.DataFrame, theirs: pd.DataFrame, metric: str, *, confidence: float = 0.95, **known: Any
 ) -> Difference:
-    """Return by how much ``ours`` is better than ``theirs``.
+    """Return by how much ``ours`` is better than ``theirs``; ``known`` as of `resample`.
 
-    References
-    ----------
-    Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
-    Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 16: what the interval excludes is rejected.
+    See Field C. A., Welsh A. H. (2007), J. R. Stat. Soc. B 69(3), 369-390, and Efron B., Tibshirani R. J. (1993), An
+    Introduction to the Bootstrap, ch. 16: what the interval excludes is rejected.
     """
     frames = (ours, matched(task, ours, theirs))
-    first, second = (resample(task, frame, metric, resamples=resamples, seed=seed, **learnt) for frame in frames)
+    first, second = (resample(task, frame, metric, **known) for frame in frames)
     size = {"rows": len(ours), "groups": int(ours["group"].nunique())}
     return subtract(task, metric, first, second, confidence=confidence, **size)
 
@@ -98,30 +81,35 @@ def matched(task: Task, ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFram
         raise UserError("the models predict other classes or targets; fit both on the data that is there now")
     columns = [name for name in ours.columns if name in theirs]
     same_order = theirs.set_index(ID, drop=False).loc[list(ours[ID]), columns].reset_index(drop=True)
+    groups, other_groups = (frame["group"].astype(str).to_numpy() for frame in (ours, same_order))
+    differs = {"group": groups != other_groups}
     for name in answers:
         measured, other_measured = (frame[name].to_numpy(np.float64) for frame in (ours, same_order))
-        _refuse(~np.isclose(measured, other_measured, rtol=_SAME, atol=_SAME, equal_nan=True), ours, name)
-    _refuse(ours["group"].astype(str).to_numpy() != same_order["group"].astype(str).to_numpy(), ours, "group")
+        differs[name] = ~np.isclose(measured, other_measured, rtol=_SAME, atol=_SAME, equal_nan=True)
+    for name in (*answers, "group"):
+        if differs[name].any():
+            raise UserError(
+                f"the models differ in {name} of {int(differs[name].sum())} test rows, the first of them "
+                f"{ours[ID].iloc[int(np.argmax(differs[name]))]}; fit both on the data and the split that are there now"
+            )
     return same_order
 
 
 def resample(
-    task: Task, predictions: pd.DataFrame, metric: str, *, resamples: int, seed: int, **learnt: Any
+    task: Task, predictions: pd.DataFrame, metric: str, *, resamples: int = 1000, seed: int = 0, **learnt: Any
 ) -> Resampled:
     """Return a metric of one model on the test rows and on every resample of their groups.
 
     Which groups a resample draws depends on the groups, ``resamples`` and ``seed`` alone: results of two models on the
     same test rows may be subtracted.
     """
-    groups = predictions["group"].to_numpy(str)
-    count = len(np.unique(groups))
+    count = len(np.unique(predictions["group"].to_numpy(str)))
     if count < 2:
         raise UserError(f"the test rows are of {count} group; a comparison of models needs at least two")
     measures = measures_of(task.problem)
 
     def measure(counts: npt.NDArray[np.int64]) -> Floats:
-        margin_metric = task.evaluate.metric
-        found = measures.weighted(predictions, metric, groups, counts, margin_metric=margin_metric, **learnt)
+        found = measures.weighted(predictions, metric, counts, margin_metric=task.evaluate.metric, **learnt)
         if metric not in found:
             raise UserError(f"metric {metric!r} cannot be measured on these predictions; there are {', '.join(found)}")
         return found[metric]
@@ -150,12 +138,9 @@ def as_metrics(name: str, found: Mapping[str, Any], key: str = "value") -> dict[
 def p_value(differences: npt.ArrayLike) -> float:
     """Return the two-sided bootstrap p-value of resampled ``differences`` (n,), the undefined ones left aside.
 
-    Twice the share of resamples on the rarer side of zero, zero itself counted on both, one resample added: no finite
-    number of resamples proves a p of 0. It is below ``1 - confidence`` about where the interval excludes zero.
-
-    References
-    ----------
-    Davison A. C., Hinkley D. V. (1997). Bootstrap Methods and their Application, ch. 4: the resample that is added.
+    Twice the share of resamples on the rarer side of zero, zero itself counted on both, one resample added (Davison,
+    Hinkley, 1997, Bootstrap Methods and their Application, ch. 4): no finite number of resamples proves a p of 0. It is
+    below ``1 - confidence`` about where the interval excludes zero.
     """
     values = np.asarray(differences, dtype=np.float64)
     values = values[~np.isnan(values)]
@@ -168,23 +153,11 @@ def p_value(differences: npt.ArrayLike) -> float:
 def holm(p: Sequence[float]) -> list[float]:
     """Return p-values corrected for how many there are; NaN stays NaN and is not counted.
 
-    The chance that any of the hypotheses that hold is rejected stays below the level, however they depend.
-
-    References
-    ----------
-    Holm S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Stat. 6(2), 65-70.
+    The chance that any of the hypotheses that hold is rejected stays below the level, however they depend (Holm S.,
+    1979, Scand. J. Stat. 6(2), 65-70).
     """
     values = np.asarray(p, dtype=np.float64)
     corrected = np.full(values.shape, np.nan)
     order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
-    steps = values[order] * np.arange(order.size, 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(order.size, 0, -1)), 1.0)
     return [float(each) for each in corrected]
-
-
-def _refuse(differs: npt.NDArray[np.bool_], ours: pd.DataFrame, column: str) -> None:
-    if differs.any():
-        raise UserError(
-            f"the models differ in {column} of {int(differs.sum())} test rows, the first of them "
-            f"{ours[ID].iloc[int(np.argmax(differs))]}; fit both on the data and the split that are there now"
-        )

@@ -15,48 +15,33 @@ from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 
 
-def leaderboard(name: str, params: Params, reports: Path = REPORTS) -> list[dict[str, Any]]:
+def leaderboard(name: str, params: Params) -> list[dict[str, Any]]:
     """Return a row an architecture, the best first."""
     task = params.task(name)
     metric = task.evaluate.metric
     rows = []
     for architecture in params.architectures(name):
-        path = evidence_path(name, architecture, reports)
+        path = evidence_path(name, architecture)
         if not path.is_file():
             continue  # not trained yet; the others are shown all the same
         evidence = read_evidence(path)
         found, margin = evidence["test"]["metrics"][metric], evidence["test"]["metrics"]["margin"]
-        rows.append(
-            {
-                "architecture": architecture,
-                "metric": metric,
-                **found,
-                "margin": margin["value"],
-                "margin_low": margin["low"],
-                "margin_high": margin["high"],
-                "seconds": evidence["seconds"],
-                "run_id": evidence["run_id"],
-                "model_uri": evidence["model_uri"],
-                "baseline": architecture == task.evaluate.baseline,
-                "validation": evidence["validation"]["value"],
-                "simulated": evidence["simulated"],
-                "cost": evidence["cost"],
-            }
-        )
+        row: dict[str, Any] = {"architecture": architecture, "metric": metric, **found}
+        row |= {"margin": margin["value"], "margin_low": margin["low"], "margin_high": margin["high"]}
+        row |= {key: evidence[key] for key in ("seconds", "run_id", "model_uri")}
+        row |= {"baseline": architecture == task.evaluate.baseline, "validation": evidence["validation"]["value"]}
+        rows.append({**row, "simulated": evidence["simulated"], "cost": evidence["cost"]})
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     names = [str(row["architecture"]) for row in rows]
     for row in rows:
-        row["agreement"] = agreement(reports / name / "models", str(row["architecture"]), names)
+        row["agreement"] = agreement(REPORTS / name / "models", str(row["architecture"]), names)
     sign = 1 if higher_is_better(metric) else -1
     return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
 
 
 def agreement(models: Path, architecture: str, others: list[str]) -> dict[str, float]:
-    """Return for each other architecture the share of the top genes that both name, class by class or target by target.
-
-    Empty where a model names no genes.
-    """
+    """Return for each other architecture the share of the top genes that both name, empty where a model names none."""
     tables = {name: gene_table(models / name) for name in others}
     own = tables[architecture]
     if own is None:

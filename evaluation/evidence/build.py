@@ -17,10 +17,9 @@ import pandas as pd
 import yaml
 from mlflow.exceptions import MlflowException
 
-from evaluation.evidence.evidence_file import seal
+from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.evidence.schema import SCHEMA, SCHEMA_FILE
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -37,17 +36,10 @@ SPLIT = "split.parquet"
 
 
 def evaluate(
-    name: str,
-    fitted: Fitted,
-    model: Predictor,
-    predictions: pd.DataFrame,
-    *,
-    prepared: Prepared,
-    params: Params,
-    folder: Path,
+    fitted: Fitted, model: Predictor, predictions: pd.DataFrame, *, prepared: Prepared, params: Params, folder: Path
 ) -> dict[str, Any]:
     """Write ``evidence.json`` with tables and figures into ``folder``, and log all of it to the run of the fit."""
-    task = params.task(name)
+    name, task = fitted.task, params.task(fitted.task)
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     audit = _report(name, AUDIT_FILE)
@@ -64,10 +56,7 @@ def evaluate(
         "architecture": fitted.architecture,
         "baseline": task.evaluate.baseline,
         "simulated": modality_of(task.modality).simulated(run.test),
-        "run_id": fitted.run_id,
-        "model_uri": fitted.model_uri,
-        "budget": fitted.budget,
-        "seconds": fitted.seconds,
+        **{key: getattr(fitted, key) for key in ("run_id", "model_uri", "budget", "seconds")},
         "validation": {"metric": fitted.metric, "value": fitted.validation},
         "test": {
             "samples": len(predictions),
@@ -87,7 +76,9 @@ def evaluate(
     with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as logged:
         mlflow.log_metrics(found.to_log())
         _write(found, folder)
-        _log_split(prepared)
+        with tempfile.TemporaryDirectory(prefix="oncolineage-") as place:  # later: what was this version fitted on?
+            prepared.table[["sample_id", "group", "split"]].to_parquet(Path(place) / SPLIT, index=False)
+            mlflow.log_artifact(str(Path(place) / SPLIT))
         for path in (folder / "evidence.json", kept, SCHEMA_FILE):
             mlflow.log_artifact(str(path))
         mlflow.set_tags({"stage": "evaluate", "evidence.sha256": evidence["sha256"]})
@@ -107,10 +98,7 @@ def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
 
 
 def beside_model(audit: dict[str, Any] | None, metrics: Mapping[str, Interval], otherwise: str) -> list[dict[str, Any]]:
-    """Return the shortcuts that the audit found, each with the model's score: where they are close, it says little.
-
-    The score is in the metric ``otherwise`` where the model has none in the probe's.
-    """
+    """Return the audit's shortcuts, each with the model's score, in ``otherwise`` where it has none in their metric."""
     found = []
     for probe in (audit or {}).get("shortcuts", []):
         if not probe.get("finding"):
@@ -153,11 +141,7 @@ def params_sha256(params: Params, name: str) -> str:
 
 
 def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the section ``data``: numbers of samples, the outcome of validation, the findings of the audit.
-
-    Samples are not named: of copies there are counts alone. ``passed`` and the audit are None where their stage has
-    not run.
-    """
+    """Return the section ``data``, without names of samples; its parts are None where their stage has not run."""
     table, audited = prepared.table, None
     if audit is not None:
         audited = {key: audit.get(key, []) for key in ("findings", "shortcuts")}
@@ -209,26 +193,14 @@ def dvc_md5(folder: Path) -> str:
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _log_split(prepared: Prepared) -> None:
-    """Log the side of each sample, so that a later version knows which of its test rows this one was fitted on."""
-    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
-        path = Path(folder) / SPLIT
-        prepared.table[["sample_id", "group", "split"]].to_parquet(path, index=False)
-        mlflow.log_artifact(str(path))
-
-
 def _write(found: Evidence, folder: Path) -> None:
     """Write tables and figures into ``folder`` and log them to the active run."""
     for key, table in found.tables.items():
         table.to_csv(folder / f"{key}.csv", index=False)
+        mlflow.log_artifact(str(folder / f"{key}.csv"), "tables")
     for key, figure in found.figures.items():
         figure.savefig(folder / f"{key}.png")
+        mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
     for key, drawing in found.drawings.items():
         (folder / f"{key}.svg").write_text(drawing, encoding="utf-8")
-    for names, suffix, kind in (
-        (found.tables, "csv", "tables"),
-        (found.figures, "png", "figures"),
-        (found.drawings, "svg", "figures"),
-    ):
-        for key in names:
-            mlflow.log_artifact(str(folder / f"{key}.{suffix}"), kind)
+        mlflow.log_artifact(str(folder / f"{key}.svg"), "figures")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
@@ -17,8 +15,7 @@ from training.model.calibration import prediction_sets
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a classifier, over all and within strata; see `Measures.evidence`."""
-    task, predictions = run.task, run.predictions
-    contract: Any = run.contract
+    task, contract, predictions = run.task, run.contract, run.predictions
     target, probabilities, baseline, scoring = measures.columns(predictions)
     assert baseline is not None
     classes: list[str] = scoring["classes"]
@@ -45,6 +42,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         for label, count in zip(classes, rows, strict=True)
     ]
     answers = pd.Series(np.array(classes)[baseline.argmax(axis=1)]).value_counts(sort=False)
+    logged = {"test_set_coverage": covered, "test_set_size": size, "test_ece_before_calibration": uncalibrated["ece"]}
     found = Evidence(
         metrics=metrics,
         test={
@@ -66,13 +64,9 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         },
         tables={"confusion": pd.DataFrame(counts, columns=classes).assign(true=classes)},
         figures=drawn,
-        logged={
-            "test_set_coverage": covered,
-            "test_set_size": size,
-            "test_ece_before_calibration": uncalibrated["ece"],
-        },
+        logged=logged,
     )
-    return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
+    return found | modality.by_stratum(run, measures)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:
@@ -83,8 +77,7 @@ def explained(measures: Measures, run: Evaluation) -> Explained:
 
     def lost(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
         every = np.arange(len(of_row))
-        difference: np.ndarray = before[every, of_row] - after[every, of_row]
-        return difference
+        return np.asarray(before[every, of_row] - after[every, of_row])
 
     def caption(row: int) -> str:
         wrong = f"\n{classes[predicted[row]]}" if target[row] != predicted[row] else ""

@@ -5,15 +5,24 @@ It needs nothing of what made the evidence: who only reads it (the gate, the reg
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from evaluation.evidence.schema import check_schema
+import jsonschema
+
+from evaluation.modalities import modality_names
+from evaluation.problems import measures_of
 from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json
 from pipelines.paths import REPORTS
+from pipelines.problems import problem_names
+
+SCHEMA = 3
+SCHEMA_FILE = Path(__file__).with_name("evidence.schema.json")
+_SHOWN = 120
 
 
 def evidence_sha256(evidence: dict[str, Any]) -> str:
@@ -47,3 +56,28 @@ def read_evidence(path: Path) -> dict[str, Any]:
     if evidence.get("sha256") != evidence_sha256(evidence):
         raise UserError(f"{path}: its content does not match its hash: it was edited; run the evaluate stage again")
     return evidence
+
+
+def check_schema(evidence: Any, where: str) -> None:
+    """Refuse what is no evidence of this schema."""
+    found = evidence.get("schema") if isinstance(evidence, dict) else None
+    if found != SCHEMA:
+        said = "has no schema" if found is None else f"is of schema {str(found)[:20]}"
+        raise UserError(f"{where} {said}, and schema {SCHEMA} is needed; run the evaluate stage again")
+    fault = jsonschema.exceptions.best_match(_validator().iter_errors(evidence))
+    if fault is not None:
+        place, message = ".".join(str(part) for part in fault.absolute_path) or "the top", fault.message
+        if len(message) > 2 * _SHOWN:  # it quotes a value, which may be all of the evidence
+            message = f"{message[:_SHOWN]} ... {message[-_SHOWN:]}"
+        raise UserError(f"{where}, {place}: {message}; run the evaluate stage again")
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = read_json(SCHEMA_FILE)
+    units = sorted({unit for name in problem_names() for unit in measures_of(name).units})
+    schema["properties"]["worst"]["properties"]["unit"]["enum"] = units
+    schema["properties"]["problem"]["enum"] = problem_names()
+    schema["properties"]["modality"]["enum"] = modality_names()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)

@@ -34,8 +34,7 @@ _EACH = 15  # of the worst and of the best genes
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of many targets; see `Measures.evidence`."""
-    contract: Any = run.contract
-    genes, predictions = contract.targets, run.predictions
+    contract, genes, predictions = run.contract, run.contract.targets, run.predictions
     scale = target_spreads(run.prepared.side("train").target)
 
     def measure(part: pd.DataFrame) -> TargetIntervals:
@@ -47,11 +46,8 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     cohorts = {name: (part, measure(part)) for name, part in (parts or {}).items()}
     each_gene = by_gene(found, predictions, genes, scale)
     tables, drawn = {"by_gene": each_gene}, _errors_drawn(run, genes, scale, each_gene)
-    test: dict[str, Any] = {
-        "targets": len(genes),
-        "undefined_targets": found.undefined,
-        "by_gene": each_gene.to_dict("records"),
-    }
+    test: dict[str, Any] = {"targets": len(genes), "undefined_targets": found.undefined}
+    test["by_gene"] = each_gene.to_dict("records")
     means = {name: measured.mean for name, (_, measured) in cohorts.items()}
     if parts is not None:
         test[f"by_{modality.stratum}"] = {
@@ -67,6 +63,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     known = (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0)
     rows_of = dict(zip(genes, known.tolist(), strict=True))
     r2 = each_gene[["gene", "r2", "r2_low", "r2_high"]].itertuples(index=False, name=None)
+    rows = [{"name": gene, "n": rows_of[gene], "value": v, "low": low, "high": high} for gene, v, low, high in r2]
     covered = interval["covered_on_test"]
     return Evidence(
         metrics=found.mean,
@@ -76,11 +73,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         test=test,
         sections={
             "cross_validation": run.fitted.cross_validation,
-            "worst": worst(
-                "gene",
-                "r2",
-                [{"name": gene, "n": rows_of[gene], "value": v, "low": low, "high": high} for gene, v, low, high in r2],
-            ),
+            "worst": worst("gene", "r2", rows),
             "coverage": run.coverage(inside),
             "interval": interval,
         },
@@ -96,12 +89,9 @@ def explained(measures: Measures, run: Evaluation) -> Explained:
     unit = np.where(scale > _FLAT, scale, 1.0)
 
     def moved(before: np.ndarray, after: np.ndarray, of_row: np.ndarray) -> np.ndarray:
-        distance: np.ndarray = (np.abs(after - before) / unit).mean(axis=1)
-        return distance
+        return np.asarray((np.abs(after - before) / unit).mean(axis=1))
 
-    contract: Any = run.contract
-    first = np.zeros(len(run.predictions), dtype=np.int64)
-    return Explained(tuple(contract.targets), first, moved, every=True)
+    return Explained(tuple(run.contract.targets), np.zeros(len(run.predictions), np.int64), moved, every=True)
 
 
 def by_gene(found: TargetIntervals, predictions: pd.DataFrame, genes: list[str], scale: np.ndarray) -> pd.DataFrame:
@@ -134,7 +124,7 @@ def by_cohort(
 def in_interval(predictions: pd.DataFrame, contract: Any) -> np.ndarray:
     """Return 1 where the interval covers the measured value, ``(n, targets)``; NaN where either is unknown."""
     measured, predicted = (columns_of(predictions, kind, contract.targets) for kind in ("target", "prediction"))
-    half = _half_widths(contract)
+    half = np.array(contract.half_widths, dtype=np.float64)  # None becomes NaN
     return np.where(np.isnan(measured) | np.isnan(half), np.nan, np.abs(measured - predicted) <= half)
 
 
@@ -143,7 +133,10 @@ def interval_check(inside: np.ndarray, contract: Any) -> dict[str, Any]:
     genes, known = contract.targets, ~np.isnan(inside)
     count = np.where(known, inside, 0).sum(axis=0)
     shares = np.where(known.any(axis=0), count / np.maximum(known.sum(axis=0), 1), np.nan)
-    declared: dict[str, Any] = {"coverage": contract.coverage, "half_width": float(_half_widths(contract).mean())}
+    declared: dict[str, Any] = {
+        "coverage": contract.coverage,
+        "half_width": float(np.array(contract.half_widths, np.float64).mean()),
+    }
     if np.isnan(shares).all():
         return {**declared, "covered_on_test": None, "worst": None, "by_gene": {}}
     lowest = int(np.nanargmin(shares))
@@ -153,10 +146,6 @@ def interval_check(inside: np.ndarray, contract: Any) -> dict[str, Any]:
         "worst": {"gene": genes[lowest], "covered": float(shares[lowest])},
         "by_gene": dict(zip(genes, shares.tolist(), strict=True)),
     }
-
-
-def _half_widths(contract: Any) -> np.ndarray:
-    return np.array([np.nan if width is None else width for width in contract.half_widths])
 
 
 # Figures.
@@ -178,10 +167,7 @@ def _errors_drawn(run: Evaluation, genes: list[str], scale: np.ndarray, of_genes
 
 @styled
 def residuals_by_level(measured: np.ndarray, predicted: np.ndarray, title: str) -> Figure:
-    """Return quantiles of the residuals of all targets over the predicted and over the measured level.
-
-    Those of a model that is right on average lie around 0 at every predicted level, and rise over the measured one.
-    """
+    """Return quantiles of the residuals of all targets over the level; of a good model around 0 at a predicted one."""
     residual = measured - predicted
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), sharey=True)
     for axes, level, name in ((left, predicted, "predicted"), (right, measured, "measured")):

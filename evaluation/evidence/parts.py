@@ -12,10 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from evaluation.metrics.resample import Interval, mean_of_rows
+from evaluation.metrics import Interval, mean_of_rows
 from pipelines.datasets import Prepared
 from pipelines.params import Task
-from training.contract import Contract
 from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 
@@ -32,8 +31,8 @@ class Evaluation:
     seed: int
 
     @property
-    def contract(self) -> Contract:
-        """Return the contract of the model."""
+    def contract(self) -> Any:
+        """Return the contract of the model, a `training.contract.Contract` of the modality and the problem."""
         return self.model.contract
 
     @cached_property
@@ -64,23 +63,20 @@ class Evaluation:
 
     def parts(self, column: str) -> dict[str, pd.DataFrame]:
         """Return the predictions of each value of a column, if they are of more than one group."""
-        parts = self.predictions.groupby(column)
-        return {str(value): part for value, part in parts if part["group"].nunique() > 1}
+        return {str(value): part for value, part in self.predictions.groupby(column) if part["group"].nunique() > 1}
 
     def coverage(self, covered: np.ndarray) -> dict[str, Any]:
-        """Return the section ``coverage``: the share of test rows that answers cover, over all and by novelty.
+        """Return the section ``coverage`` of what is ``covered``, ``(n,)`` or ``(n, targets)``, NaN where unknown."""
 
-        ``covered`` is ``(n,)`` or ``(n, targets)``, NaN where it is unknown.
-        """
+        def share(rows: Any) -> dict[str, float]:
+            found = mean_of_rows(covered[rows], self.groups[rows], **self.bootstrap)
+            return {"observed": found.value, "low": found.low, "high": found.high}
+
         unlike = self.model.unlike(self.test)
         sides = {} if unlike is None else {"like": ~unlike, "unlike": unlike}
-        every = {"declared": self.task.evaluate.interval_coverage, **self._share(covered, slice(None))}
-        by_novelty = {name: {"rows": int(rows.sum()), **self._share(covered, rows)} for name, rows in sides.items()}
+        every = {"declared": self.task.evaluate.interval_coverage, **share(slice(None))}
+        by_novelty = {name: {"rows": int(rows.sum()), **share(rows)} for name, rows in sides.items()}
         return {**every, "by_novelty": by_novelty} if sides else every
-
-    def _share(self, covered: np.ndarray, rows: Any) -> dict[str, float]:
-        found = mean_of_rows(covered[rows], self.groups[rows], **self.bootstrap)
-        return {"observed": found.value, "low": found.low, "high": found.high}
 
     def history(self) -> list[dict[str, float]]:
         """Return the metrics that the fit logged step by step, a row a step."""
@@ -151,9 +147,6 @@ class Evidence:
 
 
 def worst(unit: str, metric: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the section ``worst``: every class, drug or gene with its interval, the lowest first, undefined ones last.
-
-    A mean hides a class that is never recognized, and a drug whose differences between cell lines are not predicted.
-    """
+    """Return the section ``worst``: every class, drug or gene with its interval, the lowest first, undefined last."""
     lowest_first = sorted(rows, key=lambda row: (np.isnan(row["value"]), row["value"], row["name"]))
     return {"unit": unit, "metric": metric, "rows": lowest_first}

@@ -9,42 +9,34 @@ import pandas as pd
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
-from evaluation.metrics.columns import TOLERANCE
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import TOLERANCE, Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of one number; see `Measures.evidence`."""
-    task, predictions = run.task, run.predictions
-    contract: Any = run.contract
+    task, contract, predictions = run.task, run.contract, run.predictions
     metrics = measures.intervals(predictions, task, run.seed)
     measured, predicted = (predictions[name].to_numpy() for name in ("target", "prediction"))
     half = contract.half_width
     inside = np.full(len(measured), np.nan) if half is None else (np.abs(measured - predicted) <= half).astype(float)
     covered = float(inside.mean())
     every = {"name": "all", "n": len(predictions), **metrics["r2"].as_dict()}
+    drawn = plots.measured_against_predicted(measured, predicted, run.title, modality.target_unit(task))
+    interval = {"coverage": task.evaluate.interval_coverage, "half_width": half}
+    interval |= {"unseen_half_width": contract.unseen_half_width}
     found = Evidence(
         metrics=metrics,
         sections={
             "worst": worst_drugs(run, modality.part_names(run)) if task.within else worst("test split", "r2", [every]),
             "coverage": run.coverage(inside),
-            "interval": {
-                "coverage": task.evaluate.interval_coverage,
-                "half_width": half,
-                "unseen_half_width": contract.unseen_half_width,
-                "covered_on_test": covered,
-            },
+            "interval": {**interval, "covered_on_test": covered},
         },
-        figures={
-            "measured_against_predicted": plots.measured_against_predicted(
-                measured, predicted, run.title, modality.target_unit(task)
-            )
-        },
+        figures={"measured_against_predicted": drawn},
         logged={"test_interval_coverage": covered},
     )
-    return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
+    return found | modality.by_stratum(run, measures)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:
@@ -64,9 +56,7 @@ def worst_drugs(run: Evaluation, names: dict[str, str]) -> dict[str, Any]:
     return worst("drug", "r2", rows)
 
 
-def _explained_variance(
-    part: pd.DataFrame, unit: np.ndarray, *, resamples: int, confidence: float, seed: int
-) -> Interval:
+def _explained_variance(part: pd.DataFrame, unit: np.ndarray, **bootstrap: Any) -> Interval:
     """Return R2 of some rows with an interval over their units; NaN where the target does not vary."""
     target, prediction = (part[name].to_numpy(np.float64) for name in ("target", "prediction"))
     code = np.unique(unit, return_inverse=True)[1]
@@ -81,6 +71,4 @@ def _explained_variance(
         return np.where(spread > flat, 1 - error / np.where(spread > flat, spread, 1), np.nan)
 
     value = float(r2(sums.sum(axis=0, keepdims=True))[0])
-    if len(sums) < 2 or np.isnan(value):
-        return Interval(value, np.nan, np.nan)
-    return percentile_interval(value, r2(group_counts(len(sums), resamples, seed) @ sums), confidence)
+    return over_groups(value, len(sums), lambda counts: r2(counts @ sums), **bootstrap)

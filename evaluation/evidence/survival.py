@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
 from evaluation.figures.plots import BLUE, GRAY, RED, styled
-from evaluation.metrics.resample import group_counts, percentile_interval
+from evaluation.metrics import over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from evaluation.problems.survival import log_rank, risk_bins
@@ -23,8 +23,7 @@ _COLORS = {"low": BLUE, "medium": GRAY, "high": RED, "all": BLUE}  # of the thir
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
     """Measure the test rows of a model of a time to an event; see `Measures.evidence`."""
-    task, predictions = run.task, run.predictions
-    contract: Any = run.contract
+    task, contract, predictions = run.task, run.contract, run.predictions
     metrics = measures.intervals(predictions, task, run.seed)
     every = {"name": "all", "n": len(predictions), **metrics["concordance"].as_dict()}
     until = contract.event_free_until(predictions["prediction_log_hazard"].to_numpy())
@@ -49,6 +48,8 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     }
     if history := run.history():
         drawn["learning_curves"] = plots.learning_curves(history, run.title)
+    interval = {"coverage": task.evaluate.interval_coverage, "slope": contract.slope}
+    interval |= {"covered_on_test": covered["observed"]}
     found = Evidence(
         metrics=metrics,
         test={"events": int(predictions["event"].sum()), "risk_groups": by_group.to_dict("records"), "log_rank": test},
@@ -56,19 +57,13 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
             "worst": worst("test split", "concordance", [every]),
             "coverage": covered,
             "cross_validation": run.fitted.cross_validation,
-            "interval": {
-                "coverage": task.evaluate.interval_coverage,
-                "slope": contract.slope,
-                "covered_on_test": covered["observed"],
-                "horizon": contract.horizon,
-                "unit": unit,
-            },
+            "interval": {**interval, "horizon": contract.horizon, "unit": unit},
         },
         tables={"risk_groups": by_group, "calibration_at_horizon": bins},
         figures=drawn,
         logged={"test_interval_coverage": covered["observed"]} | ({"test_log_rank_p": test["p"]} if test["df"] else {}),
     )
-    return found | modality.by_stratum(run, lambda part: measures.intervals(part, task, run.seed))
+    return found | modality.by_stratum(run, measures)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:
@@ -102,15 +97,14 @@ def _observed(run: Evaluation, part: pd.DataFrame) -> dict[str, Any]:
     """Return predicted and observed risk until the horizon, the latter (Kaplan-Meier) with an interval over groups."""
     time, event = part["time"].to_numpy(np.float64), part["event"].to_numpy()
     at = part["horizon"].to_numpy(np.float64)[:1]
-    value = float(1 - kaplan_meier(time, event, at)[0])
-    found = {"predicted": float(part["prediction_risk"].mean()), "observed": value}
     labels, code = np.unique(part["group"].to_numpy(str), return_inverse=True)
-    if len(labels) < 2:
-        return {**found, "low": float("nan"), "high": float("nan")}
-    counts = group_counts(len(labels), run.task.evaluate.resamples, run.seed)
-    resampled = 1 - kaplan_meier(time, event, at, counts[:, code])[:, 0]
-    interval = percentile_interval(value, resampled, run.task.evaluate.confidence)
-    return {**found, "low": interval.low, "high": interval.high}
+
+    def observed(counts: np.ndarray) -> np.ndarray:
+        return 1 - kaplan_meier(time, event, at, counts[:, code])[:, 0]
+
+    found = over_groups(float(1 - kaplan_meier(time, event, at)[0]), len(labels), observed, **run.bootstrap)
+    predicted = float(part["prediction_risk"].mean())
+    return {"predicted": predicted, "observed": found.value, "low": found.low, "high": found.high}
 
 
 @styled

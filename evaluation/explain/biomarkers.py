@@ -14,8 +14,7 @@ import pandas as pd
 import yaml
 
 from evaluation.explain.genes import FEWEST, drug_names, values_of
-from evaluation.metrics.columns import encode
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import Interval, encode, group_counts, percentile_interval
 from pipelines.samples.gene_names import parts_of
 from pipelines.samples.response import ResponseSamples
 
@@ -32,7 +31,7 @@ _TABLES = ("expression", "mutation", "copy_number", "methylation")
 _EFFECTS = ("sensitive", "resistant")
 LEAST_CARRIERS = 3  # lines with a mutation, and lines without
 
-_COLUMNS = (
+COLUMNS = (
     *("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect", "rows"),
     *("data", "data_effect", "data_low", "data_high", "data_lines", "data_carriers", "reference"),
 )
@@ -40,27 +39,15 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Marker:
-    """A gene that is known to go with the response to a drug.
-
-    Attributes
-    ----------
-    omics
-        The table where it shows: ``expression``, ``mutation``, ``copy_number`` or ``methylation``.
-    makes
-        ``sensitive`` or ``resistant``: what a mutation, a high expression or more copies make of a line.
-    reference
-        The work that showed it.
-    synonyms, aliases
-        Other names of the drug (case and punctuation do not count) and of the gene.
-    """
+    """A gene that is known to go with the response to a drug."""
 
     drug: str
     gene: str
-    omics: str
-    makes: str
-    reference: str
-    synonyms: Sequence[str] = ()
-    aliases: Sequence[str] = ()
+    omics: str  # the table where it shows, of `_TABLES`
+    makes: str  # what a mutation, a high expression or more copies make of a line, of `_EFFECTS`
+    reference: str  # the work that showed it
+    synonyms: Sequence[str] = ()  # other names of the drug; case and punctuation do not count
+    aliases: Sequence[str] = ()  # of the gene
 
     def __post_init__(self) -> None:
         for value, words in ((self.omics, _TABLES), (self.makes, _EFFECTS)):
@@ -102,23 +89,16 @@ def feature_of(marker: Marker, samples: ResponseSamples) -> str | None:
 
 
 def look_up(
-    markers: Sequence[Marker],
-    directed: pd.DataFrame,
-    samples: ResponseSamples,
-    train: ResponseSamples,
-    **bootstrap: Any,
+    markers: Sequence[Marker], found: pd.DataFrame, samples: ResponseSamples, train: ResponseSamples, **bootstrap: Any
 ) -> pd.DataFrame:
-    """Look known markers up in an explanation: `_COLUMNS`, a row a marker and id of its drug.
-
-    ``directed`` is of `evaluation.explain.genes.directed`; ``samples`` have the drugs and tables of the data, ``train``
-    the rows outside the test split.
+    """Look known markers up in what `genes.directed` ``found``: `COLUMNS`, a row a marker and id of its drug.
 
     ``status`` is ``found``, ``not found``, ``not looked at`` (the model takes nothing of that omics), ``not tested``
-    (the drug has too few explained rows) or ``not in the data``. ``effect`` is in units of what is predicted. ``data``
-    is ``shown``, ``contrary``, ``not shown`` or ``too few lines``, with the effect on the measured response (of a
+    (the drug has too few explained rows) or ``not in the data``. ``data`` is ``shown``, ``contrary``, ``not shown`` or
+    ``too few lines``, with the effect on the measured response of ``train``, the rows outside the test split (of a
     mutation, or of one standard deviation) and its interval, lines resampled.
     """
-    of_drug = {str(drug): table for drug, table in directed.groupby("drug_id", sort=False)}
+    of_drug = {str(drug): table for drug, table in found.groupby("drug_id", sort=False)}
     rows: list[dict[str, Any]] = []
     for marker in markers:
         known = {name: getattr(marker, name) for name in ("drug", "gene", "omics", "makes", "reference")}
@@ -129,7 +109,7 @@ def look_up(
             continue
         seen = data_effect(marker, drugs, feature, train, **bootstrap)
         rows += [{**known, "drug_id": drug, **_verdict(marker, feature, of_drug.get(drug)), **seen} for drug in drugs]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def data_effect(
@@ -159,10 +139,7 @@ def data_effect(
 def slope(
     x: np.ndarray, y: np.ndarray, groups: np.ndarray, *, resamples: int, confidence: float, seed: int
 ) -> Interval:
-    """Return the least-squares slope of ``y`` on ``x``, both ``(n,)``, with its interval over groups.
-
-    Of an ``x`` of zeros and ones it is the difference of two means. Resamples with a constant ``x`` are left out.
-    """
+    """Return the slope of ``y`` on ``x``, both ``(n,)``, with its interval over groups, but resamples of one ``x``."""
     labels, group = encode("groups", groups, len(x))
     columns = np.column_stack([np.ones_like(x), x, y, x * x, x * y])
     sums = np.zeros((len(labels), columns.shape[1]))

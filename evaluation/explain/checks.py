@@ -12,19 +12,15 @@ import copy
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from evaluation.evidence.parts import Evidence
-from evaluation.metrics.resample import Interval, mean_of_rows
-from pipelines.samples.expression import ExpressionSamples
+from evaluation.evidence.parts import Evaluation, Evidence, Explained
+from evaluation.metrics import Interval, mean_of_rows
 from training.estimator import Attribution, Estimator
 from training.model.cross_fit import CrossFitted
-
-if TYPE_CHECKING:
-    from torch import nn
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions count as adding up to the prediction
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network with random weights
@@ -126,16 +122,10 @@ def delete(
 
 
 def delete_genes(
-    estimator: Estimator,
-    samples: ExpressionSamples,
-    importance: np.ndarray,
-    names: Sequence[str],
-    *,
-    groups: np.ndarray,
-    change: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    **bootstrap: Any,
+    run: Evaluation, explained: Explained, rows: np.ndarray, *, importance: np.ndarray, names: Sequence[str]
 ) -> Deletion | None:
     """Mask the most important genes of each profile: they become unknown, which models impute by the training mean."""
+    estimator, samples = run.model.estimator, run.test.take(rows)
     place = pd.Index(samples.genes).get_indexer(pd.Index(list(names)))
     known = np.flatnonzero(place >= 0)
     if len(known) < 2:
@@ -145,9 +135,10 @@ def delete_genes(
     def masked(columns: np.ndarray) -> np.ndarray:
         values = samples.values[samples.index]  # a copy: the index is an array
         np.put_along_axis(values, place[known][columns], np.nan, axis=1)
-        return change(before, estimator.outputs(replace(samples, values=values, index=np.arange(len(samples)))))
+        after = estimator.outputs(replace(samples, values=values, index=np.arange(len(samples))))
+        return explained.change(before, after, explained.of_row[rows])
 
-    return delete(masked, importance[:, known], groups, **bootstrap)
+    return delete(masked, importance[:, known], run.groups[rows], **run.bootstrap)
 
 
 # Random weights.
@@ -166,16 +157,11 @@ def random_correlation(
     if trained is None or other is None:
         return None
     kept = np.array([names is None or name in names for name in trained.names])
-    return row_correlation(trained.values[:, kept], other.values[:, kept])
-
-
-def row_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the mean correlation of the rows of two tables; that of a constant row is 0."""
     found = []
-    for one, other in zip(a, b, strict=True):
-        flat = [each - each.mean() for each in (one, other)]
-        sizes = [float(np.sqrt(each @ each)) for each in flat]
-        found.append(float(flat[0] @ flat[1]) / (sizes[0] * sizes[1]) if min(sizes) > 0 else 0.0)
+    for pair in zip(trained.values[:, kept], other.values[:, kept], strict=True):
+        one, two = (each - each.mean() for each in pair)
+        size = float(np.sqrt(one @ one)), float(np.sqrt(two @ two))
+        found.append(float(one @ two) / (size[0] * size[1]) if min(size) > 0 else 0.0)  # of a constant row 0
     return float(np.mean(found))
 
 
@@ -203,8 +189,11 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
     for module in getattr(other, place).modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-        else:
-            _draw(module)
+            continue
+        with torch.no_grad():
+            for values in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                if values.is_floating_point() and values.numel() > 1:  # drawn anew, with their spread
+                    values.copy_(torch.randn(values.shape).to(values) * values.std())
     return other
 
 
@@ -212,13 +201,3 @@ def integrate_coarsely(estimator: Estimator) -> None:
     """Use the coarsest integral of an estimator: for attributions that are ranked or correlated, not added up."""
     if isinstance(steps := getattr(estimator, "steps", None), tuple):
         estimator.steps = steps[:1]
-
-
-def _draw(module: nn.Module) -> None:
-    """Draw the own parameters and buffers of a module without ``reset_parameters`` anew, with their spread."""
-    import torch
-
-    with torch.no_grad():
-        for values in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            if values.is_floating_point() and values.numel() > 1:
-                values.copy_(torch.randn(values.shape).to(values) * values.std())

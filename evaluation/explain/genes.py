@@ -91,10 +91,7 @@ def by_feature_and_drug(attribution: Attribution, samples: ResponseSamples) -> p
 
 
 def by_omics(attribution: Attribution, samples: ResponseSamples) -> pd.DataFrame:
-    """Return ``omics, features, mean_abs, mean, share``, a row a table (all of the drug is one), the largest first.
-
-    The contributions of a table are summed in each row before the mean is taken; ``share`` is that of all ``mean_abs``.
-    """
+    """Return ``omics, features, mean_abs, mean, share`` of the sum of each table (all of the drug is one) in a row."""
     group = _grouped(attribution.names, samples)
     summed = _summed(attribution.values, group)
     features = pd.Series(group).value_counts().reindex(summed.columns)
@@ -105,10 +102,7 @@ def by_omics(attribution: Attribution, samples: ResponseSamples) -> pd.DataFrame
 
 
 def by_gene(attribution: Attribution, samples: ResponseSamples) -> pd.DataFrame:
-    """Return ``gene, mean_abs, mean`` of the sum of each gene's measured features, the largest first.
-
-    Then follows the mean absolute contribution of each omics table by itself, 0 where it has no such feature.
-    """
+    """Return ``gene, mean_abs, mean`` of the sum of each gene's measured features; then ``mean_abs`` of each table."""
     kept = np.flatnonzero(measured(attribution.names, samples))
     names = [attribution.names[place] for place in kept]
     values, tables = attribution.values[:, kept], tables_of(names)
@@ -146,8 +140,7 @@ def rows_by_drug(samples: ResponseSamples, first: Sequence[str], count: int, see
     sizes = sizes[sizes >= FEWEST].sort_index().sort_values(ascending=False, kind="stable")
     wanted = [each for each in dict.fromkeys(first) if each in sizes.index]
     others = sizes.drop(wanted)
-    chosen = {*wanted, *others.index[others.cumsum().to_numpy() <= count]}
-    return np.sort(kept[np.isin(ids, list(chosen))])
+    return np.sort(kept[np.isin(ids, [*wanted, *others.index[others.cumsum().to_numpy() <= count]])])
 
 
 def explained_rows(samples: ResponseSamples, count: int, seed: int) -> np.ndarray:

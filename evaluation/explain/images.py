@@ -58,15 +58,12 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
         "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
         "checks": [checks.check("random_weights", correlation), checks.check("deletion", fell.difference)],
     }
+    logged = {"on_the_cell": share, "random_correlation": correlation}
+    logged |= {"deletion_drop": fell.drop_top, "deletion_drop_random": fell.drop_random}
     return Evidence(
         sections={"explanation": section},
         figures={"grad_cam": _panel(run, explained, rows, maps)},
-        logged={
-            "explanation_on_the_cell": share,
-            "explanation_random_correlation": correlation,
-            "explanation_deletion_drop": fell.drop_top,
-            "explanation_deletion_drop_random": fell.drop_random,
-        },
+        logged={f"explanation_{name}": value for name, value in logged.items()},
         warnings=warnings,
     )
 
@@ -93,8 +90,7 @@ def deletion(
         masked = np.zeros((len(samples), GRID**2), dtype=bool)
         np.put_along_axis(masked, fields, True, axis=1)
         shown = np.where(masked[:, of_pixel][..., None], mean, pixels)
-        fell: np.ndarray = before[every, predicted] - outputs(shown)[every, predicted]
-        return fell
+        return np.asarray(before[every, predicted] - outputs(shown)[every, predicted])
 
     return checks.delete(change, heat, groups, **bootstrap)
 
@@ -113,8 +109,7 @@ def _panel(run: Evaluation, explained: Explained, rows: np.ndarray, maps: np.nda
     right = np.ones(len(rows), dtype=bool) if explained.right is None else explained.right[rows]
     of_row = explained.of_row[rows]
     # Of each class right and wrong ones in turn; wrong ones first: readers look for these.
-    turn = pd.Series(right).groupby([of_row, right]).cumcount().to_numpy()
-    chosen = np.lexsort((right, turn))[:PANELS]
+    chosen = np.lexsort((right, pd.Series(right).groupby([of_row, right]).cumcount().to_numpy()))[:PANELS]
     shown = chosen[np.lexsort((of_row[chosen], right[chosen]))]
     captions = [explained.caption(row) for row in rows[shown].tolist()]
     images = run.test.pixels[run.test.index[rows[shown]]]

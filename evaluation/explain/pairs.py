@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.explain import atoms, checks, genes
-from evaluation.explain.biomarkers import COULD_SEE, RULE, look_up, marked_drugs, read_markers
+from evaluation.explain.biomarkers import COLUMNS, COULD_SEE, RULE, look_up, marked_drugs, read_markers
 from evaluation.figures.plots import BLUE, RED, styled
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
@@ -23,27 +23,19 @@ from training.estimator import Attribution, Estimator
 
 RESISTANT = 0  # its log odds are explained: positive contributions mean resistance, as where ln IC50 is predicted
 ROWS_FOR_DRUGS = 2  # single drugs are explained on so many times the rows that are spread over all drugs
-
-_MARKER_COLUMNS = (
-    *("drug", "drug_id", "gene", "omics", "makes", "status", "why", "rank", "features", "effect"),
-    *("data", "data_effect", "data_low", "data_high", "data_lines"),
-)
+_MARKER_COLUMNS = [name for name in COLUMNS if name not in ("rows", "data_carriers", "reference")]
 
 
 def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidence:
     """Explain the response, or the log odds of resistance, and measure each drug; see `Modality.evidence`."""
     task: Any = run.task
-    contract: Any = run.contract
+    contract = run.contract
     table = measures.by_part(run.predictions, modality.part_names(run))
     by_drug = Evidence(tables={} if table is None else {"by_drug": table})
     if not contract.thresholds:
         return explain_pairs(run, modality.target_unit(task)) | by_drug
-    thresholds = {
-        "method": task.data.threshold.method,
-        "learnt_on": "training rows",
-        "overall": contract.thresholds["overall"],
-        "drugs": len(contract.thresholds["by_drug"]),
-    }
+    thresholds = {"method": task.data.threshold.method, "learnt_on": "training rows"}
+    thresholds |= {"overall": contract.thresholds["overall"], "drugs": len(contract.thresholds["by_drug"])}
     return explain_pairs(run, "log odds of resistance", RESISTANT) | by_drug | Evidence(test={"thresholds": thresholds})
 
 
@@ -57,7 +49,9 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
         return checks.not_explained()
     deletion = _deletion(run, samples, attribution, rows)
     measured = np.array(attribution.names)[genes.measured(attribution.names, samples)]
-    alike = checks.random_correlation(_regressor(estimator), samples, None, run.seed, set(measured.tolist()))
+    first: Any = checks.first_member(estimator)
+    network = getattr(first, "regressor_", first)  # of a classifier of responses
+    alike = checks.random_correlation(network, samples, None, run.seed, set(measured.tolist()))
     top, tables = genes.by_feature(attribution, samples), genes.tables_of(attribution.names)
     sums = {name: attribution.values[:, tables == name].sum(axis=1) for name in dict.fromkeys(tables.tolist())}
     section: dict[str, Any] = {
@@ -91,10 +85,7 @@ def explain_pairs(run: Evaluation, unit: str, output: int | None = None) -> Evid
 
 
 def explain_drugs(run: Evaluation, unit: str, count: int, output: int | None = None) -> tuple[dict[str, Any], Evidence]:
-    """Explain drugs one by one on about ``count`` test rows: those with a known biomarker, and the most measured.
-
-    Returns what the section ``explanation`` says of biomarkers, and the rest of the evidence.
-    """
+    """Explain drugs one by one on about ``count`` test rows; return an entry of the explanation, and other evidence."""
     test, markers = run.test, read_markers()
     marked = marked_drugs(markers, test)
     chosen = test.take(genes.rows_by_drug(test, marked, count, run.seed))
@@ -113,7 +104,7 @@ def explain_drugs(run: Evaluation, unit: str, count: int, output: int | None = N
         "looked_up": int(looked_up),
         "found": int((known["status"] == "found").sum()),
         "status": known["status"].value_counts().to_dict(),
-        "rows": jsonable(known[[*_MARKER_COLUMNS]].to_dict("records")),
+        "rows": jsonable(known[_MARKER_COLUMNS].to_dict("records")),
     }
     drawn = {"sensitizing_genes": sensitizing_genes(named, run.title, unit)} if len(named) else {}
     logged = {f"biomarkers_{key}": float(section[key]) for key in ("found", "looked_up")}
@@ -162,12 +153,6 @@ def _deletion(
 
 def _attribute(estimator: Estimator, samples: ResponseSamples, output: int | None) -> Attribution | None:
     return estimator.attribute(samples, None if output is None else np.full(len(samples), output))
-
-
-def _regressor(estimator: Estimator) -> Estimator:
-    """Return what may be a network: of an ensemble its first, of a classifier of responses the regressor."""
-    first: Any = checks.first_member(estimator)
-    return getattr(first, "regressor_", first)
 
 
 # Figures.

@@ -1,4 +1,4 @@
-"""Which genes the answer to a profile, its class or a number, relies on."""
+"""Which genes the answer to a profile relies on: its class or a number, or each of many target genes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import leaves_list, linkage
+from tqdm import tqdm
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
@@ -19,15 +21,20 @@ from evaluation.explain.genes import ranked
 from evaluation.figures.plots import styled
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
+from evaluation.problems.multi_target import target_spreads
+from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.gene_names import symbol_of
 from training.estimator import Attribution, Estimator
 from training.model.cross_fit import CrossFitted
 
 TOP = 50  # genes of a class that are listed, and compared between seeds and models
+PREDICTORS = 25  # of a target that are listed
+RANDOM_TARGETS = 3  # whose explanations are compared with those of random weights
 LABEL = "label"  # names the cohort, unless it is predicted
 
-_EACH = 3  # genes of a class in the heat map
-_ALONE = 20  # genes where there is one answer
+_EACH, _ALONE = 3, 20  # genes of a class in the heat map, and genes where there is one answer
+_SHOWN = 40  # predictors of targets in the heat map
+_FLAT = 1e-9
 
 
 def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidence:
@@ -36,8 +43,6 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     labels = run.predictions.get(LABEL, pd.Series("", index=run.predictions.index))
     rows = explained.rows(run.explained_samples, run.seed, pd.factorize(labels)[0])
     if explained.every:
-        from evaluation.explain.targets import explain_every_target
-
         return explain_every_target(run, explained, rows)
     seeds = getattr(run.task.evaluate, "stability_seeds", None)
     return explain_one_answer(run, explained, rows, 0 if seeds is None else seeds.of(run.fitted.budget))
@@ -49,15 +54,8 @@ def explain_one_answer(run: Evaluation, explained: Explained, rows: np.ndarray, 
     attribution = estimator.attribute(samples, explained.output(rows))
     if attribution is None:
         return checks.not_explained()
-    deletion = checks.delete_genes(
-        estimator,
-        samples,
-        attribution.values if len(explained.names) > 1 else np.abs(attribution.values),
-        attribution.names,
-        groups=run.groups[rows],
-        change=lambda before, after: explained.change(before, after, of_row),
-        **run.bootstrap,
-    )
+    importance = attribution.values if len(explained.names) > 1 else np.abs(attribution.values)
+    deletion = checks.delete_genes(run, explained, rows, importance=importance, names=attribution.names)
     stable = stability(run, explained, rows, seeds)
     alike = checks.random_correlation(estimator, samples, explained.output(rows), run.seed)
     genes, means = genes_of_classes(attribution, explained.names, of_row)
@@ -94,8 +92,7 @@ def genes_of_classes(
 def stability(run: Evaluation, explained: Explained, rows: np.ndarray, seeds: int) -> float | None:
     """Return the share of each answer's top genes that fits from different seeds have in common, a mean over pairs.
 
-    All are single models with the same hyperparameters, fitted on the same rows and integrated alike, so that only the
-    seed differs: the explained model, of an ensemble its first member, and ``seeds`` more.
+    The explained model (of an ensemble its first member) and ``seeds`` more differ in the seed alone.
     """
     first = checks.first_member(run.model.estimator)
     settings = first.get_params(deep=False)
@@ -174,4 +171,130 @@ def layout_maps(
         axes.imshow(pixels, cmap="RdBu_r", vmin=-size, vmax=size)
         axes.set_title(classes[code], fontsize=7)
     figure.suptitle(f"{title}: mean contribution where the genes lie, each class on its own scale", fontsize=9)
+    return figure
+
+
+# Many targets.
+
+
+def explain_every_target(run: Evaluation, explained: Explained, rows: np.ndarray) -> Evidence:
+    """Explain all targets of ``rows`` of the test split, and check the explanation."""
+    estimator, samples = run.model.estimator, run.test.take(rows)
+    order = orders_of_genes(estimator)
+    found = Evidence(tables={} if order is None else {"gene_order": order})
+    scale = target_spreads(run.prepared.side("train").target)
+    unit = np.where(scale > _FLAT, scale, 1.0)
+    parts: dict[str, dict[str, pd.Series]] = {"mean": {}, "mean_abs": {}, "direction": {}}
+    errors: dict[str, float] = {}
+    gap = size = 0.0
+    importance = pd.DataFrame()
+    for position, target in enumerate(tqdm(samples.targets, desc="explained genes", leave=False)):
+        attribution = estimator.attribute(samples, np.full(len(samples), position))
+        if attribution is None:
+            return found | checks.not_explained()
+        genes, values = [name.removeprefix("expression:") for name in attribution.names], attribution.values
+        importance = importance.add(pd.DataFrame(np.abs(values) / unit[position], columns=genes), fill_value=0.0)
+        moved = np.sign((_centered(samples, genes) * values).sum(axis=0))
+        for name, numbers in zip(parts, (values.mean(axis=0), np.abs(values).mean(axis=0), moved), strict=True):
+            parts[name][target] = pd.Series(numbers, genes)
+        errors[target] = attribution.relative_error
+        gap += np.abs(attribution.base + values.sum(axis=1) - attribution.prediction).mean() / unit[position]
+        size += np.abs(attribution.prediction - attribution.base).mean() / unit[position]
+    importance = importance.fillna(0.0)
+    named: dict[str, Any] = {"importance": importance.to_numpy(), "names": importance.columns.tolist()}
+    deletion = checks.delete_genes(run, explained, rows, **named)
+    likeness = [
+        checks.random_correlation(estimator, samples, np.full(len(samples), position), run.seed + position)
+        for position in range(min(RANDOM_TARGETS, len(samples.targets)))
+    ]
+    alike = None if None in likeness else float(np.mean(np.array(likeness)))
+    mean, mean_abs, direction = (pd.DataFrame(part).fillna(0.0) for part in parts.values())
+    standardized = mean_abs / pd.Series(unit, index=list(samples.targets))
+    by_target = predictors_by_target(mean, mean_abs)
+    predictors = top_predictors(mean_abs, standardized, by_target)
+    worst = max(errors, key=lambda target: (math.isnan(errors[target]), errors[target]))
+    known: dict[str, Any] = {
+        "section": {
+            "worst_target": {"gene": worst, "additivity_relative_error": errors[worst]},
+            "predictors": len(mean_abs),
+            "top": predictors.head(10).to_dict("records"),
+        },
+        "relative_error": float(gap / max(size, _FLAT)),
+        "at_worst": f", of {worst} by {errors[worst]:.1%}",
+    }
+    tables = {"predictors_by_target": by_target, "top_predictors": predictors}
+    drawn = {"predictors_by_target": heat_map(standardized, direction, run.title)}
+    found |= Evidence(tables=tables, figures=drawn)
+    assert attribution is not None
+    return found | checks.explanation_evidence(attribution, deletion, alike, **known)
+
+
+def predictors_by_target(mean: pd.DataFrame, mean_abs: pd.DataFrame) -> pd.DataFrame:
+    """Return ``target, rank, gene, mean, mean_abs``: the `PREDICTORS` predictors of each target, in log2 units."""
+    tables = {
+        target: pd.DataFrame({"gene": mean.index, "mean": mean[target].array, "mean_abs": mean_abs[target].array})
+        for target in mean_abs
+    }
+    return pd.concat([ranked(table, PREDICTORS, target=target) for target, table in tables.items()], ignore_index=True)
+
+
+def top_predictors(mean_abs: pd.DataFrame, standardized: pd.DataFrame, by_target: pd.DataFrame) -> pd.DataFrame:
+    """Return ``gene, mean_abs_sd, mean_abs, targets`` (that list it among their `PREDICTORS`), the largest first."""
+    listed = by_target["gene"].value_counts().reindex(mean_abs.index).fillna(0).astype(int)
+    found = pd.DataFrame(
+        {"mean_abs_sd": standardized.mean(axis=1), "mean_abs": mean_abs.mean(axis=1), "targets": listed}
+    )
+    return found.sort_values("mean_abs_sd", ascending=False, kind="stable").rename_axis("gene").reset_index()
+
+
+def orders_of_genes(estimator: Estimator) -> pd.DataFrame | None:
+    """Return ``member, position, window, gene`` of networks that read genes in an order, ``all`` if all in the same."""
+    orders: dict[str, tuple[list[str], list[int]]] = {}
+    for number, member in enumerate(getattr(estimator, "members_", [estimator])):
+        if (genes := getattr(member, "gene_order", None)) is not None:
+            steps = getattr(member, "steps", [genes])
+            orders[str(number)] = (genes, [at for at, step in enumerate(steps, start=1) for _ in step])
+    if not orders:
+        return None
+    first = next(iter(orders.values()))
+    if all(order == first for order in orders.values()):
+        orders = {"all": first}
+    parts = [
+        pd.DataFrame({"member": member, "position": np.arange(1, len(genes) + 1), "window": windows, "gene": genes})
+        for member, (genes, windows) in orders.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _centered(samples: ExpressionSamples, genes: list[str]) -> np.ndarray:
+    """Return the expression of ``genes`` less its mean; 0 where it is unknown, or where it is no gene's."""
+    known = set(samples.genes)
+    values = np.zeros((len(samples), len(genes)))
+    columns = [column for column, gene in enumerate(genes) if gene in known]
+    measured = samples.logged([genes[column] for column in columns]).astype(np.float64)
+    there = ~np.isnan(measured)
+    mean = np.where(there, measured, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    values[:, columns] = np.where(there, measured - mean, 0)
+    return values
+
+
+@styled
+def heat_map(importance: pd.DataFrame, direction: pd.DataFrame, title: str) -> Figure:
+    """Return a heat map of the most important predictors over all targets, similar ones beside each other."""
+    top = importance.mean(axis=1).sort_values(ascending=False, kind="stable").head(_SHOWN).index
+    signed = (importance * direction).loc[top].to_numpy()
+    rows, columns = (
+        leaves_list(linkage(table, "average", optimal_ordering=True)).tolist()
+        if len(table) > 2
+        else [*range(len(table))]
+        for table in (signed, signed.T)
+    )
+    size = float(np.quantile(np.abs(signed), 0.99)) or 1e-12
+    figure, axes = plt.subplots(figsize=(2.4 + 0.14 * len(columns), 1.6 + 0.15 * len(rows)))
+    image = axes.imshow(signed[np.ix_(rows, columns)], cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto")
+    targets = [symbol_of(importance.columns[column]) for column in columns]
+    axes.set_xticks(range(len(columns)), targets, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(rows)), [symbol_of(top[row]) for row in rows], fontsize=6)
+    axes.set(xlabel="predicted gene", ylabel="predictor", title=title)
+    figure.colorbar(image, ax=axes, label="mean |contribution| (SD), red: rises with the predictor", extend="both")
     return figure

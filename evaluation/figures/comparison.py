@@ -31,10 +31,7 @@ def title_of(comparison: dict[str, Any]) -> str:
 
 @styled
 def intervals(comparison: dict[str, Any]) -> Figure:
-    """Return each architecture's metric with its interval, open where it is significantly worse than the best.
-
-    A leaderboard has rows without ``standing`` and no ``pairs``.
-    """
+    """Return each row's metric with its interval; a leaderboard has rows without ``standing``, and no ``pairs``."""
     rows = [row for row in comparison["rows"] if row["value"] is not None][::-1]
     percent = f"{comparison['confidence']:.0%}".replace("%", " %")
     figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(rows) + 1.5))
@@ -49,7 +46,7 @@ def intervals(comparison: dict[str, Any]) -> Figure:
         )
     if rows:
         axes.axvline(rows[-1]["value"], color=BLUE, linewidth=0.8, linestyle=":", zorder=0)
-    axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [row["architecture"] + " (baseline)" * row["baseline"] for row in rows])
     axes.set_xlabel(
         f"test {comparison['metric']} with its {percent} interval"
         + "\n(filled: the best, and what is not significantly worse; open: worse)" * ("pairs" in comparison)
@@ -101,10 +98,7 @@ def differences(comparison: dict[str, Any]) -> Figure:
 
 @styled
 def quality_against_cost(comparison: dict[str, Any]) -> Figure:
-    """Return the metric over each cost, numbered by rank; a line joins what nothing beats in both.
-
-    The naive baseline costs next to nothing and scores far lower: it is in the legend alone.
-    """
+    """Return the metric over each cost, but the naive baseline's; a line joins what nothing beats in both."""
     ranked = [(rank, row) for rank, row in enumerate(comparison["rows"], 1) if row["value"] is not None]
     framed = [(rank, row) for rank, row in ranked if not row["baseline"]] or ranked
     panels = {key: label for key, label in COSTS.items() if any(_cost(row, key) for _, row in framed)}
@@ -158,7 +152,3 @@ def _cost(row: dict[str, Any], key: str) -> float:
 def _color(row: dict[str, Any]) -> str:
     """Return the color of a row; where nothing was compared, the baseline's is gray."""
     return COLORS[row.get("standing", "undefined" if row["baseline"] else "best")]
-
-
-def _named(row: dict[str, Any]) -> str:
-    return f"{row['architecture']} (baseline)" if row["baseline"] else str(row["architecture"])

@@ -78,10 +78,7 @@ def confusion_matrix(table: npt.NDArray[np.integer], classes: Sequence[str], tit
 
 @styled
 def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str], title: str) -> Figure:
-    """Return the ROC curve of each class against the rest; of two classes the second's alone, the other mirrors it.
-
-    Classes that all rows or none are of are named in the legend without a curve.
-    """
+    """Return the ROC curve of each class against the rest; of two classes the second's alone, the other mirrors it."""
     from sklearn import metrics  # here: a leaderboard draws neither curve, and scikit-learn takes seconds to load
 
     code, scores = np.asarray(target), np.asarray(probabilities)
@@ -163,12 +160,7 @@ def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
 
 @styled
 def attribution_panel(
-    images: npt.NDArray[np.uint8],
-    maps: npt.NDArray[np.floating],
-    titles: Sequence[str],
-    *,
-    title: str,
-    right: npt.NDArray[np.bool_],
+    images: npt.NDArray[np.uint8], maps: np.ndarray, titles: Sequence[str], *, title: str, right: npt.NDArray[np.bool_]
 ) -> Figure:
     """Return each cell beside its overlay, right predictions framed in blue and wrong ones in red."""
     across = max(1, min(4, len(images)))

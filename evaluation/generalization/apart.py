@@ -48,14 +48,8 @@ def fit_here(
 ) -> Outcome:
     """Fit one model on the training rows, stopped early on the validation rows, and predict the test rows."""
     began = time.perf_counter()
-    final = fit_final(
-        get_architecture(architecture, task.modality, task.problem),
-        hyperparameters,
-        prepared,
-        members=1,
-        settings=settings,
-        context=FitContext(progress=progress),
-    )
+    made, context = get_architecture(architecture, task.modality, task.problem), FitContext(progress=progress)
+    final = fit_final(made, hyperparameters, prepared, members=1, settings=settings, context=context)
     seconds = time.perf_counter() - began
     predicted = final.estimator.outputs(prepared.side("test"))
     if not (np.isfinite(predicted).all() and np.isfinite(final.held_out).all()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from matplotlib.figure import Figure
 from evaluation.figures.plots import BLUE, GRAY, styled
 from pipelines.files import write_json, written_whole
 from pipelines.formatting import counted, interval, number
-from pipelines.problems import higher_is_better
 from pipelines.report import Code, Text, as_html, as_markdown, figure, items, report, section, table, text
 
 NAME = "generalization"
@@ -25,17 +23,8 @@ ASKED = {
 }
 
 
-def best_by_validation(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the architecture with the best score on the validation rows."""
-    sign = 1 if higher_is_better(rows[0]["validation"]["metric"]) else -1
-    return str(max(rows, key=lambda row: sign * row["validation"]["value"])["architecture"])
-
-
 def columns(found: dict[str, Any]) -> list[tuple[str, str, dict[str, dict[str, Any]]]]:
-    """Return the columns of the table: heading, test rows in words, and the row of each architecture.
-
-    Across studies there are two: all test rows, and those whose drug the training study has too.
-    """
+    """Return the columns: heading, test rows in words, each architecture's row; across studies also of known drugs."""
     made = []
     for mode in found["modes"]:
         rows = {row["architecture"]: row for row in found["rows"] if row["mode"] == mode}
@@ -132,9 +121,7 @@ def _cell(row: dict[str, Any] | None, naive: bool) -> Text:
 
 
 def _tested(row: dict[str, Any] | None) -> Text:
-    if row is None:
-        return "-"
-    return f"{row['rows']['test']:,} rows,", "\n", counted(row["units"], row["unit"])
+    return "-" if row is None else (f"{row['rows']['test']:,} rows,", "\n", counted(row["units"], row["unit"]))
 
 
 def _sentence(contest: dict[str, Any], level: str) -> Text:

@@ -1,9 +1,7 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-The rows are split anew for each mode, by the code of the stage ``prepare``. Intervals resample drugs in ``drug_blind``,
-tissues in ``tissue_blind``, cell lines in every other mode. Hyperparameters are those of the task's study where it has
-run, else the defaults. The study looked at validation rows of the task's own mode, some of which are test rows in
-another mode.
+The stage ``prepare`` splits the rows anew for each mode. Hyperparameters are those of the task's study where it has
+run, else the defaults. The study saw validation rows of the task's own mode; some are test rows in another mode.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from tqdm import tqdm
 from evaluation.comparison.paired import as_metrics, paired_difference
 from evaluation.generalization import page
 from evaluation.generalization.apart import Outcome, fit_apart
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -33,7 +31,7 @@ from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.params import Params, Task
 from pipelines.paths import MODELS
-from pipelines.problems import get_problem
+from pipelines.problems import get_problem, higher_is_better
 from pipelines.samples import Kept
 from pipelines.split import CROSS_STUDY
 from training.architectures import get_architecture
@@ -43,7 +41,7 @@ FOLDER = "generalization"
 
 _SCHEMA = 1
 # What fits and scores; what draws and writes the table makes no fit anew.
-_CODE = ("evaluation.generalization.apart", "evaluation.problems.regression", "evaluation.metrics.resample")
+_CODE = ("evaluation.generalization.apart", "evaluation.problems.regression", "evaluation.metrics")
 
 Fit = Callable[..., Outcome]
 
@@ -86,14 +84,7 @@ def in_mode(task: Task, mode: str) -> Task:
 
 
 def plans(
-    name: str,
-    params: Params,
-    *,
-    modes: Sequence[str],
-    architectures: Sequence[str],
-    data_sha256: str,
-    folder: Path,
-    models: Path = MODELS,
+    name: str, params: Params, *, modes: Sequence[str], architectures: Sequence[str], data_sha256: str, folder: Path
 ) -> list[Plan]:
     """Return the fits of the table, mode by mode, the baseline first in each."""
     task = response_task(name, params)
@@ -103,7 +94,7 @@ def plans(
     made = []
     for mode in modes:
         for architecture in names:
-            hyperparameters, origin = hyperparameters_of(models / name / architecture, architecture, task)
+            hyperparameters, origin = hyperparameters_of(MODELS / name / architecture, architecture, task)
             decided = {
                 "schema": _SCHEMA,
                 "data": data_sha256,
@@ -116,10 +107,8 @@ def plans(
                 "code": code[architecture],
                 "bootstrap": [task.evaluate.resamples, task.evaluate.confidence, params.seed],
             }
-            fingerprint = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
-            made.append(
-                Plan(mode, architecture, hyperparameters, origin=origin, fingerprint=fingerprint, folder=folder)
-            )
+            sha256 = hashlib.sha256(json.dumps(jsonable(decided), sort_keys=True).encode()).hexdigest()
+            made.append(Plan(mode, architecture, hyperparameters, origin=origin, fingerprint=sha256, folder=folder))
     return made
 
 
@@ -148,28 +137,22 @@ def generalize(
 ) -> list[str]:
     """Make what is missing of ``every`` plan, one after another."""
     failed: list[str] = []
+    task, settings = response_task(name, params), fit_settings(params, params.task(name))
     missing = [plan for plan in every if plan.read() is None]
     mode, prepared, naive = None, None, None
     for plan in tqdm(missing, desc="fits", disable=not progress):
         if plan.mode != mode:
             mode, prepared, naive = plan.mode, None, None
             try:
-                prepared = prepare(kept, in_mode(response_task(name, params), plan.mode), params.seed)
+                prepared = prepare(kept, in_mode(task, plan.mode), params.seed)
             except UserError as error:
                 failed.append(f"{plan.mode}: {error}")
         if prepared is None:
             continue
         try:
-            outcome = fit(
-                plan.architecture,
-                params.task(name),
-                plan.hyperparameters,
-                prepared,
-                fit_settings(params, params.task(name)),
-                progress=progress,
-            )
+            outcome = fit(plan.architecture, task, plan.hyperparameters, prepared, settings, progress=progress)
             if naive is None:
-                naive = _baseline(plan, every, prepared, outcome, params.task(name).evaluate.baseline)
+                naive = _baseline(plan, every, prepared, outcome, task.evaluate.baseline)
             scored = score(name, params, plan, prepared, outcome=outcome, naive=naive)
         except UserError as error:
             failed.append(f"{plan.mode} {plan.architecture}: {error}")
@@ -232,8 +215,7 @@ def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Inter
     if predictions["group"].nunique() > 1:
         found = measures.intervals(predictions, task, seed)
     else:
-        alone = measures.alone(predictions, task)
-        found = {key: Interval(value, np.nan, np.nan) for key, value in alone.items()}
+        found = {key: Interval(value, np.nan, np.nan) for key, value in measures.alone(predictions, task).items()}
     return {key: found[key] for key in measures.in_every_mode}
 
 
@@ -241,14 +223,8 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
     """Write the predictions, log the scores on a run of their own, and write them: last, since they say that all is."""
     with written_whole(plan.predictions) as temporary:
         predictions.to_parquet(temporary, index=False)
-    tags = {
-        "architecture": plan.architecture,
-        "split.mode": plan.mode,
-        "split.sha256": result["split.sha256"],
-        "budget": result["budget"],
-        "hyperparameters": plan.origin,
-        "simulated": str(result["simulated"]).lower(),
-    }
+    tags = {"architecture": plan.architecture, "split.mode": plan.mode, "split.sha256": result["split.sha256"]}
+    tags |= {"budget": result["budget"], "hyperparameters": plan.origin, "simulated": str(result["simulated"]).lower()}
     logged = {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
     for metric, found in result["metrics"].items():
         logged |= as_metrics(f"test_{metric}", found)
@@ -260,10 +236,7 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
 
 
 def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[str, Any] | None:
-    """Return the scores across studies on the test rows whose drug the training study has too, under whatever id.
-
-    On the other drugs a model is asked for an unseen line and an unseen drug at once, which is another question.
-    """
+    """Return the scores across studies on the test rows whose drug the training study has too, under whatever id."""
     task = response_task(name, params)
     if plan.read() is None:
         return None
@@ -279,28 +252,28 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
     }
 
 
-def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
-    """Return, mode by mode, by how much the best network is better than the best simple model on the same test rows.
+def _on_validation(row: dict[str, Any]) -> float:
+    value: float = row["validation"]["value"]
+    return value if higher_is_better(row["validation"]["metric"]) else -value
 
-    Both are the best on the validation rows: chosen by the test rows, they would be those that chance favored there.
-    """
-    task = response_task(name, params)
-    found = []
+
+def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
+    """Return, mode by mode, by how much the network that is best on validation rows beats the simple model that is."""
+    task, found = response_task(name, params), []
+    settings = task.evaluate
+    bootstrap = {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
     for mode in dict.fromkeys(plan.mode for plan in every):
         done = {plan.architecture: plan for plan in every if plan.mode == mode and plan.read() is not None}
         roles = {each: get_architecture(each, task.modality, task.problem).role for each in done}
         sides = [[done[each].read() or {} for each in done if roles[each] == role] for role in ("model", "simple")]
         if not all(sides):
             continue
-        best, rival = map(page.best_by_validation, sides)
+        best, rival = (max(rows, key=_on_validation)["architecture"] for rows in sides)
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue
-        resamples, confidence = task.evaluate.resamples, task.evaluate.confidence
-        between = paired_difference(
-            task, ours, theirs, "r2", resamples=resamples, confidence=confidence, seed=params.seed
-        )
-        found.append({"mode": mode, "network": best, "rival": rival, **between.as_dict()})
+        between = paired_difference(task, ours, theirs, "r2", **bootstrap)
+        found.append({"mode": mode, "network": best, "rival": rival, **vars(between)})
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +14,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence
-    from evaluation.metrics.resample import Interval
+    from evaluation.metrics import Interval
     from evaluation.problems import Measures
     from pipelines.datasets import Prepared
     from pipelines.params import Split, Task
@@ -59,13 +58,13 @@ class Modality(ABC):
         """Return a stratum's name as MLflow takes it in that of a metric."""
         return re.sub(r"[^\w\-. /:]", "_", f"{self.prefix}{stratum}")
 
-    def by_stratum(self, run: Evaluation, measure: Callable[[pd.DataFrame], dict[str, Interval]]) -> Evidence:
+    def by_stratum(self, run: Evaluation, measures: Measures) -> Evidence:
         """Return the metrics of each stratum."""
         from evaluation.evidence.parts import Evidence
 
         if (parts := self.strata(run)) is None:
             return Evidence()
-        found = {name: measure(part) for name, part in parts.items()}
+        found = {name: measures.intervals(part, run.task, run.seed) for name, part in parts.items()}
         by_name = {name: {key: each.as_dict() for key, each in one.items()} for name, one in found.items()}
         strata = {self.logged_name(name): one for name, one in found.items()}
         return Evidence(strata=strata, test={f"by_{self.stratum}": by_name})

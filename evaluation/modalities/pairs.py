@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from pipelines.datasets import Prepared
@@ -97,16 +97,12 @@ class Pairs(Modality):
 
     def probed(self, run: Evaluation) -> dict[str, Interval]:
         """Return the share of the variance between lines that is explained; nothing for classes."""
-        if run.contract.thresholds:  # type: ignore[attr-defined]
+        if run.contract.thresholds:
             return {}
         return {OF_LINES: line_score(run.predictions, run.prepared.side("train"), **run.bootstrap)}
 
     def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
-        """Return the groups of the split, but in ``random`` the cell line.
-
-        A group of ``random`` is a pair. Pairs of one line share its biology: an interval over pairs would be too
-        narrow.
-        """
+        """Return the groups of the split, but in ``random``, where they are pairs, the cell lines that pairs share."""
         name = _UNITS.get(split.mode, "cell line")
         if split.mode != "random":
             return name, prepared.table["group"].to_numpy(str)
@@ -119,42 +115,31 @@ class Pairs(Modality):
             return None
         groups = drug_groups(samples.drugs)
         trained = samples.pairs.loc[samples.pairs["study"] == split.train_study, "drug_id"].unique()
-        known: np.ndarray = predictions["drug_id"].map(groups).isin(set(groups[trained])).to_numpy()
-        return known
+        return np.asarray(predictions["drug_id"].map(groups).isin(set(groups[trained])))
 
 
-def line_score(
-    predictions: pd.DataFrame, train: ResponseSamples, *, resamples: int, confidence: float, seed: int
-) -> Interval:
-    """Return how much of the differences between test lines a model explains, in the measure of the audit's probes.
+def line_score(predictions: pd.DataFrame, train: ResponseSamples, **bootstrap: Any) -> Interval:
+    """Return R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements.
 
-    R2 of a line's mean distance from its drugs' means, each line weighted by its number of measurements; 0 is the score
-    of the drug means alone. Rows of drugs that were not trained on have no mean and are left out.
+    It is the audit's measure of its probes. Rows of drugs that were not trained on have no mean and are left out.
     """
     means = pd.Series(train.target.astype(np.float64)).groupby(train.pairs["drug_id"].to_numpy()).mean()
     drug = predictions["drug_id"].map(means)
-    rows = pd.DataFrame(
-        {
-            "group": predictions["group"].astype(str),
-            "line": predictions["cell_line_id"],
-            "target": predictions["target"] - drug,
-            "prediction": predictions["prediction"] - drug,
-        }
-    )[drug.notna().to_numpy()]
-    lines = rows.groupby(["group", "line"]).agg(
+    apart_from_drug = {name: predictions[name] - drug for name in ("target", "prediction")}
+    rows = predictions.assign(group=predictions["group"].astype(str), **apart_from_drug)[drug.notna().to_numpy()]
+    lines = rows.groupby(["group", "cell_line_id"]).agg(
         target=("target", "mean"), prediction=("prediction", "mean"), count=("target", "size")
     )
     squares = ((lines["target"] - lines["prediction"]) ** 2, lines["target"] ** 2)
     missed, apart = ((lines["count"] * each).groupby("group").sum().to_numpy() for each in squares)
     if not apart.sum() > 0:
         return Interval(math.nan, math.nan, math.nan)
-    value = float(1 - missed.sum() / apart.sum())
-    if len(apart) < 2:
-        return Interval(value, math.nan, math.nan)
-    counts = group_counts(len(apart), resamples, seed)
-    total = counts @ apart
-    scores = np.where(total > 0, 1 - (counts @ missed) / np.where(total > 0, total, 1.0), np.nan)
-    return percentile_interval(value, scores, confidence)
+
+    def scores(counts: np.ndarray) -> np.ndarray:
+        total = counts @ apart
+        return np.where(total > 0, 1 - (counts @ missed) / np.where(total > 0, total, 1.0), np.nan)
+
+    return over_groups(float(1 - missed.sum() / apart.sum()), len(apart), scores, **bootstrap)
 
 
 def _translated(tables: ResponseTables, contract: Contract) -> tuple[ResponseTables, list[str]]:

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.columns import Floats, encode
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import Floats, Interval, encode, group_counts, percentile_interval
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,15 +24,12 @@ if TYPE_CHECKING:
 
 
 class Columns(NamedTuple):
-    """A table of predictions as arrays: measured, predicted by the model, and by the naive baseline.
-
-    ``scoring`` holds further arguments of the metrics that the table has, such as names of classes.
-    """
+    """A table of predictions as arrays: measured, predicted by the model, and by the naive baseline."""
 
     target: np.ndarray
     outputs: np.ndarray
     baseline: np.ndarray | None
-    scoring: dict[str, Any]
+    scoring: dict[str, Any]  # further arguments of the metrics, such as names of classes
 
 
 class Measures(ABC):
@@ -49,25 +45,18 @@ class Measures(ABC):
     def weigh(self, *columns: Any, **known: Any) -> dict[str, Floats]:
         """Return every metric under each of many weightings of the groups, ``(n_weightings,)``.
 
-        Parameters
-        ----------
-        target, outputs, baseline
-            Measured, predicted by the model (calibrated), and by the naive baseline; without it there is no margin.
-        groups, counts
-            Group of each row, and the weights of the groups, in ascending order of their names.
-        within
-            The part (drug) of each row within which metrics are taken too; None where samples have no parts.
-        margin_metric
-            The metric of the margin.
-
-        Others are of `training.contract.Contract.scoring` or `learnt`. A column of another shape or with an impossible
-        value is a ``ValueError`` that names column and row.
+        ``target``, ``outputs`` and ``baseline`` are measured, predicted by the model (calibrated) and by the naive
+        baseline, without which there is no margin (of ``margin_metric``); ``groups`` and ``counts`` are the group of
+        each row and the weights of the groups, in ascending order of their names. Within each part (drug) that
+        ``within`` names metrics are taken too; it is None where samples have no parts. Other arguments are of
+        `training.contract.Contract.scoring` or `learnt`. A column of another shape or with an impossible value is a
+        ``ValueError`` that names column and row.
         """
 
     def metrics(self, target: npt.ArrayLike, outputs: npt.ArrayLike, **known: Any) -> dict[str, float]:
         """Return every metric, without an interval; parameters as of `weigh`, all others optional."""
-        one = np.zeros(np.shape(target)[0] if np.ndim(target) else 0, dtype=np.intp)
-        found = self.weigh(target, outputs, one, np.ones((1, 1)), **self._settings(known))
+        one_group = np.zeros(np.shape(target)[:1], np.intp)
+        found = self.weigh(target, outputs, one_group, np.ones((1, 1)), **self._settings(known))
         return {name: float(values[0]) for name, values in found.items()}
 
     def bootstrap(
@@ -84,12 +73,8 @@ class Measures(ABC):
         """Return every metric with its cluster-bootstrap percentile interval; ``known`` as of `metrics`.
 
         Model and baseline see the same resamples: a margin is a paired comparison. Resamples that leave a metric
-        undefined stay out of its interval.
-
-        References
-        ----------
-        Field C. A., Welsh A. H. (2007). Bootstrapping clustered data. J. R. Stat. Soc. B 69(3), 369-390.
-        Efron B., Tibshirani R. J. (1993). An Introduction to the Bootstrap, ch. 13: percentile intervals.
+        undefined stay out of its interval. See Field C. A., Welsh A. H. (2007), J. R. Stat. Soc. B 69(3), 369-390, and
+        Efron B., Tibshirani R. J. (1993), An Introduction to the Bootstrap, ch. 13.
         """
         value = self.metrics(target, outputs, **known)
         labels, _ = encode("groups", groups, np.shape(target)[0])
@@ -102,30 +87,16 @@ class Measures(ABC):
         return {"baseline": None, "within": None, **known, "margin_metric": margin_metric}
 
     def weighted(
-        self,
-        predictions: pd.DataFrame,
-        metric: str,
-        groups: npt.ArrayLike,
-        counts: npt.ArrayLike,
-        *,
-        margin_metric: str,
-        **learnt: Any,
+        self, predictions: pd.DataFrame, metric: str, counts: npt.ArrayLike, *, margin_metric: str, **learnt: Any
     ) -> dict[str, Floats]:
         """Return ``metric`` of a table of predictions, and whatever is found with it, under each weighting."""
         target, outputs, baseline, scoring = self.columns(predictions)
         asked = margin_metric if metric == "margin" else metric
-        to_baseline = metric in ("margin", "r2_over_baseline")
-        return self.weigh(
-            target,
-            outputs,
-            groups,
-            counts,
-            baseline=baseline if to_baseline else None,
-            within=predictions["drug_id"] if asked.startswith("within_drug_") or asked == "prevalence" else None,
-            margin_metric=margin_metric if to_baseline else self.margin_metric,
-            **scoring,
-            **learnt,
-        )
+        within = predictions["drug_id"] if asked.startswith("within_drug_") or asked == "prevalence" else None
+        known: dict[str, Any] = {"within": within, "baseline": None, "margin_metric": self.margin_metric}
+        if metric in ("margin", "r2_over_baseline"):
+            known |= {"baseline": baseline, "margin_metric": margin_metric}
+        return self.weigh(target, outputs, predictions["group"].to_numpy(str), counts, **known, **scoring, **learnt)
 
     @abstractmethod
     def columns(self, predictions: pd.DataFrame) -> Columns:
@@ -165,10 +136,9 @@ class Measures(ABC):
         return {}
 
     def answered(self, model: Predictor, samples: Any, ours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the part of ``ours`` that an earlier model, perhaps of other classes or targets, can answer too.
+        """Return the part of ``ours``, the rows of ``samples``, that an earlier model can answer too, and its answers.
 
-        With it come that model's answers. ``samples`` are the rows of ``ours``. Models that have nothing in common are
-        a ``ValueError``.
+        Models that have nothing in common, such as a class or a target, are a ``ValueError``.
         """
         return ours, ours.assign(prediction=model.outputs(samples))
 
@@ -192,8 +162,7 @@ class Measures(ABC):
 
     def explained(self, run: Evaluation) -> Explained:
         """Return the answers that are explained, and the test rows that they are explained on."""
-        module = importlib.import_module(f"evaluation.evidence.{run.task.problem}")
-        made: Explained = module.explained(self, run)
+        made: Explained = importlib.import_module(f"evaluation.evidence.{run.task.problem}").explained(self, run)
         return made
 
     def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame | None:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from evaluation.metrics import columns
-from evaluation.metrics.columns import Floats, Integers, encode, gain, in_blocks, weights_of
+from evaluation import metrics
+from evaluation.metrics import Floats, Integers, encode, gain, in_blocks, numbers, weights_of
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
 
@@ -28,12 +28,9 @@ WITHIN = tuple(metric.name for metric in _REGISTERED if metric.within)  # means 
 _OVERALL = [each.name for each in _REGISTERED if not each.within and each.name not in ("margin", "prevalence")]
 
 _OF_CLASS = ("precision", "recall", "f1", "roc_auc", "pr_auc")
-
 BINS = 15
-
 # Networks that compute in float32 sum to one within 1e-6; what misses it by more than this is no probability.
 _SUM_TOLERANCE = 1e-3
-
 # scikit-learn's bound for float64: a certain mistake costs 36 nats, not infinity.
 _SMALLEST = float(np.finfo(np.float64).eps)
 
@@ -65,27 +62,19 @@ class ClassificationMeasures(Measures):
         metric of a class without rows, the precision of a class that is never predicted, areas where all rows are of
         one class. Means leave out classes without rows.
 
-        Parameters
-        ----------
-        target, outputs
-            Codes of the classes ``(n_rows,)``, and ``(n_rows, n_classes)``, of which each row sums to one. The
-            predicted class is the most probable one, the first of equals.
-        within
-            A drug whose rows all lie in one group counts as often as that group was drawn: each draw is a drug.
+        ``target`` holds codes of the classes ``(n_rows,)``, ``outputs`` and ``baseline`` rows that sum to one,
+        ``(n_rows, n_classes)``; the predicted class is the most probable one, the first of equals.
 
-        Returns
-        -------
-        dict of str to array
-            - `accuracy`; `balanced_accuracy`: mean recall of the classes; `macro_f1`; `weighted_f1`: by rows;
-            - `roc_auc`, `pr_auc` (average precision): with two classes those of the second, else means over the
-              classes, each against the rest;
-            - `ece`: expected calibration error (Guo et al., 2017) in 15 bins of equal width, closed above;
-            - `log_loss`: in nats, probabilities below 2.2e-16 raised to that;
-            - `brier`: squared error, summed over the classes, with two classes of one of them, as in scikit-learn;
-            - `precision_<class>`, `recall_<class>`, `f1_<class>`, `roc_auc_<class>`, `pr_auc_<class>`;
-            - `margin` over the baseline; `prevalence`: share of rows of the second class, the `pr_auc` of chance;
-            - `within_drug_roc_auc`, `within_drug_pr_auc`, `within_drug_prevalence`: unweighted means over the drugs
-              with rows of both classes, where differences between drugs earn nothing.
+        - `accuracy`; `balanced_accuracy`: mean recall of the classes; `macro_f1`; `weighted_f1`: by rows;
+        - `roc_auc`, `pr_auc` (average precision): with two classes of the second, else means over classes against rest;
+        - `ece`: expected calibration error (Guo et al., 2017) in 15 bins of equal width, closed above;
+        - `log_loss`: in nats, probabilities below 2.2e-16 raised to that;
+        - `brier`: squared error, summed over the classes, with two classes of one of them, as in scikit-learn;
+        - `precision_<class>`, `recall_<class>`, `f1_<class>`, `roc_auc_<class>`, `pr_auc_<class>`;
+        - `margin` over the baseline; `prevalence`: share of rows of the second class, the `pr_auc` of chance;
+        - `within_drug_roc_auc`, `within_drug_pr_auc`, `within_drug_prevalence`: unweighted means over the drugs with
+          rows of both classes, where differences between drugs earn nothing. A drug whose rows all lie in one group
+          counts as often as that group was drawn: each draw is a drug.
         """
         names = metric_names(classes)
         known = [*names, *(WITHIN if within is not None else ())]
@@ -146,10 +135,7 @@ class ClassificationMeasures(Measures):
         return list(contract.scoring["classes"])
 
     def by_part(self, predictions: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-        """Return a row for each drug, the best first: name, threshold, samples, share of the second class, areas.
-
-        Areas are NaN where all samples of a drug are of one class.
-        """
+        """Return a row a drug, the best first: threshold, share of the second class, areas (NaN for one class), ..."""
         from sklearn.metrics import average_precision_score, roc_auc_score
 
         second = names_of(predictions, "probability")[1]
@@ -157,17 +143,16 @@ class ClassificationMeasures(Measures):
         def summary(part: pd.DataFrame) -> pd.Series:
             true, score = part["target"], part[f"probability_{second}"]
             both = true.nunique() == 2
-            return pd.Series(
-                {
-                    "name": names.get(str(part.name), ""),
-                    "threshold": part["threshold"].iloc[0],
-                    "samples": len(part),
-                    second: true.mean(),
-                    f"predicted_{second}": score.mean(),
-                    "roc_auc": roc_auc_score(true, score) if both else np.nan,
-                    "pr_auc": average_precision_score(true, score) if both else np.nan,
-                }
-            )
+            found = {
+                "name": names.get(str(part.name), ""),
+                "threshold": part["threshold"].iloc[0],
+                "samples": len(part),
+                second: true.mean(),
+                f"predicted_{second}": score.mean(),
+                "roc_auc": roc_auc_score(true, score) if both else np.nan,
+                "pr_auc": average_precision_score(true, score) if both else np.nan,
+            }
+            return pd.Series(found)
 
         columns = ["target", "threshold", f"probability_{second}"]
         table = predictions.groupby("drug_id")[columns].apply(summary).reset_index()
@@ -246,15 +231,11 @@ class _Scored:
         values = np.concatenate([np.ones(n_rows), (predicted == code) - top, log_loss, brier])
         losses = np.repeat([cells + BINS, cells + BINS + 1], n_rows)
         quantity = np.concatenate([code * self.n_classes + predicted, cells + _bin(top), losses])
-        shape = (cells + BINS + 2, n_groups)
-        self.sums = sparse.coo_array((values, (quantity, np.tile(group, 4))), shape).tocsr()
+        self.sums = sparse.coo_array((values, (quantity, np.tile(group, 4))), (cells + BINS + 2, n_groups)).tocsr()
         self.ranked = [_Ranked(probabilities[:, k], code == k, group) for k in range(self.n_classes)]
 
     def metrics(self, weights: Floats, ranks: bool = True) -> list[Floats]:
-        """Return all of `metric_names`, `(n_weightings,)` each, for weights `(n_groups, n_weightings)`.
-
-        Without `ranks` the areas under curves, which take longest, are NaN.
-        """
+        """Return all of `metric_names`, without `ranks` NaN for areas under curves, `(n_weightings,)` each."""
         sums = self.sums @ weights
         cells = self.n_classes**2
         counts = sums[:cells].reshape(self.n_classes, self.n_classes, -1)
@@ -277,8 +258,7 @@ class _Scored:
             np.abs(sums[cells : cells + BINS]).sum(axis=0) / total,
             *sums[cells + BINS :] / total,
         ]
-        of_class = zip(precision, recall, f1, *areas, strict=True)
-        return overall + [values for metrics in of_class for values in metrics]
+        return overall + [each for of_class in zip(precision, recall, f1, *areas, strict=True) for each in of_class]
 
 
 def _within_drugs(code: Integers, score: Floats, group: Integers, drug: Integers, weights: Floats) -> dict[str, Floats]:
@@ -291,7 +271,7 @@ def _within_drugs(code: Integers, score: Floats, group: Integers, drug: Integers
             continue
         ranked = _Ranked(score[rows], positive, whose)
         one_group = bool((whose == whose[0]).all())
-        step = max(1, columns.BLOCK // rows.size)
+        step = max(1, metrics.BLOCK // rows.size)
         for start in range(0, len(weights), step):
             part = slice(start, start + step)
             block = weights[part]
@@ -301,8 +281,7 @@ def _within_drugs(code: Integers, score: Floats, group: Integers, drug: Integers
             found = np.stack([*areas, _prevalence(code[rows], whose, block)])
             total[:, part] += np.where(defined, draws * found, 0.0)
             drugs[part] += draws
-    means = total / np.where(drugs > 0, drugs, np.nan)
-    return dict(zip(WITHIN, means, strict=True))
+    return dict(zip(WITHIN, total / np.where(drugs > 0, drugs, np.nan), strict=True))
 
 
 def _prevalence(code: Integers, group: Integers, weights: Floats) -> Floats:
@@ -313,8 +292,7 @@ def _prevalence(code: Integers, group: Integers, weights: Floats) -> Floats:
 
 
 def _bin(confidence: Floats) -> Integers:
-    edges = np.linspace(0, 1, BINS + 1)
-    return np.clip(np.searchsorted(edges, confidence) - 1, 0, BINS - 1)
+    return np.clip(np.searchsorted(np.linspace(0, 1, BINS + 1), confidence) - 1, 0, BINS - 1)
 
 
 def _codes(name: str, values: npt.ArrayLike, n_classes: int) -> Integers:
@@ -328,7 +306,7 @@ def _codes(name: str, values: npt.ArrayLike, n_classes: int) -> Integers:
 
 
 def _probabilities(name: str, values: npt.ArrayLike, n_rows: int, n_classes: int) -> Floats:
-    table = columns.numbers(name, values, (n_rows, n_classes))
+    table = numbers(name, values, (n_rows, n_classes))
     bad = np.flatnonzero(~((table >= 0).all(axis=1) & (np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE)))
     if bad.size:
         row = np.array2string(table[bad[0]], precision=4, separator=", ")

@@ -1,7 +1,4 @@
-"""Metrics of many predicted numbers: of each target, such as a gene in log2 units, and their mean.
-
-All quantities add up over rows, so rows are added up by group once, and a resample weighs those sums.
-"""
+"""Metrics of many predicted numbers, such as genes: rows are added up by group once, a resample weighs those sums."""
 
 from __future__ import annotations
 
@@ -13,8 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.columns import TOLERANCE, Floats, encode, gain, in_blocks, numbers, weights_of
-from evaluation.metrics.resample import Interval, group_counts, percentile_interval
+from evaluation.metrics import (
+    TOLERANCE,
+    Floats,
+    Interval,
+    encode,
+    gain,
+    group_counts,
+    in_blocks,
+    numbers,
+    percentile_interval,
+    weights_of,
+)
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
 
@@ -103,15 +110,13 @@ def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
     known = ~np.isnan(target)
     count = np.maximum(known.sum(axis=0), 1)
     distance = target - np.where(known, target, 0).sum(axis=0) / count
-    spreads: npt.NDArray[np.float64] = np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count)
-    return spreads
+    return np.asarray(np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count))
 
 
 def target_metrics(y: npt.ArrayLike, prediction: npt.ArrayLike, **known: Any) -> dict[str, Floats]:
     """Return the metrics of each target, ``(n_targets,)``; ``known`` as of `weighted_target_metrics`."""
-    one_group = np.zeros(np.shape(y)[0] if np.ndim(y) else 0, dtype=np.intp)
-    metrics = weighted_target_metrics(y, prediction, one_group, np.ones((1, 1)), **known)
-    return {name: values[0] for name, values in metrics.items()}
+    found = weighted_target_metrics(y, prediction, np.zeros(np.shape(y)[:1], np.intp), np.ones((1, 1)), **known)
+    return {name: values[0] for name, values in found.items()}
 
 
 def weighted_target_metrics(
@@ -129,15 +134,12 @@ def weighted_target_metrics(
     A weighting with whole numbers gives what the rows give when repeated that often. ``scale`` is the standard
     deviation of each target over the training rows. NaN in ``y`` is a value that was not measured, and is left out.
 
-    Returns
-    -------
-    dict of str to array
-        - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square); `rmse_sd`, `mae_sd`: in units of `scale`;
-        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin` over the baseline.
+    - `r2`, `rmse`, `mae` (unit of `y`), `mse` (its square); `rmse_sd`, `mae_sd`: in units of `scale`;
+    - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin` over the baseline.
 
-        What the data leave undefined is NaN: `r2` of a target that does not vary, `r2_over_baseline` where the baseline
-        makes no error, `rmse_sd` and `mae_sd` where `scale` is 0, everything of a target that was not measured. Values
-        closer than a millionth of the target's largest magnitude count as equal.
+    What the data leave undefined is NaN: `r2` of a target that does not vary, `r2_over_baseline` where the baseline
+    makes no error, `rmse_sd` and `mae_sd` where `scale` is 0, everything of a target that was not measured. Values
+    closer than a millionth of the target's largest magnitude count as equal.
     """
     shape = np.shape(y)
     if len(shape) != 2:
@@ -164,11 +166,8 @@ def weighted_target_metrics(
 def mean_over_targets(values: npt.ArrayLike) -> Floats:
     """Return the mean over the last axis of the defined values; NaN where none is."""
     table = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(table)
-    number = known.sum(axis=-1)
-    total = np.where(known, table, 0.0).sum(axis=-1)
-    mean: Floats = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    return mean
+    number = (~np.isnan(table)).sum(axis=-1)
+    return np.asarray(np.where(number > 0, np.nansum(table, axis=-1) / np.maximum(number, 1), np.nan))
 
 
 def bootstrap_each_target(
@@ -181,11 +180,10 @@ def bootstrap_each_target(
     seed: int = 0,
     **known: Any,
 ) -> TargetIntervals:
-    """Return metrics of each target and their mean, with cluster-bootstrap percentile intervals.
+    """Return metrics of each target and their mean, with intervals; ``known`` as of `weighted_target_metrics`.
 
-    ``known`` is as of `weighted_target_metrics`. All targets, model and baseline see the same resamples: the interval
-    of a mean knows that the targets of a sample err together. A target that a resample leaves undefined stays out of
-    that resample's mean, and of its own interval.
+    All see the same resamples: the interval of a mean knows that the targets of a sample err together. A target that a
+    resample leaves undefined stays out of that resample's mean, and of its own interval.
     """
     labels, _ = encode("groups", groups, np.shape(y)[0] if np.ndim(y) else 0)
     counts = np.vstack([np.ones((1, labels.size)), group_counts(labels.size, resamples, seed)])

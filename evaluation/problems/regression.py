@@ -1,7 +1,6 @@
 """Metrics of a predicted number, under many weightings of the groups at once, such as bootstrap resamples.
 
-The value on the test split and on each resample is one computation under different weights (one for every row; how
-often the row's group was drawn), so a value and its interval cannot drift apart.
+Value and resamples are one computation under different weights, so a value and its interval cannot drift apart.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics.columns import TOLERANCE, Floats, Integers, encode, in_blocks, numbers, weights_of
+from evaluation.metrics import TOLERANCE, Floats, Integers, encode, in_blocks, numbers, weights_of
 from evaluation.problems import Columns, Measures
 from pipelines.problems import get_problem
 
@@ -40,17 +39,14 @@ class RegressionMeasures(Measures):
         distinct rows: drugs with fewer are left out of the `within_drug_*` metrics. A drug whose rows all lie in one
         group counts as often as that group was drawn: each draw of the group is a drug of its own.
 
-        Returns
-        -------
-        dict of str to array
-            - `r2`, `rmse`, `mae` (unit of the target), `mse` (its square), `pearson`, `spearman` over all rows;
-            - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside each,
-              where the differences between drugs, which any drug mean predicts, earn nothing;
-            - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin`: r2(prediction) - r2(baseline).
+        - `r2`, `rmse`, `mae` (unit of the target), `mse` (its square), `pearson`, `spearman` over all rows;
+        - `within_drug_pearson`, `within_drug_spearman`: unweighted mean over drugs of the correlation inside each,
+          where the differences between drugs, which any drug mean predicts, earn nothing;
+        - `r2_over_baseline`: 1 - SSE(prediction) / SSE(baseline); `margin`: r2(prediction) - r2(baseline).
 
-            As in drevalpy (DrEval), a constant prediction has correlation 0, and what the data leave undefined (a
-            constant target, no drug with enough rows, a baseline without error) is NaN. Values closer than a millionth
-            of the largest magnitude count as equal.
+        As in drevalpy (DrEval), a constant prediction has correlation 0, and what the data leave undefined (a constant
+        target, no drug with enough rows, a baseline without error) is NaN. Values closer than a millionth of the
+        largest magnitude count as equal.
         """
         if min_rows < 2:
             raise ValueError(f"min_rows is {min_rows}: a correlation needs at least 2 rows")
@@ -91,17 +87,15 @@ class RegressionMeasures(Measures):
 
         def summary(part: pd.DataFrame) -> pd.Series:
             constant = part["prediction"].std() < 1e-9 or part["target"].std() < 1e-9
-            return pd.Series(
-                {
-                    "samples": len(part),
-                    "rmse": np.sqrt(np.mean((part["target"] - part["prediction"]) ** 2)),
-                    "baseline_rmse": np.sqrt(np.mean((part["target"] - part["baseline"]) ** 2)),
-                    "pearson": 0.0 if len(part) < 3 or constant else part["target"].corr(part["prediction"]),
-                }
-            )
+            found = {
+                "samples": len(part),
+                "rmse": np.sqrt(np.mean((part["target"] - part["prediction"]) ** 2)),
+                "baseline_rmse": np.sqrt(np.mean((part["target"] - part["baseline"]) ** 2)),
+                "pearson": 0.0 if len(part) < 3 or constant else part["target"].corr(part["prediction"]),
+            }
+            return pd.Series(found)
 
-        columns = ["target", "prediction", "baseline"]
-        table = predictions.groupby("drug_id")[columns].apply(summary).reset_index()
+        table = predictions.groupby("drug_id")[["target", "prediction", "baseline"]].apply(summary).reset_index()
         return table.sort_values("pearson", ascending=False)
 
 
@@ -116,14 +110,8 @@ def _overall_metrics(
     pearson, spearman, defined = (values[0] for values in overall.correlations(weights, min_rows=2))
     deviation = y[:, np.newaxis] - (y @ weights) / total
     sst = np.where(defined, np.einsum("nb,nb,nb->b", weights, deviation, deviation), np.nan)
-    metrics = {
-        "r2": 1 - sse / sst,
-        "rmse": np.sqrt(mse),
-        "mae": np.abs(error) @ weights / total,
-        "mse": mse,
-        "pearson": pearson,
-        "spearman": spearman,
-    }
+    metrics = {"r2": 1 - sse / sst, "rmse": np.sqrt(mse), "mae": np.abs(error) @ weights / total, "mse": mse}
+    metrics |= {"pearson": pearson, "spearman": spearman}
     if baseline is not None:
         sse_baseline = (y - baseline) ** 2 @ weights
         has_error = np.sqrt(sse_baseline / total) > TOLERANCE * np.abs(y).max()
@@ -205,16 +193,14 @@ class _Strata:
         share = np.where(defined, draws, 0.0)
         total = share.sum(axis=0)
         total[total == 0] = np.nan
-        means = [np.where(defined, share * each, 0.0).sum(axis=0) / total for each in (pearson, spearman)]
-        return means[0], means[1]
+        pearson, spearman = (np.where(defined, share * each, 0.0).sum(axis=0) / total for each in (pearson, spearman))
+        return pearson, spearman
 
     def _sums(self, values: Floats) -> Floats:
-        sums: Floats = np.add.reduceat(values, self.starts, axis=0)
-        return sums
+        return np.asarray(np.add.reduceat(values, self.starts, axis=0))
 
     def _centered(self, values: Floats, weights: Floats) -> Floats:
-        column = values[:, np.newaxis]
-        total = self._sums(weights)
+        column, total = values[:, np.newaxis], self._sums(weights)
         means = self._sums(weights * column) / np.where(total > 0, total, 1.0)
         return column - means[self.stratum]
 

@@ -1,7 +1,4 @@
-"""Metrics of predicted times to an event, under many weightings of the groups at once, such as bootstrap resamples.
-
-The probability of being censored is estimated anew under each weighting.
-"""
+"""Metrics of predicted times to an event, under many weightings of the groups; censoring is estimated under each."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import chi2
 
-from evaluation.metrics.columns import Floats, encode, gain, in_blocks, numbers, weights_of
+from evaluation.metrics import Floats, encode, gain, in_blocks, numbers, weights_of
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
 from pipelines.samples.survival import concordance, kaplan_meier, partial_loss
@@ -51,28 +48,18 @@ class SurvivalMeasures(Measures):
         """Return metrics of survival curves, see `Measures.weigh`.
 
         A weighting with whole numbers gives what the rows repeated that often give, save that the bins of `ece` are
-        those of the distinct rows. What the data leave undefined is NaN.
+        those of the distinct rows. What the data leave undefined is NaN. ``target`` is the time of follow-up, above 0,
+        and whether it ended with the event, 1 or 0, ``(n_rows, 2)``; ``outputs`` and ``baseline`` are log hazard and
+        predicted share without the event at the ascending horizons, of which the last ranks the rows,
+        ``(n_rows, 1 + n_horizons)``. A baseline of log hazards alone has the curve ``naive`` of the contract.
 
-        Parameters
-        ----------
-        target
-            Time of follow-up, above 0, and whether it ended with the event, 1 or 0; ``(n_rows, 2)``.
-        outputs, baseline
-            Log hazard, and predicted share without the event at the ascending horizons, ``(n_rows, 1 + n_horizons)``;
-            the last ranks the rows. A baseline of log hazards alone has the curve ``naive`` of the contract.
-        horizon
-            One of the horizons, of `brier` and `ece`.
-
-        Returns
-        -------
-        dict of str to array
-            - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
-            - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored
-              (Graf et al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`;
-            - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from
-              those observed (Kaplan-Meier) in bins of like prediction;
-            - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
-            - `margin` over the baseline.
+        - `concordance`: Harrell's; `uno_concordance`: Uno's, up to the last horizon;
+        - `integrated_brier`: squared error of the curve, weighted by the inverse probability of being censored (Graf et
+          al., 1999), mean over time from the first to the last horizon; `brier`: at `horizon`, which is one of them;
+        - `ece`: expected calibration error of the risk at `horizon`: the mean distance of predicted risks from those
+          observed (Kaplan-Meier) in bins of like prediction;
+        - `partial_loss`: negative log partial likelihood (Cox, 1972) per event, ties after Breslow;
+        - `margin` over the baseline.
         """
         at = np.asarray(horizons, dtype=np.float64)
         moments, happened = _follow_up(target)
@@ -208,8 +195,7 @@ def log_rank(target: npt.ArrayLike, groups: npt.ArrayLike) -> dict[str, float]:
 
 
 def _follow_up(target: npt.ArrayLike) -> tuple[Floats, Floats]:
-    table = numbers("target", target, (np.shape(target)[0] if np.ndim(target) else 0, 2))
-    time, event = table.T
+    time, event = numbers("target", target, (np.shape(target)[0] if np.ndim(target) else 0, 2)).T
     for name, values, wrong in (("time", time, time <= 0), ("event", event, ~np.isin(event, (0, 1)))):
         if wrong.any():
             raise ValueError(f"{name} is {values[wrong][0]:g} at row {np.flatnonzero(wrong)[0]}")

@@ -1,7 +1,4 @@
-"""A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged.
-
-All of it lies below ``evidence/<sha256>/`` of the run of the fit, with the card, and is never overwritten.
-"""
+"""A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged."""
 
 from __future__ import annotations
 
@@ -18,8 +15,7 @@ from mlflow import MlflowClient
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.build import PREDICTIONS, file_sha256
-from evaluation.evidence.evidence_file import evidence_path, read_evidence, seal
-from evaluation.evidence.schema import SCHEMA_FILE
+from evaluation.evidence.evidence_file import SCHEMA_FILE, evidence_path, read_evidence, seal
 from evaluation.problems import measures_of
 from evaluation.promotion.card import write_card
 from evaluation.promotion.production import opponent
@@ -28,7 +24,7 @@ from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import write_json
-from pipelines.params import Params, Task
+from pipelines.params import Params
 from pipelines.paths import REPORTS
 from pipelines.problems import higher_is_better
 from training.architectures import get_architecture
@@ -37,26 +33,20 @@ FOLDER = "candidate"
 EVIDENCE = "evidence.json"
 
 
-def choose(
-    name: str, params: Params, architectures: Sequence[str] | None = None, reports: Path = REPORTS
-) -> dict[str, Any]:
-    """Return the evidence of what did best on rows held out of its fit, among ``architectures``; None: all of the task.
+def choose(name: str, params: Params, architectures: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return the evidence of what did best on validation rows, among ``architectures``; None: all of the task.
 
-    The choice is made on validation rows: the best of five on the test split would owe a part of its score to luck.
+    The best of five on the test split would owe a part of its score to luck.
     """
     baseline = params.task(name).evaluate.baseline
     every = [each for each in params.architectures(name) if each != baseline]
-    paths = [evidence_path(name, each, reports) for each in (every if architectures is None else architectures)]
+    paths = [evidence_path(name, each) for each in (every if architectures is None else architectures)]
     found = [read_evidence(path) for path in paths if path.is_file() or architectures is not None]
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
     sign = 1 if higher_is_better(found[0]["validation"]["metric"]) else -1
-
-    def score(evidence: dict[str, Any]) -> float:
-        value = evidence["validation"]["value"]
-        return -math.inf if value is None else sign * value
-
-    return max(found, key=score)
+    scores = [-math.inf if (value := each["validation"]["value"]) is None else sign * value for each in found]
+    return found[scores.index(max(scores))]
 
 
 def candidate(
@@ -65,26 +55,23 @@ def candidate(
     prepared: Prepared,
     architecture: str | None = None,
     cohorts: Mapping[str, Path] | None = None,
-    *,
-    reports: Path = REPORTS,
 ) -> dict[str, Any]:
     """Complete the evidence of ``architecture``, else of the best on validation rows; write it with its card, log both.
 
-    ``cohorts`` are labelled raw folders by name; ``reports`` takes ``<task>/candidate/``. `UserError` if the model was
-    evaluated on another split, its predictions were edited, or a cohort cannot be scored.
+    ``cohorts`` are labelled raw folders by name. `UserError` if the model was evaluated on another split, its
+    predictions were edited, or a cohort cannot be scored.
     """
-    evidence = choose(name, params, [architecture] if architecture else None, reports)
+    evidence = choose(name, params, [architecture] if architecture else None)
     if evidence["hashes"]["split.sha256"] != prepared.sha256:
         raise UserError(
             f"{name} {evidence['architecture']} was evaluated on another split; run `make train TASK={name}`"
         )
-    own = evidence_path(name, evidence["architecture"], reports).parent
-    ours = read_predictions(own, evidence)
-    compared = comparisons(name, params, evidence, ours=ours, prepared=prepared, reports=reports)
+    own = evidence_path(name, evidence["architecture"]).parent
+    compared = comparisons(name, params, evidence, ours=read_predictions(own, evidence), prepared=prepared)
     cohort_scores = scored(name, evidence, cohorts or {}, params.seed)
     evidence = seal({**evidence, "comparisons": compared, "cohorts": cohort_scores})
-    folder = reports / name / FOLDER
-    with tempfile.TemporaryDirectory(dir=reports / name, prefix=".candidate-") as building:
+    folder = REPORTS / name / FOLDER
+    with tempfile.TemporaryDirectory(dir=REPORTS / name, prefix=".candidate-") as building:
         built = Path(building) / FOLDER
         (built / "figures").mkdir(parents=True)
         for path in (*own.glob("*.png"), *own.glob("*.svg")):
@@ -108,7 +95,7 @@ def read_predictions(folder: Path, evidence: dict[str, Any]) -> pd.DataFrame:
 
 
 def comparisons(
-    name: str, params: Params, evidence: dict[str, Any], *, ours: pd.DataFrame, prepared: Prepared, reports: Path
+    name: str, params: Params, evidence: dict[str, Any], *, ours: pd.DataFrame, prepared: Prepared
 ) -> list[dict[str, Any]]:
     """Return how much better than others the candidate is, on the same rows: see the schema's ``comparisons``."""
     task, own = params.task(name), evidence["architecture"]
@@ -117,28 +104,29 @@ def comparisons(
     learnt |= {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
 
     def row(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
-        found = paired_difference(task, ours, theirs, settings.metric, **learnt)
-        return {"version": None, **about, **found.as_dict()}
+        return {"version": None, **about, **vars(paired_difference(task, ours, theirs, settings.metric, **learnt))}
 
     others = {
         architecture: found
         for architecture in params.architectures(name)
-        if architecture != own and (found := _comparable(name, architecture, evidence, reports)) is not None
+        if architecture != own and (found := _comparable(name, architecture, evidence)) is not None
     }
     run_id = others.pop(baseline)["run_id"] if baseline in others else None
     rows = [row({"with": baseline, "kind": "naive", "run_id": run_id}, ours, measures.naive(ours))]
     for architecture, other in others.items():
-        theirs = read_predictions(evidence_path(name, architecture, reports).parent, other)
+        theirs = read_predictions(evidence_path(name, architecture).parent, other)
         role = get_architecture(architecture, task.modality, task.problem).role
         about = {"with": architecture, "kind": "simple" if role == "simple" else "peer", "run_id": other["run_id"]}
         rows.append(row(about, ours, theirs))
     facing = opponent(name, task, evidence, ours, prepared)
     if facing is not None:
         about, frames = facing
+        numbers = dict.fromkeys(("difference", "low", "high", "p"))
+        nothing = {"metric": settings.metric, **numbers, "rows": 0, "groups": 0}
         try:
-            rows.append(row(about, *frames) if frames else {**about, **_nothing(task)})
+            rows.append(row(about, *frames) if frames else {**about, **nothing})
         except UserError as error:  # other rows, classes or one group only: it stays a fact that there is one
-            rows.append({**about, "note": f"{about.get('note', '')} {error}".strip(), **_nothing(task)})
+            rows.append({**about, "note": f"{about.get('note', '')} {error}".strip(), **nothing})
     return rows
 
 
@@ -169,9 +157,9 @@ def log(evidence: dict[str, Any], folder: Path) -> None:
         tracking.mlflow.set_tag("evidence.sha256", evidence["sha256"])
 
 
-def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports: Path) -> dict[str, Any] | None:
+def _comparable(name: str, architecture: str, evidence: dict[str, Any]) -> dict[str, Any] | None:
     """Return the evidence of another architecture, None where there is none of the same test rows."""
-    path = evidence_path(name, architecture, reports)
+    path = evidence_path(name, architecture)
     if not path.is_file():
         return None
     try:
@@ -183,8 +171,3 @@ def _comparable(name: str, architecture: str, evidence: dict[str, Any], reports:
         print(f"warning: {architecture} is not compared: it was evaluated on another split", file=sys.stderr)
         return None
     return other
-
-
-def _nothing(task: Task) -> dict[str, Any]:
-    numbers = dict.fromkeys(("difference", "low", "high", "p"))
-    return {"metric": task.evaluate.metric, **numbers, "rows": 0, "groups": 0}

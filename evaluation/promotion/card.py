@@ -1,19 +1,16 @@
-"""The model card of a version, made from its evidence, as Markdown and as one HTML file.
-
-References
-----------
-Mitchell M. et al. (2019). Model cards for model reporting. FAT*: the sections.
-"""
+"""The model card of a version (Mitchell et al., 2019, FAT*), made from its evidence, as Markdown and one HTML file."""
 
 from __future__ import annotations
 
 import re
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from evaluation.problems import measures_of
-from evaluation.promotion.card_text import use_of
 from pipelines import report as reports
 from pipelines.files import written_whole
 from pipelines.formatting import cost, interval, number, share
@@ -53,6 +50,27 @@ _KINDS = {"naive": "naive baseline", "simple": "simple model", "peer": "other mo
 _score = partial(interval, alone="– (no interval: too few groups to resample)")
 
 
+@dataclass(frozen=True)
+class Use:
+    """The intended use of models of a modality and a problem."""
+
+    what: str = "A model of a modality and problem without a description of its use."
+    intended: tuple[str, ...] = ()
+    not_intended: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+@cache
+def use_of(modality: str, problem: str) -> Use:
+    """Return the intended use of models of a modality and a problem; a general text if there is no file."""
+    path = Path(__file__).parents[1] / "uses" / f"{modality}_{problem}.yaml"
+    said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    lists: dict[str, Any] = {key: tuple(said.get(key, ())) for key in ("intended", "not_intended", "limits")}
+    no_device = "Diagnosis or treatment of patients: it is a research model and no medical device."
+    lists["not_intended"] = (no_device, *lists["not_intended"])
+    return Use(said["what"], **lists) if said else Use(**lists)
+
+
 def write_card(evidence: dict[str, Any], folder: Path) -> None:
     """Write ``card.md`` and ``card.html`` of a candidate's evidence into ``folder``, which has its ``figures/``."""
     figures = read_figures(folder / "figures")
@@ -70,6 +88,12 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
     drawn = sorted(figures, key=lambda name: order.index(_stem(name)) if _stem(name) in order else len(order))
     captions = {name: _CAPTIONS.get(_stem(name), _stem(name).replace("_", " ").capitalize()) for name in drawn}
     intended = [text("Intended:"), items(use.intended)] if use.intended else []
+    known = {name: value for name, value in evidence["cost"].items() if value is not None}
+    rows = [[name.removeprefix("cost_").replace("_", " "), cost(value, 4)] for name, value in known.items()]
+    costs = [text("Measured on the machine of the fit; latency is of one call in process."), *_table(["", ""], rows)]
+    provenance = [["run of the fit", evidence["run_id"]], ["logged model", evidence["model_uri"]]]
+    provenance += [[name, str(value)] for name, value in evidence["hashes"].items()]
+    provenance.append(["evidence.sha256", evidence["sha256"]])
     sections = [
         section("Intended use", *intended, text("Not intended:"), items(use.not_intended)),
         section("Data", *_data(evidence)),
@@ -81,10 +105,10 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         section("Audit of the data", *_found(evidence)),
         section("Explanation", *_explanation(evidence)),
         section("Limitations", items([*_limits(evidence), *use.limits])),
-        section("Cost", *_cost(evidence)),
+        section("Cost", *costs),
         section("Figures", *(figure(name, caption) for name, caption in captions.items())),
         section("Reproduction", *_again(evidence)),
-        section("Provenance", *_provenance(evidence)),
+        section("Provenance", *_table(["", ""], provenance)),
     ]
     return reports.report(f"{task}: {architecture}", sections, lead=use.what, simulated=evidence["simulated"])
 
@@ -137,8 +161,7 @@ def _worst(evidence: dict[str, Any]) -> list[Block]:
         for row in worst["rows"][:SHOWN]
     ]
     unit = worst["unit"]
-    many = f"{unit}es" if unit.endswith("s") else f"{unit}s"
-    said = f"The lowest {worst['metric']} of {len(worst['rows'])} {many}."
+    said = f"The lowest {worst['metric']} of {len(worst['rows'])} {unit}{'es' if unit.endswith('s') else 's'}."
     return [text(said), *_table([unit, "test rows", worst["metric"]], rows)] if rows else []
 
 
@@ -221,7 +244,11 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
     explained = evidence["explanation"]
     if not explained["checks"]:
         return [text("The model uses no feature, or it has no explanation that can be checked.")]
-    rows = [[one["name"].replace("_", " "), _checked(one), _HOW_CHECKED[one["name"]]] for one in explained["checks"]]
+    rows = []
+    for one in explained["checks"]:
+        alone = one.get("low") is None and one["value"] is not None  # some checks resample no rows
+        value = f"{number(one['value'])} (over the explained rows, without resampling)" if alone else _score(one)
+        rows.append([one["name"].replace("_", " "), value, _HOW_CHECKED[one["name"]]])
     blocks = [text(f"Method: {str(explained['method']).replace('_', ' ')}. Checks of the explanation:")]
     blocks += _table(["check", "value", "interpretation"], rows)
     if "attribution_on_the_cell" in explained:
@@ -233,13 +260,6 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
     elif top:
         blocks.append(text("Most important features: " + ", ".join(str(one["gene"]) for one in top) + "."))
     return blocks + _biomarkers(explained.get("biomarkers"))
-
-
-def _checked(check: dict[str, Any]) -> str:
-    """Return the value of a check of the explanation; some have no interval, since they resample no rows."""
-    if check.get("low") is None and check["value"] is not None:
-        return f"{number(check['value'])} (over the explained rows, without resampling)"
-    return _score(check)
 
 
 def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
@@ -265,8 +285,7 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
     counts = [(known["status"].get(status, 0), words) for status, words in outside.items()]
     others = ", ".join(f"{count:,} are {words}" for count, words in counts if count)
     head = ["drug", "known", "in the model", "in the data: change of the measured response"]
-    said = text(f"Known biomarkers, drug by drug: {told}" + (f"; {others}." if others else "."))
-    return [said, *_table(head, rows)]
+    return [text(f"Known biomarkers, drug by drug: {told}{f'; {others}' if others else ''}."), *_table(head, rows)]
 
 
 def _limits(evidence: dict[str, Any]) -> list[str]:
@@ -282,12 +301,6 @@ def _limits(evidence: dict[str, Any]) -> list[str]:
     return told
 
 
-def _cost(evidence: dict[str, Any]) -> list[Block]:
-    costs = {name: value for name, value in evidence["cost"].items() if value is not None}
-    rows = [[name.removeprefix("cost_").replace("_", " "), cost(value, 4)] for name, value in costs.items()]
-    return [text("Measured on the machine of the fit; latency is of one call in process."), *_table(["", ""], rows)]
-
-
 def _again(evidence: dict[str, Any]) -> list[Block]:
     hashes, task, architecture = evidence["hashes"], evidence["task"], evidence["architecture"]
     lines = [
@@ -301,9 +314,3 @@ def _again(evidence: dict[str, Any]) -> list[Block]:
     if hashes.get("git.dirty") == "true":
         blocks.append(text("The working tree had uncommitted changes: the commit alone may not reproduce the model."))
     return blocks
-
-
-def _provenance(evidence: dict[str, Any]) -> list[Block]:
-    rows = [["run of the fit", evidence["run_id"]], ["logged model", evidence["model_uri"]]]
-    rows += [[name, str(value)] for name, value in evidence["hashes"].items()]
-    return _table(["", ""], [*rows, ["evidence.sha256", evidence["sha256"]]])

@@ -6,16 +6,70 @@ fails. Thresholds, answers and waivers are under ``policy`` in ``params.yaml``.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
-from evaluation.promotion.checks import OF, Case, Evidence, Situation
-from pipelines.policy import CHECKS, UNWAIVABLE, Policy
+from evaluation.evidence.evidence_file import evidence_sha256
+from pipelines.formatting import UNDEFINED, finite, interval, listed, number
+from pipelines.policy import CHECKS, UNWAIVABLE, Gate, Policy, TaskPolicy
+from pipelines.problems import metrics
 
-__all__ = ["Situation", "Verdict", "allowed", "as_dicts", "failures", "judge", "lines"]
+_number = partial(number, form=".3g", nothing=UNDEFINED)
+_interval = partial(interval, form=".3g", nothing=UNDEFINED, alone="{} (no interval)")
+
+Evidence = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known of a version when it is judged; None is what cannot be found out, and it proves nothing."""
+
+    to: Literal["staging", "production"]
+    today: date  # waivers end
+    run_id: str | None  # as the registry has it, with the next two
+    model_uri: str | None
+    evidence_sha256: str | None
+    model_sha256: str | None  # of the fitted model's files behind the version, hashed now
+    files_sha256: str | None  # of all that is served, code included, hashed now
+    registered_files_sha256: str | None  # the same when the version was registered
+    dvc_data_md5: str | None  # of all raw data, as ``data.dvc`` records it now
+    data_sha256: str | None  # of the task's own raw folder now; only needed where ``dvc_data_md5`` is another
+    split_sha256: str | None  # of the task's split now
+    version: int | None = None  # before registration it has none
+    production: int | None = None  # the version in production, if there is one
+    dvc_lock_md5: str | None = None  # of the task's own raw data, as ``dvc.lock`` records it now
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every check looks at."""
+
+    evidence: Evidence
+    gate: Gate
+    task: TaskPolicy
+    now: Situation
+
+    def comparisons(self, kind: str) -> list[dict[str, Any]]:
+        """Return the comparisons of the evidence with models of a kind."""
+        return [each for each in list(self.evidence["comparisons"]) if each["kind"] == kind]
+
+    def called(self, metric: str) -> str:
+        """Return a metric's name with its meaning."""
+        known = metrics().get(metric)
+        return metric if known is None else f"{metric} ({known.meaning.format(baseline=self.evidence['baseline'])})"
+
+
+class Checked(NamedTuple):
+    """What a check found: whether it passes, why, who answered for it, and the classes, drugs or genes at fault."""
+
+    passes: bool
+    reason: str
+    by: str | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,10 +86,225 @@ class Verdict:
         return f"{self.status:<6} {self.check}: {self.reason}" + (f" ({self.by})" if self.by else "")
 
 
+def _margin(case: Case) -> Checked:
+    """The interval of the margin over the naive baseline lies above ``gate.margin``."""
+    margin, over = case.evidence["test"]["metrics"]["margin"], case.evidence["baseline"]
+    if not finite(margin["value"], margin["low"]):
+        return Checked(False, f"the margin over {over} is not defined")
+    least = case.gate.margin
+    said = f"the margin over {over} is {_interval(margin)}; its low end must lie above {least:g}"
+    return Checked(margin["low"] > least, said)
+
+
+def _simple_models(case: Case) -> Checked:
+    """No simple model is better by more than ``gate.non_inferiority``."""
+    if not case.comparisons("naive"):
+        return Checked(False, "compared with nothing; run `python -m evaluation.candidate`")
+    if not (simple := case.comparisons("simple")):
+        return Checked(True, "does not apply: no other simple model is trained")
+    told = [f"{each['with']} {_interval(each, 'difference')}" for each in simple]
+    least = -case.gate.non_inferiority
+    worse = [each for each in simple if not finite(each["difference"]) or each["difference"] < least]
+    said = f"{case.called(simple[0]['metric'])} over {', '.join(told)}; each must be at least {least:+g}"
+    return Checked(not worse, said)
+
+
+def _production(case: Case) -> Checked:
+    """Not worse than what is in production: non-inferiority by the paired interval, on the same rows."""
+    now = case.now.production
+    if now is None:
+        return Checked(True, "does not apply: nothing is in production")
+    if now == case.now.version:
+        return Checked(True, "does not apply: this version is in production")
+    compared = [each for each in case.comparisons("production") if str(each["version"]) == str(now)]
+    if not compared:
+        said = f"not compared with version {now}, which is in production; run `python -m evaluation.candidate` again"
+        return Checked(False, said)
+    difference, least = compared[-1], -case.gate.non_inferiority
+    if not finite(difference["difference"], difference["low"]):
+        return Checked(False, f"the difference from version {now} is not defined")
+    said = f"{case.called(difference['metric'])} over version {now} {_interval(difference, 'difference')}"
+    return Checked(difference["low"] >= least, f"{said}; its low end must be at least {least:+g}")
+
+
+def _floor(case: Case) -> Checked:
+    """No class, drug or gene has a value below the task's floor."""
+    floor, worst = case.task.floor, case.evidence["worst"]
+    if math.isinf(floor):
+        return Checked(True, "does not apply: policy.tasks has no floor for this task")
+    unit, metric, rows = worst["unit"], worst["metric"], worst["rows"]
+    known = [row for row in rows if finite(row["value"])]
+    unknown = [row["name"] for row in rows if not finite(row["value"])]
+    if not known:
+        return Checked(False, f"no {unit} has a {metric}")
+    lowest = min(known, key=lambda row: row["value"])
+    below = [row for row in known if row["value"] < floor]
+    where = f"{lowest['name']} {_interval(lowest)}, n {lowest['n']}"
+    said = f"lowest {case.called(metric)} of {len(known)}: {where}; the floor is {floor:g}"
+    if below:
+        said = f"{len(below)} below the floor: {listed([row['name'] for row in below], 50)}; {said}"
+    if unknown:
+        said += f"; without a value: {listed(unknown)}"
+    failed = [*(row["name"] for row in below), *(unknown if unit == "class" else ())]
+    return Checked(not failed, said, names=tuple(failed))
+
+
+def _calibration(case: Case) -> Checked:
+    """Stated probabilities are right on average: expected calibration error of classes."""
+    metrics = case.evidence["test"]["metrics"]
+    if case.evidence["worst"]["unit"] != "class" and "ece" not in metrics:
+        return Checked(True, "does not apply: numbers are predicted, see coverage")
+    error, most = metrics["ece"], case.gate.ece
+    said = f"the expected calibration error: {_interval(error)}, at most {most:g}"
+    return Checked(finite(error["value"]) and error["value"] <= most, said)
+
+
+def _coverage(case: Case) -> Checked:
+    """Prediction sets or intervals hold the truth about as often as they say."""
+    coverage = case.evidence["coverage"]
+    declared, observed = coverage["declared"], coverage["observed"]
+    if not finite(declared, observed):
+        return Checked(False, "not measured")
+    least = declared - case.gate.coverage_shortfall
+    said = f"{_interval(coverage, 'observed')} of test rows are covered, {declared:g} is declared; at least"
+    return Checked(observed >= least, f"{said} {least:.3f} is asked")
+
+
+def _latency(case: Case) -> Checked:
+    """Of a request of 1 and of 32 rows."""
+    cost, gate = case.evidence["cost"], case.gate
+    asked = ((1, gate.latency_ms_batch_1), (32, gate.latency_ms_batch_32))
+    took = [(batch, cost[f"cost_latency_ms_batch_{batch}"], most) for batch, most in asked]
+    said = ", ".join(f"{_number(value)} ms for {batch} (at most {most:g})" for batch, value, most in took)
+    return Checked(all(finite(value) and value <= most for _, value, most in took), said)
+
+
+def _size(case: Case) -> Checked:
+    """Of the model's files."""
+    value, most = case.evidence["cost"]["cost_model_megabytes"], case.gate.megabytes
+    return Checked(finite(value) and value <= most, f"megabytes: {_number(value)}, at most {most:g}")
+
+
+def _explanation(case: Case) -> Checked:
+    """What the explanation says of itself: it adds up, it needs the learnt weights, and it points at what matters."""
+    explanation = case.evidence["explanation"]
+    if not (checks := explanation["checks"]):
+        alone = case.evidence["architecture"] == case.evidence["baseline"]
+        said = "does not apply: the model looks at no feature" if alone else "the explanation was not checked"
+        return Checked(alone, said)
+    told = [_explained(check, case.gate) for check in checks]
+    maps = explanation["method"] == "grad_cam"
+    needed = {  # of an explanation of its kind
+        "completeness": not maps,
+        "deletion": not ("deletion" in explanation and explanation["deletion"] is None),
+        "random_weights": maps or "cost_multiply_adds" in case.evidence["cost"],
+    }
+    there = {check["name"] for check in checks}
+    if lacking := [name for name, asked in needed.items() if asked and name not in there]:
+        told.append((False, f"without {' and '.join(lacking)}; run `make train` again"))
+    return Checked(all(passes for passes, _ in told), ", ".join(said for _, said in told))
+
+
+def _explained(check: dict[str, Any], gate: Gate) -> tuple[bool, str]:
+    name, value, low = check["name"], check["value"], check["low"]
+    if name == "deletion":
+        return finite(low) and low > 0, f"{name} {_interval(check)}, its low end above 0"
+    limits = {"completeness": gate.completeness, "random_weights": gate.random_weights_correlation}
+    if name not in limits:
+        return False, f"{name} is a check that the gate does not know"
+    return finite(value) and value <= limits[name], f"{name} {_number(value)}, at most {limits[name]:g}"
+
+
+def _validation(case: Case) -> Checked:
+    """The raw data met every expectation."""
+    passed = case.evidence["data"]["validation"]["passed"]
+    said = "the data met every expectation" if passed is True else "the data was not validated, or did not pass"
+    return Checked(passed is True, said)
+
+
+def _audit(case: Case) -> Checked:
+    """Every finding and shortcut of the audit is answered by a person, up to the score that it had then."""
+    audit = case.evidence["data"]["audit"]
+    if audit is None:
+        return Checked(False, "the raw data was not audited; run the stages audit and evaluate again")
+    shortcuts = {f"shortcut_{each['probe']}": each for each in audit["shortcuts"]}
+    found = {each["name"]: each.get("score") for each in audit["findings"]}
+    found |= {name: each["score"] for name, each in shortcuts.items() if each["finding"]}
+    if not found:
+        return Checked(True, "the audit found nothing")
+    simulated = case.evidence["simulated"] is True
+    said, by = [], []
+    for name, score in found.items():
+        given = [each for each in case.task.answers if each.finding == name]
+        valid = [
+            each
+            for each in given
+            if (simulated or not each.simulated) and (score is None or (finite(score) and score <= each.up_to))
+        ]
+        scored = "" if score is None else f" at {_interval({**shortcuts.get(name, {}), 'value': score})}"
+        limits = ["simulated data only" if each.simulated else f"a score of {each.up_to:g}" for each in given]
+        if valid:
+            said.append(f"{name}{scored}: {valid[0].answer}")
+            by.append(valid[0].by)
+        else:
+            beyond = f" (answered for {' and '.join(limits)})" if limits else ""
+            said.append(f"{name}{scored} is not answered in policy.tasks{beyond}")
+    return Checked(len(by) == len(found), "; ".join(said), ", ".join(dict.fromkeys(by)) or None)
+
+
+def _identity(case: Case) -> Checked:
+    """The evidence is of this very version, and neither it nor the version's files were changed since."""
+    evidence, now = case.evidence, case.now
+    pairs = {
+        "run": (evidence["run_id"], now.run_id),
+        "model": (evidence["model_uri"], now.model_uri),
+        "model's files": (evidence["hashes"]["model.sha256"], now.model_sha256),
+        "served files": (now.registered_files_sha256, now.files_sha256),
+        "evidence": (evidence_sha256(evidence), now.evidence_sha256),
+        "evidence's own hash": (evidence_sha256(evidence), evidence["sha256"]),
+    }
+    wrong = [what for what, (told, found) in pairs.items() if told is None or told != found]
+    said = f"not of this version: {', '.join(wrong)}" if wrong else "run, model, files and evidence are of this version"
+    return Checked(not wrong, said)
+
+
+def _data(case: Case) -> Checked:
+    """Measured on the data and the split that are recorded now: a model of old data is not one of today's."""
+    hashes, now = case.evidence["hashes"], case.now
+    if now.split_sha256 is None or hashes["split.sha256"] != now.split_sha256:
+        return Checked(False, "the split is another now; run `make train` and register again")
+    if now.dvc_lock_md5 is not None and hashes.get("dvc.task_md5") != now.dvc_lock_md5:
+        said = f"measured on data {hashes.get('dvc.task_md5')} of the task, dvc.lock records {now.dvc_lock_md5}"
+        return Checked(False, f"{said}; run `make train` and register again")
+    if now.dvc_data_md5 is not None and hashes.get("dvc.data_md5") == now.dvc_data_md5:
+        return Checked(True, f"data.dvc records the same data, {now.dvc_data_md5}")
+    if now.data_sha256 is not None and hashes.get("data.sha256") == now.data_sha256:
+        return Checked(True, "data.dvc records other data, but none other of this task")
+    said = f"measured on data {hashes.get('dvc.data_md5')}, data.dvc records {now.dvc_data_md5}"
+    return Checked(False, f"{said}; run `make train` and register again")
+
+
+def _simulated(case: Case) -> Checked:
+    """What was measured on simulated data says nothing of patients."""
+    if case.evidence["simulated"] is False:
+        return Checked(True, "measured on real data")
+    if case.now.to == "staging":
+        return Checked(True, "does not apply: simulated data, which may go to staging")
+    return Checked(False, "measured on simulated data, which says nothing of patients")
+
+
+OF: dict[str, Callable[[Case], Checked]] = {
+    check.__name__.removeprefix("_"): check  # a check is named as its function
+    for check in (
+        *(_margin, _simple_models, _production, _floor, _calibration, _coverage, _latency, _size),
+        *(_explanation, _validation, _audit, _identity, _data, _simulated),
+    )
+}
+
+
 def judge(evidence: Evidence, policy: Policy, situation: Situation) -> list[Verdict]:
     """Return a verdict of each check, in the order of `pipelines.policy.CHECKS`."""
-    task = str(evidence.get("task"))
-    case = Case(evidence, policy.gate, policy.task(task), situation)
+    case = Case(evidence, policy.gate, policy.task(str(evidence.get("task"))), situation)
     return [_waived(_judged(check, case), case) for check in CHECKS]
 
 
@@ -52,7 +321,7 @@ def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 def as_dicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Return verdicts for JSON."""
-    return [dataclasses.asdict(verdict) for verdict in verdicts]
+    return [asdict(verdict) for verdict in verdicts]
 
 
 def _judged(check: str, case: Case) -> Verdict:
@@ -60,11 +329,10 @@ def _judged(check: str, case: Case) -> Verdict:
         found = OF[check](case)
         return Verdict(check, "pass" if found.passes else "fail", found.reason, found.by, found.names)
     except KeyError as error:
-        return Verdict(
-            check, "fail", f"the evidence lacks {error.args[0]!r}; run `python -m evaluation.candidate` again"
-        )
+        said = f"the evidence lacks {error.args[0]!r}; run `python -m evaluation.candidate` again"
     except (TypeError, AttributeError, ValueError) as error:
-        return Verdict(check, "fail", f"the evidence cannot be read: {error}")
+        said = f"the evidence cannot be read: {error}"
+    return Verdict(check, "fail", said)
 
 
 def _waived(verdict: Verdict, case: Case) -> Verdict:
@@ -75,11 +343,10 @@ def _waived(verdict: Verdict, case: Case) -> Verdict:
             continue
         if beyond := sorted(set(verdict.names) - set(waiver.of)):
             unnamed = f"{verdict.reason}; the waiver by {waiver.by} does not name {', '.join(beyond)}"
-            verdict = dataclasses.replace(verdict, reason=unnamed)
+            verdict = replace(verdict, reason=unnamed)
             continue
         if case.now.today > date.fromisoformat(waiver.until):
-            ended = f"{verdict.reason}; the waiver by {waiver.by} ended on {waiver.until}"
-            return dataclasses.replace(verdict, reason=ended)
+            return replace(verdict, reason=f"{verdict.reason}; the waiver by {waiver.by} ended on {waiver.until}")
         reason = f"{waiver.reason} (until {waiver.until}); without the waiver: {verdict.reason}"
         return Verdict(verdict.check, "waived", reason, waiver.by, verdict.names)
     return verdict
@@ -87,6 +354,4 @@ def _waived(verdict: Verdict, case: Case) -> Verdict:
 
 def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Yield a line a verdict, what failed first."""
-    order = {"fail": 0, "waived": 1, "pass": 2}
-    for verdict in sorted(verdicts, key=lambda each: order[each.status]):
-        yield str(verdict)
+    return map(str, sorted(verdicts, key=lambda each: ("fail", "waived", "pass").index(each.status)))

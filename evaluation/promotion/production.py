@@ -44,22 +44,17 @@ def production_version(name: str) -> ModelVersion | None:
 
 
 def opponent(
-    name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared, *, data: Path = DATA
+    name: str, task: Task, evidence: dict[str, Any], ours: pd.DataFrame, prepared: Prepared
 ) -> Opponent | None:
-    """Return the version in production, and its predictions of the candidate's test rows beside the candidate's.
+    """Return the version in production as in the schema's ``comparisons``, None where there is none, and predictions.
 
-    None where there is no such version. It is described as in ``comparisons`` of the evidence's schema; there are no
-    predictions where it cannot answer.
+    They are the candidate's and its own of the test rows; None where it cannot answer.
     """
     version = production_version(name)
     if version is None:
         return None
-    about: dict[str, Any] = {
-        "with": version.tags.get("architecture", "unknown"),
-        "kind": "production",
-        "version": str(version.version),
-        "run_id": version.run_id,
-    }
+    about: dict[str, Any] = {"with": version.tags.get("architecture", "unknown"), "kind": "production"}
+    about |= {"version": str(version.version), "run_id": version.run_id}
     if version.source == evidence["model_uri"] or version.run_id == evidence["run_id"]:
         return {**about, "seen": 0, "note": "the candidate is the version in production"}, (ours, ours)
     if version.tags.get("split.sha256") == evidence["hashes"]["split.sha256"]:
@@ -67,13 +62,12 @@ def opponent(
         if kept is not None:
             return {**about, "seen": 0}, (ours, kept)
     try:
-        mine, theirs = answered(
-            load(f"models:/{name}/{version.version}"), name, task, ours=ours, prepared=prepared, data=data
-        )
+        model = load(f"models:/{name}/{version.version}")
+        mine, theirs = answered(model, name, task, ours=ours, prepared=prepared)
     except Exception as error:  # an older version may fail in any way, and the candidate is evidence all the same
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         return {**about, "note": f"version {version.version} cannot answer today's test rows: {said}"}, None
-    return _unseen(about, mine, theirs, _seen(version, prepared, mine))
+    return _unseen(about, mine, theirs, split=kept_table(version.run_id, SPLIT), today=prepared.table)
 
 
 def kept_predictions(version: ModelVersion) -> pd.DataFrame | None:
@@ -96,22 +90,26 @@ def kept_table(run_id: str | None, place: str, sha256: str | None = None) -> pd.
 
 
 def answered(
-    model: Predictor, name: str, task: Task, *, ours: pd.DataFrame, prepared: Prepared, data: Path = DATA
+    model: Predictor, name: str, task: Task, *, ours: pd.DataFrame, prepared: Prepared
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of ``ours`` that another version can answer, and what it answers."""
     its_task = read_task(model.contract.task_text)
     # Read by the rules that the version was made under: its images may be smaller, its values on another scale.
-    samples = prepared.samples if its_task.data == task.data else its_task.read(data / name).samples
+    samples = prepared.samples if its_task.data == task.data else its_task.read(DATA / name).samples
     place = pd.Index(samples.table["sample_id"]).get_indexer(pd.Index(ours["sample_id"]))
     mine = ours[place >= 0].reset_index(drop=True)
     return measures_of(task.problem).answered(model, samples.take(place[place >= 0]), mine)
 
 
-def _unseen(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, seen: np.ndarray | None) -> Opponent:
-    """Leave out what production was fitted on, where enough is left."""
-    if seen is None:
+def _unseen(
+    about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, *, split: pd.DataFrame | None, today: pd.DataFrame
+) -> Opponent:
+    """Leave out rows of the groups of today's that production was fitted on, by its split, where enough is left."""
+    if split is None:
         note = "which rows this version was fitted on is not recorded: it may have seen some of these, which favors it"
         return {**about, "note": note}, (ours, theirs)
+    known = set(split.loc[split["split"] != "test", "sample_id"])
+    seen = np.asarray(ours["group"].isin(set(today.loc[today["sample_id"].isin(known), "group"])))
     count, rows = int(seen.sum()), len(seen)
     note = "answered anew: its own split was another"
     if count and ours.loc[~seen, "group"].nunique() < FEWEST_GROUPS:
@@ -120,15 +118,3 @@ def _unseen(about: dict[str, Any], ours: pd.DataFrame, theirs: pd.DataFrame, see
         note = f"{count} of {rows} test rows are left out: this version was fitted on them or on others of their groups"
         ours, theirs = (frame[~seen].reset_index(drop=True) for frame in (ours, theirs))
     return {**about, "seen": count, "note": note}, (ours, theirs)
-
-
-def _seen(version: ModelVersion, prepared: Prepared, rows: pd.DataFrame) -> np.ndarray | None:
-    """Return which rows are of a group of today's that a version was fitted on, ``(n,)``."""
-    split = kept_table(version.run_id, SPLIT)
-    if split is None:
-        return None
-    fitted_on = set(split.loc[split["split"] != "test", "sample_id"])
-    today = prepared.table
-    groups = set(today.loc[today["sample_id"].isin(fitted_on), "group"])
-    seen: np.ndarray = rows["group"].isin(groups).to_numpy()
-    return seen

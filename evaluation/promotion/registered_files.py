@@ -1,7 +1,6 @@
-"""The files of a registered version, compared with the hash that was registered before anything of them is loaded.
+"""The files of a registered version, compared with their hash in its tag before anything of them is loaded.
 
-A version has one hash over all served files in its tag ``files.sha256``; its run keeps a list of the hash of each file,
-whose combined hash is the tag, so that changed files can be named.
+The version's run keeps the hash of each file, whose combined hash is the tag, so that changed files can be named.
 """
 
 from __future__ import annotations

@@ -33,18 +33,10 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     groups, _ = group_samples(samples, task.split)
     if groups.nunique() < 2:
         raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
-    metrics = measures.bootstrap(
-        samples.target,
-        model.outputs(samples),
-        groups,
-        baseline=model.baseline.outputs(samples),
-        within=samples.within,
-        margin_metric=task.evaluate.metric,
-        resamples=task.evaluate.resamples,
-        confidence=task.evaluate.confidence,
-        seed=seed,
-        **contract.scoring,
-    )
+    known: dict[str, Any] = {"baseline": model.baseline.outputs(samples), "within": samples.within, "seed": seed}
+    known |= {"margin_metric": task.evaluate.metric, **contract.scoring}
+    known |= {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence}
+    metrics = measures.bootstrap(samples.target, model.outputs(samples), groups, **known)
     return {
         "n": len(samples),
         "groups": int(groups.nunique()),

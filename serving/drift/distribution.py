@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from evaluation.comparison.paired import holm
-from evaluation.metrics.columns import Floats
+from evaluation.metrics import Floats
 
 Kind = Literal["number", "category", "missing"]
 

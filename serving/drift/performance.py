@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from evaluation.problems import measures_of
 from pipelines.errors import ROWS_SHOWN, DataError, Finding, UserError
 from pipelines.problems import higher_is_better

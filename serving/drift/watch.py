@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from pipelines.formatting import interval
 from pipelines.policy import Monitor
 from pipelines.problems import higher_is_better

@@ -66,8 +66,8 @@ class Reference:
     predictions: pd.DataFrame
 
     def ablate(self, prepared: Prepared, params: Params, permutations: int = 1) -> dict[str, Any]:
-        said: dict[str, Any] = {"prepared": prepared, "params": params, "permutations": permutations}
-        return ablate(NAME, self.fitted, self.model, self.predictions, **said)
+        said: dict[str, Any] = {"prepared": prepared, "params": params, "orders": permutations}
+        return ablate(self.fitted, self.model, self.predictions, **said)
 
 
 @pytest.fixture(scope="module")

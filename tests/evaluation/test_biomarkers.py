@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.evidence.evidence_file import check_schema
 from evaluation.evidence.parts import Evidence
-from evaluation.evidence.schema import check_schema
 from evaluation.explain import genes
 from evaluation.explain.biomarkers import (
     PLACES,

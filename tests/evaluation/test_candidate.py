@@ -86,7 +86,7 @@ class Place:
         return evidence
 
     def candidate(self, architecture: str | None = None, **others: Any) -> dict[str, Any]:
-        return candidate(TASK, PARAMS, self.prepared, architecture, reports=self.reports, **others)
+        return candidate(TASK, PARAMS, self.prepared, architecture, **others)
 
     def promote(self, evidence: dict[str, Any], **tags: str) -> None:
         if not self.client.search_registered_models(f"name = '{TASK}'"):
@@ -116,14 +116,12 @@ def by_kind(evidence: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def test_the_choice_is_made_on_validation_rows_and_never_takes_the_baseline(place: Place) -> None:
-    assert choose(TASK, PARAMS, reports=place.reports)["architecture"] == "resnet50"  # vgg16 is best on test rows
-    assert choose(TASK, PARAMS, ["vgg16"], place.reports)["architecture"] == "vgg16"
+    assert choose(TASK, PARAMS)["architecture"] == "resnet50"  # vgg16 is best on test rows
+    assert choose(TASK, PARAMS, ["vgg16"])["architecture"] == "vgg16"
     with pytest.raises(UserError, match="dvc repro evaluate@"):
-        choose(TASK, PARAMS, ["alexnet"], place.reports)
+        choose(TASK, PARAMS, ["alexnet"])
     with pytest.raises(UserError, match=f"no model of {TASK} is evaluated yet"):
-        choose(
-            TASK, PARAMS, [], place.reports
-        )  # none is not all: a loop that trained the baseline alone chooses nothing
+        choose(TASK, PARAMS, [])  # none is not all: a loop that trained the baseline alone chooses nothing
 
 
 def test_it_is_compared_with_all_others_on_the_same_rows(place: Place) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from evaluation.comparison.paired import paired_difference
-from evaluation.metrics.resample import group_counts
+from evaluation.metrics import group_counts
 from evaluation.problems.classification import WITHIN, metric_names, reliability
 from pipelines.problems import get_problem
 from pipelines.samples.sensitivity import CLASSES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def compared(folder: Path, params: Params) -> dict[str, Any]:
-    return compare(TASK, params, reports=folder / "reports")
+    with contextlib.chdir(folder):
+        return compare(TASK, params)
 
 
 def test_what_differs_by_chance_is_not_called_better(folder: Path, params: Params) -> None:

@@ -16,7 +16,7 @@ from sklearn.metrics import r2_score
 
 from evaluation.evidence.evidence_file import evidence_sha256, read_evidence, seal
 from evaluation.evidence.regression import worst_drugs
-from evaluation.metrics.resample import mean_of_rows
+from evaluation.metrics import mean_of_rows
 from pipelines.errors import UserError
 from pipelines.files import write_json
 from tests.evaluation.made_evidence import made_cell_evidence as made_evidence

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.promotion.checks import OF
-from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge, lines
+from evaluation.promotion.gate import OF, Verdict, allowed, as_dicts, failures, judge, lines
 from pipelines.policy import CHECKS, UNWAIVABLE, Answer, Policy, Waiver
 from tests.evaluation.made_evidence import made_evidence, made_policy, made_situation, sealed
 

@@ -17,7 +17,8 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 from evaluation.evidence import build
 from evaluation.evidence.multi_target import in_interval, interval_check
 from evaluation.evidence.parts import Evidence
-from evaluation.explain.targets import TOP, orders_of_genes
+from evaluation.explain.profiles import PREDICTORS as TOP
+from evaluation.explain.profiles import orders_of_genes
 from evaluation.problems.multi_target import target_spreads
 from pipelines.files import jsonable
 from pipelines.params import PerBudget, read_params

@@ -74,9 +74,8 @@ def planned(
     modes: tuple[str, ...] = MODES,
     architectures: tuple[str, ...] = (MODEL,),
     data: str = "of the data",
-    models: Path = Path("no models"),
 ) -> list[Plan]:
-    return plans(NAME, params, modes=modes, architectures=architectures, data_sha256=data, folder=folder, models=models)
+    return plans(NAME, params, modes=modes, architectures=architectures, data_sha256=data, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -195,17 +194,18 @@ def test_other_data_or_settings_make_every_cell_stale(what: str, done: list[Plan
 
 
 def test_tuned_hyperparameters_are_used_and_a_new_study_makes_its_cells_stale(
-    tmp_path: Path, place: Path, done: list[Plan], params: Params
+    tmp_path: Path, place: Path, done: list[Plan], params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {plan.origin for plan in done} == {"defaults"}
+    monkeypatch.setattr("evaluation.generalization.table.MODELS", tmp_path)
     write_json(tmp_path / NAME / MODEL / "tuned.json", {"hyperparameters": {"alpha": 0.3}})
-    again = planned(params, place / "done", models=tmp_path)
+    again = planned(params, place / "done")
     changed = [plan for plan in again if plan.architecture == MODEL]
     assert all((plan.hyperparameters, plan.origin) == ({"alpha": 0.3}, "tuned") for plan in changed)
     assert [plan for plan in again if plan.read() is None] == changed
     (tmp_path / NAME / MODEL / "tuned.json").write_text("{")
     with pytest.raises(UserError, match=r"tuned.json cannot be read .*; run the tune stage again"):
-        planned(params, tmp_path, models=tmp_path)
+        planned(params, tmp_path)
 
 
 def test_a_fit_that_fails_holds_up_no_other_but_for_a_baseline(

@@ -113,7 +113,7 @@ def judged(name: str, prepared: Prepared, params: Params, place: Path) -> Judged
     folder, reports = place / "models" / NAME / name, evidence_path(NAME, name).parent
     fitted = fit(NAME, architecture, hyperparameters, prepared=prepared, params=params, folder=folder)
     model, predictions = Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet")
-    evidence = evaluate(NAME, fitted, model, predictions, prepared=prepared, params=params, folder=reports)
+    evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=reports)
     return Judged(fitted, model, predictions, evidence)
 
 
@@ -145,7 +145,7 @@ def test_evidence_on_another_split_is_refused(
     other = replace(trees.fitted, split_sha256="0" * 64)
     known: dict[str, Any] = {"prepared": prepared, "params": params, "folder": tmp_path}
     with pytest.raises(UserError, match="was fitted on another split"):
-        evaluate(NAME, other, trees.model, trees.predictions, **known)
+        evaluate(other, trees.model, trees.predictions, **known)
 
 
 def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
@@ -331,7 +331,8 @@ def test_masking_reads_no_cached_features_and_changes_no_image(glass: Prepared) 
     assert isinstance(test.pixels, np.memmap)
     before = np.array(test.pixels[test.index])
     outputs = fitted.outputs(test)
-    fell = deletion(fitted, test, fitted.heatmaps(test), np.arange(8), seed=1)
+    bootstrap = {"resamples": 1000, "confidence": 0.95, "seed": 1}
+    fell = deletion(fitted, test, fitted.heatmaps(test), np.arange(8), **bootstrap)
     assert fell.drop_top != 0 and fell.drop_random != 0
     np.testing.assert_array_equal(test.pixels[test.index], before)
     np.testing.assert_array_equal(fitted.outputs(test), outputs)

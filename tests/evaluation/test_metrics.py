@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from evaluation.metrics.resample import group_counts
+from evaluation.metrics import group_counts
 from pipelines.problems import get_problem
 from tests.evaluation.measures import REGRESSION, bootstrap_regression, regression_metrics
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.metrics import columns
-from evaluation.metrics.resample import group_counts, percentile_interval
+from evaluation import metrics
+from evaluation.metrics import group_counts, percentile_interval
 from evaluation.problems import measures_of
 from pipelines.problems import get_problem
 
@@ -143,7 +143,7 @@ def test_an_interval_is_the_percentiles_of_its_resamples_and_another_seed_gives_
 def test_few_resamples_at_a_time_give_what_all_at_once_give(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample, groups = MADE[kind](np.random.default_rng(3), 60), np.arange(60) // 4
     whole = intervals(kind, sample, groups, resamples=30)
-    monkeypatch.setattr(columns, "BLOCK", 100)
+    monkeypatch.setattr(metrics, "BLOCK", 100)
     for name, interval in intervals(kind, sample, groups, resamples=30).items():
         assert interval.as_dict() == pytest.approx(whole[name].as_dict(), rel=1e-12, nan_ok=True), name
 

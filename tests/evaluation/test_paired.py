@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
 from evaluation.comparison.paired import holm, matched, paired_difference
-from evaluation.metrics.resample import group_counts
+from evaluation.metrics import group_counts
 from evaluation.problems import measures_of
 from pipelines.errors import UserError
 from pipelines.params import read_params

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from evaluation.evidence.build import beside_model, evidence_of
-from evaluation.metrics.resample import Interval
+from evaluation.metrics import Interval
 from evaluation.modalities.pairs import OF_LINES, line_score
 from pipelines.samples.response import ResponseSamples, make_samples
 from tests.evaluation.planted import Setting

@@ -321,7 +321,7 @@ def test_the_code_that_a_loop_runs_changes_its_fingerprint(repository: Path) -> 
         ("training/architectures/elastic_net.py", "# a comment", False),
         ("pipelines/expectations/pairs.py", "X = 1", True),
         ("evaluation/explain/biomarkers.yaml", "# a note", True),
-        ("evaluation/promotion/checks.py", "X = 1", True),
+        ("evaluation/promotion/gate.py", "X = 1", True),
         ("serving/dashboard_app.py", "X = 1", False),
         ("dvc.yaml", "# a comment", False),
     ):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from evaluation.metrics.resample import group_counts, percentile_interval
+from evaluation.metrics import group_counts, percentile_interval
 from pipelines.datasets import prepare
 from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.survival import concordance

@@ -1,1 +1,0 @@
-"""How good a prediction is: metrics, and their intervals by a bootstrap over groups."""
