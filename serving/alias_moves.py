@@ -36,17 +36,14 @@ WAIT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Found:
-    """The history of a task, the registered model's tag ``head`` of its last row, and MLflow's aliases and stages.
-
-    A stage is None where MLflow no longer has stages. ``intent`` is an interrupted move that this user may not finish.
-    """
+    """The history of a task, the tag ``head`` of its last row, MLflow's aliases and stages, and an interrupted move."""
 
     entries: tuple[Entry, ...]
     head: str | None
     aliases: dict[str, int]
-    stages: dict[int, str | None]
+    stages: dict[int, str | None]  # None where MLflow no longer has stages
     missing_triggers: tuple[str, ...] = ()
-    intent: Intent | None = None
+    intent: Intent | None = None  # of a move that this user may not finish
 
     @property
     def state(self) -> State:
@@ -116,15 +113,11 @@ def look(task: str) -> Found:
 
 
 def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, **fields: Any) -> Entry:
-    """Append a row and put aliases, stages and tags where the history then says.
+    """Append a row and put aliases, stages and tags (of the version) where the history then says.
 
-    The decision was based on the state ``expected``. ``fields`` are ``by, action, alias, to_version, why`` and, if any,
-    ``evidence_sha256, verdicts`` of the entry; ``tags`` are set on the version.
-
-    Raises
-    ------
-    UserError
-        An alias other than ``candidate`` was moved since, or without this function; the version does not exist.
+    ``fields`` are the entry's ``by, action, alias, to_version, why`` and, if any, ``evidence_sha256, verdicts``. It is
+    a `UserError` if an alias other than ``candidate`` was moved since the state ``expected``, or without this function,
+    or the version does not exist.
     """
     fields = {"evidence_sha256": None, "verdicts": ()} | fields
     alias, to_version = fields["alias"], fields["to_version"]

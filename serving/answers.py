@@ -29,10 +29,7 @@ print(f"answered {len(answer)}")
 
 
 def answer_example(uri: str, seconds: float = SECONDS) -> int:
-    """Load the model ``uri``, predict its logged input example, and return the number of rows.
-
-    It is a `UserError` if it does not load, does not answer each row, or takes longer than ``seconds``.
-    """
+    """Predict a logged model's input example and return its number of rows; `UserError` if it does not answer each."""
     with model_files(uri) as folder:
         try:
             done = subprocess.run(

@@ -24,10 +24,9 @@ ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the history, numbered from 1 within a task; ``time`` is UTC in ISO 8601.
+    """A row of the history, numbered from 1 within a task; a version is None where the alias pointed nowhere.
 
-    A version is None where the alias pointed nowhere. The action ``restore`` has no alias and no versions: it puts all
-    aliases where the rows before it say. Verdicts are those of `evaluation.promotion.gate.Verdict`.
+    The action ``restore`` has no alias and no versions: it puts all aliases where the rows before it say.
     """
 
     task: str

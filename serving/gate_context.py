@@ -36,11 +36,7 @@ def situation(
     production: int | None,
     registering: bool = False,
 ) -> Situation:
-    """Return the present situation of a version of the task ``name``.
-
-    The data folder is hashed only where the evidence is of other data than ``data.dvc`` records. ``registering`` says
-    that the version is about to get its tags from this evidence.
-    """
+    """Return the situation of a version; ``registering``: it is about to get its tags from this evidence."""
     recorded = data_md5()
     other = recorded is None or evidence.get("hashes", {}).get("dvc.data_md5") != recorded
     folder, files = tracking.DATA / name, hashes(version.source)
@@ -105,10 +101,7 @@ def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Hashes:
-    """Hashes of the files of a logged model: of its artifact ``model``, of all served files, and of each by its path.
-
-    The artifact is estimator, baseline, contract and reference; served files include the code.
-    """
+    """Hashes of a logged model: of its artifact ``model``, of all served files (also code), and of each by its path."""
 
     model: str | None
     files: str | None

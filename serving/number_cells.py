@@ -39,11 +39,10 @@ class Numbers(NamedTuple):
 
 
 def read_numbers(table: pd.DataFrame, name: str, *, decimal_comma: bool = False) -> Numbers:
-    """Return the cells of a table as numbers; all cells together decide what a comma is.
+    """Return the cells of a table (numbers, texts, missing) as numbers; all cells together decide what a comma is.
 
-    The table has numbers, texts and missing cells; ``name`` is that of its file. Where no cell decides,
-    ``decimal_comma`` says whether ``1,234`` is a little more than one. Cells that contradict one another, or leave open
-    what the comma is, are a `UserError`. Signs between thousands are not read: such a cell is no number.
+    Where none decides, ``decimal_comma`` says whether ``1,234`` is a little more than one. Cells that contradict one
+    another, or leave it open, are a `UserError`. Signs between thousands are not read: such a cell is no number.
     """
     objects = [place for place, dtype in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
     values = np.full(table.shape, np.nan)

@@ -1,8 +1,7 @@
 """The only functions that move the aliases ``candidate``, ``staging``, ``production`` and ``previous`` of a task.
 
 Every move requires the evidence of that very version, judged by `evaluation.promotion.gate` at that time, and is
-recorded in the history with its reason. If two users move at once, one is refused. A crash leaves the old state or the
-new one.
+recorded in the history. If two users move at once, one is refused. A crash leaves the old state or the new one.
 """
 
 from __future__ import annotations
@@ -38,10 +37,7 @@ class GateError(UserError):
 
 
 class Moved(NamedTuple):
-    """A version that was registered, promoted or rolled back to, with the verdicts of the gate.
-
-    ``entry`` is the row of the history; None where the version had the alias and its evidence already.
-    """
+    """A version with its alias, the gate's verdicts, and the history's row; None where it had the alias before."""
 
     name: str
     version: int
@@ -51,16 +47,11 @@ class Moved(NamedTuple):
 
 
 def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", policy: Policy | None = None) -> Moved:
-    """Make a version of the registered model ``name`` and set the alias ``candidate`` to it.
+    """Make a version of the registered model ``name``, with the evidence's hashes as tags, and set ``candidate`` to it.
 
-    The version gets the hashes of its evidence, data, split, code and files as tags. A model that is registered
-    already keeps its version and gets the new evidence, which `evaluation.candidate` has logged to its run. The
-    verdicts for staging, by the policy of ``params.yaml`` unless another is given, do not prevent a registration.
-
-    Raises
-    ------
-    UserError
-        The evidence is of another task, of a run that does not exist, not logged to it, or not of the model's files.
+    A model that is registered already keeps its version and gets the new evidence. The verdicts for staging do not
+    prevent a registration. It is a `UserError` if the evidence is of another task, of a run that does not exist, not
+    logged to it, or not of the model's files.
     """
     by = _checked_name(by)
     if evidence["task"] != name:
@@ -103,17 +94,11 @@ def promote(
     why: str = "",
     policy: Policy | None = None,
 ) -> Moved:
-    """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails.
+    """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails, else raise `GateError`.
 
     ``staging`` is open to every registered version, by default the candidate, and ``production`` to the one in staging.
-    The policy is that of ``params.yaml`` unless another is given.
-
-    Raises
-    ------
-    GateError
-        A check failed.
-    UserError
-        The version does not exist, is not in staging, its evidence was edited, or another user was faster.
+    It is a `UserError` if the version does not exist, is not in staging, its evidence was edited, or another user was
+    faster.
     """
     by = _checked_name(by)
     found = _sound(name)

@@ -17,10 +17,7 @@ from serving.gate_context import FILES_TAG, evidence_of, hashes, run_problem
 
 
 class Problem(NamedTuple):
-    """What does not match: ``history, alias, stage, verdict, version, run, evidence`` or ``files``.
-
-    ``version`` is None for a problem of the whole task.
-    """
+    """What does not match (``history, alias, stage, version, ...``), and of which version; None for the whole task."""
 
     kind: str
     message: str

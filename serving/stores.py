@@ -187,8 +187,7 @@ def backup(to: Path) -> dict[str, Any]:
     """Write databases, artifacts and a manifest of their hashes into the new folder ``to``; return the manifest.
 
     The databases are read first: the artifacts that they name were written before them. The folder appears once it is
-    complete; it holds hashes of passwords, so only its owner may read it. It is a `UserError` if ``to`` is not empty,
-    there is nothing to save, or a database or an artifact cannot be read.
+    complete; it holds hashes of passwords, so only its owner may read it. What cannot be read is a `UserError`.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists already and is not overwritten: name a new folder")
@@ -248,10 +247,9 @@ def _download(location: str, folder: Path) -> bool:
 def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> dict[str, Any]:
     """Write databases and artifacts of a backup where the environment and the backup say; return its manifest.
 
-    Every file is compared with its hash, and every target is checked, before anything is written. Nothing is
-    overwritten: databases must be empty, and artifacts that exist must be those of the backup, so that an interrupted
-    restore can be run again. ``sha256``, if any, is that of the manifest; ``artifacts_only`` leaves databases alone.
-    What is damaged, of another kind, not empty or cannot be written is a `UserError`.
+    Every file is compared with its hash, and every target is checked, before anything is written. Databases must be
+    empty, and artifacts that exist must be those of the backup, so that an interrupted restore can be run again.
+    ``sha256``, if any, is that of the manifest. What is damaged or cannot be written is a `UserError`.
     """
     manifest = _checked(folder, sha256)
     targets = {each.name: each for each in databases()}

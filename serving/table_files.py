@@ -29,10 +29,7 @@ _FIRST = 20  # rows that tell how a table is laid out
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table as a file has it.
-
-    ``cells`` has columns 0, 1, ...: texts, what a workbook or Parquet holds, and None or NaN where there is nothing.
-    """
+    """A table as a file has it; cells are texts or what a workbook or Parquet holds, None or NaN for nothing."""
 
     name: str
     written: list[str]  # names of the columns; empty for the first where the file leaves it out
@@ -61,8 +58,7 @@ def read_table_file(
 ) -> TableFile:
     """Read a table with at most ``most`` values; a `UserError` names the file and what to do.
 
-    ``fits`` counts the names in a sheet's first row or first column that are looked for: of several sheets the only one
-    that has any is read.
+    ``fits`` counts the names that are looked for in a row or column: of several sheets the only one with any is read.
     """
     if not content:
         raise UserError(f"{name}: the file is empty.")
@@ -180,8 +176,7 @@ def _without_empty(table: TableFile) -> TableFile:
 def refuse_shifted(table: TableFile, named: int) -> None:
     """Refuse a first line that is one name short, since every name would be above the column before its own.
 
-    R leaves out the head of its row names. Where these are names and the column of names, ``named``, holds numbers, or
-    its numbers are not whole, the row names are the names, and the last column is the one without a head.
+    R leaves out the head of row names. They are the names where ``named`` holds numbers and they, or its own, do not.
     """
     if named == 0 or table.names[0] or (numbers := table.numbers(named)) is None:
         return

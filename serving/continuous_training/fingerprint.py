@@ -1,7 +1,4 @@
-"""The fingerprint of a loop: hashes of a task's data, parameters, policy, code and architectures.
-
-Equal fingerprints give equal models on one machine and equal verdicts of the gate.
-"""
+"""The fingerprint of a loop: equal ones give equal models on one machine and equal verdicts of the gate."""
 
 from __future__ import annotations
 

@@ -25,10 +25,9 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a loop: key of its result, description, and function.
+    """One step of a loop: key of its result, description, and function of the results of the steps before it.
 
-    The function takes the results of the steps before it and returns its own, as JSON values; the key ``stop`` ends
-    the loop. It is run again after a kill, so it skips what it finds done.
+    The key ``stop`` in its result (JSON values) ends the loop. It is run again after a kill, so it skips what is done.
     """
 
     name: str

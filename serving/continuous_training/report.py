@@ -17,11 +17,7 @@ _SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "waived": "⚠️ waived"}
 def report(
     name: str, state: State, *, before: Snapshot, after: Snapshot, evidence: Mapping[str, Any] | None, outcome: str
 ) -> str:
-    """Return the report of the loop of a task.
-
-    ``before`` is of the version that was in production (or else staging) when the loop began; ``evidence`` is None
-    where the loop did not come that far.
-    """
+    """Return the report of a loop; ``before`` is what was served when it began, ``evidence`` None if not collected."""
     content = state.content
     begun = text(f"Begun {content['started']} by {content['by']}; fingerprint ", Code(content["fingerprint"][:12]), ".")
     sections = [

@@ -76,9 +76,8 @@ def _choose(params: Params, name: str, architectures: Sequence[str]) -> list[str
 
 
 def _nothing_new(plan: Plan, state: State) -> str | None:
-    """Return why there is nothing to do, or None.
+    """Return why there is nothing to do, by the registry or by the last loop and DVC's outputs, or None.
 
-    Either a version with an alias has the same fingerprint; or the last loop had, and DVC finds its outputs unchanged.
     The registry suffices: the checkout of a CI job has an older ``dvc.lock``, and a fresh clone has no outputs.
     """
     if state.unfinished:

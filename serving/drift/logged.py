@@ -66,10 +66,7 @@ def read_log(folder: Path, task: str, version: str, *, least: int, since: dateti
 
 
 def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str]]:
-    """Return all rows of a task's log, the number of files, and why other files were not read.
-
-    ``folder`` is ``ONCOLINEAGE_PREDICTION_LOG`` or its part of one task. Raises `UserError` where there is no log.
-    """
+    """Return all rows of a task in the log ``folder``, the number of files, and why others were not read."""
     own = folder / task if (folder / task).is_dir() else folder
     if not own.is_dir():
         raise UserError(

@@ -24,10 +24,7 @@ _MOST_VALUES = 50_000_000
 
 @dataclass(frozen=True)
 class Performance:
-    """A metric now, on ``rows`` samples with a label and an answer, and then, on the test split of the evidence.
-
-    The status is ``dropped`` where it lies significantly beyond the evidence's interval.
-    """
+    """A metric on ``rows`` answered labels now, and in the evidence; ``dropped``: significantly beyond its interval."""
 
     metric: str
     now: Interval | None
@@ -49,10 +46,9 @@ def measure(
     resamples: int,
     seed: int = 0,
 ) -> Performance:
-    """Compare logged answers, the last for each sample, with labels from `read_labels`.
+    """Compare logged answers, the last for each sample, with labels from `read_labels`, of which ``least`` are needed.
 
-    ``least`` is the minimum number of labelled rows; ``drop`` is by how much the metric may lie below the evidence's
-    interval. In the bootstrap each sample is its own group, since a log has no groups.
+    ``drop`` is by how much the metric may lie beyond the evidence's interval. Each sample is its own group here.
     """
     problem = get_problem(contract.problem)
     measured = evidence["test"]["metrics"]
@@ -95,9 +91,8 @@ def read_labels(
 ) -> pd.DataFrame:
     """Return ``sample_sha256`` and the labels of a table, in columns that start with ``measured``.
 
-    The table has ``sample_id`` and the columns of `serving.problems.Problem.label_columns`. ``sample_sha256`` is the
-    log's salted hash of an id, and ``logged`` its hashes. ``tell`` is called with a sentence for what is read
-    differently or left out. Raises `UserError` with file, column and rows at fault.
+    ``sample_sha256`` is the log's salted hash of an id, and ``logged`` its hashes. ``tell`` takes a sentence on what is
+    read differently or left out. Raises `UserError` with file, column and rows at fault.
     """
     try:
         content = path.read_bytes()

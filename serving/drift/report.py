@@ -46,10 +46,9 @@ def monitor(
     since: datetime | None = None,
     reports: Path = REPORTS,
 ) -> tuple[dict[str, Any], Path]:
-    """Compare the prediction log of a task with its version's reference; return the report and its folder.
+    """Compare the prediction log of a task with its version's reference; return the report, and its folder.
 
-    The version is that in production, else in staging, if empty; rows before ``since`` are left out; ``labels`` is a
-    table for `serving.drift.performance.read_labels`. The report is also logged to a run.
+    The version is that in production, else in staging, if empty; ``labels`` is a table for `read_labels`.
     """
     policy = params.policy.monitor
     chosen = _watched_version(name, version)

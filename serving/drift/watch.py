@@ -36,8 +36,7 @@ class Reference:
 class Watched:
     """The result of a comparison; ``findings`` are the reasons to retrain, ``notes`` are remarks, in sentences.
 
-    The drift of inputs and predictions is corrected for all tests of both. ``novelty`` is the share of rows beyond the
-    version's threshold, with its interval.
+    ``novelty`` is the share of rows beyond the version's threshold, with its interval.
     """
 
     inputs: list[Drift]

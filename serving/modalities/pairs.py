@@ -119,10 +119,9 @@ def of_pairs(
     drugs: Sequence[Drug],
     contract: Contract | None = None,
 ) -> Question:
-    """Return the question about every sample with every drug.
+    """Return the question about every sample with every drug, without features that the model does not know.
 
-    The first table that the model needs by its contract names the samples, or all do if it needs none; features that it
-    does not know are left out. `Refused` is raised if a table is missing without which the model cannot answer.
+    The first table that its contract requires names the samples, or all do; `Refused` if a required one is missing.
     """
     questions = load("serving.dashboard.data.questions")
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
@@ -218,11 +217,7 @@ def _usual(folder: str, target: str) -> dict[str, float]:
 def drawing(
     contributions: Sequence[float], drug: str, smiles: str | None, unit: str
 ) -> tuple[str, str, pd.DataFrame] | None:
-    """Return an SVG with a scale, its description, and ``atom, element, contribution`` as numbered in it.
-
-    ``contributions`` are an atom each, in this unit. None if the molecule is not known, or has other atoms: a drawing
-    would mislead.
-    """
+    """Return SVG, description and table of atoms with their contributions; None where a drawing would mislead."""
     atoms, np = load("evaluation.explain.atoms"), load("numpy")
     if smiles is None:
         return None

@@ -83,10 +83,7 @@ class Profiles(Modality):
 
 
 def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> Question:
-    """Return the question about expression profiles, a row a sample; NaN where a gene was not measured.
-
-    Genes that the model does not know, by its contract, are left out.
-    """
+    """Return the question about profiles, a row a sample, without genes that the model's contract does not know."""
     questions = load("serving.dashboard.data.questions")
     wanted = None
     if contract is not None:

@@ -66,11 +66,10 @@ class Problem(ABC):
     def read_labels(
         self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
     ) -> tuple[dict[str, Any], np.ndarray]:
-        """Read the labels of ``table``, where ``at`` has the places of columns: finite numbers by default.
+        """Read labels, finite numbers by default: columns named ``measured...``, and which rows have no label.
 
-        Returns columns whose names start with ``measured``, and which rows have no label, bool, ``(n,)``. ``refuse``
-        takes the name of an expectation, a column, which rows break it (bool), what must be, and cells to show;
-        ``tell`` takes a sentence on cells that are read otherwise than they are written.
+        ``at`` has the places of columns. ``refuse`` takes an expectation, a column, the faulty rows, what must be, and
+        cells to show; ``tell`` takes a sentence on cells that are read otherwise than they are written.
         """
         from serving.number_cells import read_numbers
 
@@ -91,10 +90,7 @@ class Problem(ABC):
 
     @abstractmethod
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return measured and predicted values as `evaluation.problems.Measures.bootstrap` takes them.
-
-        ``joined`` has the columns of `read_labels` and of `predictions`.
-        """
+        """Return measured and predicted values of joined labels and predictions, as `Measures.bootstrap` takes them."""
 
     # The dashboard: answers about samples, one by one; ``about`` names the samples of the answers.
 
@@ -115,10 +111,7 @@ class Problem(ABC):
         return None
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
-        """Draw the answer about one sample, whose name is ``what``.
-
-        ``own`` are its rows of `table`; names of downloaded files begin with ``file``.
-        """
+        """Draw the answer about the sample ``what``, in `table` as ``own``; names of files begin with ``file``."""
         raise self._not_shown("samples")
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
@@ -130,17 +123,11 @@ class Problem(ABC):
     def ranked(
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
-        """Return a table like `table` with ``rank, drug, drug_id``; the most sensitive drug of each sample is first.
-
-        ``usual`` reads the median measured response by ``drug_id``.
-        """
+        """Return a `table` with ``rank, drug, drug_id``, most sensitive first; ``usual`` reads median responses."""
         raise self._not_shown("pairs")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
-        """Draw the answers about a sample, rows of `ranked`; return them in the order that is shown.
-
-        ``target`` is the response in the raw data that the model learned.
-        """
+        """Draw the answers about a sample, rows of `ranked`, in units of ``target``; return them in the order shown."""
         raise self._not_shown("pairs")
 
     def pair_wording(self, target: str) -> Wording:

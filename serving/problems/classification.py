@@ -136,10 +136,9 @@ class Classification(Problem):
     def ranked(
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
-        """Return each pair's class, the most probably sensitive first.
+        """Return each pair's ``label``, probability ``sensitive``, and set ``labels``, in words ``holds``.
 
-        Its columns are ``label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds`` (the set in
-        words) and ``called_below`` (the drug's threshold: a line whose response lies below it is called sensitive).
+        The most probably sensitive is first; lines whose response lies below ``called_below`` are called sensitive.
         """
         tables = load(_TABLES)
         made = about.reset_index(drop=True).assign(

@@ -26,10 +26,7 @@ _RECOVERED = {"data.dvc", "params.yaml"}  # uncommitted changes that the version
 
 
 class Comparison(NamedTuple):
-    """One comparison; ``equal`` is None where it is unknown.
-
-    A difference that ``decides`` makes the version differ; others, as of packages, only explain one.
-    """
+    """One comparison, None if unknown; what does not ``decide`` whether the version differs only explains it."""
 
     what: str
     equal: bool | None
@@ -38,10 +35,7 @@ class Comparison(NamedTuple):
 
 
 def reproduce(uri: str, origin: Path, reports: Path = REPORTS) -> tuple[list[Comparison], Path]:
-    """Fit a version again, compare, and write ``<task>/reproduce/<version>.json`` into ``reports``.
-
-    ``uri`` is ``models:/<task>/<number>`` or ``models:/<task>@<alias>``, ``origin`` the root of the repository.
-    """
+    """Fit the version ``uri`` of the repository ``origin`` again, compare, and write the comparisons."""
     with recipe_of(uri) as recipe:
         found = compare(recipe, refit(recipe, origin))
     path = reports / recipe.name / "reproduce" / f"{recipe.version}.json"

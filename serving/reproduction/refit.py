@@ -63,11 +63,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Refit:
-    """The second fit: parameters and metrics of its run, predictions of the test rows, and hashes.
-
-    Those are ``data.sha256``, ``split.sha256``, ``model.sha256`` (of the artifact folder) and, if the commit's code
-    computes it, ``params.sha256``.
-    """
+    """The second fit: hashes named as the version's tags, parameters and metrics of its run, and test predictions."""
 
     hashes: dict[str, str]
     parameters: dict[str, str]
@@ -113,10 +109,7 @@ def typed(text: str) -> Any:
 
 
 def refit(recipe: Recipe, origin: Path) -> Refit:
-    """Fit a version again in a temporary worktree of its commit; ``origin`` is the root of the repository.
-
-    `UserError` if a tag, the commit or the data is missing, or a stage failed.
-    """
+    """Fit again in a temporary worktree of the commit; `UserError` if something is missing or a stage fails."""
     task, architecture = recipe.name, recipe.tag("architecture")
     with worktree(origin, recipe.tag("git.commit")) as tree:
         tree.data(task, recipe.tag("dvc.data_md5"))

@@ -43,11 +43,7 @@ class Worktree:
         return done.stdout
 
     def data(self, task: str, md5: str) -> None:
-        """Check out ``data/<task>`` by DVC, from the repository's cache, else from its remotes.
-
-        ``md5`` is DVC's hash of the folder ``data``, which may differ from the commit's. Raises `UserError` where the
-        commit has no ``data.dvc``, or the data is neither in the cache nor in a remote.
-        """
+        """Check out ``data/<task>`` of the folder with DVC's hash ``md5``, from the repository's cache or remotes."""
         recorded = self.root / "data.dvc"
         if not recorded.is_file():
             raise UserError("the commit has no data.dvc: its data was never given to DVC")

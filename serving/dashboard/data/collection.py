@@ -1,7 +1,4 @@
-"""The samples, drugs and images of a task's raw data that a page offers, by their names.
-
-The first page is made of these lists: they are read without pandas, which alone takes longer to import than the rest.
-"""
+"""The samples, drugs and images that a page offers, read without pandas, whose import would hold up the first page."""
 
 from __future__ import annotations
 
@@ -45,8 +42,7 @@ def cell_lines(
 ) -> dict[str, Line]:
     """Return the lines that a model can be asked about by their ids, in the order of their labels.
 
-    A line must be in every table of ``required``, or in any of ``tables`` if none is required. Data that is missing or
-    cannot be read is a UserError.
+    A line must be in every table of ``required``, or in any of ``tables`` if none is required.
     """
     rows = _csv(folder / CELL_LINES_FILE, _LINE)
     paths = [folder / f"{table}.parquet" for table in required or tables]

@@ -93,10 +93,9 @@ def ask(
     rows_at_once: int = ROWS_AT_ONCE,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Row]:
-    """Return an answer for each row, asked for in requests of a few rows; raise `NoAnswer` or `Refused`.
+    """Return an answer for each row (None for an unknown number), asked for a few at a time; or `NoAnswer`, `Refused`.
 
-    Rows are as the contract of the model has them, None for an unknown number; messages call them by their ``names``. A
-    request may take ``seconds``. ``progress`` takes the number of rows answered, and of all rows; it may raise to stop.
+    Messages call rows by their ``names``. ``progress`` takes how many rows are answered, of all; it may raise to stop.
     """
     answers: list[Row] = []
     progress(0, len(rows))

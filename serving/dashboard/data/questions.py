@@ -22,11 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Question:
-    """Rows for the endpoint with their names for messages.
-
-    ``about`` has a row each for tables: ``sample``, and for pairs ``drug`` and ``drug_id``. ``notes`` are sentences on
-    what was left out.
-    """
+    """Rows for the endpoint, their names, ``about`` (``sample``, of pairs also ``drug, drug_id``), and notes."""
 
     rows: list[Row]
     names: list[str]
@@ -54,10 +50,9 @@ def of_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes: S
 
 
 def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
-    """Return the measurements of each sample (a row of ``table``), and sentences on the features that were left out.
+    """Return the measurements of each sample, a row of ``table`` (NaN becomes None), and notes on what was left out.
 
-    NaN becomes None. ``wanted`` are the features of the model, whose names are taken; None if they are not known, and
-    all are sent.
+    ``wanted`` are the features of the model, whose names are taken; None if they are not known, and all are sent.
     """
     notes = []
     if wanted is not None:

@@ -1,8 +1,4 @@
-"""What the registry says of a task: its versions by alias, the moves that put them there, and their evidence.
-
-It reads through `serving.alias_moves` and `serving.gate_context`, and writes nothing. It imports MLflow, which takes
-seconds: pages call it from a job.
-"""
+"""The versions of a task by alias, their moves and evidence, read only. Imports MLflow: pages call it from a job."""
 
 from __future__ import annotations
 

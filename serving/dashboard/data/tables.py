@@ -71,11 +71,10 @@ def survival_curve(answer: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def contributions(answer: Row, target: str | None = None) -> pd.DataFrame:
-    """Return what each feature adds to one prediction: ``feature, kind, value``, the largest first.
+    """Return what each feature adds to one prediction: ``feature, kind, value``, the largest first, or no row.
 
-    All features of the drug are one row `THE_DRUG` after those of the cells, since they are the same for all cells;
-    then comes `OTHERS`, which the endpoint has summed. ``target`` is one of many predicted genes. An answer without
-    attributions gives an empty table.
+    Those of the drug are one row `THE_DRUG` after the cells', as they are the same for all cells; then comes `OTHERS`,
+    which the endpoint has summed. ``target`` is one of many predicted genes.
     """
     given = [row for row in answer.get("attributions") or [] if target is None or row.get("target") == target]
     rows = [(*_feature(str(one["feature"])), float(one["value"])) for one in given]

@@ -47,8 +47,7 @@ class Profiles:
 def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:
     """Read a table of profiles: samples in rows and genes in columns, or the other way round.
 
-    The features ``known`` to a model decide which way round the table is, and which columns must be numbers. A
-    UserError names the file, and the column and row at fault.
+    The features ``known`` to a model decide which, and what must be numbers. A UserError names file, column and row.
     """
     if PurePath(name).suffix.lower().lstrip(".") not in TABLES:
         raise UserError(f"{name}: tables are CSV, TSV, Excel (.xlsx) or Parquet files; save it as one of them.")

@@ -36,11 +36,7 @@ _ICONS = {"fine": ":material/check_circle:", "warning": ":material/warning:", "u
 
 
 def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, what: str) -> None:
-    """Draw how far the answers can be trusted.
-
-    ``table`` has a row an answer with the columns of `serving.dashboard.data.tables.novelty`; ``what`` is the plural of
-    what a row is.
-    """
+    """Draw how far answers can be trusted, of a ``table`` with `tables.novelty`; ``what`` is the plural of a row."""
     tables, problem = load("serving.dashboard.data.tables"), get_problem(task.problem)
     text, level = familiarity(table, what)
     show = {"fine": st.success, "warning": st.warning, "unknown": st.info}[level]
@@ -107,10 +103,7 @@ def explained(
 
 
 def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
-    """Draw the contributions to a prediction as a chart, their sum, and a table to download.
-
-    ``what`` is the prediction's sample, and ``file`` begins the name of the downloaded file.
-    """
+    """Draw the contributions to the prediction of the sample ``what``: chart, sum, and a table to download."""
     tables = load("serving.dashboard.data.tables")
     table = tables.contributions(answer, wording.target)
     if table.empty:
@@ -136,10 +129,7 @@ def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
 
 
 def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
-    """Return a sentence on the column ``familiar``, and its level: ``fine``, ``warning`` or ``unknown``.
-
-    ``what`` is the plural of what a row is.
-    """
+    """Return a sentence on the column ``familiar``, and its level; ``what`` is the plural of a row."""
     total, strange = len(table), int(table["familiar"].eq(False).sum())  # None is no answer
     if table["familiar"].isna().all():
         return "This version cannot say whether what it is asked is like its training data.", "unknown"

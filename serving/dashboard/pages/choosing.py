@@ -52,8 +52,7 @@ def own_files(
 ) -> dict[str, Profiles]:
     """Let people bring tables, and show at once what is wrong with them; empty until there is one that can be used.
 
-    A file's name says which of the tables ``omics`` it is, else it is the first. ``folder`` has the task's data, in
-    which ``key`` names the samples. The model needs the tables ``required``, if that is known.
+    A file's name says which of the tables ``omics`` it is, else it is the first; the model needs those ``required``.
     """
     known = {each: collection.features(folder / f"{each}.parquet", key) for each in omics}
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."

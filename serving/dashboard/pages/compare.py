@@ -42,12 +42,9 @@ _SCORE, _MARGIN = ["value", "low", "high"], ["margin", "margin_low", "margin_hig
 
 @dataclass(frozen=True)
 class Standings:
-    """The leaderboard of a task.
+    """The leaderboard of a task: a row an architecture, the best first; scores without an interval are NaN.
 
-    ``table`` has a row an architecture, the best first: ``architecture, baseline, metric, value, low, high, margin,
-    margin_low, margin_high, standing, simulated`` and each cost that any of them has; scores and margins without an
-    interval are NaN. ``agreement`` is the share of top genes that two explanations have in common. ``notes`` are the
-    findings of `make compare`, if it has run on these fits.
+    ``agreement`` is the share of top genes that two explanations have in common. ``notes`` are of `make compare`.
     """
 
     task: str
@@ -125,10 +122,9 @@ def against_cost(found: Standings, cost: str) -> pd.DataFrame:
 
 
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return the features in an architecture's explanations: ``part, feature, value``, the largest first.
+    """Return ``part, feature, value`` (mean size) of an architecture's explanations, the largest first.
 
-    ``value`` is the mean size of the contribution. ``folder`` has its reports: the explanation over all rows, whose
-    part is `OVERALL`, and the first of ``tables`` (file, and column of the part) that is there.
+    The part of the explanation over all rows is `OVERALL`; the others are of the first of ``tables`` that is there.
     """
     found = [pd.DataFrame(columns=["part", "feature", "value"])]
     for file in ("top_genes.csv", "top_predictors.csv"):

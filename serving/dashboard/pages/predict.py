@@ -107,11 +107,7 @@ def _key(endpoint: Endpoint) -> str:
 
 
 def button(endpoint: Endpoint, make: Make | None, missing: str, *, rows_at_once: int = ROWS_AT_ONCE) -> None:
-    """Draw the button that asks.
-
-    ``make`` makes the question from the model's contract, if that is known, on a thread; it is None while something is
-    ``missing``, which is shown when the button is pressed.
-    """
+    """Draw the button that asks what ``make`` makes on a thread, or says what is ``missing`` where that is None."""
     pressed = st.button("Predict", type="primary", key=f"predict {endpoint.task}", icon=":material/play_arrow:")
     if not pressed:
         return

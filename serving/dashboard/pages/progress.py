@@ -30,10 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Job(Future[Any]):
-    """Work that begins at once; it takes the job, to report its progress.
-
-    A canceled job goes on until its next report, but its result is dropped.
-    """
+    """Work that begins at once and reports to its job; if canceled it ends at its next report, and has no result."""
 
     def __init__(self, work: Callable[[Job], Any]) -> None:
         super().__init__()
@@ -110,10 +107,7 @@ def forget(*prefixes: str) -> None:
 
 
 def shown(work: Job, draw: Callable[[Any], None], *, label: str, key: str) -> None:
-    """Draw the result of a job, or its error with a button that tries again; until then draw its progress.
-
-    ``label`` says what goes on ("Asking the model"); ``key`` is that of the widgets. It can be stopped.
-    """
+    """Draw the result of a job; its error, with a button that tries again; or, with ``label``, how far it is."""
     work.wait(_AT_ONCE)
     if not work.done():
         _wait(work, label, key)
