@@ -38,5 +38,4 @@ class Modality(ABC):
 @cache
 def get_modality(name: str) -> Modality:
     """Return the modality ``name``, importing its module."""
-    found: Modality = load(f"{__name__}.{name}").MODALITY
-    return found
+    return load(f"{__name__}.{name}").MODALITY

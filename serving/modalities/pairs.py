@@ -13,7 +13,7 @@ from serving.dashboard.data import collection
 from serving.dashboard.data.collection import Drug, Line
 from serving.dashboard.data.endpoints import Endpoint, Refused
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import load, questions
 from serving.dashboard.data.words import counted, named, plain
 from serving.dashboard.pages import answers, choosing, frame, predict
 from serving.dashboard.pages.predict import Asked, Contract, Make
@@ -22,8 +22,6 @@ from serving.problems import Answer, get_problem
 
 if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
     import pandas as pd
-
-    from serving.dashboard.data.questions import Question
 
 _KEY = "cell_line_id"
 _QUOTES = "\"'`“”„‘’«»"
@@ -106,9 +104,8 @@ class Pairs(Modality):
             _atoms(answer, f"{chosen}_{drug}")
 
         def with_molecule(answer: Answer) -> Answer:
-            if not answer.get("atoms"):
-                return answer
-            return {**answer, _DRAWING: drawing(answer["atoms"], str(drug), smiles, wording.unit)}
+            atoms = answer.get("atoms")
+            return {**answer, _DRAWING: drawing(atoms, str(drug), smiles, wording.unit)} if atoms else answer
 
         answers.explained(asked, row, shown, "Asking what moved it", with_molecule)
 
@@ -118,12 +115,11 @@ def of_pairs(
     tissue: Mapping[str, str | None],
     drugs: Sequence[Drug],
     contract: Contract | None = None,
-) -> Question:
+) -> questions.Question:
     """Return the question about every sample with every drug, without features that the model does not know.
 
     The first table that its contract requires names the samples, or all do; `Refused` if a required one is missing.
     """
-    questions = load("serving.dashboard.data.questions")
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
     if lacking := [name.replace("_", " ") for name in features if name in required and name not in omics]:
         raise Refused(f"The model needs a table of {' and of '.join(lacking)}, which these samples lack.")
@@ -151,8 +147,7 @@ def of_pairs(
             said = {name: value for name, value in said.items() if value is not None}
             rows.append({**of_sample, **said, "sample_id": f"{sample}|{drug.drug_id or drug.label}"})
             pairs.append((sample, drug.label, drug.drug_id))
-    made: Question = questions.of_pairs(rows, pairs, notes)
-    return made
+    return questions.of_pairs(rows, pairs, notes)
 
 
 def molecule(text: str) -> str:
@@ -162,11 +157,10 @@ def molecule(text: str) -> str:
 
 def _of_line(
     folder: Path, omics: Sequence[str], line: str, *, of: Line, drugs: Sequence[Drug], contract: Contract | None
-) -> Question:
+) -> questions.Question:
     """Return the question about a cell line of the data; runs on a thread."""
-    profiles = load("serving.dashboard.data.questions").profiles
     paths = {each: folder / f"{each}.parquet" for each in omics}
-    tables = {each: profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
+    tables = {each: questions.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
     tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
     return of_pairs(tables, {of.name: of.tissue}, drugs, contract)
 
@@ -210,8 +204,7 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
 
 @st.cache_data(show_spinner=False, ttl=600)
 def _usual(folder: str, target: str) -> dict[str, float]:
-    found: dict[str, float] = load("serving.dashboard.data.questions").usual_responses(Path(folder), target)
-    return found
+    return questions.usual_responses(Path(folder), target)
 
 
 def drawing(

@@ -141,5 +141,4 @@ class Problem(ABC):
 @cache
 def get_problem(name: str) -> Problem:
     """Return the problem ``name``, importing its module."""
-    found: Problem = load(f"{__name__}.{name}").PROBLEM
-    return found
+    return load(f"{__name__}.{name}").PROBLEM

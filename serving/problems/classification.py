@@ -11,7 +11,7 @@ import streamlit as st
 
 from pipelines.text_values import folded, is_unknown
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import counted, micromolar, named, number, plain, share
 from serving.dashboard.pages import frame, ranking
 from serving.problems import Answer, Problem, Refuse, Wording
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from serving.table_files import TableFile
 
-_TABLES, _CHARTS = "serving.dashboard.data.tables", "serving.dashboard.data.charts"
 _SENSITIVE = "sensitive"  # the class of pairs that is ranked and explained
 _SETS = {
     frozenset({_SENSITIVE}): "sensitive alone",
@@ -85,11 +84,9 @@ class Classification(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, label, probability, labels`` (the set, as text), novelty, and ``probability_<class>``."""
-        tables = load(_TABLES)
         own = {"label": [answer.get("label", "") for answer in answers], **tables.numbers(answers, ["probability"])}
         own["labels"] = _sets(answers)
-        made: pd.DataFrame = tables.of_samples(about, answers, own, ("probabilities", "probability"))
-        return made
+        return tables.of_samples(about, answers, own, ("probabilities", "probability"))
 
     def columns(self, table: pd.DataFrame) -> frame.Columns:
         """Return label, probability and set of each sample."""
@@ -116,14 +113,14 @@ class Classification(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the probability of each class, with all of them as a table and as a CSV file."""
-        every = load(_TABLES).probabilities(answer)
+        every = tables.probabilities(answer)
         every = every.assign(
             label=every["label"].astype(str).map(named),
             held=["in the set" if held else "ruled out" for held in every["held"]],
         )
         top = every.head(_MOST_BARS)
         said = ", ".join(f"{one.label} {share(float(one.probability))}" for one in top.head(3).itertuples())
-        bars = load(_CHARTS).probabilities(top, "label", "probability", "held", "Probability")
+        bars = charts.probabilities(top, "label", "probability", "held", "Probability")
         frame.chart(bars, alt=f"Probabilities of the classes of {what}: {said}.")
         shown = every.set_axis(["class", "probability", "set of classes"], axis=1)
         frame.numbers(shown, f"{file}_probabilities.csv", f"Probability of each class of {what}")
@@ -140,7 +137,6 @@ class Classification(Problem):
 
         The most probably sensitive is first; lines whose response lies below ``called_below`` are called sensitive.
         """
-        tables = load(_TABLES)
         made = about.reset_index(drop=True).assign(
             label=[row.get("label", "") for row in answers],
             sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],
@@ -149,8 +145,7 @@ class Classification(Problem):
             called_below=tables.numbers(answers, ["threshold"])["threshold"],
             **tables.novelty(answers),
         )
-        found: pd.DataFrame = tables.in_order(made, "sensitive", ascending=False)
-        return found
+        return tables.in_order(made, "sensitive", ascending=False)
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw the probability that the sample is sensitive to each drug, and what is not ruled out."""
@@ -160,8 +155,7 @@ class Classification(Problem):
         parts += [f"for {sets['neither fits']:,} neither class fits"] if "neither fits" in sets else []
         st.markdown(plain(f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."), help=means("label_set"))
         top, first = ranking.first(own, "sensitive", "holds"), own.iloc[0]
-        title = "Probability of being sensitive"
-        drawn = load(_CHARTS).probabilities(top, "drug", "sensitive", "holds", title)
+        drawn = charts.probabilities(top, "drug", "sensitive", "holds", "Probability of being sensitive")
         said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"
         frame.chart(drawn, alt=f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.")
         st.caption(plain("Bar: how probable it is that the cells are sensitive. Color: what is not ruled out."))

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pipelines.samples.gene_names import symbol_of
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import plain
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Wording
@@ -51,7 +51,6 @@ class MultiTarget(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, target, gene, prediction, low, high`` and novelty, a row a sample and target."""
-        tables = load("serving.dashboard.data.tables")
         every = about[["sample"]].reset_index(drop=True).assign(**tables.novelty(answers))
         pairs = [(row, target) for row, answer in enumerate(answers) for target in answer.get("prediction") or {}]
         made = every.iloc[[row for row, _ in pairs]].reset_index(drop=True)
@@ -67,9 +66,7 @@ class MultiTarget(Problem):
         own = _in_order(own)
         st.subheader(f"Predicted genes of {plain(what)}", help=f"In log2 units. {means('interval')}")
         top = own[["gene", *_ENDS]].head(_IN_CHART).assign(kind="model")
-        drawn = load("serving.dashboard.data.charts").intervals(
-            top, "gene", "kind", "Predicted expression (log2)", value="prediction"
-        )
+        drawn = charts.intervals(top, "gene", "kind", "Predicted expression (log2)", value="prediction")
         said = f"the highest is {with_ends(own, 'gene')}"
         frame.chart(drawn, alt=f"Predicted expression of {len(top)} genes with intervals; {said}.")
         heads = {"prediction": "Predicted (log2)", "low": "Low", "high": "High"}

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pipelines.units import HIGHEST_LN_IC50
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import micromolar, named, number, plain
 from serving.dashboard.pages import frame, ranking
 from serving.problems import Answer, Problem, Refuse, Wording
@@ -55,12 +55,11 @@ class Regression(Problem):
         self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
     ) -> pd.DataFrame:
         """Return ``prediction, low, high, usual, against_usual`` of each pair, the smallest response first."""
-        tables, known = load("serving.dashboard.data.tables"), usual()
+        known = usual()
         made = about.reset_index(drop=True).assign(**tables.numbers(answers, ["prediction", "low", "high"]))
         made["usual"] = [float(known.get(str(drug), math.nan)) for drug in made["drug_id"]]
         made["against_usual"] = made["prediction"] - made["usual"]
-        found: pd.DataFrame = tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
-        return found
+        return tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw responses with their intervals; people choose by what they are ranked."""
@@ -74,9 +73,7 @@ class Regression(Problem):
                 own["rank"] = np.arange(1, len(own) + 1)
         top, unit = ranking.first(own, "prediction", "low", "high", "usual"), _unit(target)
         title = f"Predicted {unit} – further left is more sensitive"
-        drawn = load("serving.dashboard.data.charts").intervals(
-            top, "drug", "known", title, value="prediction", usual="usual"
-        )
+        drawn = charts.intervals(top, "drug", "known", title, value="prediction", usual="usual")
         said = f"first is {with_ends(own, 'drug')}"
         frame.chart(drawn, alt=f"Predicted {unit} of {len(top)} drugs with intervals; {said}.")
         text = "Point: prediction. Line: its interval. Gray tick: the drug's usual response in the data."

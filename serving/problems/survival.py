@@ -10,7 +10,7 @@ import streamlit as st
 
 from pipelines.params import read_task
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import plain, share
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Refuse, Wording
@@ -56,10 +56,7 @@ class Survival(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return risk with interval, log hazard, time without an event, novelty, and ``survival_<horizon>``."""
-        tables = load("serving.dashboard.data.tables")
-        own = tables.numbers(answers, _NUMBERS)
-        made: pd.DataFrame = tables.of_samples(about, answers, own, ("survival", "survival"))
-        return made
+        return tables.of_samples(about, answers, tables.numbers(answers, _NUMBERS), ("survival", "survival"))
 
     def columns(self, table: pd.DataFrame) -> frame.Columns:
         """Return risk, interval and time without an event of each sample."""
@@ -90,9 +87,9 @@ class Survival(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the survival curve at the horizons, with its numbers."""
-        unit, curve = str(answer["time_unit"]), load("serving.dashboard.data.tables").survival_curve(answer)
+        unit, curve = str(answer["time_unit"]), tables.survival_curve(answer)
         said = ", ".join(f"{share(row.survival)} at {row.time:g}" for row in curve.itertuples())
-        drawn = load("serving.dashboard.data.charts").survival(curve, unit)
+        drawn = charts.survival(curve, unit)
         frame.chart(drawn, alt=f"Share without the event of {what} by {unit}: {said}.")
         st.caption(plain("Points: the declared horizons. The model does not say how the curve runs between them."))
         shown = curve.set_axis([unit, "share without the event"], axis=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -22,3 +22,18 @@ def load(module: str) -> Any:
         return found
     with _ONE_AT_A_TIME:
         return import_module(module)
+
+
+class _Late:
+    def __init__(self, name: str) -> None:
+        self._name = f"serving.dashboard.data.{name}"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(load(self._name), name)
+
+
+# Modules of this folder, each imported by `load` when something of it is first used.
+if TYPE_CHECKING:
+    from serving.dashboard.data import charts, questions, registry, tables, uploads
+else:
+    charts, questions, registry, tables, uploads = map(_Late, ("charts", "questions", "registry", "tables", "uploads"))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from serving.dashboard.data.endpoints import Row, ask
 from serving.dashboard.data.glossary import limits, means, metric_means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import charts, registry, tables
 from serving.dashboard.data.words import (
     counted,
     number,
@@ -37,7 +37,7 @@ _ICONS = {"fine": ":material/check_circle:", "warning": ":material/warning:", "u
 
 def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, what: str) -> None:
     """Draw how far answers can be trusted, of a ``table`` with `tables.novelty`; ``what`` is the plural of a row."""
-    tables, problem = load("serving.dashboard.data.tables"), get_problem(task.problem)
+    problem = get_problem(task.problem)
     text, level = familiarity(table, what)
     show = {"fine": st.success, "warning": st.warning, "unknown": st.info}[level]
     show(plain(text), icon=_ICONS[level])
@@ -62,9 +62,7 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
         st.markdown("The model that answered is not registered: there is no evidence of how good it is.")
     else:
         key = f"evidence {name} {version}"
-        found = progress.job(
-            key, lambda job: load("serving.dashboard.data.registry").evidence_of_number(name, str(version))
-        )
+        found = progress.job(key, lambda job: registry.evidence_of_number(name, str(version)))
         progress.shown(found, draw, label="Looking up its evidence", key=key)
         if found.done() and not found.succeeded:  # the model's own declaration needs no registry
             covered(None)
@@ -104,7 +102,6 @@ def explained(
 
 def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
     """Draw the contributions to the prediction of the sample ``what``: chart, sum, and a table to download."""
-    tables = load("serving.dashboard.data.tables")
     table = tables.contributions(answer, wording.target)
     if table.empty:
         st.info("This model names no gene.", icon=":material/info:")
@@ -119,7 +116,7 @@ def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
         st.markdown(plain(text), help=means("base", "contribution"))
     if (top["value"].abs() > 0).any():
         most = ", ".join(str(name) for name in top["feature"].head(3))
-        drawn = load("serving.dashboard.data.charts").contributions(top, wording.raises, wording.lowers, wording.red)
+        drawn = charts.contributions(top, wording.raises, wording.lowers, wording.red)
         frame.chart(drawn, alt=f"Contributions to {wording.of} for {what}; the largest: {most}.")
     table = table.rename(columns={"value": "contribution"})
     with st.expander(f"All {counted(len(table), 'contribution')} as a table", icon=":material/table:"):

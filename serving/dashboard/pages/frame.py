@@ -14,7 +14,7 @@ from pipelines.params import PARAMS_FILE, Params, Task, read_params
 from pipelines.paths import DATA as DATA
 from pipelines.paths import REPORTS as REPORTS
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import load, tables
 from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def chart(made: Any, alt: str) -> None:
 
 def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -> None:
     """Offer a table as a CSV file."""
-    offer(label, load("serving.dashboard.data.tables").csv_of(content), file, key=file)
+    offer(label, tables.csv_of(content), file, key=file)
 
 
 def offer(label: str, data: bytes | str, file: str, *, key: str | None = None, **look: Any) -> None:

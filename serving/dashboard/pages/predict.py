@@ -12,7 +12,7 @@ import streamlit as st
 
 from serving.dashboard.data.endpoints import ROWS_AT_ONCE, Endpoint, Row, ask, endpoints
 from serving.dashboard.data.glossary import means, what_it_does
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import load, registry
 from serving.dashboard.data.words import moment, named, plain
 from serving.dashboard.pages import frame, progress
 from serving.modalities import get_modality
@@ -95,9 +95,8 @@ def _about(endpoint: Endpoint) -> progress.Job:
     """Return the job that reads the standing of the endpoint's alias, and the contract of its version."""
 
     def read(_: progress.Job) -> tuple[Any, Contract | None]:
-        data = load(_REGISTRY)
-        standing = data.registered(endpoint.task).standings.get(endpoint.alias)
-        return standing, None if standing is None else data.contract(standing.version)
+        standing = registry.registered(endpoint.task).standings.get(endpoint.alias)
+        return standing, None if standing is None else registry.contract(standing.version)
 
     return progress.job(_key(endpoint), read, believed=_BELIEVED)
 

@@ -95,8 +95,7 @@ def job(key: str, work: Callable[[Job], Any], *, fresh: bool = False, believed: 
 
 def known(key: str) -> Job | None:
     """Return the session's job of this name, None if none was started."""
-    found: Job | None = st.session_state.get(_JOBS, {}).get(key)
-    return found
+    return st.session_state.get(_JOBS, {}).get(key)
 
 
 def forget(*prefixes: str) -> None:

@@ -9,11 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import load, registry
 from serving.dashboard.data.words import moment, named, plain
 from serving.dashboard.pages import frame, progress
 
-_DATA = "serving.dashboard.data.registry"  # imports MLflow
 _STATUS = {
     "fail": ":red-badge[:material/close: fails]",
     "waived": ":orange-badge[:material/gavel: waived]",
@@ -33,7 +32,7 @@ def page() -> None:
     if st.button("Look again", icon=":material/refresh:", key="registry again"):
         progress.forget("registry ", "card ")
     tasks = list(frame.params().tasks)
-    work = progress.job("registry all", lambda job: list(map(load(_DATA).registered, tasks)))
+    work = progress.job("registry all", lambda job: list(map(registry.registered, tasks)))
     progress.shown(work, _draw, label="Reading the registry", key="registry")
 
 
@@ -165,7 +164,5 @@ def _moved(entry: Any) -> str:
 
 def _page(version: Any) -> str:
     """Return the model card as HTML, made from the checked evidence on a thread."""
-    cards, data = load("evaluation.promotion.card"), load(_DATA)
-    figures = data.figures(version)
-    page_: str = cards.as_html(cards.content(data.evidence(version), list(figures)), figures)
-    return page_
+    cards, figures = load("evaluation.promotion.card"), registry.figures(version)
+    return cards.as_html(cards.content(registry.evidence(version), list(figures)), figures)
