@@ -16,11 +16,9 @@ from pipelines.params import Params
 from pipelines.paths import MODELS, REPORTS
 from pipelines.text_values import quoted
 from serving.continuous_training import stages
-from serving.continuous_training.changes import of_now, of_version
-from serving.continuous_training.fingerprint import components, fingerprint
 from serving.continuous_training.loop import FOLDER, STOP, State, Step, alone, begin, finish, go, read_state
-from serving.continuous_training.report import report
-from serving.continuous_training.steps import Plan, candidate, registered, steps
+from serving.continuous_training.report import of_now, of_version, report
+from serving.continuous_training.steps import Plan, candidate, components, fingerprint, registered, steps
 
 REFUSED = 2
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from serving.dashboard.pages import frame
     from serving.table_files import TableFile
 
+RESISTANCE, SENSITIVITY = "towards resistance", "towards sensitivity"
 Answer = dict[str, Any]
 Refuse = Callable[[str, str, np.ndarray, str, Sequence[Any]], None]
 
@@ -71,7 +72,7 @@ class Problem(ABC):
         ``at`` has the places of columns. ``refuse`` takes an expectation, a column, the faulty rows, what must be, and
         cells to show; ``tell`` takes a sentence on cells that are read otherwise than they are written.
         """
-        from serving.number_cells import read_numbers
+        from serving.table_files import read_numbers
 
         columns = self.label_columns(contract)
         cells = table.cells[[at[column] for column in columns]]

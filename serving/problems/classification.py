@@ -13,8 +13,8 @@ from pipelines.text_values import folded, is_unknown
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import counted, micromolar, named, number, plain, share
-from serving.dashboard.pages import frame, ranking
-from serving.problems import Answer, Problem, Refuse, Wording
+from serving.dashboard.pages import frame
+from serving.problems import RESISTANCE, SENSITIVITY, Answer, Problem, Refuse, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,7 @@ class Classification(Problem):
         parts = [text.format(int(sets.get(held, 0))) for held, text in _COUNTED.items()]
         parts += [f"for {sets['neither fits']:,} neither class fits"] if "neither fits" in sets else []
         st.markdown(plain(f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."), help=means("label_set"))
-        top, first = ranking.first(own, "sensitive", "holds"), own.iloc[0]
+        top, first = frame.first_drugs(own, "sensitive", "holds"), own.iloc[0]
         drawn = charts.probabilities(top, "drug", "sensitive", "holds", "Probability of being sensitive")
         said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"
         frame.chart(drawn, alt=f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.")
@@ -168,7 +168,7 @@ class Classification(Problem):
             of_ic50, limits = target == "ln_ic50", own["called_below"]
             below = [micromolar(math.exp(each)) if of_ic50 else number(each, 2) for each in limits]
             shown["Below (µM)" if of_ic50 else "Below"] = (below, "called_below", "")
-        ranking.table(own, shown, f"Predicted classes for {len(own)} drugs, with what is not ruled out")
+        frame.drugs(own, shown, f"Predicted classes for {len(own)} drugs, with what is not ruled out")
         return own
 
     def pair_wording(self, target: str) -> Wording:
@@ -176,9 +176,9 @@ class Classification(Problem):
         odds, meaning = "the log odds of being sensitive", means("log_odds")
         return Wording(
             of="the prediction",
-            raises=ranking.SENSITIVITY,
-            lowers=ranking.RESISTANCE,
-            red=ranking.RESISTANCE,
+            raises=SENSITIVITY,
+            lowers=RESISTANCE,
+            red=RESISTANCE,
             summed=odds[:1].upper() + odds[1:],
             unit=odds,
             note=f"Log odds: {meaning[:1].lower()}{meaning[1:]}",

@@ -13,8 +13,8 @@ from pipelines.units import HIGHEST_LN_IC50
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import micromolar, named, number, plain
-from serving.dashboard.pages import frame, ranking
-from serving.problems import Answer, Problem, Refuse, Wording
+from serving.dashboard.pages import frame
+from serving.problems import RESISTANCE, SENSITIVITY, Answer, Problem, Refuse, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ class Regression(Problem):
             if by == _BY_DIFFERENCE:
                 own = own.sort_values("against_usual", kind="stable", na_position="last").reset_index(drop=True)
                 own["rank"] = np.arange(1, len(own) + 1)
-        top, unit = ranking.first(own, "prediction", "low", "high", "usual"), _unit(target)
+        top, unit = frame.first_drugs(own, "prediction", "low", "high", "usual"), _unit(target)
         title = f"Predicted {unit} – further left is more sensitive"
         drawn = charts.intervals(top, "drug", "known", title, value="prediction", usual="usual")
         said = f"first is {with_ends(own, 'drug')}"
@@ -90,13 +90,12 @@ class Regression(Problem):
         if has_usual:
             shown["Usual"] = (own["usual"], "usual", "%.2f")
             shown["Difference"] = (own["against_usual"], "usual", "%+.2f")
-        ranking.table(own, shown, f"Predictions for {len(own)} drugs with their intervals")
+        frame.drugs(own, shown, f"Predictions for {len(own)} drugs with their intervals")
         return own
 
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the response is resistance."""
-        resistance, sensitivity = ranking.RESISTANCE, ranking.SENSITIVITY
-        return Wording("the prediction", resistance, sensitivity, red=resistance, unit=_unit(target))
+        return Wording("the prediction", RESISTANCE, SENSITIVITY, red=RESISTANCE, unit=_unit(target))
 
 
 def with_ends(table: pd.DataFrame, name: str) -> str:

@@ -15,8 +15,15 @@ from pipelines.samples.gene_names import match_genes, parts_of, respelled, sever
 from pipelines.text_values import clean, folded, is_unknown, known, look_alikes, quoted
 from pipelines.units import DOUBTS
 from serving.dashboard.data.words import listed
-from serving.number_cells import read_numbers
-from serving.table_files import ENDINGS, TableFile, cell_text, read_table_file, refuse_repeated, refuse_shifted
+from serving.table_files import (
+    ENDINGS,
+    TableFile,
+    cell_text,
+    read_numbers,
+    read_table_file,
+    refuse_repeated,
+    refuse_shifted,
+)
 
 TABLES = ENDINGS
 MOST_SAMPLES = 200

@@ -15,13 +15,15 @@ from pipelines.paths import DATA as DATA
 from pipelines.paths import REPORTS as REPORTS
 from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load, tables
-from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain
+from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain, yes_no
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Columns = Mapping[str, tuple[Any, str, str]]  # heading to values, term of the glossary, format of numbers; or empty
 _TASK = "task"
+_DRUGS_IN_CHART = 30
+_FAMILIAR = {True: "like the training data", False: "unlike the training data"}
 
 
 @contextmanager
@@ -94,6 +96,20 @@ def rows(columns: Columns, alt: str) -> None:
         )
     content = load("pandas").DataFrame({name: list(values) for name, (values, _, _) in columns.items()})
     st.dataframe(content, hide_index=True, column_config=shown, placeholder="–", alt=alt)
+
+
+def first_drugs(own: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return the first drugs for a chart: these columns, and in words whether each pair is like the training data."""
+    top = own.head(_DRUGS_IN_CHART)
+    return top[["drug", *columns]].assign(known=[_FAMILIAR.get(value, "not known") for value in top["familiar"]])
+
+
+def drugs(own: pd.DataFrame, columns: Columns, alt: str) -> None:
+    """Show a row a drug: rank, name, these columns, and whether it is familiar unless all are, as the panel says."""
+    made = {"Rank": (own["rank"], "", ""), "Drug": (own["drug"], "", ""), **columns}
+    if not own["familiar"].eq(True).all():
+        made["Familiar"] = (yes_no(own["familiar"]), "familiar", "")
+    rows(made, alt)
 
 
 def chart(made: Any, alt: str) -> None:
