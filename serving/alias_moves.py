@@ -126,8 +126,10 @@ def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, *
         with _turn(engine, task):
             now = _settled(engine, task)
             refuse_unsound(now, task, restoring=fields["action"] == RESTORE)
-            if alias != CANDIDATE:
-                _refuse_stale(expected, now, task)
+            last = now.last_move()
+            if alias != CANDIDATE and last is not None and last != expected.last_move():
+                did = f"moved version {last.to_version} to {last.alias}" if last.alias else "put aliases back"
+                raise UserError(f"{last.by} {did} of {task} a moment ago; nothing was changed. Look and try again")
             if to_version is not None and to_version not in now.stages:
                 raise UserError(f"{task} has no version {to_version}")
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -151,13 +153,6 @@ def refuse_unsound(found: Found, task: str, *, restoring: bool = False) -> None:
     if not restoring and (moved := found.moved()):
         restore = f"python -m serving.verify --task {task} --restore"
         raise UserError("\n".join([*moved, f"nothing was changed: put the aliases back with `{restore}`"]))
-
-
-def _refuse_stale(expected: Found, now: Found, task: str) -> None:
-    last = now.last_move()
-    if last is not None and last != expected.last_move():
-        did = f"moved version {last.to_version} to {last.alias}" if last.alias else "put aliases back"
-        raise UserError(f"{last.by} {did} of {task} a moment ago; nothing was changed. Look and try again")
 
 
 def _found(engine: sa.Engine, task: str) -> Found:
@@ -189,11 +184,8 @@ def _settled(engine: sa.Engine, task: str) -> Found:
     found = _found(engine, task)
     if found.intent is None or found.broken():
         return found
-    entry, after = found.intent.entry, found.entries_after
-    if entry.alias:
-        begun = found.aliases.get(entry.alias) == entry.to_version
-    else:
-        begun = found.aliases == replay(after).aliases
+    entry, after, now = found.intent.entry, found.entries_after, found.aliases
+    begun = now.get(entry.alias) == entry.to_version if entry.alias else now == replay(after).aliases
     if (begun or found.head == anchor(after)) and not broken(after, anchor(after)):
         _carry_out(engine, found, found.intent)
     else:

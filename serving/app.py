@@ -1,11 +1,7 @@
-"""MLflow's scoring application with bounds on requests; uvicorn runs it, see `serving.endpoint`.
+"""MLflow's scoring application, which takes no middleware, with a bounded route ``/invocations``; uvicorn runs it.
 
-MLflow's application reads a body of any size, makes a table of any JSON, and takes no middleware. Here its route
-``/invocations`` is replaced: the body is bounded and the shape of the JSON checked before MLflow's own function
-answers. ``/ping``, ``/health``, ``/version`` and the time limit are MLflow's.
-
-Only `serving.limits` and `serving.mlflow_private` may be imported from the platform: the model brings the code that it
-was logged with, which must be found first.
+The body is bounded and the shape of the JSON checked before MLflow's own function answers. Only `serving.limits` and
+`serving.mlflow_private` may be imported from the platform: the code that the model was logged with must be found first.
 """
 
 from __future__ import annotations
@@ -134,15 +130,11 @@ def _import_explainers() -> None:
                 import_module(name)
 
 
-def _served() -> FastAPI:
-    model = served_model()
-    _import_explainers()
-    return bounded(scoring_application(model), model, Limits.from_environment())
-
-
 def __getattr__(name: str) -> Any:
     """Create ``app`` when uvicorn asks for it, not when this module is imported."""
     if name != "app":
         raise AttributeError(name)
-    globals()["app"] = made = _served()
+    model = served_model()
+    _import_explainers()
+    globals()["app"] = made = bounded(scoring_application(model), model, Limits.from_environment())
     return made

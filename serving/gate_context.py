@@ -40,7 +40,9 @@ def situation(
     registering: bool = False,
 ) -> Situation:
     """Return the situation of a version; ``registering``: it is about to get its tags from this evidence."""
-    recorded = data_md5()
+    from pipelines.split import split_sha256  # imports RDKit, which a look at the registry does not need
+
+    recorded, samples = data_md5(), PREPARED / name / "samples.parquet"
     other = recorded is None or evidence.get("hashes", {}).get("dvc.data_md5") != recorded
     folder, files = tracking.DATA / name, hashes(version.source)
     return Situation(
@@ -54,7 +56,7 @@ def situation(
         registered_files_sha256=files.files if registering else version.tags.get(FILES_TAG),
         dvc_data_md5=recorded,
         data_sha256=tracking.folder_sha256(folder) if other and folder.is_dir() else None,
-        split_sha256=_split_sha256(name),
+        split_sha256=split_sha256(pd.read_parquet(samples)) if samples.is_file() else None,
         version=int(version.version),
         production=production,
         dvc_lock_md5=lock_md5(name),
@@ -135,8 +137,7 @@ def data_md5() -> str | None:
     if not tracking.DATA_DVC.is_file():
         return None
     outs = (yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("outs") or [{}]
-    recorded: str | None = outs[0].get("md5")
-    return recorded
+    return outs[0].get("md5")
 
 
 def lock_md5(name: str) -> str | None:
@@ -148,13 +149,6 @@ def lock_md5(name: str) -> str | None:
     stage = stages.get(f"prepare@{name}") or {}
     place = (tracking.DATA / name).as_posix()
     return next((each.get("md5") for each in stage.get("deps", []) if each.get("path") == place), None)
-
-
-def _split_sha256(name: str) -> str | None:
-    from pipelines.split import split_sha256  # imports RDKit, which a look at the registry does not need
-
-    path = PREPARED / name / "samples.parquet"
-    return split_sha256(pd.read_parquet(path)) if path.is_file() else None
 
 
 @contextmanager

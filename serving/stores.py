@@ -16,8 +16,8 @@ import sqlite3
 import subprocess
 import tempfile
 import urllib.parse
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,23 +67,23 @@ class Database:
         """Whether a restore would overwrite nothing: there is no file, or no table."""
         if self.kind == SQLITE:
             return not any(Path(f"{self.path}{end}").exists() for end in ("", "-wal", "-journal"))
-        return not self._asked(lambda connection: sa.inspect(connection).get_table_names())
+        with self._connected() as connection:
+            return not sa.inspect(connection).get_table_names()
 
     def values(self, column: str) -> set[str]:
         """Return the values of ``table.column``, none where there is no such table."""
         table, _, name = column.partition(".")
-
-        def select(connection: sa.Connection) -> list[Any]:
+        with self._connected() as connection:
             there = sa.inspect(connection).has_table(table)
-            return list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")) if there else []
+            rows = list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")) if there else []
+        return {value for (value,) in rows if value}
 
-        return {value for (value,) in self._asked(select) if value}
-
-    def _asked(self, question: Callable[[sa.Connection], Any]) -> Any:
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
         engine = sa.create_engine(self._url, poolclass=sa.pool.NullPool)
         try:
             with engine.connect() as connection:
-                return question(connection)
+                yield connection
         except sa.exc.DBAPIError as error:
             raise UserError(f"the {self} cannot be used: {error.orig}") from error
         finally:
@@ -253,21 +253,30 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
     """
     manifest = _checked(folder, sha256)
     targets = {each.name: each for each in databases()}
-    saved_databases = {} if artifacts_only else manifest["databases"]
-    for name, saved in saved_databases.items():
+    databases_ = {} if artifacts_only else manifest["databases"]
+    for name, database in databases_.items():
         target = targets.get(name)
         if target is None:
             raise UserError(f"the backup holds a {name} database and the environment names none; set {HISTORY_URI}")
-        if target.kind != saved["kind"]:
-            raise UserError(f"the backup's {name} database is {saved['kind']}, and this is the {target}")
+        if target.kind != database["kind"]:
+            raise UserError(f"the backup's {name} database is {database['kind']}, and this is the {target}")
         if not target.is_empty():
             raise UserError(f"the {target} is not empty; nothing was restored: move it away, or name another")
     missing = [(place, _missing(place["location"], folder / place["folder"])) for place in manifest["artifacts"]]
     # Artifacts before the databases that name them.
     for place, files in tqdm(missing, desc="artifacts", disable=None):
-        _restore_artifacts(place["location"], folder / place["folder"], files)
-    for name, saved in saved_databases.items():
-        targets[name].load(folder / saved["file"])
+        location, saved, here = place["location"], folder / place["folder"], _folder(place["location"])
+        for file in files:
+            try:
+                if here is None:
+                    above = None if file.parent == Path() else file.parent.as_posix()
+                    artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
+                else:
+                    _copy(saved / file, here / file)
+            except Exception as error:
+                raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
+    for name, database in databases_.items():
+        targets[name].load(folder / database["file"])
     return manifest
 
 
@@ -305,19 +314,6 @@ def _missing(location: str, saved: Path) -> list[Path]:
             "move them away"
         )
     return [Path(place) for place in wanted if place not in there]
-
-
-def _restore_artifacts(location: str, saved: Path, files: list[Path]) -> None:
-    here = _folder(location)
-    for file in files:
-        try:
-            if here is None:
-                above = None if file.parent == Path() else file.parent.as_posix()
-                artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
-            else:
-                _copy(saved / file, here / file)
-        except Exception as error:
-            raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
 
 
 def _copy(source: Path, to: Path) -> None:

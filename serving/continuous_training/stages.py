@@ -37,8 +37,7 @@ def pull() -> str:
 def stale(targets: Sequence[str]) -> dict[str, Any]:
     """Return the changes that `dvc status` finds, by stage and dependency; empty where all is up to date."""
     found = _dvc("status", "--json", "--with-deps", *targets, hint="run `dvc status` to see more")
-    changed: dict[str, Any] = json.loads(found.strip().splitlines()[-1] if found.strip() else "{}")
-    return changed
+    return json.loads(found.strip().splitlines()[-1] if found.strip() else "{}")
 
 
 def reproduce(targets: Sequence[str], *options: str) -> None:

@@ -47,7 +47,11 @@ def retrain(
     Without ``architectures`` all of the task's models are trained; the naive baseline always is. `BusyError` if another
     loop is running in this checkout. After another `UserError` the steps before it stay done.
     """
-    chosen = _choose(params, name, architectures)
+    every = params.architectures(name)
+    if unknown := sorted(set(architectures) - set(every)):
+        raise UserError(f"params.yaml, models: {name} has no {quoted(unknown)}; it has {', '.join(every)}")
+    baseline = params.task(name).evaluate.baseline
+    chosen = [each for each in every if not architectures or each in architectures or each == baseline]
     with alone(FOLDER, name, by):
         tell(stages.pull())
         parts = components(params, name, chosen)
@@ -62,15 +66,6 @@ def retrain(
                 else "the interrupted loop was of other data or decisions: beginning anew"
             )
         return _through(plan, begin(state, fingerprint=plan.fingerprint, components=parts, by=by), steps_of(plan), tell)
-
-
-def _choose(params: Params, name: str, architectures: Sequence[str]) -> list[str]:
-    """Return the architectures of a loop, with the baseline of every margin."""
-    every = params.architectures(name)
-    if unknown := sorted(set(architectures) - set(every)):
-        raise UserError(f"params.yaml, models: {name} has no {quoted(unknown)}; it has {', '.join(every)}")
-    baseline = params.task(name).evaluate.baseline
-    return [each for each in every if not architectures or each in architectures or each == baseline]
 
 
 def _nothing_new(plan: Plan, state: State) -> str | None:

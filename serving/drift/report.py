@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ from serving.drift.distribution import Drift
 from serving.drift.performance import Performance, measure, read_labels
 from serving.drift.watch import Logged, Reference, Watched, predictions_of, read_log, watch
 from serving.gate_context import evidence_of, model_files
+from serving.problems import Tell
 from training.model.logged_model import contract_of, predictor_folder
 from training.model.predictor import REFERENCE
 from training.model.reference import INPUTS, PREDICTIONS
@@ -159,8 +160,7 @@ def monitor(
         reference = _read_reference(chosen, predictor_folder(files))
     performance, notes = None, list[str]()
     if labels is not None:
-        known: dict[str, Any] = {"reference": reference, "logged": logged, "labels": labels, "tell": notes.append}
-        performance = _performance(name, params, chosen, **known)
+        performance = _performance(params, chosen, reference, logged, labels=labels, tell=notes.append)
     watched = watch(reference, logged, policy, performance)
     watched = replace(watched, notes=[*watched.notes, *notes])
     report = _report(chosen, reference, logged, watched, policy)
@@ -209,14 +209,7 @@ def _read_reference(version: ModelVersion, folder: Path) -> Reference:
 
 
 def _performance(
-    name: str,
-    params: Params,
-    version: ModelVersion,
-    *,
-    reference: Reference,
-    logged: Logged,
-    labels: Path,
-    tell: Callable[[str], None],
+    params: Params, version: ModelVersion, reference: Reference, logged: Logged, *, labels: Path, tell: Tell
 ) -> Performance:
     salt = os.environ.get(LOG_SALT, "").encode()
     if not salt:
@@ -229,12 +222,12 @@ def _performance(
         tell=tell,
     )
     answers = pd.concat([logged.rows[["sample_sha256"]], predictions_of(reference.contract, logged.rows)], axis=1)
-    task, policy = params.task(name), params.policy.monitor
+    task, policy = params.task(version.name), params.policy.monitor
     return measure(
         reference.contract,
         answers,
         measured,
-        evidence_of(name, str(version.run_id), version.tags.get("evidence.sha256")),
+        evidence_of(version.name, str(version.run_id), version.tags.get("evidence.sha256")),
         metric=task.evaluate.metric,
         least=policy.minimum_rows,
         drop=policy.performance_drop,

@@ -83,7 +83,10 @@ def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str
     tables, skipped = [], {}
     for path in sorted(path for path in own.rglob("*.parquet") if not path.name.startswith(".")):
         try:
-            tables.append(_table(path))
+            table = pyarrow.parquet.ParquetFile(path).read().to_pandas()
+            if lacking := [column for column in _NEEDED if column not in table]:
+                raise ValueError(f"lacks the column {', '.join(lacking)}")
+            tables.append(table.assign(time=pd.to_datetime(table["time"], utc=True)))
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             skipped[path.relative_to(own).as_posix()] = " ".join(str(error).split())[:200]
     if not tables:
@@ -101,13 +104,6 @@ def since_time(text: str) -> datetime | None:
     except ValueError as error:
         raise UserError(f"--since {text!r} is no date; write 2026-11-20 or 2026-11-20T08:00") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    table = pyarrow.parquet.ParquetFile(path).read().to_pandas()
-    if lacking := [column for column in _NEEDED if column not in table]:
-        raise ValueError(f"lacks the column {', '.join(lacking)}")
-    return table.assign(time=pd.to_datetime(table["time"], utc=True))
 
 
 NOVELTY = "out_of_distribution"

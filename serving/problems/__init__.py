@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 RESISTANCE, SENSITIVITY = "towards resistance", "towards sensitivity"
 Answer = dict[str, Any]
 Refuse = Callable[[str, str, np.ndarray, str, Sequence[Any]], None]
+Tell = Callable[[str], None]
+Places = Mapping[str, int]
+Labels = tuple[dict[str, Any], np.ndarray]  # columns, and which rows have no label, bool
+Usual = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,7 @@ class Problem(ABC):
         """Return the columns of labels, beside ``sample_id``."""
         return ["target"]
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read labels, finite numbers by default: columns named ``measured...``, and which rows have no label.
 
         ``at`` has the places of columns. ``refuse`` takes an expectation, a column, the faulty rows, what must be, and
@@ -121,9 +123,7 @@ class Problem(ABC):
 
     # The dashboard: answers about pairs, ranked.
 
-    def ranked(
-        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
-    ) -> pd.DataFrame:
+    def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
         """Return a `table` with ``rank, drug, drug_id``, most sensitive first; ``usual`` reads median responses."""
         raise self._not_shown("pairs")
 

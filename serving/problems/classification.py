@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import counted, micromolar, named, number, plain, share
 from serving.dashboard.pages import frame
-from serving.problems import RESISTANCE, SENSITIVITY, Answer, Problem, Refuse, Wording
+from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,9 +55,7 @@ class Classification(Problem):
         """Return ``label``."""
         return ["label"]
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read names of classes; a difference in case or blanks alone is accepted, and reported."""
         classes, written = contract.classes, table.column(at["label"])
         by_text = {folded(name): name for name in classes}
@@ -130,9 +128,7 @@ class Classification(Problem):
         label = named(str(answer["label"]))
         return Wording(f"the answer {label}", f"for {label}", f"against {label}")
 
-    def ranked(
-        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
-    ) -> pd.DataFrame:
+    def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
         """Return each pair's ``label``, probability ``sensitive``, and set ``labels``, in words ``holds``.
 
         The most probably sensitive is first; lines whose response lies below ``called_below`` are called sensitive.

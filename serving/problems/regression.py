@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import micromolar, named, number, plain
 from serving.dashboard.pages import frame
-from serving.problems import RESISTANCE, SENSITIVITY, Answer, Problem, Refuse, Wording
+from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +35,7 @@ class Regression(Problem):
         "the measurement should lie."
     )
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read numbers; refuse a logarithm of an IC50 that is too large to be one."""
         made, missing = super().read_labels(contract, table, at, refuse, tell)
         if getattr(contract, "target", "") == _LN_IC50:
@@ -51,9 +49,7 @@ class Regression(Problem):
         """Return two rows of numbers, ``(n,)`` each."""
         return joined["measured"].to_numpy(), joined["prediction"].to_numpy()
 
-    def ranked(
-        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
-    ) -> pd.DataFrame:
+    def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
         """Return ``prediction, low, high, usual, against_usual`` of each pair, the smallest response first."""
         known = usual()
         made = about.reset_index(drop=True).assign(**tables.numbers(answers, ["prediction", "low", "high"]))

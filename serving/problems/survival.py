@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import plain, share
 from serving.dashboard.pages import frame
-from serving.problems import Answer, Problem, Refuse, Wording
+from serving.problems import Answer, Labels, Places, Problem, Refuse, Tell, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +37,7 @@ class Survival(Problem):
         data = read_task(contract.task_text).data
         return [data.time, data.event]
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read times above 0, and events as 1 or true, 0 or false."""
         made, missing = super().read_labels(contract, table, at, refuse, tell)
         time, event = self.label_columns(contract)
