@@ -34,8 +34,17 @@ from pipelines.paths import REPORTS
 from pipelines.policy import Monitor
 from pipelines.report import Block, as_html, figure, section, table, text
 from serving.drift.distribution import Drift
-from serving.drift.performance import Performance, measure, read_labels
-from serving.drift.watch import Logged, Reference, Watched, predictions_of, read_log, watch
+from serving.drift.watch import (
+    Logged,
+    Performance,
+    Reference,
+    Watched,
+    measure,
+    predictions_of,
+    read_labels,
+    read_log,
+    watch,
+)
 from serving.gate_context import evidence_of, model_files
 from serving.problems import Tell
 from training.model.logged_model import contract_of, predictor_folder

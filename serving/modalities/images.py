@@ -16,9 +16,8 @@ from pipelines.samples.image_formats import FORMATS
 from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import questions
-from serving.dashboard.data.words import counted, named, plain
+from serving.dashboard.data.words import counted, means, named, plain
 from serving.dashboard.pages import answers, choosing, frame
 from serving.dashboard.pages.predict import Asked, Make
 from serving.modalities import Modality

@@ -12,9 +12,8 @@ from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.collection import Drug, Line
 from serving.dashboard.data.endpoints import Endpoint, Refused
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load, questions
-from serving.dashboard.data.words import counted, named, plain
+from serving.dashboard.data.words import counted, means, named, plain
 from serving.dashboard.pages import answers, choosing, frame, predict
 from serving.dashboard.pages.predict import Asked, Contract, Make
 from serving.modalities import Modality

@@ -10,9 +10,8 @@ import streamlit as st
 
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import questions
-from serving.dashboard.data.words import counted, listed, plain
+from serving.dashboard.data.words import counted, listed, means, plain
 from serving.dashboard.pages import answers, choosing, frame
 from serving.dashboard.pages.predict import Asked, Make
 from serving.modalities import Modality

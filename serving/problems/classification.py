@@ -10,9 +10,8 @@ import numpy as np
 import streamlit as st
 
 from pipelines.text_values import folded, is_unknown
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
-from serving.dashboard.data.words import counted, micromolar, named, number, plain, share
+from serving.dashboard.data.words import counted, means, micromolar, named, number, plain, share
 from serving.dashboard.pages import frame
 from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
 

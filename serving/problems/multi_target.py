@@ -10,9 +10,8 @@ import numpy as np
 import streamlit as st
 
 from pipelines.samples.gene_names import symbol_of
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
-from serving.dashboard.data.words import plain
+from serving.dashboard.data.words import means, plain
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Wording
 from serving.problems.regression import with_ends

@@ -10,9 +10,8 @@ import numpy as np
 import streamlit as st
 
 from pipelines.units import HIGHEST_LN_IC50
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
-from serving.dashboard.data.words import micromolar, named, number, plain
+from serving.dashboard.data.words import means, micromolar, named, number, plain
 from serving.dashboard.pages import frame
 from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
 

@@ -9,9 +9,8 @@ import numpy as np
 import streamlit as st
 
 from pipelines.params import read_task
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import charts, tables
-from serving.dashboard.data.words import plain, share
+from serving.dashboard.data.words import means, plain, share
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Labels, Places, Problem, Refuse, Tell, Wording
 

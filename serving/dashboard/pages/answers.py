@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from serving.dashboard.data.endpoints import Row, ask
-from serving.dashboard.data.glossary import limits, means, metric_means
 from serving.dashboard.data.loading import charts, registry, tables
 from serving.dashboard.data.words import (
     counted,
+    limits,
+    means,
+    metric_means,
     number,
     plain,
     score_word,

@@ -10,9 +10,8 @@ import streamlit as st
 from pipelines.errors import UserError
 from pipelines.text_values import quoted
 from serving.dashboard.data import collection
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import questions, tables, uploads
-from serving.dashboard.data.words import counted, plain
+from serving.dashboard.data.words import counted, means, plain
 from serving.dashboard.pages import frame
 
 OWN = "Your own file"

@@ -16,8 +16,7 @@ from pipelines.files import read_json
 from pipelines.samples.gene_names import symbol_of
 from serving.dashboard.data import charts
 from serving.dashboard.data.collection import drug_labels
-from serving.dashboard.data.glossary import means, metric_means
-from serving.dashboard.data.words import named, number, plain, score_word, share, with_interval
+from serving.dashboard.data.words import means, metric_means, named, number, plain, score_word, share, with_interval
 from serving.dashboard.pages import frame
 from serving.modalities import get_modality
 from serving.problems import get_problem

@@ -13,9 +13,8 @@ from pipelines.errors import UserError
 from pipelines.params import PARAMS_FILE, Params, Task, read_params
 from pipelines.paths import DATA as DATA
 from pipelines.paths import REPORTS as REPORTS
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load, tables
-from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain, yes_no
+from serving.dashboard.data.words import RESEARCH, SIMULATED, means, named, plain, yes_no
 
 if TYPE_CHECKING:
     import pandas as pd

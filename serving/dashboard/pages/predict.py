@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from serving.dashboard.data.endpoints import ROWS_AT_ONCE, Endpoint, Row, ask, endpoints
-from serving.dashboard.data.glossary import means, what_it_does
 from serving.dashboard.data.loading import load, registry
-from serving.dashboard.data.words import moment, named, plain
+from serving.dashboard.data.words import means, moment, named, plain, what_it_does
 from serving.dashboard.pages import frame, progress
 from serving.modalities import get_modality
 

@@ -8,9 +8,8 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from serving.dashboard.data.glossary import means
 from serving.dashboard.data.loading import load, registry
-from serving.dashboard.data.words import moment, named, plain
+from serving.dashboard.data.words import means, moment, named, plain
 from serving.dashboard.pages import frame, progress
 
 _STATUS = {
