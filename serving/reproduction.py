@@ -71,16 +71,7 @@ class Worktree:
         if content["outs"][0].get("md5") != md5:
             content["outs"] = [{"md5": md5, "hash": "md5", "path": content["outs"][0]["path"]}]
             recorded.write_text(yaml.safe_dump(content), encoding="utf-8")
-        self._share_cache()
-        target = f"data/{task}"
-        try:
-            self.run("dvc checkout", *_dvc("checkout", "--quiet", target))
-        except UserError:
-            self.run(f"dvc pull of {target} ({md5})", *_dvc("pull", "--quiet", target))
-
-    def _share_cache(self) -> None:
-        """Configure DVC in the worktree to use the repository's cache, remotes and credentials."""
-        if (self.origin / _DVC_LOCAL).is_file():
+        if (self.origin / _DVC_LOCAL).is_file():  # the repository's remotes and credentials
             shutil.copyfile(self.origin / _DVC_LOCAL, self.root / _DVC_LOCAL)
             (self.root / _DVC_LOCAL).chmod(0o600)
         there = Worktree(self.origin, self.origin)
@@ -90,6 +81,11 @@ class Worktree:
             name, _, url = line.replace("\t", " ").removesuffix("(default)").strip().partition(" ")
             if Path(url.strip()).is_dir():  # a relative path would point into the worktree
                 self.run("dvc remote modify", *_dvc("remote", "modify", "--local", name, "url", url.strip()))
+        target = f"data/{task}"
+        try:
+            self.run("dvc checkout", *_dvc("checkout", "--quiet", target))
+        except UserError:
+            self.run(f"dvc pull of {target} ({md5})", *_dvc("pull", "--quiet", target))
 
 
 def _dvc(*arguments: str) -> tuple[str, ...]:
@@ -205,8 +201,7 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
     task, architecture = recipe.name, recipe.tag("architecture")
     with worktree(origin, recipe.tag("git.commit")) as tree:
         tree.data(task, recipe.tag("dvc.data_md5"))
-        _link_weights(tree)
-        _settle_params(tree, recipe)
+        _settle(tree, recipe)
         store = f"sqlite:///{tree.root.parent / 'mlflow.db'}"
         env = {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
         env |= {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
@@ -230,25 +225,20 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
         return Refit(hashes, dict(run.data.params), dict(run.data.metrics), predictions)
 
 
-def _settle_params(tree: Worktree, recipe: Recipe) -> None:
-    """Give ``params.yaml`` the version's seed, budget, device and task."""
+def _settle(tree: Worktree, recipe: Recipe) -> None:
+    """Link weights of the repository's folder that are not in git; set the version's seed, budget, device and task."""
     path = tree.root / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for weights in {str(task["tune"].get("weights", "none")) for task in content["tasks"].values()}:
+        there, here = tree.origin / weights, tree.root / weights
+        if not Path(weights).is_absolute() and there.exists() and not here.exists():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.symlink_to(there.resolve())
     device = recipe.tags.get("device", "cpu").partition(":")[0]
     content |= {"seed": int(recipe.tag("seed")), "budget": recipe.tag("budget")}
     content["device"] = "auto" if device == "cuda" else "cpu"
     content["tasks"][recipe.name] = json.loads(contract_of(recipe.folder).task_text)
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-def _link_weights(tree: Worktree) -> None:
-    """Link weights that lie in the repository's folder and are not in git."""
-    tasks = yaml.safe_load((tree.root / "params.yaml").read_text(encoding="utf-8"))["tasks"].values()
-    for weights in {str(task["tune"].get("weights", "none")) for task in tasks}:
-        there, here = tree.origin / weights, tree.root / weights
-        if not Path(weights).is_absolute() and there.exists() and not here.exists():
-            here.parent.mkdir(parents=True, exist_ok=True)
-            here.symlink_to(there.resolve())
 
 
 ELSEWHERE = 1e-3  # largest absolute difference of predictions and metrics on another machine or with other packages
@@ -359,7 +349,12 @@ def _predictions(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
 
 
 def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
-    now = {f"test_{name}": value for name, value in metrics_of(recipe.folder, made.predictions).items()}
+    contract = contract_of(recipe.folder)
+    measures, metric = measures_of(contract.problem), read_task(contract.task_text).evaluate.metric
+    target, outputs, baseline, _ = measures.columns(made.predictions)
+    rows: dict[str, Any] = {"baseline": baseline, "within": made.predictions.get("drug_id"), "margin_metric": metric}
+    of_test = measures.metrics(target, outputs, **rows, **contract.scoring)
+    now = {f"test_{name}": value for name, value in of_test.items()}
     now |= {key: value for key, value in made.metrics.items() if key.startswith("validation_")}
     shared = {key: value for key, value in now.items() if key in recipe.metrics and math.isfinite(value)}
     if not shared:
@@ -371,12 +366,3 @@ def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
         if not abs(value - recipe.metrics[key]) <= least
     ]
     return Comparison("metrics", not differing, "; ".join(differing) or f"{len(shared)} of test and validation rows")
-
-
-def metrics_of(folder: Path, predictions: pd.DataFrame) -> dict[str, float]:
-    """Return the metrics of predictions of the test rows; the contract in the artifact ``folder`` describes them."""
-    contract = contract_of(folder)
-    measures = measures_of(contract.problem)
-    target, outputs, baseline, _ = measures.columns(predictions)
-    metric, within = read_task(contract.task_text).evaluate.metric, predictions.get("drug_id")
-    return measures.metrics(target, outputs, baseline=baseline, within=within, margin_metric=metric, **contract.scoring)

@@ -174,7 +174,7 @@ def register(plan: Plan, results: Results) -> dict[str, Any]:
     if fingerprint(components(plan.params, plan.name, plan.architectures)) != plan.fingerprint:
         raise UserError("data, parameters or code were changed while the loop ran; run it again")
     evidence = candidate(plan.name, results)
-    version = str(registry.register(plan.name, evidence, by=plan.by, why=_why(plan)).version)
+    version = str(registry.register(plan.name, evidence, by=plan.by, why=f"retraining {plan.fingerprint[:12]}").version)
     MlflowClient().set_model_version_tag(plan.name, version, FINGERPRINT, plan.fingerprint)
     return {"version": version}
 
@@ -199,7 +199,14 @@ def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
     if version == now.get(PRODUCTION):
         to = "production"
     elif version != now.get(to):
-        registry.promote(plan.name, to=to, version=version, by=plan.by, why=_why(plan), policy=plan.params.policy)
+        registry.promote(
+            plan.name,
+            to=to,
+            version=version,
+            by=plan.by,
+            why=f"retraining {plan.fingerprint[:12]}",
+            policy=plan.params.policy,
+        )
     return {"version": version, "alias": to, "before": before, "done": f"version {version} is in {to}"}
 
 
@@ -227,10 +234,6 @@ def whoever(given: str = "") -> str:
     if not by:
         raise UserError("the history needs a name: --by, BY= or git config user.name")
     return by
-
-
-def _why(plan: Plan) -> str:
-    return f"retraining {plan.fingerprint[:12]}"
 
 
 def _aliases(name: str) -> dict[str, str]:

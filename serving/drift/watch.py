@@ -274,7 +274,13 @@ def watch(reference: Reference, logged: Logged, policy: Monitor, performance: Pe
     answers = predictions_of(reference.contract, logged.rows)[list(reference.predictions.columns)]
     of_both = corrected([*inputs, *column_drifts(reference.predictions, answers)])
     sides = {"input": of_both[: len(inputs)], "prediction": of_both[len(inputs) :]}
-    findings = [sentence for noun, drifts in sides.items() for sentence in _drift_findings(noun, drifts, policy)]
+    findings = [
+        f"{noun} {each.column}{' (missing values)' * (each.kind == 'missing')} drifted: population stability index "
+        f"{each.population_stability:.2f} (limit {policy.population_stability:g}), corrected p {each.adjusted:.1g}"
+        for noun, drifts in sides.items()
+        for each in sorted(drifts, key=lambda each: -each.population_stability)
+        if each.drifted(policy.significance, policy.population_stability)
+    ]
     share = Interval(*share_beyond(logged.rows[NOVELTY], reference.threshold, policy.significance))
     if share.low > policy.out_of_distribution_share:
         findings.append(
@@ -291,15 +297,6 @@ def watch(reference: Reference, logged: Logged, policy: Monitor, performance: Pe
 def predictions_of(contract: Contract, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the predictions in rows of the log or of a reference, see `serving.problems.Problem`."""
     return get_problem(contract.problem).predictions(contract, rows)
-
-
-def _drift_findings(noun: str, drifts: list[Drift], policy: Monitor) -> list[str]:
-    drifted = [each for each in drifts if each.drifted(policy.significance, policy.population_stability)]
-    return [
-        f"{noun} {each.column}{' (missing values)' * (each.kind == 'missing')} drifted: population stability index "
-        f"{each.population_stability:.2f} (limit {policy.population_stability:g}), corrected p {each.adjusted:.1g}"
-        for each in sorted(drifted, key=lambda each: -each.population_stability)
-    ]
 
 
 def _performance_sentence(found: Performance, policy: Monitor) -> str:

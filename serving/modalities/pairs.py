@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,35 +48,31 @@ class Pairs(Modality):
         required = predict.required(endpoint, omics)
         st.markdown("#### 1 · Cells")
         own = choosing.source(name, "Which cells") == choosing.OWN
-        tables: dict[str, pd.DataFrame] = {}
-        lines: dict[str, Line] = {}
-        line: str | None = None
-        tissue: dict[str, str | None] = {}
+        make: Callable[..., questions.Question] | None = None  # of drugs, and the contract
         if own:
             found = choosing.own_files(name, omics, folder, _KEY, required)
             tables = {each: found[each].values for each in omics if each in found}
-            tissue = {sample: of for table in found.values() for sample, of in table.tissue.items()}
+            tissue: dict[str, str | None] = {
+                sample: of for table in found.values() for sample, of in table.tissue.items()
+            }
             if found and not tissue:
                 samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
+            make = partial(of_pairs, tables, tissue) if tables else None
         else:
             # Most models need the expression: until its contract is known, lines without it are not offered.
             with frame.errors_shown():
                 lines = _lines(folder, tuple(omics), tuple(omics[:1] if required is None else required))
                 labels = {each: found.label for each, found in lines.items()}
                 line = choosing.one_of(labels, "Cell line", "cell lines", f"line {name}")
+                make = None if line is None else partial(_of_line, folder, omics, (line, lines[line]))
         st.markdown("#### 2 · Drugs")
         drugs = _drugs(name, folder)
-        if own and not tables:
-            return None, "Bring a file with a profile first."
-        if not own and line is None:
-            return None, "Choose a cell line first."
+        if make is None:
+            return None, "Bring a file with a profile first." if own else "Choose a cell line first."
         if not drugs:
             return None, "Choose drugs first, or write the SMILES of one."
-        if line is None:
-            return (lambda contract: of_pairs(tables, tissue, drugs, contract)), ""
-        chosen, of = line, lines[line]
-        return (lambda contract: _of_line(folder, omics, chosen, of=of, drugs=drugs, contract=contract)), ""
+        return partial(make, drugs), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw the drugs of a sample in order, and why one of them is where it is."""
@@ -155,9 +152,10 @@ def molecule(text: str) -> str:
 
 
 def _of_line(
-    folder: Path, omics: Sequence[str], line: str, *, of: Line, drugs: Sequence[Drug], contract: Contract | None
+    folder: Path, omics: Sequence[str], chosen: tuple[str, Line], drugs: Sequence[Drug], contract: Contract | None
 ) -> questions.Question:
     """Return the question about a cell line of the data; runs on a thread."""
+    line, of = chosen
     paths = {each: folder / f"{each}.parquet" for each in omics}
     tables = {each: questions.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
     tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}

@@ -116,7 +116,7 @@ class Classification(Problem):
             held=["in the set" if held else "ruled out" for held in every["held"]],
         )
         top = every.head(_MOST_BARS)
-        said = ", ".join(f"{one.label} {share(float(one.probability))}" for one in top.head(3).itertuples())
+        said = ", ".join(f"{label} {share(value)}" for label, value, _ in top.head(3).to_numpy())
         bars = charts.probabilities(top, "label", "probability", "held", "Probability")
         frame.chart(bars, alt=f"Probabilities of the classes of {what}: {said}.")
         shown = every.set_axis(["class", "probability", "set of classes"], axis=1)

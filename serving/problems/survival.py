@@ -85,7 +85,7 @@ class Survival(Problem):
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the survival curve at the horizons, with its numbers."""
         unit, curve = str(answer["time_unit"]), tables.survival_curve(answer)
-        said = ", ".join(f"{share(row.survival)} at {row.time:g}" for row in curve.itertuples())
+        said = ", ".join(f"{share(value)} at {time:g}" for time, value in curve.to_numpy())
         drawn = charts.survival(curve, unit)
         frame.chart(drawn, alt=f"Share without the event of {what} by {unit}: {said}.")
         st.caption(plain("Points: the declared horizons. The model does not say how the curve runs between them."))

@@ -77,11 +77,6 @@ def evidence(version: ModelVersion) -> dict[str, Any]:
     return evidence_of(version.name, str(version.run_id), version.tags.get(_EVIDENCE))
 
 
-def evidence_of_number(task: str, number: str) -> dict[str, Any]:
-    """Return `evidence` of the version with this number."""
-    return evidence(version_of(task, int(number)))
-
-
 def figures(version: ModelVersion) -> dict[str, bytes]:
     """Return the figures of the model card by their file names; none if they cannot be read."""
     if (sha256 := version.tags.get(_EVIDENCE)) is None:

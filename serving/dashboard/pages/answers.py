@@ -52,7 +52,10 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
         frame.simulated(bool(found["simulated"]))
         covered(found)
         with st.expander(f"How good is version {version}, and what to keep in mind", icon=":material/fact_check:"):
-            st.markdown(plain(tested_on(found)), help=means("confidence_interval"))
+            test, mode = found["test"], str(found["test"].get("mode", "")).replace("_", " ")
+            split = f"{test['samples']:,} rows of {test['groups']:,} groups that it was not trained on ({mode})"
+            text = f"Tested on {split}; intervals of {share(test['confidence'])}."
+            st.markdown(plain(text), help=means("confidence_interval"))
             own = (task.within and problem.scores_within) or problem.scores
             for metric, word, shown in scores(found, [*get_modality(task.modality).leading, *own]):
                 baseline = str(found.get("baseline", "the baseline"))
@@ -64,7 +67,7 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
         st.markdown("The model that answered is not registered: there is no evidence of how good it is.")
     else:
         key = f"evidence {name} {version}"
-        found = progress.job(key, lambda job: registry.evidence_of_number(name, str(version)))
+        found = progress.job(key, lambda job: registry.evidence(registry.version_of(name, int(version))))
         progress.shown(found, draw, label="Looking up its evidence", key=key)
         if found.done() and not found.succeeded:  # the model's own declaration needs no registry
             covered(None)
@@ -159,13 +162,3 @@ def scores(evidence: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str,
         for name, value in found.items()
         if value is not None
     ]
-
-
-def tested_on(evidence: Mapping[str, Any]) -> str:
-    """Return the number of test rows, and how they were split off."""
-    test = evidence["test"]
-    mode = str(test.get("mode", "")).replace("_", " ")
-    return (
-        f"Tested on {test['samples']:,} rows of {test['groups']:,} groups that it was not trained on ({mode}); "
-        f"intervals of {share(test['confidence'])}."
-    )

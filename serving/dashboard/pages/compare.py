@@ -52,18 +52,16 @@ class Standings:
     agreement: dict[str, dict[str, float]]
     notes: list[str]
 
-    @property
-    def costs(self) -> list[str]:
-        """Return the costs that at least one architecture has."""
-        return [cost for cost in _COSTS if cost in self.table]
-
 
 def standings(task: str, reports: Path) -> Standings:
     """Read the leaderboard of a task; one that is missing or cannot be read is a UserError."""
     path = reports / task / "leaderboard.json"
     rows = _json(path, f"no model of {task} is evaluated yet; run `make train TASK={task}`")
     try:
-        comparison = _comparison(reports / task / "comparison" / "comparison.json", rows)
+        other = reports / task / "comparison" / "comparison.json"
+        comparison = _json(other, "") if other.is_file() else {"rows": []}
+        if {row["run_id"] for row in comparison["rows"]} != {row["run_id"] for row in rows}:  # of earlier fits
+            comparison = {}
         table = _table(rows, {row["architecture"]: row.get("standing") for row in comparison.get("rows", [])})
         agreement = {row["architecture"]: row.get("agreement") or {} for row in rows}
         metric = str(rows[0]["metric"])
@@ -114,12 +112,6 @@ def scores(found: Standings) -> pd.DataFrame:
     )
 
 
-def against_cost(found: Standings, cost: str) -> pd.DataFrame:
-    """Return `scores` with a column ``cost``, of the architectures whose cost is known and above zero."""
-    table = scores(found).assign(cost=found.table[cost])
-    return table[table["cost"] > 0].reset_index(drop=True)
-
-
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Return ``part, feature, value`` (mean size) of an architecture's explanations, the largest first.
 
@@ -154,12 +146,6 @@ def _with_names(note: str, architectures: list[str]) -> str:
     for name in architectures:
         note = re.sub(rf"\b{re.escape(name)}\b", named(name), note)
     return note.replace(" r2 ", " R² ")
-
-
-def _comparison(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the comparison of these fits; one of earlier fits is empty."""
-    found: dict[str, Any] = _json(path, "") if path.is_file() else {"rows": []}
-    return found if {row["run_id"] for row in found["rows"]} == {row["run_id"] for row in rows} else {}
 
 
 def _json(path: Path, missing: str) -> Any:
@@ -207,11 +193,13 @@ def _leaderboard(found: Standings) -> None:
 
 def _costs(found: Standings) -> None:
     st.subheader("Quality against cost", help=means("cost"))
-    if not found.costs:
+    costs = [cost for cost in _COSTS if cost in found.table]
+    if not costs:
         frame.advice("No architecture has recorded its cost; train it again to see.")
         return
-    cost = st.selectbox("Cost", found.costs, format_func=lambda key: _COSTS[key][0], key="cost")
-    table, title, word = against_cost(found, cost), _COSTS[cost][0], score_word(found.metric)
+    cost = st.selectbox("Cost", costs, format_func=lambda key: _COSTS[key][0], key="cost")
+    table, title, word = scores(found).assign(cost=found.table[cost]), _COSTS[cost][0], score_word(found.metric)
+    table = table[table["cost"] > 0].reset_index(drop=True)
     drawn = charts.against_cost(table, title, f"{word}, test rows")
     frame.chart(drawn, alt=f"{word} with intervals of {len(table)} architectures over {title.lower()}.")
     of = {"architecture": table["architecture"], title: table["cost"], f"{word} [95 %]": table["score"]}

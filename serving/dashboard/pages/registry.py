@@ -92,8 +92,12 @@ def _version(alias: str, standing: Any, experiment: str | None) -> None:
         if standing.evidence_sha256:
             st.markdown(plain(f"Evidence {standing.evidence_sha256[:12]}"), help=means("evidence"))
         with st.container(horizontal=True):
-            for label, path in _links(version, experiment).items():
-                base = frame.params().policy.dashboard.mlflow_ui.rstrip("/")
+            links = {"Version in MLflow": f"models/{quote(version.name, safe='')}/versions/{version.version}"}
+            if experiment is not None:
+                links["Its run"] = f"experiments/{experiment}/runs/{version.run_id}"
+                links["All runs"] = f"experiments/{experiment}"
+            base = frame.params().policy.dashboard.mlflow_ui.rstrip("/")
+            for label, path in links.items():
                 st.link_button(label, f"{base}/#/{path}", icon=":material/open_in_new:")
     gate, card = st.tabs(["Checks of the gate", "Model card"])
     with gate:
@@ -108,15 +112,6 @@ def _version(alias: str, standing: Any, experiment: str | None) -> None:
 
         work = progress.job(key, lambda job: _page(version))
         progress.shown(work, draw, label="Reading the model card", key=key)
-
-
-def _links(version: Any, experiment: str | None) -> dict[str, str]:
-    """Return label and path of pages in the MLflow UI."""
-    found = {"Version in MLflow": f"models/{quote(version.name, safe='')}/versions/{version.version}"}
-    if experiment is not None:
-        found["Its run"] = f"experiments/{experiment}/runs/{version.run_id}"
-        found["All runs"] = f"experiments/{experiment}"
-    return found
 
 
 def _gate(entry: Any) -> None:
