@@ -92,7 +92,7 @@ def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
         raise UserError(f"the version of {name} has no evidence; register it again: make register TASK={name}")
     place = f"evidence/{sha256}/evidence.json"
     lacking = f"run {run_id} of {name} has no artifact {place}; register again"
-    with _downloaded(f"runs:/{run_id}/{place}", lacking) as path:
+    with downloaded(f"runs:/{run_id}/{place}", lacking) as path:
         try:
             evidence = read_evidence(path)
         except UserError as error:
@@ -128,7 +128,7 @@ def hashes(uri: str) -> Hashes:
 @contextmanager
 def model_files(uri: str) -> Iterator[Path]:
     """Yield a copy of the folder of a logged model."""
-    with _downloaded(uri, f"the files of model {uri} cannot be read") as folder:
+    with downloaded(uri, f"the files of model {uri} cannot be read") as folder:
         yield folder
 
 
@@ -152,7 +152,8 @@ def lock_md5(name: str) -> str | None:
 
 
 @contextmanager
-def _downloaded(uri: str, otherwise: str) -> Iterator[Path]:
+def downloaded(uri: str, otherwise: str) -> Iterator[Path]:
+    """Yield a copy of artifacts; `UserError`, which says ``otherwise``, where they cannot be read."""
     with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
         try:
             path = tracking.mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temporary)

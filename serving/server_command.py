@@ -15,7 +15,7 @@ from pipelines.environment import IMAGE_PIXELS, MODEL_VERSION
 from pipelines.errors import UserError
 from pipelines.files import cores
 from pipelines.policy import Serve
-from serving.limits import Limits
+from serving.app import Limits
 from serving.mlflow_private import scoring_options
 
 APPLICATION = "serving.app:app"

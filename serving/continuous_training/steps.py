@@ -199,14 +199,8 @@ def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
     if version == now.get(PRODUCTION):
         to = "production"
     elif version != now.get(to):
-        registry.promote(
-            plan.name,
-            to=to,
-            version=version,
-            by=plan.by,
-            why=f"retraining {plan.fingerprint[:12]}",
-            policy=plan.params.policy,
-        )
+        why, policy = f"retraining {plan.fingerprint[:12]}", plan.params.policy
+        registry.promote(plan.name, to=to, version=version, by=plan.by, why=why, policy=policy)
     return {"version": version, "alias": to, "before": before, "done": f"version {version} is in {to}"}
 
 

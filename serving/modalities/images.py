@@ -16,7 +16,7 @@ from pipelines.samples.image_formats import FORMATS
 from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
-from serving.dashboard.data.loading import questions
+from serving.dashboard.data.loading import tables
 from serving.dashboard.data.words import counted, means, named, plain
 from serving.dashboard.pages import answers, choosing, frame
 from serving.dashboard.pages.predict import Asked, Make
@@ -109,10 +109,10 @@ def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return found
 
 
-def of_images(files: Mapping[str, bytes]) -> questions.Question:
+def of_images(files: Mapping[str, bytes]) -> tables.Question:
     """Return the question about images, whose files are sent as they are."""
     rows = [{"image": base64.b64encode(content).decode("ascii"), "sample_id": name} for name, content in files.items()]
-    return questions.of_samples(rows, list(files))
+    return tables.asked_samples(rows, list(files))
 
 
 @st.cache_data(show_spinner=False, max_entries=128)

@@ -13,7 +13,7 @@ from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.collection import Drug, Line
 from serving.dashboard.data.endpoints import Endpoint, Refused
-from serving.dashboard.data.loading import load, questions
+from serving.dashboard.data.loading import load, tables
 from serving.dashboard.data.words import counted, means, named, plain
 from serving.dashboard.pages import answers, choosing, frame, predict
 from serving.dashboard.pages.predict import Asked, Contract, Make
@@ -48,7 +48,7 @@ class Pairs(Modality):
         required = predict.required(endpoint, omics)
         st.markdown("#### 1 · Cells")
         own = choosing.source(name, "Which cells") == choosing.OWN
-        make: Callable[..., questions.Question] | None = None  # of drugs, and the contract
+        make: Callable[..., tables.Question] | None = None  # of drugs, and the contract
         if own:
             found = choosing.own_files(name, omics, folder, _KEY, required)
             tables = {each: found[each].values for each in omics if each in found}
@@ -111,7 +111,7 @@ def of_pairs(
     tissue: Mapping[str, str | None],
     drugs: Sequence[Drug],
     contract: Contract | None = None,
-) -> questions.Question:
+) -> tables.Question:
     """Return the question about every sample with every drug, without features that the model does not know.
 
     The first table that its contract requires names the samples, or all do; `Refused` if a required one is missing.
@@ -129,7 +129,7 @@ def of_pairs(
         if contract is not None and name not in features:
             notes.append(f"The model does not look at {name.replace('_', ' ')}; it was left out.")
             continue
-        maps[name], left_out = questions.measured(table, features.get(name))
+        maps[name], left_out = tables.measured(table, features.get(name))
         notes += left_out
         for sample, values in maps[name].items():
             if None in values.values() and name not in required:  # sent whole or not at all, and imputed then
@@ -143,7 +143,7 @@ def of_pairs(
             said = {name: value for name, value in said.items() if value is not None}
             rows.append({**of_sample, **said, "sample_id": f"{sample}|{drug.drug_id or drug.label}"})
             pairs.append((sample, drug.label, drug.drug_id))
-    return questions.of_pairs(rows, pairs, notes)
+    return tables.asked_pairs(rows, pairs, notes)
 
 
 def molecule(text: str) -> str:
@@ -153,11 +153,11 @@ def molecule(text: str) -> str:
 
 def _of_line(
     folder: Path, omics: Sequence[str], chosen: tuple[str, Line], drugs: Sequence[Drug], contract: Contract | None
-) -> questions.Question:
+) -> tables.Question:
     """Return the question about a cell line of the data; runs on a thread."""
     line, of = chosen
     paths = {each: folder / f"{each}.parquet" for each in omics}
-    tables = {each: questions.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
+    tables = {each: tables.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
     tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
     return of_pairs(tables, {of.name: of.tissue}, drugs, contract)
 
@@ -201,7 +201,7 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
 
 @st.cache_data(show_spinner=False, ttl=600)
 def _usual(folder: str, target: str) -> dict[str, float]:
-    return questions.usual_responses(Path(folder), target)
+    return tables.usual_responses(Path(folder), target)
 
 
 def drawing(

@@ -10,7 +10,7 @@ import streamlit as st
 
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
-from serving.dashboard.data.loading import questions
+from serving.dashboard.data.loading import tables
 from serving.dashboard.data.words import counted, listed, means, plain
 from serving.dashboard.pages import answers, choosing, frame
 from serving.dashboard.pages.predict import Asked, Make
@@ -54,7 +54,7 @@ class Profiles(Modality):
             chosen = choosing.one_of(_samples(path.parent), "Sample", "samples", f"chosen {name}", help_)
         if chosen is None:
             return None, "Choose a sample first."
-        return (lambda contract: of_profiles(questions.profiles(path, _KEY, [chosen]), contract)), ""
+        return (lambda contract: of_profiles(tables.profiles(path, _KEY, [chosen]), contract)), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw one profile's answer and the genes behind it."""
@@ -73,14 +73,14 @@ class Profiles(Modality):
         answers.explained(asked, row, draw, "Asking which genes it goes by")
 
 
-def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> questions.Question:
+def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> tables.Question:
     """Return the question about profiles, a row a sample, without genes that the model's contract does not know."""
     wanted = None
     if contract is not None:
         wanted = list(dict.fromkeys([*contract.get("genes", []), *contract.get("known", [])]))
-    found, notes = questions.measured(values, wanted)
+    found, notes = tables.measured(values, wanted)
     rows = [{"expression": profile, "sample_id": sample} for sample, profile in found.items()]
-    return questions.of_samples(rows, list(found), notes)
+    return tables.asked_samples(rows, list(found), notes)
 
 
 MODALITY = Profiles()

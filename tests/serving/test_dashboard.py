@@ -32,8 +32,8 @@ from pipelines.policy import Dashboard
 from serving.dashboard.data import collection, endpoints, loading, tables, words
 from serving.dashboard.data.collection import Drug
 from serving.dashboard.data.endpoints import Endpoint, NoAnswer, Refused, ask
-from serving.dashboard.data.questions import Question, usual_responses
-from serving.dashboard.data.questions import profiles as measured_profiles
+from serving.dashboard.data.tables import Question, usual_responses
+from serving.dashboard.data.tables import profiles as measured_profiles
 from serving.dashboard.data.uploads import Profiles
 from serving.dashboard.pages import answers as trust
 from serving.dashboard.pages import choosing, compare, monitoring, predict, progress

@@ -2,7 +2,7 @@
 
 Pages and jobs run on threads of their own. On Python 3.11 two threads that import parts of the same package may wait
 for each other for ever (python/cpython#106176). Whatever a page or a job imports late goes through `load`; a module
-that imports more at its first use is imported together with that (`registry`, `questions` and `charts` of this folder).
+that imports more at its first use is imported together with that (`registry`, `tables` and `charts` of this folder).
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ class _Late:
 
 # Modules of this folder, each imported by `load` when something of it is first used.
 if TYPE_CHECKING:
-    from serving.dashboard.data import charts, questions, registry, tables, uploads
+    from serving.dashboard.data import charts, registry, tables, uploads
 else:
-    charts, questions, registry, tables, uploads = map(_Late, ("charts", "questions", "registry", "tables", "uploads"))
+    charts, registry, tables, uploads = map(_Late, ("charts", "registry", "tables", "uploads"))

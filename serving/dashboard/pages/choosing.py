@@ -10,7 +10,7 @@ import streamlit as st
 from pipelines.errors import UserError
 from pipelines.text_values import quoted
 from serving.dashboard.data import collection
-from serving.dashboard.data.loading import questions, tables, uploads
+from serving.dashboard.data.loading import tables, uploads
 from serving.dashboard.data.words import counted, means, plain
 from serving.dashboard.pages import frame
 
@@ -81,7 +81,7 @@ def own_files(
 def _example(path: Path, key: str) -> bytes | None:
     """Return the first profiles of the data as CSV; None if there is no data."""
     try:
-        table = questions.profiles(path, key, collection.ids_of(path, key)[:2])
+        table = tables.profiles(path, key, collection.ids_of(path, key)[:2])
     except UserError:
         return None
     return tables.csv_of(table.reset_index())

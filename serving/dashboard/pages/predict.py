@@ -17,7 +17,7 @@ from serving.dashboard.pages import frame, progress
 from serving.modalities import get_modality
 
 if TYPE_CHECKING:
-    from serving.dashboard.data.questions import Question
+    from serving.dashboard.data.tables import Question
 
 Contract = Mapping[str, Any]
 Make = Callable[[Contract | None], "Question"]
