@@ -311,9 +311,8 @@ def _code(recipe: Recipe) -> Comparison:
     named = ", ".join(sorted(changed)) or "unknown files"
     if changed and changed <= _RECOVERED:
         return Comparison("code", True, f"{commit}; {named} from the version", decides=False)
-    return Comparison(
-        "code", None, f"not known from the tags: there were uncommitted changes in {named}", decides=False
-    )
+    said = f"not known from the tags: there were uncommitted changes in {named}"
+    return Comparison("code", None, said, decides=False)
 
 
 def _conditions(recipe: Recipe) -> Comparison:

@@ -136,8 +136,7 @@ class Database:
 def databases() -> list[Database]:
     """Return the databases that the environment names: tracking, studies, and the history's where it is another.
 
-    Where tracking is a server, the history's database is taken for the server's. For a team that reaches its server by
-    HTTP alone it is not: only the server's operator can save what the server holds.
+    Where tracking is a server, the history's database is taken for its own; if it is not, the server's operator saves.
     """
     uri, history = str(mlflow.get_tracking_uri()), history_uri()
     if uri != str(mlflow.get_registry_uri()):

@@ -289,10 +289,7 @@ def retrain(
 
 
 def _nothing_new(plan: Plan, state: State) -> str | None:
-    """Return why there is nothing to do, by the registry or by the last loop and DVC's outputs, or None.
-
-    The registry suffices: the checkout of a CI job has an older ``dvc.lock``, and a fresh clone has no outputs.
-    """
+    """Return why there is nothing to do, or None; the registry suffices: a fresh clone or CI job has no outputs."""
     if state.unfinished:
         return None
     version = registered(plan)

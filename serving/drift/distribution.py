@@ -27,18 +27,14 @@ _LOOKED_AT = 5_000  # rows that show which column determines which
 
 @dataclass(frozen=True)
 class Drift:
-    """The difference of a column from its reference, in effective numbers of independent rows.
-
-    ``statistic`` is the Kolmogorov-Smirnov distance of numbers, Cramér's V of all else; ``adjusted`` is ``p`` corrected
-    for all tests of the report, see `corrected`; ``population_stability`` is the effect size.
-    """
+    """The difference of a column from its reference, in effective numbers of independent rows."""
 
     column: str
     kind: Kind
-    statistic: float
+    statistic: float  # Kolmogorov-Smirnov distance of numbers, Cramér's V of categories and missing values
     p: float
-    adjusted: float
-    population_stability: float
+    adjusted: float  # p corrected for all tests of the report, see `corrected`
+    population_stability: float  # the effect size
     reference_rows: float
     logged_rows: float
 

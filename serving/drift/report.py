@@ -156,10 +156,7 @@ def monitor(
     since: datetime | None = None,
     reports: Path = REPORTS,
 ) -> tuple[dict[str, Any], Path]:
-    """Compare the prediction log of a task with its version's reference; return the report, and its folder.
-
-    The version is that in production, else in staging, if empty; ``labels`` is a table for `read_labels`.
-    """
+    """Compare the log of a version, else of that in production or staging, with its reference; return report, folder."""
     policy = params.policy.monitor
     chosen = _watched_version(name, version)
     logged = read_log(log, name, str(chosen.version), least=policy.minimum_rows, since=since)

@@ -250,16 +250,13 @@ class Reference:
 
 @dataclass(frozen=True)
 class Watched:
-    """The result of a comparison; ``findings`` are the reasons to retrain, ``notes`` are remarks, in sentences.
+    """The result of a comparison."""
 
-    ``novelty`` is the share of rows beyond the version's threshold, with its interval.
-    """
-
-    inputs: list[Drift]
+    inputs: list[Drift]  # corrected for all tests of inputs and predictions
     predictions: list[Drift]
-    novelty: Interval
+    novelty: Interval  # share of rows beyond the version's threshold
     performance: Performance | None
-    findings: list[str]
+    findings: list[str]  # reasons to retrain, in sentences
     notes: list[str]
 
     @property

@@ -1,8 +1,4 @@
-"""What is predicted: how the monitor measures logged answers, and how the dashboard shows answers.
-
-A problem is a module of this package, found by its name. The first page of the dashboard needs one: modules that take
-seconds to load (pandas, charts, metrics) are imported where they are used.
-"""
+"""Problems, a module each, found by its name: how logged answers are measured, and how the dashboard shows answers."""
 
 from __future__ import annotations
 
@@ -34,20 +30,16 @@ Usual = Callable[[], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Wording:
-    """Words for contributions to ``of``, which add up to ``summed`` in this unit.
-
-    ``raises`` and ``lowers`` say what positive and negative ones do; ``red`` (else ``raises``) is drawn red. ``note``
-    stands above them; ``target`` is one of several predictions.
-    """
+    """Words for the contributions to an answer."""
 
     of: str
-    raises: str
+    raises: str  # what positive ones do
     lowers: str
-    red: str = ""
-    summed: str = "The prediction"
+    red: str = ""  # the one that is drawn red, else ``raises``
+    summed: str = "The prediction"  # what they add up to
     unit: str = ""
-    note: str = ""
-    target: str | None = None
+    note: str = ""  # stands above them
+    target: str | None = None  # one of several predictions
 
 
 class Problem(ABC):

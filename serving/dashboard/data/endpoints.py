@@ -93,10 +93,7 @@ def ask(
     rows_at_once: int = ROWS_AT_ONCE,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Row]:
-    """Return an answer for each row (None for an unknown number), asked for a few at a time; or `NoAnswer`, `Refused`.
-
-    Messages call rows by their ``names``. ``progress`` takes how many rows are answered, of all; it may raise to stop.
-    """
+    """Return an answer a row, asked a few at a time, or raise `NoAnswer`, `Refused`; ``progress`` may raise to stop."""
     answers: list[Row] = []
     progress(0, len(rows))
     for body, count in _bodies(rows, explain, rows_at_once):

@@ -41,19 +41,15 @@ def numbers(answers: Sequence[Row], fields: Iterable[str]) -> dict[str, list[flo
     return {field: [to_float(answer.get(field)) for answer in answers] for field in fields}
 
 
-def of_each_key(answers: Sequence[Row], field: str, prefix: str) -> dict[str, list[float]]:
-    """Return a column ``<prefix>_<key>`` for each key that the maps in ``field`` have."""
-    maps = [{str(key): value for key, value in (answer.get(field) or {}).items()} for answer in answers]
-    keys = dict.fromkeys(key for found in maps for key in found)
-    return {f"{prefix}_{key}": [to_float(found.get(key)) for found in maps] for key in keys}
-
-
 def of_samples(
     about: pd.DataFrame, answers: Sequence[Row], columns: Mapping[str, Any], keyed: tuple[str, str]
 ) -> pd.DataFrame:
-    """Return a row an answer: ``sample``, these columns, `novelty`, and those of `of_each_key` for field and prefix."""
-    made = about[["sample"]].reset_index(drop=True)
-    return made.assign(**columns, **novelty(answers), **of_each_key(answers, *keyed))
+    """Return a row an answer: ``sample``, these columns, `novelty`, and ``<prefix>_<key>`` of the maps in a field."""
+    name, prefix = keyed
+    maps = [{str(key): value for key, value in (answer.get(name) or {}).items()} for answer in answers]
+    keys = dict.fromkeys(key for found in maps for key in found)
+    of_keys = {f"{prefix}_{key}": [to_float(found.get(key)) for found in maps] for key in keys}
+    return about[["sample"]].reset_index(drop=True).assign(**columns, **novelty(answers), **of_keys)
 
 
 def in_order(table: pd.DataFrame, by: str, *, ascending: bool = True) -> pd.DataFrame:
@@ -183,10 +179,7 @@ def asked_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes
 
 
 def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
-    """Return the measurements of each sample, a row of ``table`` (NaN becomes None), and notes on what was left out.
-
-    ``wanted`` are the features of the model, whose names are taken; None if they are not known, and all are sent.
-    """
+    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out."""
     notes = []
     if wanted is not None:
         names = [str(column) for column in table.columns]

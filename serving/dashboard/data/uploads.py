@@ -40,15 +40,11 @@ _WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap wr
 
 @dataclass(frozen=True)
 class Profiles:
-    """Samples and their measurements.
+    """Samples and their measurements."""
 
-    ``values`` are float64, a row a sample and a column a feature, by their names; ``tissue`` is by sample, as far as
-    the file has it; ``notes`` are sentences on what was changed or left out.
-    """
-
-    values: pd.DataFrame
-    tissue: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    values: pd.DataFrame  # float64, a row a sample and a column a feature, by their names
+    tissue: dict[str, str] = field(default_factory=dict)  # by sample, as far as the file has it
+    notes: list[str] = field(default_factory=list)  # on what was changed or left out, in sentences
 
 
 def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:

@@ -41,16 +41,13 @@ _SCORE, _MARGIN = ["value", "low", "high"], ["margin", "margin_low", "margin_hig
 
 @dataclass(frozen=True)
 class Standings:
-    """The leaderboard of a task: a row an architecture, the best first; scores without an interval are NaN.
-
-    ``agreement`` is the share of top genes that two explanations have in common. ``notes`` are of `make compare`.
-    """
+    """The leaderboard of a task: a row an architecture, the best first; scores without an interval are NaN."""
 
     task: str
     metric: str
     table: pd.DataFrame
-    agreement: dict[str, dict[str, float]]
-    notes: list[str]
+    agreement: dict[str, dict[str, float]]  # share of top genes that two explanations have in common
+    notes: list[str]  # of `make compare`, if it has run on these fits
 
 
 def standings(task: str, reports: Path) -> Standings:

@@ -62,21 +62,19 @@ class Job(Future[Any]):
         return self.done()
 
     def _run(self) -> None:
-        try:
-            value = self.work(self)
-            with contextlib.suppress(InvalidStateError):  # nobody waits for it
+        with contextlib.suppress(CancelledError, InvalidStateError):  # nobody waits for it
+            try:
+                value = self.work(self)
+            except CancelledError:
+                raise
+            except UserError as error:
+                self.set_exception(error)
+            except Exception as error:  # whatever it is, the page goes on
+                _logger.exception("a job of the dashboard failed")
+                said = f"It failed ({type(error).__name__}); the dashboard's terminal says more."
+                self.set_exception(UserError(said))
+            else:
                 self.set_result(value)
-        except CancelledError:
-            pass
-        except UserError as error:
-            self._fail(error)
-        except Exception as error:  # whatever it is, the page goes on
-            _logger.exception("a job of the dashboard failed")
-            self._fail(UserError(f"It failed ({type(error).__name__}); the dashboard's terminal says more."))
-
-    def _fail(self, error: UserError) -> None:
-        with contextlib.suppress(InvalidStateError):
-            self.set_exception(error)
 
 
 def job(key: str, work: Callable[[Job], Any], *, fresh: bool = False, believed: float = float("inf")) -> Job:
