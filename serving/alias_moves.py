@@ -198,7 +198,16 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
     client, entry = MlflowClient(), intent.entry
     entries = (*now.entries, entry)
     state = replay(entries)
-    _set_aliases(client, now, entry, state.aliases)
+    # The entry's own alias is moved first: it tells whether an interrupted move had begun.
+    for alias in sorted(ALIASES, key=lambda each: each != entry.alias):
+        here, to = now.aliases.get(alias), state.aliases.get(alias)
+        foreign = entry.action != RESTORE and here != now.state.aliases.get(alias)  # is left for `verify` to find
+        if here == to or foreign or (to is not None and to not in now.stages):
+            continue
+        if to is None:
+            client.delete_registered_model_alias(entry.task, alias)
+        else:
+            client.set_registered_model_alias(entry.task, alias, str(to))
     for version, stage in now.stages.items():  # the deprecated stages, where the server has them
         if stage is not None and stage != (wanted := state.stages.get(version, "None")):
             with warnings.catch_warnings():
@@ -208,19 +217,6 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
         client.set_model_version_tag(entry.task, str(entry.to_version), key, value)
     client.set_registered_model_tag(entry.task, HEAD, anchor(entries))
     audit_log.append(engine, entry)
-
-
-def _set_aliases(client: MlflowClient, now: Found, entry: Entry, wanted: Mapping[str, int]) -> None:
-    """Move the entry's own alias first: it tells whether an interrupted move had begun."""
-    for alias in sorted(ALIASES, key=lambda each: each != entry.alias):
-        here, version = now.aliases.get(alias), wanted.get(alias)
-        foreign = entry.action != RESTORE and here != now.state.aliases.get(alias)  # is left for `verify` to find
-        if here == version or foreign or (version is not None and version not in now.stages):
-            continue
-        if version is None:
-            client.delete_registered_model_alias(entry.task, alias)
-        else:
-            client.set_registered_model_alias(entry.task, alias, str(version))
 
 
 def _version(version: int | None) -> str:

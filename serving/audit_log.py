@@ -24,7 +24,7 @@ ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the history, numbered from 1 within a task; verdicts are `evaluation.promotion.gate.Verdict` as dicts."""
+    """A row of the history, numbered from 1 within a task; verdicts are those of `evaluation.promotion.gate`."""
 
     task: str
     number: int

@@ -1,9 +1,8 @@
-"""Backup and restore of the databases and artifacts that the environment names.
+"""Backup and restore of the databases and artifacts that the environment names; code is in git, data in DVC's remote.
 
-The tracking database holds experiments, runs, the registry and the server's accounts; the history of the registry lies
-there or in its own database, and the studies in another. The artifacts of a tracking server (``mlflow-artifacts:/...``)
-are read and written in the place behind it, ``ONCOLINEAGE_ARTIFACTS_URI``, without a running server. Code, parameters
-and `dvc.lock` are in git, data is in DVC's remote.
+The tracking database holds runs, registry and accounts; studies, and the registry's history if it has its own, lie in
+others. The artifacts of a tracking server (``mlflow-artifacts:/...``) are read and written in the place behind it,
+``ONCOLINEAGE_ARTIFACTS_URI``, without a running server.
 """
 
 from __future__ import annotations

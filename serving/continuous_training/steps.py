@@ -1,7 +1,4 @@
-"""The loop from new data to a version in staging: the fingerprint of its input, its steps, its run and its report.
-
-Equal fingerprints give equal models on one machine and equal verdicts of the gate.
-"""
+"""The loop from new data to a version in staging: the fingerprint of its input, its steps, its run and its report."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ def components(params: Params, name: str, architectures: Sequence[str]) -> dict[
 
 
 def fingerprint(content: Any) -> str:
-    """Return the hash of JSON values, such as the components."""
+    """Return the hash of JSON values; loops of equal `components` give equal models on one machine, equal verdicts."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -153,7 +153,7 @@ def effective_rows(entities: pd.Series) -> float:
 
 
 def share_beyond(scores: pd.Series, threshold: float, significance: float) -> tuple[float, float, float]:
-    """Return the share of rows whose score exceeds the threshold or is not finite, with its Clopper-Pearson interval.
+    """Return the share of scores above the threshold or not finite, with its Clopper-Pearson interval.
 
     ``significance`` lies on either side of the interval.
     """

@@ -156,7 +156,7 @@ def monitor(
     since: datetime | None = None,
     reports: Path = REPORTS,
 ) -> tuple[dict[str, Any], Path]:
-    """Compare the log of a version, else of that in production or staging, with its reference; return report, folder."""
+    """Compare the log of a version (else that in production or staging) with its reference; return report, folder."""
     policy = params.policy.monitor
     chosen = _watched_version(name, version)
     logged = read_log(log, name, str(chosen.version), least=policy.minimum_rows, since=since)

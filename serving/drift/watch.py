@@ -53,10 +53,7 @@ def measure(
     resamples: int,
     seed: int = 0,
 ) -> Performance:
-    """Compare logged answers, the last for each sample, with labels from `read_labels`, of which ``least`` are needed.
-
-    ``drop`` is by how much the metric may lie beyond the evidence's interval. Each sample is its own group here.
-    """
+    """Compare the last answer of each sample (its own group) with its label, as the policy has ``least`` and ``drop``."""
     problem = get_problem(contract.problem)
     measured = evidence["test"]["metrics"]
     known = [name for name in problem.measurable if name in measured]

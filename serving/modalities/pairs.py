@@ -38,9 +38,8 @@ class Pairs(Modality):
 
     def invitation(self, task: Any) -> str:
         """Return how drugs are ranked."""
-        return (
-            f"Choose a cell line or bring a profile, choose drugs, and press Predict. {get_problem(task.problem).ranks}"
-        )
+        ranks = get_problem(task.problem).ranks
+        return f"Choose a cell line or bring a profile, choose drugs, and press Predict. {ranks}"
 
     def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
         """Let people say which cells and which drugs."""
@@ -52,9 +51,9 @@ class Pairs(Modality):
         if own:
             found = choosing.own_files(name, omics, folder, _KEY, required)
             tables = {each: found[each].values for each in omics if each in found}
-            tissue: dict[str, str | None] = {
-                sample: of for table in found.values() for sample, of in table.tissue.items()
-            }
+            tissue: dict[str, str | None] = {}
+            for table in found.values():
+                tissue |= table.tissue
             if found and not tissue:
                 samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))

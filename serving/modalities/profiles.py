@@ -21,10 +21,7 @@ if TYPE_CHECKING:  # pandas is loaded with the first question, not with the firs
     import pandas as pd
 
 _KEY = "sample_id"
-_FILLED_IN = {
-    "imputed": "not in the profile, filled in",
-    "ignored": "that the model does not know, left out",
-}
+_FILLED_IN = {"imputed": "not in the profile, filled in", "ignored": "that the model does not know, left out"}
 _samples = st.cache_data(show_spinner=False, ttl=60)(collection.samples)
 
 

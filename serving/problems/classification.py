@@ -168,16 +168,10 @@ class Classification(Problem):
 
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the log odds is sensitivity."""
-        odds, meaning = "the log odds of being sensitive", means("log_odds")
-        return Wording(
-            of="the prediction",
-            raises=SENSITIVITY,
-            lowers=RESISTANCE,
-            red=RESISTANCE,
-            summed=odds[:1].upper() + odds[1:],
-            unit=odds,
-            note=f"Log odds: {meaning[:1].lower()}{meaning[1:]}",
-        )
+        odds, meaning = "log odds of being sensitive", means("log_odds")
+        words = {"raises": SENSITIVITY, "lowers": RESISTANCE, "red": RESISTANCE, "unit": f"the {odds}"}
+        note = f"Log odds: {meaning[:1].lower()}{meaning[1:]}"
+        return Wording("the prediction", **words, summed=f"The {odds}", note=note)
 
 
 def _sets(answers: Sequence[Answer]) -> list[str]:

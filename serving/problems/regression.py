@@ -73,13 +73,10 @@ class Regression(Problem):
         frame.chart(drawn, alt=f"Predicted {unit} of {len(top)} drugs with intervals; {said}.")
         text = "Point: prediction. Line: its interval. Gray tick: the drug's usual response in the data."
         st.caption(plain(text), help=means("interval", "usual"))
-        short = "ln IC50" if of_ic50 else named(target)
+        short, term = ("ln IC50", "ln_ic50") if of_ic50 else (named(target), "")
         ends = zip(own["low"], own["high"], strict=True)
         interval = [f"{number(low, 2)} to {number(high, 2)}" for low, high in ends]
-        shown = {
-            short: (own["prediction"], "ln_ic50" if of_ic50 else "", "%.2f"),
-            "Interval": (interval, "interval", ""),
-        }
+        shown = {short: (own["prediction"], term, "%.2f"), "Interval": (interval, "interval", "")}
         if of_ic50:
             shown["IC50 (µM)"] = ([micromolar(math.exp(value)) for value in own["prediction"]], "ic50", "")
         if has_usual:

@@ -77,10 +77,8 @@ class Survival(Problem):
         """Return until when no event is expected, in a sentence."""
         if answer.get("event_free_until") is None:
             return None
-        return (
-            f"It expects no event in the first {answer['event_free_until']:g} {answer['time_unit']}.",
-            "event_free_until",
-        )
+        until = f"{answer['event_free_until']:g} {answer['time_unit']}"
+        return f"It expects no event in the first {until}.", "event_free_until"
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the survival curve at the horizons, with its numbers."""

@@ -40,7 +40,7 @@ class Drug:
 def cell_lines(
     folder: Path, tables: Sequence[str] = ("expression",), required: Sequence[str] = ("expression",)
 ) -> dict[str, Line]:
-    """Return by id, in the order of labels, the lines in all ``required`` tables, or in any of ``tables`` if none is."""
+    """Return by id, in the order of labels, the lines in all ``required`` tables, or in any of ``tables`` if none."""
     rows = _csv(folder / CELL_LINES_FILE, _LINE)
     paths = [folder / f"{table}.parquet" for table in required or tables]
     measured = [set(ids_of(path, _LINE)) for path in paths if required or path.is_file()]

@@ -41,7 +41,7 @@ def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str |
 def own_files(
     task: str, omics: Sequence[str], folder: Path, key: str, required: Sequence[str] | None = None
 ) -> dict[str, uploads.Profiles]:
-    """Let people bring the tables ``omics``, told apart by file names, and show what is wrong; empty if there are none."""
+    """Let people bring the tables ``omics``, told apart by file names; show what is wrong; empty if there are none."""
     known = {each: collection.features(folder / f"{each}.parquet", key) for each in omics}
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
     files = st.file_uploader(

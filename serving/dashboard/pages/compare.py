@@ -110,10 +110,7 @@ def scores(found: Standings) -> pd.DataFrame:
 
 
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return ``part, feature, value`` (mean size) of an architecture's explanations, the largest first.
-
-    The part of the explanation over all rows is `OVERALL`; the others are of the first of ``tables`` that is there.
-    """
+    """Return ``part, feature, value`` (mean size), the largest first, over all rows, and by the first of ``tables``."""
     found = [pd.DataFrame(columns=["part", "feature", "value"])]
     for file in ("top_genes.csv", "top_predictors.csv"):
         if (folder / file).is_file():

@@ -87,12 +87,10 @@ def table(content: pd.DataFrame, alt: str) -> None:
 
 def rows(columns: Columns, alt: str) -> None:
     """Show a long table."""
-    shown = {}
+    shown, config = {}, st.column_config
     for name, (_, term, form) in columns.items():
         help_ = means(term) if term else None
-        shown[name] = (
-            st.column_config.NumberColumn(format=form, help=help_) if form else st.column_config.Column(help=help_)
-        )
+        shown[name] = config.NumberColumn(format=form, help=help_) if form else config.Column(help=help_)
     content = load("pandas").DataFrame({name: list(values) for name, (values, _, _) in columns.items()})
     st.dataframe(content, hide_index=True, column_config=shown, placeholder="–", alt=alt)
 
