@@ -27,7 +27,6 @@ from serving.mlflow_private import answer, scoring_application, served_model
 PREFIX = "ONCOLINEAGE_SERVE_"
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 COLUMNS = 64  # fields of a request; no model has so many
-_OTHER_KEYS = ("params",)
 _MAPS_A_ROW = 64  # opening brackets in the text of a row; a SMILES has a few
 _VALUES = 5_000_000
 
@@ -109,7 +108,7 @@ def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
     given = [name for name in FORMATS if name in content]
     if len(given) != 1:
         raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
-    if unknown := [str(key)[:60] for key in content if key not in (*FORMATS, *_OTHER_KEYS)]:
+    if unknown := [str(key)[:60] for key in content if key not in (*FORMATS, "params")]:
         raise Refused(400, f"the request has the unknown key {', '.join(unknown[:5])}")
     if not isinstance(content.get("params") or {}, dict):
         raise Refused(400, "params must be a dictionary")

@@ -251,8 +251,8 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
     """
     manifest = _checked(folder, sha256)
     targets = {each.name: each for each in databases()}
-    databases_ = {} if artifacts_only else manifest["databases"]
-    for name, database in databases_.items():
+    wanted = {} if artifacts_only else manifest["databases"]
+    for name, database in wanted.items():
         target = targets.get(name)
         if target is None:
             raise UserError(f"the backup holds a {name} database and the environment names none; set {HISTORY_URI}")
@@ -273,7 +273,7 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
                     _copy(saved / file, here / file)
             except Exception as error:
                 raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
-    for name, database in databases_.items():
+    for name, database in wanted.items():
         targets[name].load(folder / database["file"])
     return manifest
 

@@ -1,8 +1,4 @@
-"""Drift between two samples of rows: a significance test, and an effect size.
-
-Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. The tests use
-the effective number of independent rows of each sample.
-"""
+"""Drift of two samples, by effective numbers of independent rows: one cell line is asked about with many drugs."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def measure(
     resamples: int,
     seed: int = 0,
 ) -> Performance:
-    """Compare the last answer of each sample (its own group) with its label, as the policy has ``least`` and ``drop``."""
+    """Compare the last answer of each sample, its own group, with its label; the policy has ``least`` and ``drop``."""
     problem = get_problem(contract.problem)
     measured = evidence["test"]["metrics"]
     known = [name for name in problem.measurable if name in measured]

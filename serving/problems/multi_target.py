@@ -62,7 +62,7 @@ class MultiTarget(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the targets with their intervals."""
-        own = _in_order(own)
+        own = own.sort_values("prediction", ascending=False, kind="stable")
         st.subheader(f"Predicted genes of {plain(what)}", help=f"In log2 units. {means('interval')}")
         top = own[["gene", *_ENDS]].head(_IN_CHART).assign(kind="model")
         drawn = charts.intervals(top, "gene", "kind", "Predicted expression (log2)", value="prediction")
@@ -75,14 +75,10 @@ class MultiTarget(Problem):
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Let people choose one of the targets."""
-        own = _in_order(own)
+        own = own.sort_values("prediction", ascending=False, kind="stable")
         genes = dict(zip(own["target"], own["gene"], strict=True))
         target = str(st.selectbox("Predicted gene", list(genes), format_func=lambda one: str(genes[one]), key=key))
         return Wording(f"the prediction of {target}", "raises it", "lowers it", target=target)
-
-
-def _in_order(own: pd.DataFrame) -> pd.DataFrame:
-    return own.sort_values("prediction", ascending=False, kind="stable")
 
 
 PROBLEM = MultiTarget()

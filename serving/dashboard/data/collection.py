@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.errors import UserError
 from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE
@@ -19,8 +19,7 @@ _LINE = "cell_line_id"
 _EXAMPLES_A_CLASS = 6
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A measured cell line; ``label`` is name and tissue, with the id where two lines have the same."""
 
     name: str
@@ -28,8 +27,7 @@ class Line:
     label: str
 
 
-@dataclass(frozen=True)
-class Drug:
+class Drug(NamedTuple):
     """A drug with its label for people; one that somebody brings has no id."""
 
     drug_id: str | None

@@ -1,8 +1,8 @@
 """Modules that take seconds to load, imported by one thread at a time.
 
-Pages and jobs run on threads of their own. On Python 3.11 two threads that import parts of the same package may wait
-for each other for ever (python/cpython#106176). Whatever a page or a job imports late goes through `load`; a module
-that imports more at its first use is imported together with that (`registry`, `tables` and `charts` of this folder).
+On Python 3.11 two threads (of pages and jobs) that import parts of the same package may wait for each other for ever
+(python/cpython#106176). A module that imports more at its first use is imported together with that (`registry`,
+`tables` and `charts` of this folder).
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Work on threads of its own: pages stay usable while an endpoint, the registry or a disk is slow.
-
-Streamlit's caches hold up the session that waits for them, and a parallel fragment must end before the page runs
-again. A thread does neither, and a fragment looks at it until it is done.
-"""
+"""Work on threads of its own, looked at by a fragment: Streamlit's caches and parallel fragments hold up the page."""
 
 from __future__ import annotations
 
