@@ -29,6 +29,10 @@ FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 COLUMNS = 64  # fields of a request; no model has so many
 _MAPS_A_ROW = 64  # opening brackets in the text of a row; a SMILES has a few
 _VALUES = 5_000_000
+_JSON = "application/json"
+_LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which holds patient data
+_WAITING = 8  # requests of the largest size that one process holds in memory
+_logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -150,12 +154,6 @@ def _size_of_split(value: Any) -> tuple[int, Collection[str]]:
     if "index" in value and (not isinstance(index, list) or len(index) != len(data)):
         raise Refused(400, "dataframe_split, index: must be a list with a value a row")
     return len(data), columns
-
-
-_JSON = "application/json"
-_LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which holds patient data
-_WAITING = 8  # requests of the largest size that one process holds in memory
-_logger = logging.getLogger(__name__)
 
 
 def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:

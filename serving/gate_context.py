@@ -28,6 +28,22 @@ from pipelines.file_hashes import combined
 from pipelines.paths import PREPARED
 
 DVC_LOCK = Path("dvc.lock")
+SECONDS = 300
+_PROGRAM = """
+import sys
+import mlflow
+from mlflow.models import Model
+
+folder = sys.argv[1]
+example = Model.load(folder).load_input_example(folder)
+answer = mlflow.pyfunc.load_model(folder).predict(example)
+if len(answer) != len(example):
+    sys.exit(f"{len(answer)} answers to {len(example)} rows")
+columns = [name for name in ("prediction", "label") if name in answer] or list(answer)[:1]
+if answer[columns].isna().any().any():
+    sys.exit(f"an answer without {' or '.join(columns)}")
+print(f"answered {len(answer)}")
+"""
 
 
 def situation(
@@ -160,25 +176,6 @@ def downloaded(uri: str, otherwise: str) -> Iterator[Path]:
         except (MlflowException, OSError) as error:
             raise tracking.refusal(error) or UserError(f"{otherwise} ({str(error).splitlines()[0]})") from error
         yield Path(path)
-
-
-SECONDS = 300
-
-_PROGRAM = """
-import sys
-import mlflow
-from mlflow.models import Model
-
-folder = sys.argv[1]
-example = Model.load(folder).load_input_example(folder)
-answer = mlflow.pyfunc.load_model(folder).predict(example)
-if len(answer) != len(example):
-    sys.exit(f"{len(answer)} answers to {len(example)} rows")
-columns = [name for name in ("prediction", "label") if name in answer] or list(answer)[:1]
-if answer[columns].isna().any().any():
-    sys.exit(f"an answer without {' or '.join(columns)}")
-print(f"answered {len(answer)}")
-"""
 
 
 def answer_example(uri: str, seconds: float = SECONDS) -> int:

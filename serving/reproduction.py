@@ -38,6 +38,17 @@ from training.model.logged_model import contract_of, predictor_folder
 
 _DVC_LOCAL = Path(".dvc") / "config.local"
 _OUTPUT = 3000  # characters of a failed command that are shown
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)", re.MULTILINE)
+_NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters
+# The commit's own code computes the hash of the parameters.
+_PARAMS_SHA256 = (
+    "import sys; from evaluation.evidence.build import params_sha256; from pipelines.params import read_params; "
+    "print(params_sha256(read_params(), sys.argv[1]))"
+)
+ELSEWHERE = 1e-3  # largest absolute difference of predictions and metrics on another machine or with other packages
+_CONDITIONS = ("machine", "cpu", "threads", "python")
+_HASHED = ("data", "split", "params")
+_RECOVERED = {"data.dvc", "params.yaml"}  # uncommitted changes that the version's tags and model hold
 
 
 @dataclass(frozen=True)
@@ -113,15 +124,6 @@ def worktree(origin: Path, commit: str) -> Iterator[Worktree]:
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
-
-
-_REQUIREMENT = re.compile(r"^([A-Za-z0-9_.\-]+)==(\S+)", re.MULTILINE)
-_NOT_OF_THE_MODEL = ("members",)  # parameters of the fit's run that are no hyperparameters
-# The commit's own code computes the hash of the parameters.
-_PARAMS_SHA256 = (
-    "import sys; from evaluation.evidence.build import params_sha256; from pipelines.params import read_params; "
-    "print(params_sha256(read_params(), sys.argv[1]))"
-)
 
 
 @dataclass(frozen=True)
@@ -239,12 +241,6 @@ def _settle(tree: Worktree, recipe: Recipe) -> None:
     content["device"] = "auto" if device == "cuda" else "cpu"
     content["tasks"][recipe.name] = json.loads(contract_of(recipe.folder).task_text)
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-ELSEWHERE = 1e-3  # largest absolute difference of predictions and metrics on another machine or with other packages
-_CONDITIONS = ("machine", "cpu", "threads", "python")
-_HASHED = ("data", "split", "params")
-_RECOVERED = {"data.dvc", "params.yaml"}  # uncommitted changes that the version's tags and model hold
 
 
 class Comparison(NamedTuple):

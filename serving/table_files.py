@@ -28,6 +28,9 @@ _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234 may be a little more than one, or a thousand
 _TRUTH = {"true": 1.0, "false": 0.0}
+ENDINGS = ("csv", "tsv", "txt", "parquet", "xlsx", "gz", "zip")
+UNPACKED_BYTES = 1_000_000_000
+_FIRST = 20  # rows that tell how a table is laid out
 
 
 def with_point(cell: Any) -> Any:
@@ -103,11 +106,6 @@ def _number(text: str) -> float:
         return _TRUTH[text.lower()]
     text = with_point(text)
     return float(text) if _PLAIN.fullmatch(text) else np.nan
-
-
-ENDINGS = ("csv", "tsv", "txt", "parquet", "xlsx", "gz", "zip")
-UNPACKED_BYTES = 1_000_000_000
-_FIRST = 20  # rows that tell how a table is laid out
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from pipelines.paths import PREPARED
 from pipelines.report import Block, Code, Strong, Text, as_markdown, items, section, table, text
 from serving.continuous_training.loop import State
 
+_SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "waived": "⚠️ waived"}
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -89,9 +91,6 @@ def params_changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[
     """Return ``key, before, after`` of every parameter that differs; None for a missing key."""
     keys = sorted(set(before) | set(after))
     return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
-
-
-_SIGNS = {"pass": "✅ pass", "fail": "❌ fail", "waived": "⚠️ waived"}
 
 
 def report(

@@ -50,6 +50,9 @@ from serving.registry import Target
 
 _STAGES = Path("dvc.yaml")
 _GATE = ("evaluation.candidate", "evaluation.promotion.gate")  # run after the last stage
+FINGERPRINT = "retraining.fingerprint"  # tag of a version
+_MADE_OF = ("data.sha256", "split.sha256", "git.commit", "budget")
+REFUSED = 2
 
 
 def components(params: Params, name: str, architectures: Sequence[str]) -> dict[str, str]:
@@ -78,10 +81,6 @@ def code(task: Task, architectures: Sequence[str]) -> dict[str, str]:
     commands = {name: str(stage.get("do", stage)["cmd"]) for name, stage in written.items()}
     modules = re.findall(r"python -m ([\w.]+)", " ".join(commands.values()))
     return commands | closure(*modules, *_GATE, task=task, architectures=architectures)
-
-
-FINGERPRINT = "retraining.fingerprint"  # tag of a version
-_MADE_OF = ("data.sha256", "split.sha256", "git.commit", "budget")
 
 
 @dataclass(frozen=True)
@@ -237,11 +236,6 @@ def _aliases(name: str) -> dict[str, str]:
     return {alias: str(found[alias]) for alias in (PRODUCTION, STAGING, CANDIDATE) if alias in found}
 
 
-REFUSED = 2
-
-Steps = Callable[[Plan], Sequence[Step]]
-
-
 class Outcome(NamedTuple):
     """The end of a loop: exit code 0 or 2, a sentence, and the report, None where nothing was to do."""
 
@@ -256,7 +250,7 @@ def retrain(
     *,
     by: str,
     architectures: Sequence[str] = (),
-    steps_of: Steps = steps,
+    steps_of: Callable[[Plan], Sequence[Step]] = steps,
     tell: Callable[[str], None] = print,
 ) -> Outcome:
     """Pull data, and if something changed: check, train, collect evidence, register, judge, move, and report.

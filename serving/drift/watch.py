@@ -27,6 +27,8 @@ from training.contract import Contract
 from training.model.prediction_log import INPUT
 
 _MOST_VALUES = 50_000_000
+_NEEDED = ("time", "model_version", "out_of_distribution")
+NOVELTY = "out_of_distribution"
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,6 @@ def _rows(places: np.ndarray) -> str:
     return f"rows {', '.join(str(place + 1) for place in places[:ROWS_SHOWN])}{more}"
 
 
-_NEEDED = ("time", "model_version", "out_of_distribution")
-
-
 @dataclass(frozen=True)
 class Logged:
     """The rows of a version by time; why files were not read, and how many rows other versions have."""
@@ -228,9 +227,6 @@ def since_time(text: str) -> datetime | None:
     except ValueError as error:
         raise UserError(f"--since {text!r} is no date; write 2026-11-20 or 2026-11-20T08:00") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-NOVELTY = "out_of_distribution"
 
 
 @dataclass(frozen=True)
