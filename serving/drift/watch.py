@@ -33,7 +33,7 @@ NOVELTY = "out_of_distribution"
 
 @dataclass(frozen=True)
 class Performance:
-    """A metric on ``rows`` answered labels now, and in the evidence; ``dropped``: significantly beyond its interval."""
+    """A metric on ``rows`` labels with an answer, now and in the evidence; ``dropped``: beyond it with significance."""
 
     metric: str
     now: Interval | None
@@ -55,7 +55,10 @@ def measure(
     resamples: int,
     seed: int = 0,
 ) -> Performance:
-    """Compare the last answer of each sample, its own group, with its label; the policy has ``least`` and ``drop``."""
+    """Compare logged answers, the last for each sample, with labels from `read_labels`, of which ``least`` are needed.
+
+    ``drop`` is by how much the metric may lie beyond the evidence's interval. Each sample is its own group here.
+    """
     problem = get_problem(contract.problem)
     measured = evidence["test"]["metrics"]
     known = [name for name in problem.measurable if name in measured]

@@ -128,7 +128,10 @@ class Classification(Problem):
         return Wording(f"the answer {label}", f"for {label}", f"against {label}")
 
     def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
-        """Return ``label, sensitive, labels, holds`` (in words), ``called_below`` a pair, the most sensitive first."""
+        """Return each pair's ``label``, probability ``sensitive``, and set ``labels``, in words ``holds``, best first.
+
+        ``called_below`` is the drug's threshold: a line whose response lies below it is called sensitive.
+        """
         made = about.reset_index(drop=True).assign(
             label=[row.get("label", "") for row in answers],
             sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],

@@ -38,7 +38,10 @@ class Drug(NamedTuple):
 def cell_lines(
     folder: Path, tables: Sequence[str] = ("expression",), required: Sequence[str] = ("expression",)
 ) -> dict[str, Line]:
-    """Return by id, in the order of labels, the lines in all ``required`` tables, or in any of ``tables`` if none."""
+    """Return the lines that a model can be asked about by their ids, in the order of their labels.
+
+    A line must be in every table of ``required``, or in any of ``tables`` if none is required.
+    """
     rows = _csv(folder / CELL_LINES_FILE, _LINE)
     paths = [folder / f"{table}.parquet" for table in required or tables]
     measured = [set(ids_of(path, _LINE)) for path in paths if required or path.is_file()]

@@ -110,7 +110,10 @@ def scores(found: Standings) -> pd.DataFrame:
 
 
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return ``part, feature, value`` (mean size), the largest first, over all rows, and by the first of ``tables``."""
+    """Return the features in an architecture's explanations: ``part, feature, value`` (mean size), the largest first.
+
+    The part over all rows is `OVERALL`; the other parts are of the first of ``tables`` (file, column) that is there.
+    """
     found = [pd.DataFrame(columns=["part", "feature", "value"])]
     for file in ("top_genes.csv", "top_predictors.csv"):
         if (folder / file).is_file():
