@@ -93,7 +93,7 @@ def ask(
     rows_at_once: int = ROWS_AT_ONCE,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Row]:
-    """Return an answer for each row or raise `NoAnswer` or `Refused`; ``progress`` takes rows done, may raise to stop."""
+    """Return an answer for each row, or raise `NoAnswer` or `Refused`; ``progress`` may raise to stop it."""
     answers: list[Row] = []
     progress(0, len(rows))
     for body, count in _bodies(rows, explain, rows_at_once):
