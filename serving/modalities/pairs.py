@@ -50,14 +50,14 @@ class Pairs(Modality):
         make: Callable[..., tables.Question] | None = None  # of drugs, and the contract
         if own:
             found = choosing.own_files(name, omics, folder, _KEY, required)
-            tables = {each: found[each].values for each in omics if each in found}
+            values = {each: found[each].values for each in omics if each in found}
             tissue: dict[str, str | None] = {}
             for table in found.values():
                 tissue |= table.tissue
             if found and not tissue:
-                samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
+                samples = dict.fromkeys(str(sample) for table in values.values() for sample in table.index)
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
-            make = partial(of_pairs, tables, tissue) if tables else None
+            make = partial(of_pairs, values, tissue) if values else None
         else:
             # Most models need the expression: until its contract is known, lines without it are not offered.
             with frame.errors_shown():
@@ -156,9 +156,9 @@ def _of_line(
     """Return the question about a cell line of the data; runs on a thread."""
     line, of = chosen
     paths = {each: folder / f"{each}.parquet" for each in omics}
-    tables = {each: tables.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
-    tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
-    return of_pairs(tables, {of.name: of.tissue}, drugs, contract)
+    found = {each: tables.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
+    found = {each: table.set_axis([of.name] * len(table)) for each, table in found.items() if len(table)}
+    return of_pairs(found, {of.name: of.tissue}, drugs, contract)
 
 
 def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None:
