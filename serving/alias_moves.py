@@ -36,17 +36,14 @@ WAIT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Found:
-    """The history of a task, the registered model's tag ``head`` of its last row, and MLflow's aliases and stages.
-
-    A stage is None where MLflow no longer has stages. ``intent`` is an interrupted move that this user may not finish.
-    """
+    """The history of a task, the tag ``head`` of its last row, MLflow's aliases and stages, and an interrupted move."""
 
     entries: tuple[Entry, ...]
     head: str | None
     aliases: dict[str, int]
-    stages: dict[int, str | None]
+    stages: dict[int, str | None]  # None where MLflow no longer has stages
     missing_triggers: tuple[str, ...] = ()
-    intent: Intent | None = None
+    intent: Intent | None = None  # of a move that this user may not finish
 
     @property
     def state(self) -> State:
@@ -116,15 +113,11 @@ def look(task: str) -> Found:
 
 
 def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, **fields: Any) -> Entry:
-    """Append a row and put aliases, stages and tags where the history then says.
+    """Append a row and put aliases, stages and tags (of the version) where the history then says.
 
-    The decision was based on the state ``expected``. ``fields`` are ``by, action, alias, to_version, why`` and, if any,
-    ``evidence_sha256, verdicts`` of the entry; ``tags`` are set on the version.
-
-    Raises
-    ------
-    UserError
-        An alias other than ``candidate`` was moved since, or without this function; the version does not exist.
+    ``fields`` are the entry's ``by, action, alias, to_version, why`` and, if any, ``evidence_sha256, verdicts``. It is
+    a `UserError` if an alias other than ``candidate`` was moved since the state ``expected``, or without this function,
+    or the version does not exist.
     """
     fields = {"evidence_sha256": None, "verdicts": ()} | fields
     alias, to_version = fields["alias"], fields["to_version"]
@@ -133,8 +126,10 @@ def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, *
         with _turn(engine, task):
             now = _settled(engine, task)
             refuse_unsound(now, task, restoring=fields["action"] == RESTORE)
-            if alias != CANDIDATE:
-                _refuse_stale(expected, now, task)
+            last = now.last_move()
+            if alias != CANDIDATE and last is not None and last != expected.last_move():
+                did = f"moved version {last.to_version} to {last.alias}" if last.alias else "put aliases back"
+                raise UserError(f"{last.by} {did} of {task} a moment ago; nothing was changed. Look and try again")
             if to_version is not None and to_version not in now.stages:
                 raise UserError(f"{task} has no version {to_version}")
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -158,13 +153,6 @@ def refuse_unsound(found: Found, task: str, *, restoring: bool = False) -> None:
     if not restoring and (moved := found.moved()):
         restore = f"python -m serving.verify --task {task} --restore"
         raise UserError("\n".join([*moved, f"nothing was changed: put the aliases back with `{restore}`"]))
-
-
-def _refuse_stale(expected: Found, now: Found, task: str) -> None:
-    last = now.last_move()
-    if last is not None and last != expected.last_move():
-        did = f"moved version {last.to_version} to {last.alias}" if last.alias else "put aliases back"
-        raise UserError(f"{last.by} {did} of {task} a moment ago; nothing was changed. Look and try again")
 
 
 def _found(engine: sa.Engine, task: str) -> Found:
@@ -196,11 +184,8 @@ def _settled(engine: sa.Engine, task: str) -> Found:
     found = _found(engine, task)
     if found.intent is None or found.broken():
         return found
-    entry, after = found.intent.entry, found.entries_after
-    if entry.alias:
-        begun = found.aliases.get(entry.alias) == entry.to_version
-    else:
-        begun = found.aliases == replay(after).aliases
+    entry, after, now = found.intent.entry, found.entries_after, found.aliases
+    begun = now.get(entry.alias) == entry.to_version if entry.alias else now == replay(after).aliases
     if (begun or found.head == anchor(after)) and not broken(after, anchor(after)):
         _carry_out(engine, found, found.intent)
     else:
@@ -213,7 +198,16 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
     client, entry = MlflowClient(), intent.entry
     entries = (*now.entries, entry)
     state = replay(entries)
-    _set_aliases(client, now, entry, state.aliases)
+    # The entry's own alias is moved first: it tells whether an interrupted move had begun.
+    for alias in sorted(ALIASES, key=lambda each: each != entry.alias):
+        here, to = now.aliases.get(alias), state.aliases.get(alias)
+        foreign = entry.action != RESTORE and here != now.state.aliases.get(alias)  # is left for `verify` to find
+        if here == to or foreign or (to is not None and to not in now.stages):
+            continue
+        if to is None:
+            client.delete_registered_model_alias(entry.task, alias)
+        else:
+            client.set_registered_model_alias(entry.task, alias, str(to))
     for version, stage in now.stages.items():  # the deprecated stages, where the server has them
         if stage is not None and stage != (wanted := state.stages.get(version, "None")):
             with warnings.catch_warnings():
@@ -223,19 +217,6 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
         client.set_model_version_tag(entry.task, str(entry.to_version), key, value)
     client.set_registered_model_tag(entry.task, HEAD, anchor(entries))
     audit_log.append(engine, entry)
-
-
-def _set_aliases(client: MlflowClient, now: Found, entry: Entry, wanted: Mapping[str, int]) -> None:
-    """Move the entry's own alias first: it tells whether an interrupted move had begun."""
-    for alias in sorted(ALIASES, key=lambda each: each != entry.alias):
-        here, version = now.aliases.get(alias), wanted.get(alias)
-        foreign = entry.action != RESTORE and here != now.state.aliases.get(alias)  # is left for `verify` to find
-        if here == version or foreign or (version is not None and version not in now.stages):
-            continue
-        if version is None:
-            client.delete_registered_model_alias(entry.task, alias)
-        else:
-            client.set_registered_model_alias(entry.task, alias, str(version))
 
 
 def _version(version: int | None) -> str:

@@ -1,11 +1,7 @@
-"""MLflow's scoring application with bounds on requests; uvicorn runs it, see `serving.endpoint`.
+"""MLflow's scoring application, which takes no middleware, with a bounded route ``/invocations``; uvicorn runs it.
 
-MLflow's application reads a body of any size, makes a table of any JSON, and takes no middleware. Here its route
-``/invocations`` is replaced: the body is bounded and the shape of the JSON checked before MLflow's own function
-answers. ``/ping``, ``/health``, ``/version`` and the time limit are MLflow's.
-
-Only `serving.limits` and `serving.mlflow_private` may be imported from the platform: the model brings the code that it
-was logged with, which must be found first.
+The body is bounded and the shape of the JSON checked before a table is made of it and MLflow's own function answers.
+Only `serving.mlflow_private` may be imported from the platform: the model's own code must be found first.
 """
 
 from __future__ import annotations
@@ -14,8 +10,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
 from importlib import import_module
 from time import monotonic
 from typing import Any
@@ -24,13 +22,138 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from mlflow.exceptions import MlflowException
 
-from serving.limits import Limits, Refused, parsed
 from serving.mlflow_private import answer, scoring_application, served_model
 
+PREFIX = "ONCOLINEAGE_SERVE_"
+FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
+COLUMNS = 64  # fields of a request; no model has so many
+_MAPS_A_ROW = 64  # opening brackets in the text of a row; a SMILES has a few
+_VALUES = 5_000_000
 _JSON = "application/json"
 _LONGEST = 2_000  # characters of a message: MLflow's repeat the request, which holds patient data
 _WAITING = 8  # requests of the largest size that one process holds in memory
 _logger = logging.getLogger(__name__)
+
+
+class Refused(Exception):
+    """A request is refused with an HTTP status and a sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one request."""
+
+    rows: int = 512
+    explained_rows: int = 32  # with ``explain``
+    request_bytes: int = 64_000_000
+    seconds: int = 60  # for a body to arrive, and for an answer
+    together: int = 2  # requests that one process computes at a time; the others wait
+
+    def environment(self) -> dict[str, str]:
+        """Return the limits as environment variables."""
+        return {PREFIX + each.name.upper(): str(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """Read the variables that `environment` returns."""
+        found = {each.name: os.environ.get(PREFIX + each.name.upper()) for each in fields(cls)}
+        return cls(**{name: int(value) for name, value in found.items() if value})
+
+
+def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
+    """Return the JSON of a body; `Refused` if it is none of MLflow's formats within the limits.
+
+    A few hundred kilobytes of JSON can ask for a table of gigabytes: thousands of rows that each name another column.
+    """
+    if body.count(b"{") + body.count(b"[") > _MAPS_A_ROW * (limits.rows + 1):
+        raise Refused(400, f"the request has too many lists and maps; send at most {limits.rows} rows at a time")
+    if body.count(b",") > _VALUES:
+        raise Refused(400, f"the request has more than {_VALUES} values; send fewer rows at a time")
+    try:
+        content = json.loads(body)
+    except RecursionError as error:
+        raise Refused(400, "the request is nested too deeply to be JSON of rows") from error
+    except ValueError as error:  # also of text that is not UTF-8, and of integers with thousands of digits
+        raise Refused(400, f"the request is not JSON: {str(error)[:200]}") from error
+    if not isinstance(content, dict):
+        raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
+    check_shape(content, limits)
+    if b"\\ud" in body or b"\\uD" in body:
+        _check_characters(content)
+    return content
+
+
+def _check_characters(content: Mapping[str, Any]) -> None:
+    """Refuse a lone surrogate, which JSON can write and no table can hold."""
+    for name in FORMATS:
+        for number, row in enumerate(content.get(name) or []):
+            for field, value in row.items() if isinstance(row, dict) else ():
+                if _halved([field, value]):
+                    shown = str(field)[:60].encode("ascii", "backslashreplace").decode()
+                    raise Refused(400, f"row {number}, field {shown}: holds half a character (a lone surrogate)")
+    if _halved(content):
+        raise Refused(400, "the request holds half a character (a lone surrogate)")
+
+
+def _halved(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def check_shape(content: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse a request that is no table of rows, or too large."""
+    given = [name for name in FORMATS if name in content]
+    if len(given) != 1:
+        raise Refused(400, f"the request must be a dictionary with one of {', '.join(FORMATS)}")
+    if unknown := [str(key)[:60] for key in content if key not in (*FORMATS, "params")]:
+        raise Refused(400, f"the request has the unknown key {', '.join(unknown[:5])}")
+    if not isinstance(content.get("params") or {}, dict):
+        raise Refused(400, "params must be a dictionary")
+    count, columns = _size(given[0], content[given[0]])
+    if count > limits.rows:
+        raise Refused(400, f"the request has {count} rows; send at most {limits.rows} at a time")
+    if len(columns) > COLUMNS:
+        raise Refused(400, f"the request names more than {COLUMNS} fields")
+    if (content.get("params") or {}).get("explain") and count > limits.explained_rows:
+        message = f"params, explain: the request has {count} rows; with explain send at most {limits.explained_rows}"
+        raise Refused(400, f"{message} at a time")
+
+
+def _size(name: str, value: Any) -> tuple[int, Collection[str]]:
+    """Return the number of rows and the columns of a table in one of the formats."""
+    if name == "dataframe_split":
+        return _size_of_split(value)
+    if name == "inputs" and isinstance(value, dict):
+        if not all(isinstance(column, list) for column in value.values()):
+            raise Refused(400, "inputs must be a dictionary of field to a list with a value a row")
+        lengths = {len(column) for column in value.values()}
+        if len(lengths) > 1:
+            raise Refused(400, "inputs: the fields have different numbers of rows")
+        return max(lengths, default=0), value
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise Refused(400, f"{name} must be a list of rows, each a dictionary of field to value")
+    return len(value), {field for row in value for field in row}
+
+
+def _size_of_split(value: Any) -> tuple[int, Collection[str]]:
+    if not isinstance(value, dict) or not {"columns", "data"} <= set(value) <= {"columns", "data", "index"}:
+        raise Refused(400, "dataframe_split must be a dictionary with columns and data")
+    columns, data = value["columns"], value["data"]
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        raise Refused(400, "dataframe_split, columns: must be a list of names")
+    if not isinstance(data, list) or not all(isinstance(row, list) and len(row) == len(columns) for row in data):
+        raise Refused(400, "dataframe_split, data: must be a list of rows, each a list with a value a column")
+    index = value.get("index", [])
+    if "index" in value and (not isinstance(index, list) or len(index) != len(data)):
+        raise Refused(400, "dataframe_split, index: must be a list with a value a row")
+    return len(data), columns
 
 
 def bounded(app: FastAPI, model: Any, limits: Limits) -> FastAPI:
@@ -134,15 +257,11 @@ def _import_explainers() -> None:
                 import_module(name)
 
 
-def _served() -> FastAPI:
-    model = served_model()
-    _import_explainers()
-    return bounded(scoring_application(model), model, Limits.from_environment())
-
-
 def __getattr__(name: str) -> Any:
     """Create ``app`` when uvicorn asks for it, not when this module is imported."""
     if name != "app":
         raise AttributeError(name)
-    globals()["app"] = made = _served()
+    model = served_model()
+    _import_explainers()
+    globals()["app"] = made = bounded(scoring_application(model), model, Limits.from_environment())
     return made

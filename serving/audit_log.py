@@ -24,19 +24,15 @@ ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the history, numbered from 1 within a task; ``time`` is UTC in ISO 8601.
-
-    A version is None where the alias pointed nowhere. The action ``restore`` has no alias and no versions: it puts all
-    aliases where the rows before it say. Verdicts are those of `evaluation.promotion.gate.Verdict`.
-    """
+    """A row of the history, numbered from 1 within a task; verdicts are those of `evaluation.promotion.gate`."""
 
     task: str
     number: int
-    time: str
+    time: str  # UTC in ISO 8601
     by: str
-    action: str
+    action: str  # `RESTORE` puts all aliases where the rows before it say: it has no alias and no versions
     alias: str
-    from_version: int | None
+    from_version: int | None  # None: the alias pointed nowhere
     to_version: int | None
     why: str
     evidence_sha256: str | None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,22 @@ from pipelines.file_hashes import combined
 from pipelines.paths import PREPARED
 
 DVC_LOCK = Path("dvc.lock")
+SECONDS = 300
+_PROGRAM = """
+import sys
+import mlflow
+from mlflow.models import Model
+
+folder = sys.argv[1]
+example = Model.load(folder).load_input_example(folder)
+answer = mlflow.pyfunc.load_model(folder).predict(example)
+if len(answer) != len(example):
+    sys.exit(f"{len(answer)} answers to {len(example)} rows")
+columns = [name for name in ("prediction", "label") if name in answer] or list(answer)[:1]
+if answer[columns].isna().any().any():
+    sys.exit(f"an answer without {' or '.join(columns)}")
+print(f"answered {len(answer)}")
+"""
 
 
 def situation(
@@ -36,12 +55,10 @@ def situation(
     production: int | None,
     registering: bool = False,
 ) -> Situation:
-    """Return the present situation of a version of the task ``name``.
+    """Return the situation of a version; ``registering``: it is about to get its tags from this evidence."""
+    from pipelines.split import split_sha256  # imports RDKit, which a look at the registry does not need
 
-    The data folder is hashed only where the evidence is of other data than ``data.dvc`` records. ``registering`` says
-    that the version is about to get its tags from this evidence.
-    """
-    recorded = data_md5()
+    recorded, samples = data_md5(), PREPARED / name / "samples.parquet"
     other = recorded is None or evidence.get("hashes", {}).get("dvc.data_md5") != recorded
     folder, files = tracking.DATA / name, hashes(version.source)
     return Situation(
@@ -55,7 +72,7 @@ def situation(
         registered_files_sha256=files.files if registering else version.tags.get(FILES_TAG),
         dvc_data_md5=recorded,
         data_sha256=tracking.folder_sha256(folder) if other and folder.is_dir() else None,
-        split_sha256=_split_sha256(name),
+        split_sha256=split_sha256(pd.read_parquet(samples)) if samples.is_file() else None,
         version=int(version.version),
         production=production,
         dvc_lock_md5=lock_md5(name),
@@ -91,7 +108,7 @@ def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
         raise UserError(f"the version of {name} has no evidence; register it again: make register TASK={name}")
     place = f"evidence/{sha256}/evidence.json"
     lacking = f"run {run_id} of {name} has no artifact {place}; register again"
-    with _downloaded(f"runs:/{run_id}/{place}", lacking) as path:
+    with downloaded(f"runs:/{run_id}/{place}", lacking) as path:
         try:
             evidence = read_evidence(path)
         except UserError as error:
@@ -105,10 +122,7 @@ def evidence_of(name: str, run_id: str, sha256: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Hashes:
-    """Hashes of the files of a logged model: of its artifact ``model``, of all served files, and of each by its path.
-
-    The artifact is estimator, baseline, contract and reference; served files include the code.
-    """
+    """Hashes of a logged model: of its artifact ``model``, of all served files (also code), and of each by its path."""
 
     model: str | None
     files: str | None
@@ -130,7 +144,7 @@ def hashes(uri: str) -> Hashes:
 @contextmanager
 def model_files(uri: str) -> Iterator[Path]:
     """Yield a copy of the folder of a logged model."""
-    with _downloaded(uri, f"the files of model {uri} cannot be read") as folder:
+    with downloaded(uri, f"the files of model {uri} cannot be read") as folder:
         yield folder
 
 
@@ -139,8 +153,7 @@ def data_md5() -> str | None:
     if not tracking.DATA_DVC.is_file():
         return None
     outs = (yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("outs") or [{}]
-    recorded: str | None = outs[0].get("md5")
-    return recorded
+    return outs[0].get("md5")
 
 
 def lock_md5(name: str) -> str | None:
@@ -154,18 +167,33 @@ def lock_md5(name: str) -> str | None:
     return next((each.get("md5") for each in stage.get("deps", []) if each.get("path") == place), None)
 
 
-def _split_sha256(name: str) -> str | None:
-    from pipelines.split import split_sha256  # imports RDKit, which a look at the registry does not need
-
-    path = PREPARED / name / "samples.parquet"
-    return split_sha256(pd.read_parquet(path)) if path.is_file() else None
-
-
 @contextmanager
-def _downloaded(uri: str, otherwise: str) -> Iterator[Path]:
+def downloaded(uri: str, otherwise: str) -> Iterator[Path]:
+    """Yield a copy of artifacts; `UserError`, which says ``otherwise``, where they cannot be read."""
     with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
         try:
             path = tracking.mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=temporary)
         except (MlflowException, OSError) as error:
             raise tracking.refusal(error) or UserError(f"{otherwise} ({str(error).splitlines()[0]})") from error
         yield Path(path)
+
+
+def answer_example(uri: str, seconds: float = SECONDS) -> int:
+    """Predict a logged model's input example and return its number of rows; `UserError` if it does not answer each."""
+    with model_files(uri) as folder:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-B", "-c", _PROGRAM, str(folder.resolve())],
+                cwd=folder.parent,  # not the checkout: the model brings its code
+                env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise UserError(f"model {uri} does not answer within {seconds:g} s; nothing was changed") from error
+    lines = [line for line in done.stdout.splitlines() if line.startswith("answered ")]
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise UserError(f"model {uri} does not load or answer: {last}; nothing was changed")
+    return int(lines[-1].split()[1])

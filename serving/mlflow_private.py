@@ -1,7 +1,4 @@
-"""The private interfaces of MLflow that the platform uses; check them with every new release.
-
-Processes that serve import this module, so it imports nothing of the platform.
-"""
+"""The private interfaces of MLflow, to be checked with every release. Imports nothing of the platform, for servers."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def main() -> int:
     arguments.add_argument("--version", default="", help="default: that in production, else in staging")
     arguments.add_argument("--since", default="", help="ISO date or time; earlier rows are left out")
     given = arguments.parse_args()
-    from serving.drift.logged import since_time
     from serving.drift.report import monitor
+    from serving.drift.watch import since_time
 
     report, folder = monitor(
         given.task,

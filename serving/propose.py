@@ -66,8 +66,7 @@ def _run(*command: str, more: Mapping[str, str] | None = None) -> str:
 
 def main() -> int:
     """Propose, and print what was done."""
-    given = parser(__doc__ or "").parse_args()
-    print(propose(given.task))
+    print(propose(parser(__doc__ or "").parse_args().task))
     return 0
 
 

@@ -1,13 +1,13 @@
 """The only functions that move the aliases ``candidate``, ``staging``, ``production`` and ``previous`` of a task.
 
 Every move requires the evidence of that very version, judged by `evaluation.promotion.gate` at that time, and is
-recorded in the history with its reason. If two users move at once, one is refused. A crash leaves the old state or the
-new one.
+recorded in the history. If two users move at once, one is refused. A crash leaves the old state or the new one.
+`verify` finds what does not match between registry, history, evidence and files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from mlflow import MlflowClient
@@ -20,11 +20,19 @@ from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.policy import Policy
-from serving import audit_log as log
+from serving import audit_log
 from serving.alias_moves import Found, look, move, refuse_unsound
-from serving.answers import answer_example
 from serving.audit_log import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
-from serving.gate_context import FILES_TAG, Hashes, evidence_of, hashes, run_problem, situation, version_of
+from serving.gate_context import (
+    FILES_TAG,
+    Hashes,
+    answer_example,
+    evidence_of,
+    hashes,
+    run_problem,
+    situation,
+    version_of,
+)
 
 Target = Literal["staging", "production"]
 
@@ -38,10 +46,7 @@ class GateError(UserError):
 
 
 class Moved(NamedTuple):
-    """A version that was registered, promoted or rolled back to, with the verdicts of the gate.
-
-    ``entry`` is the row of the history; None where the version had the alias and its evidence already.
-    """
+    """A version with its alias, the gate's verdicts, and the history's row; None where it had the alias before."""
 
     name: str
     version: int
@@ -51,16 +56,11 @@ class Moved(NamedTuple):
 
 
 def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", policy: Policy | None = None) -> Moved:
-    """Make a version of the registered model ``name`` and set the alias ``candidate`` to it.
+    """Make a version of the registered model ``name``, with the evidence's hashes as tags, and set ``candidate`` to it.
 
-    The version gets the hashes of its evidence, data, split, code and files as tags. A model that is registered
-    already keeps its version and gets the new evidence, which `evaluation.candidate` has logged to its run. The
-    verdicts for staging, by the policy of ``params.yaml`` unless another is given, do not prevent a registration.
-
-    Raises
-    ------
-    UserError
-        The evidence is of another task, of a run that does not exist, not logged to it, or not of the model's files.
+    A model that is registered already keeps its version and gets the new evidence. The verdicts for staging do not
+    prevent a registration. It is a `UserError` if the evidence is of another task, of a run that does not exist, not
+    logged to it, or not of the model's files.
     """
     by = _checked_name(by)
     if evidence["task"] != name:
@@ -89,7 +89,7 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     }
     if found.aliases.get(CANDIDATE) == number and version.tags.items() >= tags.items():
         return Moved(name, number, CANDIDATE, verdicts, None)
-    row = _row(log.REGISTER, CANDIDATE, number, evidence)
+    row = _row(audit_log.REGISTER, CANDIDATE, number, evidence)
     entry = move(name, expected=found, tags=tags, by=by, why=why, verdicts=as_dicts(verdicts), **row)
     return Moved(name, number, CANDIDATE, verdicts, entry)
 
@@ -103,17 +103,11 @@ def promote(
     why: str = "",
     policy: Policy | None = None,
 ) -> Moved:
-    """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails.
+    """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails, else raise `GateError`.
 
     ``staging`` is open to every registered version, by default the candidate, and ``production`` to the one in staging.
-    The policy is that of ``params.yaml`` unless another is given.
-
-    Raises
-    ------
-    GateError
-        A check failed.
-    UserError
-        The version does not exist, is not in staging, its evidence was edited, or another user was faster.
+    It is a `UserError` if the version does not exist, is not in staging, its evidence was edited, or another user was
+    faster.
     """
     by = _checked_name(by)
     found = _sound(name)
@@ -123,7 +117,7 @@ def promote(
     evidence, verdicts = _judged(name, to, number, found, policy)
     if not allowed(verdicts):
         raise GateError(f"{name} version {number} does not go to {to}", verdicts)
-    row = _row(log.PROMOTE, to, number, evidence)
+    row = _row(audit_log.PROMOTE, to, number, evidence)
     entry = move(name, expected=found, by=by, why=why, verdicts=as_dicts(verdicts), **row)
     return Moved(name, number, to, tuple(verdicts), entry)
 
@@ -151,7 +145,7 @@ def rollback(name: str, *, by: str, why: str) -> Moved:
         raise UserError(f"the files of {name} version {number} are not those that were registered; it is not served")
     reason = f"loaded, and answered {answer_example(version.source)} rows"
     verdicts = [{"check": "answers", "status": "pass", "reason": reason, "by": None}]
-    row = _row(log.ROLLBACK, PRODUCTION, number, evidence)
+    row = _row(audit_log.ROLLBACK, PRODUCTION, number, evidence)
     entry = move(name, expected=found, by=by, why=why, verdicts=verdicts, **row)
     return Moved(name, number, PRODUCTION, (), entry)
 
@@ -162,7 +156,7 @@ def restore(name: str, *, by: str, why: str) -> Entry | None:
     found = look(name)
     if not found.moved() and not found.staged_wrongly():
         return None
-    return move(name, expected=found, by=by, action=log.RESTORE, alias="", to_version=None, why=why)
+    return move(name, expected=found, by=by, action=audit_log.RESTORE, alias="", to_version=None, why=why)
 
 
 def history(name: str) -> list[Entry]:
@@ -236,3 +230,82 @@ def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
     uri = evidence["model_uri"]
     model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
     return client.create_model_version(name, source=uri, run_id=evidence["run_id"], model_id=model_id)
+
+
+class Problem(NamedTuple):
+    """What does not match (``history, alias, stage, version, ...``), and of which version; None for the whole task."""
+
+    kind: str
+    message: str
+    version: int | None = None
+
+    def __str__(self) -> str:
+        of = "" if self.version is None else f"version {self.version}: "
+        return f"{self.kind}: {of}{self.message}"
+
+
+def verify(name: str) -> list[Problem]:
+    """Return the problems of the registry of the task ``name``."""
+    found = look(name)
+    problems = [Problem("history", each) for each in found.broken()]
+    if found.intent is not None:
+        by, alias = found.intent.entry.by, found.intent.entry.alias
+        message = f"{by} moves it to {alias} now or was interrupted; the next user who may write settles it"
+        problems.append(Problem("history", message, found.intent.entry.to_version))
+    problems += [Problem("history", f"the trigger {each} is missing") for each in found.missing_triggers]
+    problems += [Problem("alias", each) for each in found.moved()]
+    problems += [Problem("stage", each) for each in found.staged_wrongly()]
+    for entry in found.entries:
+        if entry.action == audit_log.PROMOTE and not _allowed(entry):
+            message = f"row {entry.number} promotes it though the gate did not allow it"
+            problems.append(Problem("verdict", message, entry.to_version))
+    for number in sorted({entry.to_version for entry in found.entries if entry.to_version is not None}):
+        problems += _of_version(name, number, found)
+    return problems
+
+
+def _allowed(entry: Entry) -> bool:
+    try:
+        return allowed([Verdict(**verdict) for verdict in entry.verdicts])
+    except TypeError:
+        return False
+
+
+def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:
+    if number not in found.stages:
+        if number in found.state.aliases.values():
+            yield Problem("version", "has an alias and was deleted", number)
+        return
+    version = MlflowClient().get_model_version(name, str(number))
+    moves = [entry for entry in found.entries if entry.to_version == number]
+    sha256 = next((entry.evidence_sha256 for entry in reversed(moves) if entry.action == audit_log.REGISTER), None)
+    if version.tags.get("evidence.sha256") != sha256:
+        tag = str(version.tags.get("evidence.sha256"))[:12]
+        yield Problem("evidence", f"its tag names evidence {tag}, it was registered with {str(sha256)[:12]}", number)
+    if (problem := run_problem(version.run_id)) is not None:
+        yield Problem("run", problem, number)
+        return
+    for each in sorted({entry.evidence_sha256 for entry in moves if entry.evidence_sha256 is not None}):
+        try:
+            evidence = evidence_of(name, version.run_id, each)
+        except UserError as error:
+            yield Problem("evidence", str(error), number)
+            continue
+        if each == sha256:
+            yield from _unlike(version, evidence, number)
+
+
+def _unlike(version: ModelVersion, evidence: dict[str, Any], number: int) -> Iterator[Problem]:
+    """Yield where a version differs from its evidence."""
+    sources = (("run", evidence["run_id"], version.run_id), ("model", evidence["model_uri"], version.source))
+    for what, expected, is_ in sources:
+        if expected != is_:
+            yield Problem("version", f"its {what} is {is_}, its evidence is of {expected}", number)
+    for key, value in evidence["hashes"].items():
+        if version.tags.get(key) != str(value):
+            yield Problem("version", f"its tag {key} differs from its evidence", number)
+    files = hashes(version.source)
+    if files.model is None or files.model != evidence["hashes"].get("model.sha256"):
+        yield Problem("files", "the model's files are not those that the evidence was made of", number)
+    elif files.files != version.tags.get(FILES_TAG):
+        yield Problem("files", "the model's code or description are not those that were registered", number)

@@ -20,7 +20,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--model", required=True, help="models:/<task>/<number> or models:/<task>@<alias>")
     given = arguments.parse_args()
-    from serving.reproduction.comparison import reproduce, verdict
+    from serving.reproduction import reproduce, verdict
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worktree is removed
     found, path = reproduce(given.model, Path.cwd())

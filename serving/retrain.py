@@ -26,8 +26,7 @@ def main() -> int:
     if os.environ.get("MLFLOW_TRACKING_URI", "set") == "":
         raise UserError("MLFLOW_TRACKING_URI is empty: name the tracking server that holds the registry")
     from serving.continuous_training.loop import BusyError
-    from serving.continuous_training.steps import whoever
-    from serving.continuous_training.whole_loop import retrain
+    from serving.continuous_training.steps import retrain, whoever
 
     tell = functools.partial(print, flush=True)  # DVC writes between the lines
     try:

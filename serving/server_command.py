@@ -15,7 +15,7 @@ from pipelines.environment import IMAGE_PIXELS, MODEL_VERSION
 from pipelines.errors import UserError
 from pipelines.files import cores
 from pipelines.policy import Serve
-from serving.limits import Limits
+from serving.app import Limits
 from serving.mlflow_private import scoring_options
 
 APPLICATION = "serving.app:app"
@@ -35,12 +35,6 @@ def served_version(name: str, alias: str) -> str:
         raise UserError(f"no version of {name!r} has the alias {alias!r} in {where}; run {first}") from error
 
 
-def limits_of(serve: Serve) -> Limits:
-    """Return the limits of ``policy.serve`` in ``params.yaml``."""
-    size = int(serve.request_megabytes * 1_000_000)
-    return Limits(serve.rows, serve.explained_rows, size, SECONDS, max(1, cores() // 2))
-
-
 def command(name: str, version: str, serve: Serve, *, host: str, port: int, workers: int) -> tuple[list[str], dict]:
     """Return command and environment; `UserError` where the files cannot be read or are not those registered."""
     try:
@@ -50,7 +44,8 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
         message = f"{name} version {version}: its files cannot be read: {error}"
         raise tracking.refusal(error) or UserError(message) from error
     check_files(registered, Path(folder))
-    limits = limits_of(serve)
+    size = int(serve.request_megabytes * 1_000_000)
+    limits = Limits(serve.rows, serve.explained_rows, size, SECONDS, max(1, cores() // 2))
     options, environment = scoring_options(folder, host=host, port=port, seconds=limits.seconds, workers=workers)
     own = [sys.executable, "-m", "uvicorn", *options, APPLICATION]
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads sleep

@@ -1,9 +1,8 @@
-"""Backup and restore of the databases and artifacts that the environment names.
+"""Backup and restore of the databases and artifacts that the environment names; code is in git, data in DVC's remote.
 
-The tracking database holds experiments, runs, the registry and the server's accounts; the history of the registry lies
-there or in its own database, and the studies in another. The artifacts of a tracking server (``mlflow-artifacts:/...``)
-are read and written in the place behind it, ``ONCOLINEAGE_ARTIFACTS_URI``, without a running server. Code, parameters
-and `dvc.lock` are in git, data is in DVC's remote.
+The tracking database holds runs, registry and accounts; studies, and the registry's history if it has its own, lie in
+others. The artifacts of a tracking server (``mlflow-artifacts:/...``) are read and written in the place behind it,
+``ONCOLINEAGE_ARTIFACTS_URI``, without a running server.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import sqlite3
 import subprocess
 import tempfile
 import urllib.parse
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,23 +66,23 @@ class Database:
         """Whether a restore would overwrite nothing: there is no file, or no table."""
         if self.kind == SQLITE:
             return not any(Path(f"{self.path}{end}").exists() for end in ("", "-wal", "-journal"))
-        return not self._asked(lambda connection: sa.inspect(connection).get_table_names())
+        with self._connected() as connection:
+            return not sa.inspect(connection).get_table_names()
 
     def values(self, column: str) -> set[str]:
         """Return the values of ``table.column``, none where there is no such table."""
         table, _, name = column.partition(".")
-
-        def select(connection: sa.Connection) -> list[Any]:
+        with self._connected() as connection:
             there = sa.inspect(connection).has_table(table)
-            return list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")) if there else []
+            rows = list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")) if there else []
+        return {value for (value,) in rows if value}
 
-        return {value for (value,) in self._asked(select) if value}
-
-    def _asked(self, question: Callable[[sa.Connection], Any]) -> Any:
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
         engine = sa.create_engine(self._url, poolclass=sa.pool.NullPool)
         try:
             with engine.connect() as connection:
-                return question(connection)
+                yield connection
         except sa.exc.DBAPIError as error:
             raise UserError(f"the {self} cannot be used: {error.orig}") from error
         finally:
@@ -136,8 +135,7 @@ class Database:
 def databases() -> list[Database]:
     """Return the databases that the environment names: tracking, studies, and the history's where it is another.
 
-    Where tracking is a server, the history's database is taken for the server's. For a team that reaches its server by
-    HTTP alone it is not: only the server's operator can save what the server holds.
+    Where tracking is a server, the history's database is taken for its own; if it is not, the server's operator saves.
     """
     uri, history = str(mlflow.get_tracking_uri()), history_uri()
     if uri != str(mlflow.get_registry_uri()):
@@ -187,8 +185,7 @@ def backup(to: Path) -> dict[str, Any]:
     """Write databases, artifacts and a manifest of their hashes into the new folder ``to``; return the manifest.
 
     The databases are read first: the artifacts that they name were written before them. The folder appears once it is
-    complete; it holds hashes of passwords, so only its owner may read it. It is a `UserError` if ``to`` is not empty,
-    there is nothing to save, or a database or an artifact cannot be read.
+    complete; it holds hashes of passwords, so only its owner may read it. What cannot be read is a `UserError`.
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists already and is not overwritten: name a new folder")
@@ -248,28 +245,36 @@ def _download(location: str, folder: Path) -> bool:
 def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> dict[str, Any]:
     """Write databases and artifacts of a backup where the environment and the backup say; return its manifest.
 
-    Every file is compared with its hash, and every target is checked, before anything is written. Nothing is
-    overwritten: databases must be empty, and artifacts that exist must be those of the backup, so that an interrupted
-    restore can be run again. ``sha256``, if any, is that of the manifest; ``artifacts_only`` leaves databases alone.
-    What is damaged, of another kind, not empty or cannot be written is a `UserError`.
+    Every file is compared with its hash, and every target is checked, before anything is written. Databases must be
+    empty, and artifacts that exist must be those of the backup, so that an interrupted restore can be run again.
+    ``sha256``, if any, is that of the manifest. What is damaged or cannot be written is a `UserError`.
     """
     manifest = _checked(folder, sha256)
     targets = {each.name: each for each in databases()}
-    saved_databases = {} if artifacts_only else manifest["databases"]
-    for name, saved in saved_databases.items():
+    wanted = {} if artifacts_only else manifest["databases"]
+    for name, database in wanted.items():
         target = targets.get(name)
         if target is None:
             raise UserError(f"the backup holds a {name} database and the environment names none; set {HISTORY_URI}")
-        if target.kind != saved["kind"]:
-            raise UserError(f"the backup's {name} database is {saved['kind']}, and this is the {target}")
+        if target.kind != database["kind"]:
+            raise UserError(f"the backup's {name} database is {database['kind']}, and this is the {target}")
         if not target.is_empty():
             raise UserError(f"the {target} is not empty; nothing was restored: move it away, or name another")
     missing = [(place, _missing(place["location"], folder / place["folder"])) for place in manifest["artifacts"]]
     # Artifacts before the databases that name them.
     for place, files in tqdm(missing, desc="artifacts", disable=None):
-        _restore_artifacts(place["location"], folder / place["folder"], files)
-    for name, saved in saved_databases.items():
-        targets[name].load(folder / saved["file"])
+        location, saved, here = place["location"], folder / place["folder"], _folder(place["location"])
+        for file in files:
+            try:
+                if here is None:
+                    above = None if file.parent == Path() else file.parent.as_posix()
+                    artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
+                else:
+                    _copy(saved / file, here / file)
+            except Exception as error:
+                raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
+    for name, database in wanted.items():
+        targets[name].load(folder / database["file"])
     return manifest
 
 
@@ -307,19 +312,6 @@ def _missing(location: str, saved: Path) -> list[Path]:
             "move them away"
         )
     return [Path(place) for place in wanted if place not in there]
-
-
-def _restore_artifacts(location: str, saved: Path, files: list[Path]) -> None:
-    here = _folder(location)
-    for file in files:
-        try:
-            if here is None:
-                above = None if file.parent == Path() else file.parent.as_posix()
-                artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
-            else:
-                _copy(saved / file, here / file)
-        except Exception as error:
-            raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
 
 
 def _copy(source: Path, to: Path) -> None:

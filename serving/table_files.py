@@ -1,17 +1,20 @@
 """Table files that people bring: CSV of any program, workbooks, Parquet, compressed or not, recognized by content.
 
-Names stay text as the file has them (``0012``, ``1E5``); a note says what is read otherwise than it is written.
+Names stay text as the file has them (``0012``, ``1E5``); cells are read as numbers also with decimal commas and words
+for a missing value. A note says what is read otherwise than it is written.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow
 
@@ -20,19 +23,94 @@ from pipelines.samples.formats import check_parquet_size
 from pipelines.sources.archives import GZIP, ZIP, text_lines, unpacked
 from pipelines.sources.tables import cell_text, opened_workbook, separator_of, sheet_rows
 from pipelines.text_values import clean, is_unknown, quoted
-from serving.number_cells import with_point
 
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
+_EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234 may be a little more than one, or a thousand
+_TRUTH = {"true": 1.0, "false": 0.0}
 ENDINGS = ("csv", "tsv", "txt", "parquet", "xlsx", "gz", "zip")
 UNPACKED_BYTES = 1_000_000_000
 _FIRST = 20  # rows that tell how a table is laid out
 
 
+def with_point(cell: Any) -> Any:
+    """Return a text with a plain minus sign and a decimal point in place of a comma; any other cell as it is."""
+    if not isinstance(cell, str):
+        return cell
+    text = _tidy(cell)
+    return text.replace(",", ".") if _COMMA.fullmatch(text) else text
+
+
+def _tidy(cell: Any) -> str:
+    return clean(str(cell)).replace("\u2212", "-")
+
+
+class Numbers(NamedTuple):
+    """A table's cells as float64, NaN where missing or no number; where they are no number; and notes in sentences."""
+
+    values: np.ndarray
+    wrong: np.ndarray
+    notes: list[str]
+
+
+def read_numbers(table: pd.DataFrame, name: str, *, decimal_comma: bool = False) -> Numbers:
+    """Return the cells of a table (numbers, texts, missing) as numbers; all cells together decide what a comma is.
+
+    Where none decides, ``decimal_comma`` says whether ``1,234`` is a little more than one. Cells that contradict one
+    another, or leave it open, are a `UserError`. Signs between thousands are not read: such a cell is no number.
+    """
+    objects = [place for place, dtype in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
+    values = np.full(table.shape, np.nan)
+    wrong = np.zeros(table.shape, dtype=bool)
+    plain = sorted(set(range(table.shape[1])) - set(objects))
+    values[:, plain] = table.iloc[:, plain].astype(np.float64).to_numpy()
+    if not objects:
+        return Numbers(values, wrong, [])
+    codes, cells = pd.factorize(table.iloc[:, objects].to_numpy(dtype=object).ravel())  # each text is read once
+    found = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce").astype(np.float64).to_numpy().copy()
+    failed = np.flatnonzero(np.isnan(found))
+    tidy = [_tidy(cells[place]) for place in failed]
+    commas = [text for text in tidy if _COMMA.fullmatch(text)]
+    if commas:
+        points = [cell for cell in cells if isinstance(cell, str) and "." in cell and _PLAIN.fullmatch(_tidy(cell))]
+        _refuse_uncertain(name, commas, points, decimal_comma)
+    found[failed] = [_number(text) for text in tidy]
+    unknown = failed[[is_unknown(text) for text in tidy]] if len(failed) else failed
+    bad = np.zeros(len(cells) + 1, dtype=bool)  # the last is that of missing cells, whose code is -1
+    bad[failed] = np.isnan(found[failed])
+    bad[unknown] = False
+    shape = (len(table), len(objects))
+    values[:, objects] = np.append(found, np.nan)[codes].reshape(shape)
+    wrong[:, objects] = bad[codes].reshape(shape)
+    notes = []
+    if commas:
+        notes.append(f"Decimal commas were read: {commas[0]!r} as {_number(commas[0]):g}.")
+    if count := int(np.isin(codes, unknown).sum()):
+        words = quoted(sorted(str(cells[place]) for place in unknown), 3)
+        notes.append(f"Cells with a word for unknown ({words}) are missing values: {count:,}.")
+    return Numbers(values, wrong, notes)
+
+
+def _refuse_uncertain(name: str, commas: Sequence[str], points: Sequence[str], decimal_comma: bool) -> None:
+    todo = "save it with decimal points, and without signs between thousands"
+    if points:
+        both = quoted([commas[0], points[0]])
+        raise UserError(f"{name}: with {both} in one table the decimal sign is not certain; {todo}")
+    if not decimal_comma and all(_EITHER.fullmatch(text) for text in commas):
+        either = f"{commas[0].replace(',', '.')} or {commas[0].replace(',', '')}"
+        raise UserError(f"{name}: {commas[0]!r} may be {either}, and no other cell decides; {todo}")
+
+
+def _number(text: str) -> float:
+    if text.lower() in _TRUTH:
+        return _TRUTH[text.lower()]
+    text = with_point(text)
+    return float(text) if _PLAIN.fullmatch(text) else np.nan
+
+
 @dataclass(frozen=True)
 class TableFile:
-    """A table as a file has it.
-
-    ``cells`` has columns 0, 1, ...: texts, what a workbook or Parquet holds, and None or NaN where there is nothing.
-    """
+    """A table as a file has it; cells are texts or what a workbook or Parquet holds, None or NaN for nothing."""
 
     name: str
     written: list[str]  # names of the columns; empty for the first where the file leaves it out
@@ -61,8 +139,7 @@ def read_table_file(
 ) -> TableFile:
     """Read a table with at most ``most`` values; a `UserError` names the file and what to do.
 
-    ``fits`` counts the names in a sheet's first row or first column that are looked for: of several sheets the only one
-    that has any is read.
+    ``fits`` counts the names that are looked for in a row or column: of several sheets the only one with any is read.
     """
     if not content:
         raise UserError(f"{name}: the file is empty.")
@@ -180,8 +257,7 @@ def _without_empty(table: TableFile) -> TableFile:
 def refuse_shifted(table: TableFile, named: int) -> None:
     """Refuse a first line that is one name short, since every name would be above the column before its own.
 
-    R leaves out the head of its row names. Where these are names and the column of names, ``named``, holds numbers, or
-    its numbers are not whole, the row names are the names, and the last column is the one without a head.
+    R leaves out the head of row names. They are the names where ``named`` holds numbers and they, or its own, do not.
     """
     if named == 0 or table.names[0] or (numbers := table.numbers(named)) is None:
         return

@@ -16,8 +16,7 @@ def main() -> int:
     arguments.add_argument("--why", default="moved without these commands", help="for the history")
     given = arguments.parse_args()
     from serving.alias_moves import look
-    from serving.registry import restore, whoever
-    from serving.registry_checks import verify
+    from serving.registry import restore, verify, whoever
 
     if given.restore:
         entry = restore(given.task, by=whoever(given.by), why=given.why)

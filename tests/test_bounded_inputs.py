@@ -1,4 +1,4 @@
-"""What a small file or request could unpack to: it is refused before the memory is full. Requests: `serving.limits`."""
+"""What a small file or request could unpack to: it is refused before the memory is full. Requests: `serving.app`."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ from pipelines.sources import archives, tables
 from pipelines.sources.archives import opened
 from pipelines.sources.tables import Layout, read_official
 from serving import app as served_app
-from serving.app import _WAITING, bounded
+from serving.app import _WAITING, Limits, Refused, bounded, parsed
 from serving.dashboard.data import uploads
-from serving.limits import Limits, Refused, parsed
 
 NAMES = {"name": ("name",), "value": ("value",)}
 

@@ -29,8 +29,8 @@ from evaluation.promotion.scoring import load
 from pipelines.errors import UserError
 from pipelines.samples.formats import read_table
 from pipelines.samples.images import ImagesData, load_pixels
-from serving.answers import answer_example
 from serving.dashboard.data.uploads import read_profiles
+from serving.gate_context import answer_example
 from tests.training.tiny import ROOT
 from training.backbone import load_weights
 from training.estimator import load_state

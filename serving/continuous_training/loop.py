@@ -25,15 +25,11 @@ Results = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a loop: key of its result, description, and function.
+    """A step of a loop; it is run again after a kill, so it skips what it finds done."""
 
-    The function takes the results of the steps before it and returns its own, as JSON values; the key ``stop`` ends
-    the loop. It is run again after a kill, so it skips what it finds done.
-    """
-
-    name: str
+    name: str  # key of its result
     what: str
-    run: Callable[[Results], Mapping[str, Any]]
+    run: Callable[[Results], Mapping[str, Any]]  # of the results before it; `STOP` in its own (JSON) ends the loop
 
 
 class OutdatedError(UserError):

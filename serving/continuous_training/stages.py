@@ -17,10 +17,7 @@ from pipelines.errors import UserError
 
 
 def pull() -> str:
-    """Bring ``data/`` to what ``data.dvc`` names, updated from its source if it was imported; describe what was done.
-
-    Raises `UserError` where ``data/`` has changes that DVC does not know, or the remote lacks what ``data.dvc`` names.
-    """
+    """Bring ``data/`` to what ``data.dvc`` names, updated from its source if it was imported; return what was done."""
     target = str(tracking.DATA_DVC)
     if not tracking.DATA_DVC.is_file():
         raise UserError(f"{target} does not exist; record the data with `make data FROM=DIR`")
@@ -40,15 +37,11 @@ def pull() -> str:
 def stale(targets: Sequence[str]) -> dict[str, Any]:
     """Return the changes that `dvc status` finds, by stage and dependency; empty where all is up to date."""
     found = _dvc("status", "--json", "--with-deps", *targets, hint="run `dvc status` to see more")
-    changed: dict[str, Any] = json.loads(found.strip().splitlines()[-1] if found.strip() else "{}")
-    return changed
+    return json.loads(found.strip().splitlines()[-1] if found.strip() else "{}")
 
 
 def reproduce(targets: Sequence[str], *options: str) -> None:
-    """Run the stale stages of ``targets``; a second call continues after the stages that ended.
-
-    A run that outlived a killed loop keeps DVC's lock on its outputs, and this one fails until it ends.
-    """
+    """Run the stale stages; `UserError` too while a run that outlived a killed loop keeps DVC's lock on its outputs."""
     words = ["repro", *options, *targets]
     code = _run_dvc(words).returncode
     if code:

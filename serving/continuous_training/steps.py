@@ -1,34 +1,86 @@
-"""The steps of the loop, from raw data to an alias."""
+"""The loop from new data to a version in staging: the fingerprint of its input, its steps, its run and its report."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from evaluation.evidence.build import params_sha256
 from evaluation.evidence.evidence_file import read_evidence
 from evaluation.promotion import candidate_run
 from evaluation.promotion.candidate_run import choose
 from evaluation.promotion.gate import allowed, as_dicts
 from pipelines import tracking
+from pipelines.code_closure import closure
 from pipelines.datasets import read_prepared
 from pipelines.errors import UserError
-from pipelines.files import read_json
-from pipelines.params import Params
-from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
+from pipelines.files import read_json, written_whole
+from pipelines.params import Params, Task
+from pipelines.paths import AUDIT_FILE, MODELS, REPORTS, VALIDATION_FILE
+from pipelines.text_values import quoted
 from serving import registry
 from serving.audit_log import CANDIDATE, PRODUCTION, STAGING
 from serving.continuous_training import stages
-from serving.continuous_training.fingerprint import components, fingerprint
-from serving.continuous_training.loop import STOP, OutdatedError, Results, Step
-from serving.continuous_training.report import refused
+from serving.continuous_training.loop import (
+    FOLDER,
+    STOP,
+    OutdatedError,
+    Results,
+    State,
+    Step,
+    alone,
+    begin,
+    finish,
+    go,
+    read_state,
+)
+from serving.continuous_training.report import of_now, of_version, refused, report
 from serving.registry import Target
 
+_STAGES = Path("dvc.yaml")
+_GATE = ("evaluation.candidate", "evaluation.promotion.gate")  # run after the last stage
 FINGERPRINT = "retraining.fingerprint"  # tag of a version
 _MADE_OF = ("data.sha256", "split.sha256", "git.commit", "budget")
+REFUSED = 2
+
+
+def components(params: Params, name: str, architectures: Sequence[str]) -> dict[str, str]:
+    """Return the hash of each part of the input; raises `UserError` where the task has no data."""
+    data = tracking.DATA / name
+    if not data.is_dir():
+        raise UserError(f"{data} does not exist; bring data with `make data FROM=DIR TASK={name}`")
+    policy = {"gate": asdict(params.policy.gate), "task": asdict(params.policy.task(name))}
+    return {
+        "data": tracking.folder_sha256(data),
+        "params": params_sha256(params, name),
+        "policy": fingerprint(policy),
+        "code": fingerprint(code(params.task(name), architectures)),
+        "architectures": ", ".join(sorted(architectures)),
+    }
+
+
+def fingerprint(content: Any) -> str:
+    """Return the hash of JSON values; loops of equal `components` give equal models on one machine, equal verdicts."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def code(task: Task, architectures: Sequence[str]) -> dict[str, str]:
+    """Return the commands of ``dvc.yaml`` by stage, and the hash of all code that they and the gate run by path."""
+    written = yaml.safe_load(_STAGES.read_text(encoding="utf-8"))["stages"]
+    commands = {name: str(stage.get("do", stage)["cmd"]) for name, stage in written.items()}
+    modules = re.findall(r"python -m ([\w.]+)", " ".join(commands.values()))
+    return commands | closure(*modules, *_GATE, task=task, architectures=architectures)
 
 
 @dataclass(frozen=True)
@@ -118,7 +170,7 @@ def register(plan: Plan, results: Results) -> dict[str, Any]:
     if fingerprint(components(plan.params, plan.name, plan.architectures)) != plan.fingerprint:
         raise UserError("data, parameters or code were changed while the loop ran; run it again")
     evidence = candidate(plan.name, results)
-    version = str(registry.register(plan.name, evidence, by=plan.by, why=_why(plan)).version)
+    version = str(registry.register(plan.name, evidence, by=plan.by, why=f"retraining {plan.fingerprint[:12]}").version)
     MlflowClient().set_model_version_tag(plan.name, version, FINGERPRINT, plan.fingerprint)
     return {"version": version}
 
@@ -143,7 +195,8 @@ def move(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
     if version == now.get(PRODUCTION):
         to = "production"
     elif version != now.get(to):
-        registry.promote(plan.name, to=to, version=version, by=plan.by, why=_why(plan), policy=plan.params.policy)
+        why, policy = f"retraining {plan.fingerprint[:12]}", plan.params.policy
+        registry.promote(plan.name, to=to, version=version, by=plan.by, why=why, policy=policy)
     return {"version": version, "alias": to, "before": before, "done": f"version {version} is in {to}"}
 
 
@@ -173,10 +226,6 @@ def whoever(given: str = "") -> str:
     return by
 
 
-def _why(plan: Plan) -> str:
-    return f"retraining {plan.fingerprint[:12]}"
-
-
 def _aliases(name: str) -> dict[str, str]:
     try:
         found = MlflowClient().get_registered_model(name).aliases
@@ -185,3 +234,93 @@ def _aliases(name: str) -> dict[str, str]:
             raise tracking.refusal(error) or UserError(f"the registry cannot be read: {error.message}") from error
         return {}
     return {alias: str(found[alias]) for alias in (PRODUCTION, STAGING, CANDIDATE) if alias in found}
+
+
+class Outcome(NamedTuple):
+    """The end of a loop: exit code 0 or 2, a sentence, and the report, None where nothing was to do."""
+
+    code: int
+    sentence: str
+    report: Path | None = None
+
+
+def retrain(
+    name: str,
+    params: Params,
+    *,
+    by: str,
+    architectures: Sequence[str] = (),
+    steps_of: Callable[[Plan], Sequence[Step]] = steps,
+    tell: Callable[[str], None] = print,
+) -> Outcome:
+    """Pull data, and if something changed: check, train, collect evidence, register, judge, move, and report.
+
+    Without ``architectures`` all of the task's models are trained; the naive baseline always is. `BusyError` if another
+    loop is running in this checkout. After another `UserError` the steps before it stay done.
+    """
+    every = params.architectures(name)
+    if unknown := sorted(set(architectures) - set(every)):
+        raise UserError(f"params.yaml, models: {name} has no {quoted(unknown)}; it has {', '.join(every)}")
+    baseline = params.task(name).evaluate.baseline
+    chosen = [each for each in every if not architectures or each in architectures or each == baseline]
+    with alone(FOLDER, name, by):
+        tell(stages.pull())
+        parts = components(params, name, chosen)
+        plan = Plan(name, params, tuple(chosen), by, fingerprint(parts))
+        state = read_state(FOLDER / f"{name}.json")
+        if done := _nothing_new(plan, state):
+            return Outcome(0, f"nothing new: {done}")
+        if state.unfinished:
+            tell(
+                f"going on with the loop begun {state.content['started']}"
+                if state.of(plan.fingerprint)
+                else "the interrupted loop was of other data or decisions: beginning anew"
+            )
+        return _through(plan, begin(state, fingerprint=plan.fingerprint, components=parts, by=by), steps_of(plan), tell)
+
+
+def _nothing_new(plan: Plan, state: State) -> str | None:
+    """Return why there is nothing to do, or None; the registry suffices: a fresh clone or CI job has no outputs."""
+    if state.unfinished:
+        return None
+    version = registered(plan)
+    if state.of(plan.fingerprint) and (
+        version or not (MODELS / plan.name).is_dir() or not stages.stale(plan.checks + plan.models)
+    ):
+        ended = state.content["finished"]
+        return f"the loop of {ended['at']} had this data and these decisions; {ended['outcome']}"
+    return version and f"version {version} was made of this data with these decisions"
+
+
+def _through(plan: Plan, state: State, loop: Sequence[Step], tell: Callable[[str], None]) -> Outcome:
+    """Run the steps and write the report, of a failure too."""
+    try:
+        state = go(state, loop, tell)
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), repr(error))
+        _write_report(plan, read_state(state.path), f"An error ended the loop: {first}")
+        raise
+    stopped = next((result[STOP] for result in state.results.values() if STOP in result), None)
+    outcome = str(stopped or state.results[loop[-1].name].get("done", "done"))
+    path = _write_report(plan, state, outcome)
+    if run_id := state.results.get("evidence", {}).get("run_id"):
+        MlflowClient().log_artifact(run_id, str(path), f"retraining/{plan.fingerprint[:12]}")
+    finish(state, outcome)
+    return Outcome(REFUSED if stopped else 0, outcome, path)
+
+
+def _write_report(plan: Plan, state: State, outcome: str) -> Path:
+    """Write the report, also to the summary of a GitHub job."""
+    path = REPORTS / plan.name / "retraining.md"
+    evidence = None
+    if "evidence" in state.results:
+        with contextlib.suppress(UserError):  # edited since; the step that needs it reports that
+            evidence = candidate(plan.name, state.results)
+    before = of_version(plan.name, state.results.get("look", {}).get("served") or {})
+    text = report(plan.name, state, before=before, after=of_now(plan.name), evidence=evidence, outcome=outcome)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+    return path

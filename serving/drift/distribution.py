@@ -1,8 +1,4 @@
-"""Drift between two samples of rows: a significance test, and an effect size.
-
-Rows are not always independent: one cell line is asked about with fifty drugs, one image is sent twice. The tests use
-the effective number of independent rows of each sample.
-"""
+"""Drift of two samples, by effective numbers of independent rows: one cell line is asked about with many drugs."""
 
 from __future__ import annotations
 
@@ -27,20 +23,14 @@ _LOOKED_AT = 5_000  # rows that show which column determines which
 
 @dataclass(frozen=True)
 class Drift:
-    """The difference of a column from its reference.
-
-    ``kind`` says whether numbers, categories, or the share of missing values were compared; ``statistic`` is the
-    Kolmogorov-Smirnov distance of numbers, Cramér's V of categories; ``adjusted`` is ``p`` corrected for all tests of
-    the report, see `corrected`; ``population_stability`` is the effect size. Rows are effective numbers of independent
-    rows.
-    """
+    """The difference of a column from its reference, in effective numbers of independent rows."""
 
     column: str
     kind: Kind
-    statistic: float
+    statistic: float  # Kolmogorov-Smirnov distance of numbers, Cramér's V of categories and missing values
     p: float
-    adjusted: float
-    population_stability: float
+    adjusted: float  # p corrected for all tests of the report, see `corrected`
+    population_stability: float  # the effect size
     reference_rows: float
     logged_rows: float
 
@@ -69,12 +59,8 @@ def column_drifts(reference: pd.DataFrame, logged: pd.DataFrame) -> list[Drift]:
 
 
 def number_drift(column: str, reference: Floats, logged: Floats, rows: tuple[float, float] | None = None) -> Drift:
-    """Compare two samples of finite numbers by the two-sample Kolmogorov-Smirnov test.
+    """Compare two samples of finite numbers by the two-sample Kolmogorov-Smirnov test, for effective ``rows`` or all.
 
-    ``rows`` are the effective numbers of independent rows; all rows if None.
-
-    References
-    ----------
     Hodges J. L. (1958). The significance probability of the Smirnov two-sample test. Arkiv för Matematik 3, 469-486.
     """
     sizes = rows or (float(len(reference)), float(len(logged)))
@@ -94,14 +80,10 @@ def category_drift(
     *,
     kind: Kind = "category",
 ) -> Drift:
-    """Compare two samples of categories by the chi-square test of homogeneity.
+    """Compare two samples of categories by the chi-square test of homogeneity; rare categories are pooled.
 
-    Categories that are too rare to be tested are pooled. Counts are scaled to ``rows``, the effective numbers of
-    independent rows (all rows if None): the first-order correction of Rao and Scott.
-
-    References
-    ----------
-    Rao J. N. K., Scott A. J. (1981). The analysis of categorical data from complex sample surveys. JASA 76, 221-230.
+    Counts are scaled to the effective ``rows`` (all if None): the first-order correction of Rao J. N. K., Scott A. J.
+    (1981). The analysis of categorical data from complex sample surveys. JASA 76, 221-230.
     """
     sizes = rows or (float(len(reference)), float(len(logged)))
     names = sorted({*reference.astype(str), *logged.astype(str)})
@@ -118,13 +100,9 @@ def category_drift(
 def population_stability(reference: npt.ArrayLike, logged: npt.ArrayLike, rows: tuple[float, float]) -> float:
     """Return the population stability index of two rows of counts, ``sum((q - p) ln(q / p))``.
 
-    Half a row is added to each bin, so that the index is finite with an empty bin. The expected index of two samples
-    of one distribution, ``(bins - 1)(1 / n + 1 / m)`` for ``rows`` of n and m, is subtracted.
-
-    References
-    ----------
-    Yurdakul B., Naranjo J. (2020). Statistical properties of the population stability index. J. Risk Model
-    Validation 14(4).
+    Half a row is added to each bin, so that the index is finite with an empty bin. The expected index of two samples of
+    one distribution, ``(bins - 1)(1 / n + 1 / m)`` for ``rows`` of n and m, is subtracted: Yurdakul B., Naranjo J.
+    (2020). Statistical properties of the population stability index. J. Risk Model Validation 14(4).
     """
     counts = (np.asarray(each, dtype=np.float64) for each in (reference, logged))
     weighed = [count / count.sum() * worth + 0.5 for count, worth in zip(counts, rows, strict=True)]
@@ -146,10 +124,6 @@ def independent_rows(reference: pd.DataFrame, logged: pd.DataFrame) -> dict[str,
     Rows of one entity (a cell line, a drug, an image sent twice) share their values in all columns that describe it.
     The entities of a column are the values of another continuous column that determines it, the one with the fewest
     values. Without one, equal numbers are one entity, and rows of a category are independent.
-
-    References
-    ----------
-    Kish L. (1965). Survey Sampling. Wiley: the effective sample size under unequal weights.
     """
     looked = pd.concat([reference.head(_LOOKED_AT), logged[list(reference.columns)].head(_LOOKED_AT)])
     codes = {column: pd.factorize(looked[column], use_na_sentinel=False)[0] for column in reference.columns}
@@ -169,13 +143,13 @@ def independent_rows(reference: pd.DataFrame, logged: pd.DataFrame) -> dict[str,
 
 
 def effective_rows(entities: pd.Series) -> float:
-    """Return Kish's effective number of entities; each row names one."""
+    """Return the effective number of entities, one a row (Kish L., Survey Sampling, Wiley 1965: unequal weights)."""
     counts = entities.value_counts(dropna=False).to_numpy(np.float64)
     return float(counts.sum() ** 2 / (counts**2).sum())
 
 
 def share_beyond(scores: pd.Series, threshold: float, significance: float) -> tuple[float, float, float]:
-    """Return the share of rows whose score exceeds the threshold or is not finite, with its Clopper-Pearson interval.
+    """Return the share of scores above the threshold or not finite, with its Clopper-Pearson interval.
 
     ``significance`` lies on either side of the interval.
     """

@@ -1,7 +1,4 @@
-"""The dashboard's view of a sample: what people choose or bring, the request made of it, and how its answer is drawn.
-
-A modality is a module of this package, found by its name.
-"""
+"""The dashboard's view of a sample, a module a modality, found by its name: choosing, asking, drawing the answer."""
 
 from __future__ import annotations
 
@@ -41,5 +38,4 @@ class Modality(ABC):
 @cache
 def get_modality(name: str) -> Modality:
     """Return the modality ``name``, importing its module."""
-    found: Modality = load(f"{__name__}.{name}").MODALITY
-    return found
+    return load(f"{__name__}.{name}").MODALITY

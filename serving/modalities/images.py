@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 from PIL import Image
@@ -16,16 +16,12 @@ from pipelines.samples.raw_files import FORMATS
 from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import counted, named, plain
+from serving.dashboard.data.loading import tables
+from serving.dashboard.data.words import counted, means, named, plain
 from serving.dashboard.pages import answers, choosing, frame
 from serving.dashboard.pages.predict import Asked, Make
 from serving.modalities import Modality
 from serving.problems import Answer, get_problem
-
-if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
-    from serving.dashboard.data.questions import Question
 
 _ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 _MOST = 64
@@ -113,11 +109,10 @@ def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     return found
 
 
-def of_images(files: Mapping[str, bytes]) -> Question:
+def of_images(files: Mapping[str, bytes]) -> tables.Question:
     """Return the question about images, whose files are sent as they are."""
     rows = [{"image": base64.b64encode(content).decode("ascii"), "sample_id": name} for name, content in files.items()]
-    made: Question = load("serving.dashboard.data.questions").of_samples(rows, list(files))
-    return made
+    return tables.asked_samples(rows, list(files))
 
 
 @st.cache_data(show_spinner=False, max_entries=128)

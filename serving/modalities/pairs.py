@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,8 @@ from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.collection import Drug, Line
 from serving.dashboard.data.endpoints import Endpoint, Refused
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import counted, named, plain
+from serving.dashboard.data.loading import load, tables
+from serving.dashboard.data.words import counted, means, named, plain
 from serving.dashboard.pages import answers, choosing, frame, predict
 from serving.dashboard.pages.predict import Asked, Contract, Make
 from serving.modalities import Modality
@@ -22,8 +22,6 @@ from serving.problems import Answer, get_problem
 
 if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
     import pandas as pd
-
-    from serving.dashboard.data.questions import Question
 
 _KEY = "cell_line_id"
 _QUOTES = "\"'`“”„‘’«»"
@@ -40,9 +38,8 @@ class Pairs(Modality):
 
     def invitation(self, task: Any) -> str:
         """Return how drugs are ranked."""
-        return (
-            f"Choose a cell line or bring a profile, choose drugs, and press Predict. {get_problem(task.problem).ranks}"
-        )
+        ranks = get_problem(task.problem).ranks
+        return f"Choose a cell line or bring a profile, choose drugs, and press Predict. {ranks}"
 
     def question(self, name: str, task: Any, endpoint: Endpoint) -> tuple[Make | None, str]:
         """Let people say which cells and which drugs."""
@@ -50,35 +47,31 @@ class Pairs(Modality):
         required = predict.required(endpoint, omics)
         st.markdown("#### 1 · Cells")
         own = choosing.source(name, "Which cells") == choosing.OWN
-        tables: dict[str, pd.DataFrame] = {}
-        lines: dict[str, Line] = {}
-        line: str | None = None
-        tissue: dict[str, str | None] = {}
+        make: Callable[..., tables.Question] | None = None  # of drugs, and the contract
         if own:
             found = choosing.own_files(name, omics, folder, _KEY, required)
-            tables = {each: found[each].values for each in omics if each in found}
-            tissue = {sample: of for table in found.values() for sample, of in table.tissue.items()}
+            values = {each: found[each].values for each in omics if each in found}
+            tissue: dict[str, str | None] = {}
+            for table in found.values():
+                tissue |= table.tissue
             if found and not tissue:
-                samples = dict.fromkeys(str(sample) for table in tables.values() for sample in table.index)
+                samples = dict.fromkeys(str(sample) for table in values.values() for sample in table.index)
                 tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
+            make = partial(of_pairs, values, tissue) if values else None
         else:
             # Most models need the expression: until its contract is known, lines without it are not offered.
             with frame.errors_shown():
                 lines = _lines(folder, tuple(omics), tuple(omics[:1] if required is None else required))
                 labels = {each: found.label for each, found in lines.items()}
                 line = choosing.one_of(labels, "Cell line", "cell lines", f"line {name}")
+                make = None if line is None else partial(_of_line, folder, omics, (line, lines[line]))
         st.markdown("#### 2 · Drugs")
         drugs = _drugs(name, folder)
-        if own and not tables:
-            return None, "Bring a file with a profile first."
-        if not own and line is None:
-            return None, "Choose a cell line first."
+        if make is None:
+            return None, "Bring a file with a profile first." if own else "Choose a cell line first."
         if not drugs:
             return None, "Choose drugs first, or write the SMILES of one."
-        if line is None:
-            return (lambda contract: of_pairs(tables, tissue, drugs, contract)), ""
-        chosen, of = line, lines[line]
-        return (lambda contract: _of_line(folder, omics, chosen, of=of, drugs=drugs, contract=contract)), ""
+        return partial(make, drugs), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw the drugs of a sample in order, and why one of them is where it is."""
@@ -106,9 +99,8 @@ class Pairs(Modality):
             _atoms(answer, f"{chosen}_{drug}")
 
         def with_molecule(answer: Answer) -> Answer:
-            if not answer.get("atoms"):
-                return answer
-            return {**answer, _DRAWING: drawing(answer["atoms"], str(drug), smiles, wording.unit)}
+            atoms = answer.get("atoms")
+            return {**answer, _DRAWING: drawing(atoms, str(drug), smiles, wording.unit)} if atoms else answer
 
         answers.explained(asked, row, shown, "Asking what moved it", with_molecule)
 
@@ -118,13 +110,11 @@ def of_pairs(
     tissue: Mapping[str, str | None],
     drugs: Sequence[Drug],
     contract: Contract | None = None,
-) -> Question:
-    """Return the question about every sample with every drug.
+) -> tables.Question:
+    """Return the question about every sample with every drug, without features that the model does not know.
 
-    The first table that the model needs by its contract names the samples, or all do if it needs none; features that it
-    does not know are left out. `Refused` is raised if a table is missing without which the model cannot answer.
+    The first table that its contract requires names the samples, or all do; `Refused` if a required one is missing.
     """
-    questions = load("serving.dashboard.data.questions")
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
     if lacking := [name.replace("_", " ") for name in features if name in required and name not in omics]:
         raise Refused(f"The model needs a table of {' and of '.join(lacking)}, which these samples lack.")
@@ -138,7 +128,7 @@ def of_pairs(
         if contract is not None and name not in features:
             notes.append(f"The model does not look at {name.replace('_', ' ')}; it was left out.")
             continue
-        maps[name], left_out = questions.measured(table, features.get(name))
+        maps[name], left_out = tables.measured(table, features.get(name))
         notes += left_out
         for sample, values in maps[name].items():
             if None in values.values() and name not in required:  # sent whole or not at all, and imputed then
@@ -152,8 +142,7 @@ def of_pairs(
             said = {name: value for name, value in said.items() if value is not None}
             rows.append({**of_sample, **said, "sample_id": f"{sample}|{drug.drug_id or drug.label}"})
             pairs.append((sample, drug.label, drug.drug_id))
-    made: Question = questions.of_pairs(rows, pairs, notes)
-    return made
+    return tables.asked_pairs(rows, pairs, notes)
 
 
 def molecule(text: str) -> str:
@@ -162,14 +151,14 @@ def molecule(text: str) -> str:
 
 
 def _of_line(
-    folder: Path, omics: Sequence[str], line: str, *, of: Line, drugs: Sequence[Drug], contract: Contract | None
-) -> Question:
+    folder: Path, omics: Sequence[str], chosen: tuple[str, Line], drugs: Sequence[Drug], contract: Contract | None
+) -> tables.Question:
     """Return the question about a cell line of the data; runs on a thread."""
-    profiles = load("serving.dashboard.data.questions").profiles
+    line, of = chosen
     paths = {each: folder / f"{each}.parquet" for each in omics}
-    tables = {each: profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
-    tables = {each: table.set_axis([of.name] * len(table)) for each, table in tables.items() if len(table)}
-    return of_pairs(tables, {of.name: of.tissue}, drugs, contract)
+    found = {each: tables.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
+    found = {each: table.set_axis([of.name] * len(table)) for each, table in found.items() if len(table)}
+    return of_pairs(found, {of.name: of.tissue}, drugs, contract)
 
 
 def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None:
@@ -211,18 +200,13 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
 
 @st.cache_data(show_spinner=False, ttl=600)
 def _usual(folder: str, target: str) -> dict[str, float]:
-    found: dict[str, float] = load("serving.dashboard.data.questions").usual_responses(Path(folder), target)
-    return found
+    return tables.usual_responses(Path(folder), target)
 
 
 def drawing(
     contributions: Sequence[float], drug: str, smiles: str | None, unit: str
 ) -> tuple[str, str, pd.DataFrame] | None:
-    """Return an SVG with a scale, its description, and ``atom, element, contribution`` as numbered in it.
-
-    ``contributions`` are an atom each, in this unit. None if the molecule is not known, or has other atoms: a drawing
-    would mislead.
-    """
+    """Return SVG, description and table of atoms with their contributions; None where a drawing would mislead."""
     atoms, np = load("evaluation.explain.atoms"), load("numpy")
     if smiles is None:
         return None

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import counted, listed, plain
+from serving.dashboard.data.loading import tables
+from serving.dashboard.data.words import counted, listed, means, plain
 from serving.dashboard.pages import answers, choosing, frame
 from serving.dashboard.pages.predict import Asked, Make
 from serving.modalities import Modality
-from serving.problems import Answer, get_problem
+from serving.problems import get_problem
 
 if TYPE_CHECKING:  # pandas is loaded with the first question, not with the first page
     import pandas as pd
 
-    from serving.dashboard.data.questions import Question
-
 _KEY = "sample_id"
-_FILLED_IN = {
-    "imputed": "not in the profile, filled in",
-    "ignored": "that the model does not know, left out",
-}
+_FILLED_IN = {"imputed": "not in the profile, filled in", "ignored": "that the model does not know, left out"}
 _samples = st.cache_data(show_spinner=False, ttl=60)(collection.samples)
 
 
@@ -56,11 +51,7 @@ class Profiles(Modality):
             chosen = choosing.one_of(_samples(path.parent), "Sample", "samples", f"chosen {name}", help_)
         if chosen is None:
             return None, "Choose a sample first."
-
-        def made(contract: Any) -> Question:
-            return of_profiles(load("serving.dashboard.data.questions").profiles(path, _KEY, [chosen]), contract)
-
-        return made, ""
+        return (lambda contract: of_profiles(tables.profiles(path, _KEY, [chosen]), contract)), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
         """Draw one profile's answer and the genes behind it."""
@@ -75,26 +66,18 @@ class Profiles(Modality):
         problem.show(answer, own, sample, sample)
         st.subheader(problem.behind, help=means("contribution"))
         wording = problem.wording(answer, own, f"target {name}")
-
-        def draw(found: Answer) -> None:
-            answers.genes(found, wording, sample, sample)
-
+        draw = partial(answers.genes, wording=wording, what=sample, file=sample)
         answers.explained(asked, row, draw, "Asking which genes it goes by")
 
 
-def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> Question:
-    """Return the question about expression profiles, a row a sample; NaN where a gene was not measured.
-
-    Genes that the model does not know, by its contract, are left out.
-    """
-    questions = load("serving.dashboard.data.questions")
+def of_profiles(values: pd.DataFrame, contract: Mapping[str, Any] | None = None) -> tables.Question:
+    """Return the question about profiles, a row a sample, without genes that the model's contract does not know."""
     wanted = None
     if contract is not None:
         wanted = list(dict.fromkeys([*contract.get("genes", []), *contract.get("known", [])]))
-    found, notes = questions.measured(values, wanted)
+    found, notes = tables.measured(values, wanted)
     rows = [{"expression": profile, "sample_id": sample} for sample, profile in found.items()]
-    made: Question = questions.of_samples(rows, list(found), notes)
-    return made
+    return tables.asked_samples(rows, list(found), notes)
 
 
 MODALITY = Profiles()

@@ -1,8 +1,4 @@
-"""What is predicted: how the monitor measures logged answers, and how the dashboard shows answers.
-
-A problem is a module of this package, found by its name. The first page of the dashboard needs one: modules that take
-seconds to load (pandas, charts, metrics) are imported where they are used.
-"""
+"""Problems, a module each, found by its name: how logged answers are measured, and how the dashboard shows answers."""
 
 from __future__ import annotations
 
@@ -23,26 +19,27 @@ if TYPE_CHECKING:
     from serving.dashboard.pages import frame
     from serving.table_files import TableFile
 
+RESISTANCE, SENSITIVITY = "towards resistance", "towards sensitivity"
 Answer = dict[str, Any]
 Refuse = Callable[[str, str, np.ndarray, str, Sequence[Any]], None]
+Tell = Callable[[str], None]
+Places = Mapping[str, int]
+Labels = tuple[dict[str, Any], np.ndarray]  # columns, and which rows have no label, bool
+Usual = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Wording:
-    """Words for contributions to ``of``, which add up to ``summed`` in this unit.
-
-    ``raises`` and ``lowers`` say what positive and negative ones do; ``red`` (else ``raises``) is drawn red. ``note``
-    stands above them; ``target`` is one of several predictions.
-    """
+    """Words for the contributions to an answer."""
 
     of: str
-    raises: str
+    raises: str  # what positive ones do
     lowers: str
-    red: str = ""
-    summed: str = "The prediction"
+    red: str = ""  # the one that is drawn red, else ``raises``
+    summed: str = "The prediction"  # what they add up to
     unit: str = ""
-    note: str = ""
-    target: str | None = None
+    note: str = ""  # stands above them
+    target: str | None = None  # one of several predictions
 
 
 class Problem(ABC):
@@ -63,16 +60,13 @@ class Problem(ABC):
         """Return the columns of labels, beside ``sample_id``."""
         return ["target"]
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """Read the labels of ``table``, where ``at`` has the places of columns: finite numbers by default.
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
+        """Read labels, finite numbers by default: columns named ``measured...``, and which rows have no label.
 
-        Returns columns whose names start with ``measured``, and which rows have no label, bool, ``(n,)``. ``refuse``
-        takes the name of an expectation, a column, which rows break it (bool), what must be, and cells to show;
-        ``tell`` takes a sentence on cells that are read otherwise than they are written.
+        ``at`` has the places of columns. ``refuse`` takes an expectation, a column, the faulty rows, what must be, and
+        cells to show; ``tell`` takes a sentence on cells that are read otherwise than they are written.
         """
-        from serving.number_cells import read_numbers
+        from serving.table_files import read_numbers
 
         columns = self.label_columns(contract)
         cells = table.cells[[at[column] for column in columns]]
@@ -91,10 +85,7 @@ class Problem(ABC):
 
     @abstractmethod
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """Return measured and predicted values as `evaluation.problems.Measures.bootstrap` takes them.
-
-        ``joined`` has the columns of `read_labels` and of `predictions`.
-        """
+        """Return measured and predicted values of joined labels and predictions, as `Measures.bootstrap` takes them."""
 
     # The dashboard: answers about samples, one by one; ``about`` names the samples of the answers.
 
@@ -115,10 +106,7 @@ class Problem(ABC):
         return None
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
-        """Draw the answer about one sample, whose name is ``what``.
-
-        ``own`` are its rows of `table`; names of downloaded files begin with ``file``.
-        """
+        """Draw the answer about the sample ``what``, in `table` as ``own``; names of files begin with ``file``."""
         raise self._not_shown("samples")
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
@@ -127,20 +115,12 @@ class Problem(ABC):
 
     # The dashboard: answers about pairs, ranked.
 
-    def ranked(
-        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
-    ) -> pd.DataFrame:
-        """Return a table like `table` with ``rank, drug, drug_id``; the most sensitive drug of each sample is first.
-
-        ``usual`` reads the median measured response by ``drug_id``.
-        """
+    def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
+        """Return a `table` with ``rank, drug, drug_id``, most sensitive first; ``usual`` reads median responses."""
         raise self._not_shown("pairs")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
-        """Draw the answers about a sample, rows of `ranked`; return them in the order that is shown.
-
-        ``target`` is the response in the raw data that the model learned.
-        """
+        """Draw the answers about a sample, rows of `ranked`, in units of ``target``; return them in the order shown."""
         raise self._not_shown("pairs")
 
     def pair_wording(self, target: str) -> Wording:
@@ -154,5 +134,4 @@ class Problem(ABC):
 @cache
 def get_problem(name: str) -> Problem:
     """Return the problem ``name``, importing its module."""
-    found: Problem = load(f"{__name__}.{name}").PROBLEM
-    return found
+    return load(f"{__name__}.{name}").PROBLEM

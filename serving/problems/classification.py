@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
 from pipelines.text_values import folded, is_unknown
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import counted, micromolar, named, number, plain, share
-from serving.dashboard.pages import frame, ranking
-from serving.problems import Answer, Problem, Refuse, Wording
+from serving.dashboard.data.loading import charts, tables
+from serving.dashboard.data.words import counted, means, micromolar, named, number, plain, share
+from serving.dashboard.pages import frame
+from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from serving.table_files import TableFile
 
-_TABLES, _CHARTS = "serving.dashboard.data.tables", "serving.dashboard.data.charts"
 _SENSITIVE = "sensitive"  # the class of pairs that is ranked and explained
 _SETS = {
     frozenset({_SENSITIVE}): "sensitive alone",
@@ -56,9 +54,7 @@ class Classification(Problem):
         """Return ``label``."""
         return ["label"]
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read names of classes; a difference in case or blanks alone is accepted, and reported."""
         classes, written = contract.classes, table.column(at["label"])
         by_text = {folded(name): name for name in classes}
@@ -85,11 +81,9 @@ class Classification(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, label, probability, labels`` (the set, as text), novelty, and ``probability_<class>``."""
-        tables = load(_TABLES)
         own = {"label": [answer.get("label", "") for answer in answers], **tables.numbers(answers, ["probability"])}
         own["labels"] = _sets(answers)
-        made: pd.DataFrame = tables.of_samples(about, answers, own, ("probabilities", "probability"))
-        return made
+        return tables.of_samples(about, answers, own, ("probabilities", "probability"))
 
     def columns(self, table: pd.DataFrame) -> frame.Columns:
         """Return label, probability and set of each sample."""
@@ -116,14 +110,14 @@ class Classification(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the probability of each class, with all of them as a table and as a CSV file."""
-        every = load(_TABLES).probabilities(answer)
+        every = tables.probabilities(answer)
         every = every.assign(
             label=every["label"].astype(str).map(named),
             held=["in the set" if held else "ruled out" for held in every["held"]],
         )
         top = every.head(_MOST_BARS)
-        said = ", ".join(f"{one.label} {share(float(one.probability))}" for one in top.head(3).itertuples())
-        bars = load(_CHARTS).probabilities(top, "label", "probability", "held", "Probability")
+        said = ", ".join(f"{label} {share(value)}" for label, value, _ in top.head(3).to_numpy())
+        bars = charts.probabilities(top, "label", "probability", "held", "Probability")
         frame.chart(bars, alt=f"Probabilities of the classes of {what}: {said}.")
         shown = every.set_axis(["class", "probability", "set of classes"], axis=1)
         frame.numbers(shown, f"{file}_probabilities.csv", f"Probability of each class of {what}")
@@ -133,15 +127,11 @@ class Classification(Problem):
         label = named(str(answer["label"]))
         return Wording(f"the answer {label}", f"for {label}", f"against {label}")
 
-    def ranked(
-        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
-    ) -> pd.DataFrame:
-        """Return each pair's class, the most probably sensitive first.
+    def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
+        """Return each pair's ``label``, probability ``sensitive``, and set ``labels``, in words ``holds``, best first.
 
-        Its columns are ``label, sensitive`` (its probability), ``labels`` (the set, as text), ``holds`` (the set in
-        words) and ``called_below`` (the drug's threshold: a line whose response lies below it is called sensitive).
+        ``called_below`` is the drug's threshold: a line whose response lies below it is called sensitive.
         """
-        tables = load(_TABLES)
         made = about.reset_index(drop=True).assign(
             label=[row.get("label", "") for row in answers],
             sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],
@@ -150,8 +140,7 @@ class Classification(Problem):
             called_below=tables.numbers(answers, ["threshold"])["threshold"],
             **tables.novelty(answers),
         )
-        found: pd.DataFrame = tables.in_order(made, "sensitive", ascending=False)
-        return found
+        return tables.in_order(made, "sensitive", ascending=False)
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw the probability that the sample is sensitive to each drug, and what is not ruled out."""
@@ -160,9 +149,8 @@ class Classification(Problem):
         parts = [text.format(int(sets.get(held, 0))) for held, text in _COUNTED.items()]
         parts += [f"for {sets['neither fits']:,} neither class fits"] if "neither fits" in sets else []
         st.markdown(plain(f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."), help=means("label_set"))
-        top, first = ranking.first(own, "sensitive", "holds"), own.iloc[0]
-        title = "Probability of being sensitive"
-        drawn = load(_CHARTS).probabilities(top, "drug", "sensitive", "holds", title)
+        top, first = frame.first_drugs(own, "sensitive", "holds"), own.iloc[0]
+        drawn = charts.probabilities(top, "drug", "sensitive", "holds", "Probability of being sensitive")
         said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"
         frame.chart(drawn, alt=f"Probability that {sample} is sensitive, for {len(top)} drugs; {said}.")
         st.caption(plain("Bar: how probable it is that the cells are sensitive. Color: what is not ruled out."))
@@ -175,21 +163,15 @@ class Classification(Problem):
             of_ic50, limits = target == "ln_ic50", own["called_below"]
             below = [micromolar(math.exp(each)) if of_ic50 else number(each, 2) for each in limits]
             shown["Below (µM)" if of_ic50 else "Below"] = (below, "called_below", "")
-        ranking.table(own, shown, f"Predicted classes for {len(own)} drugs, with what is not ruled out")
+        frame.drugs(own, shown, f"Predicted classes for {len(own)} drugs, with what is not ruled out")
         return own
 
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the log odds is sensitivity."""
-        odds, meaning = "the log odds of being sensitive", means("log_odds")
-        return Wording(
-            of="the prediction",
-            raises=ranking.SENSITIVITY,
-            lowers=ranking.RESISTANCE,
-            red=ranking.RESISTANCE,
-            summed=odds[:1].upper() + odds[1:],
-            unit=odds,
-            note=f"Log odds: {meaning[:1].lower()}{meaning[1:]}",
-        )
+        odds, meaning = "log odds of being sensitive", means("log_odds")
+        words = {"raises": SENSITIVITY, "lowers": RESISTANCE, "red": RESISTANCE, "unit": f"the {odds}"}
+        note = f"Log odds: {meaning[:1].lower()}{meaning[1:]}"
+        return Wording("the prediction", **words, summed=f"The {odds}", note=note)
 
 
 def _sets(answers: Sequence[Answer]) -> list[str]:

@@ -10,9 +10,8 @@ import numpy as np
 import streamlit as st
 
 from pipelines.samples.gene_names import symbol_of
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import plain
+from serving.dashboard.data.loading import charts, tables
+from serving.dashboard.data.words import means, plain
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Wording
 from serving.problems.regression import with_ends
@@ -51,7 +50,6 @@ class MultiTarget(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return ``sample, target, gene, prediction, low, high`` and novelty, a row a sample and target."""
-        tables = load("serving.dashboard.data.tables")
         every = about[["sample"]].reset_index(drop=True).assign(**tables.novelty(answers))
         pairs = [(row, target) for row, answer in enumerate(answers) for target in answer.get("prediction") or {}]
         made = every.iloc[[row for row, _ in pairs]].reset_index(drop=True)
@@ -64,12 +62,10 @@ class MultiTarget(Problem):
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the targets with their intervals."""
-        own = _in_order(own)
+        own = own.sort_values("prediction", ascending=False, kind="stable")
         st.subheader(f"Predicted genes of {plain(what)}", help=f"In log2 units. {means('interval')}")
         top = own[["gene", *_ENDS]].head(_IN_CHART).assign(kind="model")
-        drawn = load("serving.dashboard.data.charts").intervals(
-            top, "gene", "kind", "Predicted expression (log2)", value="prediction"
-        )
+        drawn = charts.intervals(top, "gene", "kind", "Predicted expression (log2)", value="prediction")
         said = f"the highest is {with_ends(own, 'gene')}"
         frame.chart(drawn, alt=f"Predicted expression of {len(top)} genes with intervals; {said}.")
         heads = {"prediction": "Predicted (log2)", "low": "Low", "high": "High"}
@@ -79,14 +75,10 @@ class MultiTarget(Problem):
 
     def wording(self, answer: Answer, own: pd.DataFrame, key: str) -> Wording:
         """Let people choose one of the targets."""
-        own = _in_order(own)
+        own = own.sort_values("prediction", ascending=False, kind="stable")
         genes = dict(zip(own["target"], own["gene"], strict=True))
         target = str(st.selectbox("Predicted gene", list(genes), format_func=lambda one: str(genes[one]), key=key))
         return Wording(f"the prediction of {target}", "raises it", "lowers it", target=target)
-
-
-def _in_order(own: pd.DataFrame) -> pd.DataFrame:
-    return own.sort_values("prediction", ascending=False, kind="stable")
 
 
 PROBLEM = MultiTarget()

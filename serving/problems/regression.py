@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
 from pipelines.units import HIGHEST_LN_IC50
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import micromolar, named, number, plain
-from serving.dashboard.pages import frame, ranking
-from serving.problems import Answer, Problem, Refuse, Wording
+from serving.dashboard.data.loading import charts, tables
+from serving.dashboard.data.words import means, micromolar, named, number, plain
+from serving.dashboard.pages import frame
+from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +34,7 @@ class Regression(Problem):
         "the measurement should lie."
     )
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read numbers; refuse a logarithm of an IC50 that is too large to be one."""
         made, missing = super().read_labels(contract, table, at, refuse, tell)
         if getattr(contract, "target", "") == _LN_IC50:
@@ -51,16 +48,13 @@ class Regression(Problem):
         """Return two rows of numbers, ``(n,)`` each."""
         return joined["measured"].to_numpy(), joined["prediction"].to_numpy()
 
-    def ranked(
-        self, answers: Sequence[Answer], about: pd.DataFrame, usual: Callable[[], Mapping[str, float]]
-    ) -> pd.DataFrame:
+    def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
         """Return ``prediction, low, high, usual, against_usual`` of each pair, the smallest response first."""
-        tables, known = load("serving.dashboard.data.tables"), usual()
+        known = usual()
         made = about.reset_index(drop=True).assign(**tables.numbers(answers, ["prediction", "low", "high"]))
         made["usual"] = [float(known.get(str(drug), math.nan)) for drug in made["drug_id"]]
         made["against_usual"] = made["prediction"] - made["usual"]
-        found: pd.DataFrame = tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
-        return found
+        return tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw responses with their intervals; people choose by what they are ranked."""
@@ -72,34 +66,28 @@ class Regression(Problem):
             if by == _BY_DIFFERENCE:
                 own = own.sort_values("against_usual", kind="stable", na_position="last").reset_index(drop=True)
                 own["rank"] = np.arange(1, len(own) + 1)
-        top, unit = ranking.first(own, "prediction", "low", "high", "usual"), _unit(target)
+        top, unit = frame.first_drugs(own, "prediction", "low", "high", "usual"), _unit(target)
         title = f"Predicted {unit} – further left is more sensitive"
-        drawn = load("serving.dashboard.data.charts").intervals(
-            top, "drug", "known", title, value="prediction", usual="usual"
-        )
+        drawn = charts.intervals(top, "drug", "known", title, value="prediction", usual="usual")
         said = f"first is {with_ends(own, 'drug')}"
         frame.chart(drawn, alt=f"Predicted {unit} of {len(top)} drugs with intervals; {said}.")
         text = "Point: prediction. Line: its interval. Gray tick: the drug's usual response in the data."
         st.caption(plain(text), help=means("interval", "usual"))
-        short = "ln IC50" if of_ic50 else named(target)
+        short, term = ("ln IC50", "ln_ic50") if of_ic50 else (named(target), "")
         ends = zip(own["low"], own["high"], strict=True)
         interval = [f"{number(low, 2)} to {number(high, 2)}" for low, high in ends]
-        shown = {
-            short: (own["prediction"], "ln_ic50" if of_ic50 else "", "%.2f"),
-            "Interval": (interval, "interval", ""),
-        }
+        shown = {short: (own["prediction"], term, "%.2f"), "Interval": (interval, "interval", "")}
         if of_ic50:
             shown["IC50 (µM)"] = ([micromolar(math.exp(value)) for value in own["prediction"]], "ic50", "")
         if has_usual:
             shown["Usual"] = (own["usual"], "usual", "%.2f")
             shown["Difference"] = (own["against_usual"], "usual", "%+.2f")
-        ranking.table(own, shown, f"Predictions for {len(own)} drugs with their intervals")
+        frame.drugs(own, shown, f"Predictions for {len(own)} drugs with their intervals")
         return own
 
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the response is resistance."""
-        resistance, sensitivity = ranking.RESISTANCE, ranking.SENSITIVITY
-        return Wording("the prediction", resistance, sensitivity, red=resistance, unit=_unit(target))
+        return Wording("the prediction", RESISTANCE, SENSITIVITY, red=RESISTANCE, unit=_unit(target))
 
 
 def with_ends(table: pd.DataFrame, name: str) -> str:

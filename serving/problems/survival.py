@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 
 from pipelines.params import read_task
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import plain, share
+from serving.dashboard.data.loading import charts, tables
+from serving.dashboard.data.words import means, plain, share
 from serving.dashboard.pages import frame
-from serving.problems import Answer, Problem, Refuse, Wording
+from serving.problems import Answer, Labels, Places, Problem, Refuse, Tell, Wording
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +36,7 @@ class Survival(Problem):
         data = read_task(contract.task_text).data
         return [data.time, data.event]
 
-    def read_labels(
-        self, contract: Any, table: TableFile, at: Mapping[str, int], refuse: Refuse, tell: Callable[[str], None]
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read times above 0, and events as 1 or true, 0 or false."""
         made, missing = super().read_labels(contract, table, at, refuse, tell)
         time, event = self.label_columns(contract)
@@ -56,10 +53,7 @@ class Survival(Problem):
 
     def table(self, answers: Sequence[Answer], about: pd.DataFrame) -> pd.DataFrame:
         """Return risk with interval, log hazard, time without an event, novelty, and ``survival_<horizon>``."""
-        tables = load("serving.dashboard.data.tables")
-        own = tables.numbers(answers, _NUMBERS)
-        made: pd.DataFrame = tables.of_samples(about, answers, own, ("survival", "survival"))
-        return made
+        return tables.of_samples(about, answers, tables.numbers(answers, _NUMBERS), ("survival", "survival"))
 
     def columns(self, table: pd.DataFrame) -> frame.Columns:
         """Return risk, interval and time without an event of each sample."""
@@ -83,16 +77,14 @@ class Survival(Problem):
         """Return until when no event is expected, in a sentence."""
         if answer.get("event_free_until") is None:
             return None
-        return (
-            f"It expects no event in the first {answer['event_free_until']:g} {answer['time_unit']}.",
-            "event_free_until",
-        )
+        until = f"{answer['event_free_until']:g} {answer['time_unit']}"
+        return f"It expects no event in the first {until}.", "event_free_until"
 
     def show(self, answer: Answer, own: pd.DataFrame, what: str, file: str) -> None:
         """Draw the survival curve at the horizons, with its numbers."""
-        unit, curve = str(answer["time_unit"]), load("serving.dashboard.data.tables").survival_curve(answer)
-        said = ", ".join(f"{share(row.survival)} at {row.time:g}" for row in curve.itertuples())
-        drawn = load("serving.dashboard.data.charts").survival(curve, unit)
+        unit, curve = str(answer["time_unit"]), tables.survival_curve(answer)
+        said = ", ".join(f"{share(value)} at {time:g}" for time, value in curve.to_numpy())
+        drawn = charts.survival(curve, unit)
         frame.chart(drawn, alt=f"Share without the event of {what} by {unit}: {said}.")
         st.caption(plain("Points: the declared horizons. The model does not say how the curve runs between them."))
         shown = curve.set_axis([unit, "share without the event"], axis=1)

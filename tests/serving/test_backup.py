@@ -20,7 +20,7 @@ from pipelines.errors import UserError
 from pipelines.file_hashes import file_hashes
 from serving import alias_moves, audit_log, registry
 from serving import backup as serving_backup
-from serving.registry_checks import verify
+from serving.registry import verify
 from serving.stores import Database, artifact_locations, backup, behind_server, databases, restore
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, made_again, made_once, made_version, tracked

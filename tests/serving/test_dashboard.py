@@ -29,11 +29,11 @@ from streamlit.util import calc_hash
 from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.policy import Dashboard
-from serving.dashboard.data import collection, endpoints, glossary, loading, tables, words
+from serving.dashboard.data import collection, endpoints, loading, tables, words
 from serving.dashboard.data.collection import Drug
 from serving.dashboard.data.endpoints import Endpoint, NoAnswer, Refused, ask
-from serving.dashboard.data.questions import Question, usual_responses
-from serving.dashboard.data.questions import profiles as measured_profiles
+from serving.dashboard.data.tables import Question, usual_responses
+from serving.dashboard.data.tables import profiles as measured_profiles
 from serving.dashboard.data.uploads import Profiles
 from serving.dashboard.pages import answers as trust
 from serving.dashboard.pages import choosing, compare, monitoring, predict, progress
@@ -619,7 +619,7 @@ def test_every_term_that_a_page_explains_is_in_the_glossary() -> None:
     rooms = (ROOT / "serving" / room for room in ("dashboard/pages", "modalities", "problems"))
     code = "\n".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     asked = {key for call in re.findall(r"\bmeans\((\"[^)]*)\)", code) for key in re.findall(r'"(\w+)"', call)}
-    assert len(asked) > 20 and asked <= set(glossary.terms())
+    assert len(asked) > 20 and asked <= set(words.terms())
 
 
 def test_drift_and_the_glossary_are_drawn(drawn: AppTest) -> None:
@@ -627,8 +627,8 @@ def test_drift_and_the_glossary_are_drawn(drawn: AppTest) -> None:
     until_done(drawn)
     assert [each.value for each in drawn.error] == ["Time to train again."]
     drawn._page_hash = calc_hash("glossary")
-    assert len(drawn.run().markdown) >= len(glossary.terms())
-    assert glossary.metric_means("r2_over_baseline", "mean_effects").startswith("Share of mean effects's squared error")
+    assert len(drawn.run().markdown) >= len(words.terms())
+    assert words.metric_means("r2_over_baseline", "mean_effects").startswith("Share of mean effects's squared error")
 
 
 @pytest.mark.parametrize(

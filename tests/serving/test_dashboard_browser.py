@@ -24,7 +24,7 @@ from PIL import Image
 
 from pipelines.params import read_params
 from serving.dashboard.data.collection import drugs
-from serving.dashboard.data.glossary import what_it_does
+from serving.dashboard.data.words import what_it_does
 from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, chromium, first_page, streamlit
 from tests.serving.dashboard_platform import IMAGES, RESPONSE, Platform, one_image
 from tests.training.tiny import ROOT

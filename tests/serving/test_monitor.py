@@ -24,10 +24,18 @@ from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import Size, simulate_drug_response
 from serving import monitor as monitor_command
 from serving.drift import report as monitoring
-from serving.drift.logged import Logged, read_log, since_time
-from serving.drift.performance import Performance, measure, read_labels
 from serving.drift.report import monitor
-from serving.drift.watch import NOVELTY, Reference, watch
+from serving.drift.watch import (
+    NOVELTY,
+    Logged,
+    Performance,
+    Reference,
+    measure,
+    read_labels,
+    read_log,
+    since_time,
+    watch,
+)
 from tests.empty_store import empty_store
 from tests.training.tiny import response_task, tiny_params
 from training.contract import Contract, contract_class, contract_text

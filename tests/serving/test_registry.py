@@ -23,11 +23,10 @@ from mlflow.projects.utils import load_project
 from evaluation.promotion.gate import allowed
 from pipelines.errors import UserError
 from pipelines.policy import Policy, Waiver
-from serving import answers, audit_log, gate_context, history, promote, register, registry, verify
-from serving import registry_checks as problems
+from serving import audit_log, gate_context, history, promote, register, registry, verify
+from serving import registry as problems
 from serving.alias_moves import history_uri, look, move
-from serving.registry import GateError
-from serving.registry_checks import Problem
+from serving.registry import GateError, Problem
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import TASK, TASK_MD5, made_evidence, made_policy, sealed
 from tests.serving.made_registry import (
@@ -317,7 +316,7 @@ def test_rollback_asks_the_model_before_it_moves_anything(
     with pytest.raises(UserError, match=r"does not load or answer: .*the weights are broken"):
         registry.rollback(TASK, by=BY, why="too many alarms")
     with monkeypatch.context() as hurried:
-        hurried.setattr(answers.answer_example, "__defaults__", (0.01,))
+        hurried.setattr(gate_context.answer_example, "__defaults__", (0.01,))
         with pytest.raises(UserError, match="does not answer within"):
             registry.rollback(TASK, by=BY, why="too many alarms")
     assert aliases(client) == before

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from pipelines.errors import UserError
 from serving import alias_moves, audit_log, registry
-from serving import registry_checks as problems
+from serving import registry as problems
 from serving.alias_moves import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, compared_with, empty_registry, made_version, stages

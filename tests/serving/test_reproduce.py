@@ -20,9 +20,7 @@ from pipelines.errors import UserError
 from pipelines.file_hashes import combined
 from pipelines.params import read_params, task_text
 from pipelines.simulate.expression import simulate_tumor_type
-from serving.reproduction.comparison import ELSEWHERE, compare, verdict
-from serving.reproduction.refit import Recipe, Refit, recipe_of, typed
-from serving.reproduction.worktree import worktree
+from serving.reproduction import ELSEWHERE, Recipe, Refit, compare, recipe_of, typed, verdict, worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
 from tests.serving.made_registry import tracked

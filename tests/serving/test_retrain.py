@@ -24,13 +24,14 @@ from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params
 from serving import retrain as entry
-from serving.continuous_training import changes, stages, whole_loop
-from serving.continuous_training import fingerprint as marks
 from serving.continuous_training import loop as loops
-from serving.continuous_training.changes import decisions, params_changed, samples_changed
+from serving.continuous_training import report as changes
+from serving.continuous_training import stages
+from serving.continuous_training import steps as marks
+from serving.continuous_training import steps as whole_loop
 from serving.continuous_training.loop import STOP, BusyError, Results, Step, alone, read_state
-from serving.continuous_training.steps import Plan
-from serving.continuous_training.whole_loop import REFUSED, Outcome, retrain
+from serving.continuous_training.report import decisions, params_changed, samples_changed
+from serving.continuous_training.steps import REFUSED, Outcome, Plan, retrain
 from serving.retrain import BUSY
 
 ROOT = Path(__file__).parents[2]

@@ -18,9 +18,8 @@ from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.policy import CHECKS
 from serving.continuous_training import steps as under_test
-from serving.continuous_training.changes import Snapshot
 from serving.continuous_training.loop import STOP, OutdatedError, State, Step, begin, go, read_state
-from serving.continuous_training.report import report
+from serving.continuous_training.report import Snapshot, report
 from serving.continuous_training.steps import FINGERPRINT, Plan, look, move, registered
 from tests.empty_store import empty_store
 from tests.evaluation.made_evidence import made_evidence

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from pipelines.errors import DataError, UserError
 from pipelines.samples.survival import concordance
 from serving.dashboard.data.tables import survival_curve as curve_of
-from serving.drift.performance import measure, read_labels
+from serving.drift.watch import measure, read_labels
 from serving.problems import get_problem
 from tests.serving.served import save_fitted, split
 from tests.training.survival_samples import NAME, follow_up, follow_up_samples, real_task

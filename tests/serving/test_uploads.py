@@ -21,7 +21,7 @@ from serving import table_files
 from serving.dashboard.data import uploads
 from serving.dashboard.data.uploads import Profiles, omics_of, read_profiles, unit_note
 from serving.modalities import images, pairs
-from serving.number_cells import read_numbers
+from serving.table_files import read_numbers
 
 KNOWN = ["TP53|7157", "EGFR|1956", "KRAS|3845", "MARCH1|55016"]
 PLAIN = "sample,TP53,EGFR\n0012,1.5,2.25\n1E5,3.5,12.5\n"

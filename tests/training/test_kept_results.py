@@ -14,7 +14,7 @@ import pytest
 
 from pipelines import code_closure
 from pipelines.params import Params, read_params
-from serving.continuous_training import fingerprint
+from serving.continuous_training import steps as fingerprint
 from tests.training.tiny import ROOT
 from training.architectures import Architecture, get_architecture
 from training.feature_cache import FeatureCache

@@ -1,7 +1,4 @@
-"""Charts of the dashboard, in the colors of the platform's figures.
-
-A page draws each with a text alternative, and beside a table of the same numbers.
-"""
+"""Charts in the colors of the platform's figures; pages add a text alternative and a table of the numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ alt.Chart(pd.DataFrame({"x": [1.0]})).mark_point().encode(x="x:Q").to_dict()
 def intervals(
     table: pd.DataFrame, name: str, color: str, title: str, *, value: str = "value", usual: str | None = None
 ) -> alt.TopLevelMixin:
-    """Return a point a row, named by the column ``name``, with its interval ``low`` to ``high``.
-
-    Its color is that of the column ``color`` in `COLORS`; known values of the column ``usual`` are drawn as ticks.
-    """
+    """Return a point a row with its interval ``low`` to ``high``; known values of the column ``usual`` are ticks."""
     base = alt.Chart(table).encode(y=_names(table, name), color=_color(table, color), tooltip=_columns(table))
     scale = alt.Scale(zero=False, nice=True)
     layers: list[Any] = [base.mark_rule(strokeWidth=3, opacity=0.55).encode(x=_x("low", title, scale), x2="high:Q")]
@@ -55,10 +49,7 @@ def _bars(table: pd.DataFrame, name: str, across: alt.X, color: alt.Color) -> al
 
 
 def contributions(table: pd.DataFrame, raises: str, lowers: str, red: str = "") -> alt.TopLevelMixin:
-    """Return the contribution of each feature, rows of `serving.dashboard.data.tables.contributions`.
-
-    ``raises`` and ``lowers`` say what a positive and a negative one do; ``red`` is one of them, else ``raises``.
-    """
+    """Return what each feature adds; positive values do ``raises``, negative ``lowers``; ``red`` is one of them."""
     pairs = zip(table["feature"], table["kind"], strict=True)
     names = [f"{name} ({kind})" if kind and kind != "expression" else name for name, kind in pairs]
     shown = table.assign(feature=names, effect=[raises if value > 0 else lowers for value in table["value"]])

@@ -1,15 +1,12 @@
-"""The samples, drugs and images of a task's raw data that a page offers, by their names.
-
-The first page is made of these lists: they are read without pandas, which alone takes longer to import than the rest.
-"""
+"""The samples, drugs and images that a page offers, read without pandas, whose import would hold up the first page."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pipelines.errors import UserError
 from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE
@@ -22,8 +19,7 @@ _LINE = "cell_line_id"
 _EXAMPLES_A_CLASS = 6
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A measured cell line; ``label`` is name and tissue, with the id where two lines have the same."""
 
     name: str
@@ -31,8 +27,7 @@ class Line:
     label: str
 
 
-@dataclass(frozen=True)
-class Drug:
+class Drug(NamedTuple):
     """A drug with its label for people; one that somebody brings has no id."""
 
     drug_id: str | None
@@ -45,8 +40,7 @@ def cell_lines(
 ) -> dict[str, Line]:
     """Return the lines that a model can be asked about by their ids, in the order of their labels.
 
-    A line must be in every table of ``required``, or in any of ``tables`` if none is required. Data that is missing or
-    cannot be read is a UserError.
+    A line must be in every table of ``required``, or in any of ``tables`` if none is required.
     """
     rows = _csv(folder / CELL_LINES_FILE, _LINE)
     paths = [folder / f"{table}.parquet" for table in required or tables]

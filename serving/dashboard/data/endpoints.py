@@ -93,11 +93,7 @@ def ask(
     rows_at_once: int = ROWS_AT_ONCE,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Row]:
-    """Return an answer for each row, asked for in requests of a few rows; raise `NoAnswer` or `Refused`.
-
-    Rows are as the contract of the model has them, None for an unknown number; messages call them by their ``names``. A
-    request may take ``seconds``. ``progress`` takes the number of rows answered, and of all rows; it may raise to stop.
-    """
+    """Return an answer for each row, or raise `NoAnswer` or `Refused`; ``progress`` may raise to stop it."""
     answers: list[Row] = []
     progress(0, len(rows))
     for body, count in _bodies(rows, explain, rows_at_once):

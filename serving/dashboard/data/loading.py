@@ -1,8 +1,8 @@
 """Modules that take seconds to load, imported by one thread at a time.
 
-Pages and jobs run on threads of their own. On Python 3.11 two threads that import parts of the same package may wait
-for each other for ever (python/cpython#106176). Whatever a page or a job imports late goes through `load`; a module
-that imports more at its first use is imported together with that (`registry`, `questions` and `charts` of this folder).
+On Python 3.11 two threads (of pages and jobs) that import parts of the same package may wait for each other for ever
+(python/cpython#106176). A module that imports more at its first use is imported together with that (`registry`,
+`tables` and `charts` of this folder).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -22,3 +22,18 @@ def load(module: str) -> Any:
         return found
     with _ONE_AT_A_TIME:
         return import_module(module)
+
+
+class _Late:
+    def __init__(self, name: str) -> None:
+        self._name = f"serving.dashboard.data.{name}"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(load(self._name), name)
+
+
+# Modules of this folder, each imported by `load` when something of it is first used.
+if TYPE_CHECKING:
+    from serving.dashboard.data import charts, registry, tables, uploads
+else:
+    charts, registry, tables, uploads = map(_Late, ("charts", "registry", "tables", "uploads"))

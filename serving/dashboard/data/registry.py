@@ -1,12 +1,7 @@
-"""What the registry says of a task: its versions by alias, the moves that put them there, and their evidence.
-
-It reads through `serving.alias_moves` and `serving.gate_context`, and writes nothing. It imports MLflow, which takes
-seconds: pages call it from a job.
-"""
+"""The versions of a task by alias, their moves and evidence, read only. Imports MLflow: pages call it from a job."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,7 @@ from pipelines.files import read_json
 from serving import mlflow_private
 from serving.alias_moves import Found, history_uri, look
 from serving.audit_log import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
-from serving.gate_context import evidence_of, version_of
+from serving.gate_context import downloaded, evidence_of, version_of
 
 _EVIDENCE = "evidence.sha256"  # tag of a version
 mlflow_private.import_stores()  # here, so that they are imported by one thread: see `loading`
@@ -81,36 +76,25 @@ def evidence(version: ModelVersion) -> dict[str, Any]:
     return evidence_of(version.name, str(version.run_id), version.tags.get(_EVIDENCE))
 
 
-def evidence_of_number(task: str, number: str) -> dict[str, Any]:
-    """Return `evidence` of the version with this number."""
-    return evidence(version_of(task, int(number)))
-
-
 def figures(version: ModelVersion) -> dict[str, bytes]:
     """Return the figures of the model card by their file names; none if they cannot be read."""
     if (sha256 := version.tags.get(_EVIDENCE)) is None:
         return {}
-    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
-        try:
-            found = Path(_download(f"runs:/{version.run_id}/evidence/{sha256}/figures", folder))
-        except (MlflowException, OSError):
-            return {}
-        return read_figures(found)
+    try:
+        with downloaded(f"runs:/{version.run_id}/evidence/{sha256}/figures", "no figures") as folder:
+            return read_figures(folder)
+    except UserError:
+        return {}
 
 
 def contract(version: ModelVersion) -> dict[str, Any] | None:
     """Return the contract of a version as JSON values, from two small files; None if it cannot be read."""
-    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
-        try:
-            model = tracking.mlflow.get_logged_model(str(version.source).removeprefix("models:/"))
-            location = model.artifact_location
-            about = yaml.safe_load(Path(_download(f"{location}/MLmodel", folder)).read_text(encoding="utf-8"))
-            place = about["flavors"]["python_function"]["artifacts"]["model"]["path"]
-            found: dict[str, Any] = read_json(Path(_download(f"{location}/{place}/contract.json", folder)))
-        except (MlflowException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-            return None
-    return found
-
-
-def _download(uri: str, folder: str) -> str:
-    return str(tracking.mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder))
+    try:
+        location = tracking.mlflow.get_logged_model(str(version.source).removeprefix("models:/")).artifact_location
+        with downloaded(f"{location}/MLmodel", "no description") as path:
+            about = yaml.safe_load(path.read_text(encoding="utf-8"))
+        place = about["flavors"]["python_function"]["artifacts"]["model"]["path"]
+        with downloaded(f"{location}/{place}/contract.json", "no contract") as path:
+            return read_json(path)
+    except (UserError, MlflowException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None

@@ -1,15 +1,22 @@
-"""Answers of endpoints as tables, with the model's distance of each sample from its training data."""
+"""Requests to an endpoint, rows as it takes them (see `training.contract`), and its answers as tables."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow.dataset  # pandas imports it with the first filter: see `loading`
 
-from pipelines.samples.gene_names import symbol_of
+from pipelines.errors import UserError
+from pipelines.samples.gene_names import match_genes, respelled, symbol_of
+from pipelines.samples.raw_files import RESPONSE_FILE
+from serving.dashboard.data.words import counted, listed
 
 Row = dict[str, Any]
 OTHERS, THE_DRUG = "all others together", "the drug itself"
@@ -34,19 +41,15 @@ def numbers(answers: Sequence[Row], fields: Iterable[str]) -> dict[str, list[flo
     return {field: [to_float(answer.get(field)) for answer in answers] for field in fields}
 
 
-def of_each_key(answers: Sequence[Row], field: str, prefix: str) -> dict[str, list[float]]:
-    """Return a column ``<prefix>_<key>`` for each key that the maps in ``field`` have."""
-    maps = [{str(key): value for key, value in (answer.get(field) or {}).items()} for answer in answers]
-    keys = dict.fromkeys(key for found in maps for key in found)
-    return {f"{prefix}_{key}": [to_float(found.get(key)) for found in maps] for key in keys}
-
-
 def of_samples(
     about: pd.DataFrame, answers: Sequence[Row], columns: Mapping[str, Any], keyed: tuple[str, str]
 ) -> pd.DataFrame:
-    """Return a row an answer: ``sample``, these columns, `novelty`, and those of `of_each_key` for field and prefix."""
-    made = about[["sample"]].reset_index(drop=True)
-    return made.assign(**columns, **novelty(answers), **of_each_key(answers, *keyed))
+    """Return a row an answer: ``sample``, these columns, `novelty`, and ``<prefix>_<key>`` of the maps in a field."""
+    name, prefix = keyed
+    maps = [{str(key): value for key, value in (answer.get(name) or {}).items()} for answer in answers]
+    keys = dict.fromkeys(key for found in maps for key in found)
+    of_keys = {f"{prefix}_{key}": [to_float(found.get(key)) for found in maps] for key in keys}
+    return about[["sample"]].reset_index(drop=True).assign(**columns, **novelty(answers), **of_keys)
 
 
 def in_order(table: pd.DataFrame, by: str, *, ascending: bool = True) -> pd.DataFrame:
@@ -71,11 +74,10 @@ def survival_curve(answer: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def contributions(answer: Row, target: str | None = None) -> pd.DataFrame:
-    """Return what each feature adds to one prediction: ``feature, kind, value``, the largest first.
+    """Return what each feature adds to one prediction: ``feature, kind, value``, the largest first, or no row.
 
-    All features of the drug are one row `THE_DRUG` after those of the cells, since they are the same for all cells;
-    then comes `OTHERS`, which the endpoint has summed. ``target`` is one of many predicted genes. An answer without
-    attributions gives an empty table.
+    Those of the drug are one row `THE_DRUG` after the cells', as they are the same for all cells; then comes `OTHERS`,
+    which the endpoint has summed. ``target`` is one of many predicted genes.
     """
     given = [row for row in answer.get("attributions") or [] if target is None or row.get("target") == target]
     rows = [(*_feature(str(one["feature"])), float(one["value"])) for one in given]
@@ -145,3 +147,68 @@ def csv_of(table: pd.DataFrame) -> bytes:
 
 def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+@dataclass(frozen=True)
+class Question:
+    """Rows for the endpoint, their names, ``about`` (``sample``, of pairs also ``drug, drug_id``), and notes."""
+
+    rows: list[Row]
+    names: list[str]
+    about: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+    def only(self, row: int) -> Question:
+        """Return the question of one row."""
+        about = self.about.iloc[[row]].reset_index(drop=True)
+        return Question([self.rows[row]], [self.names[row]], about, self.notes)
+
+
+def asked_samples(rows: list[Row], names: list[str], notes: Sequence[str] = ()) -> Question:
+    """Return the question about samples, a row each."""
+    return Question(rows, names, pd.DataFrame({"sample": names}), list(notes))
+
+
+def asked_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes: Sequence[str] = ()) -> Question:
+    """Return the question about pairs, each a sample, the label of a drug, and the drug's id."""
+    fields = list(dict.fromkeys(name for row in rows for name in row))
+    # MLflow makes a table of the rows, and reads a missing field as NaN: every row gets every field.
+    uniform = [{name: row.get(name) for name in fields} for row in rows]
+    names = [f"{sample} with {drug}" for sample, drug, _ in pairs]
+    return Question(uniform, names, pd.DataFrame(pairs, columns=["sample", "drug", "drug_id"]), list(notes))
+
+
+def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
+    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out."""
+    notes = []
+    if wanted is not None:
+        names = [str(column) for column in table.columns]
+        back = {given: gene for gene, given in match_genes(names, wanted).found.items()}
+        back |= {given[0]: gene for gene, given in respelled(names, wanted).items() if len(given) == 1}
+        table = table[[column for column in table.columns if str(column) in back]]
+        table = table.set_axis([back[str(column)] for column in table.columns], axis=1)
+        if unknown := [each for each in names if each not in back]:
+            count = counted(len(unknown), "column")
+            notes.append(f"The model does not know {count}, left out: {listed(unknown, 4)}.")
+    features, values = [str(column) for column in table.columns], table.to_numpy(np.float64).tolist()
+    rows = [[None if math.isnan(value) else value for value in row] for row in values]
+    return {
+        str(name): dict(zip(features, row, strict=True)) for name, row in zip(table.index, rows, strict=True)
+    }, notes
+
+
+def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of a wide table with these ids, as far as it has them; UserError if it cannot be read."""
+    try:
+        return pd.read_parquet(path, filters=[(key, "in", list(ids))]).set_index(key)
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read; bring the data back with `dvc pull data.dvc`") from error
+
+
+def usual_responses(folder: Path, target: str) -> dict[str, float]:
+    """Return the median measured response by ``drug_id``; empty if the table cannot be read."""
+    try:
+        table = pd.read_parquet(folder / RESPONSE_FILE, columns=["drug_id", target])
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return {}
+    return {str(drug): float(value) for drug, value in table.groupby("drug_id")[target].median().items()}

@@ -15,8 +15,15 @@ from pipelines.samples.gene_names import match_genes, parts_of, respelled, sever
 from pipelines.text_values import clean, folded, is_unknown, known, look_alikes, quoted
 from pipelines.units import DOUBTS
 from serving.dashboard.data.words import listed
-from serving.number_cells import read_numbers
-from serving.table_files import ENDINGS, TableFile, cell_text, read_table_file, refuse_repeated, refuse_shifted
+from serving.table_files import (
+    ENDINGS,
+    TableFile,
+    cell_text,
+    read_numbers,
+    read_table_file,
+    refuse_repeated,
+    refuse_shifted,
+)
 
 TABLES = ENDINGS
 MOST_SAMPLES = 200
@@ -33,22 +40,17 @@ _WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap wr
 
 @dataclass(frozen=True)
 class Profiles:
-    """Samples and their measurements.
+    """Samples and their measurements."""
 
-    ``values`` are float64, a row a sample and a column a feature, by their names; ``tissue`` is by sample, as far as
-    the file has it; ``notes`` are sentences on what was changed or left out.
-    """
-
-    values: pd.DataFrame
-    tissue: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    values: pd.DataFrame  # float64, a row a sample and a column a feature, by their names
+    tissue: dict[str, str] = field(default_factory=dict)  # by sample, as far as the file has it
+    notes: list[str] = field(default_factory=list)  # on what was changed or left out, in sentences
 
 
 def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:
     """Read a table of profiles: samples in rows and genes in columns, or the other way round.
 
-    The features ``known`` to a model decide which way round the table is, and which columns must be numbers. A
-    UserError names the file, and the column and row at fault.
+    The features ``known`` to a model decide which, and what must be numbers. A UserError names file, column and row.
     """
     if PurePath(name).suffix.lower().lstrip(".") not in TABLES:
         raise UserError(f"{name}: tables are CSV, TSV, Excel (.xlsx) or Parquet files; save it as one of them.")

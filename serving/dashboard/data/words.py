@@ -1,4 +1,4 @@
-"""How the dashboard writes names, numbers, scores with their intervals, times, and text that is not Markdown."""
+"""How the dashboard writes names, numbers, scores and times, and what words mean (``glossary*.yaml``, model cards)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from evaluation.promotion.card import use_of
 from pipelines import formatting
 from pipelines.formatting import counted as counted
 from pipelines.formatting import listed as listed
 from pipelines.problems import metrics
-from training.architectures import display_name
+from training.architectures import display_name as named
 
 SIMULATED = "Simulated data: nothing here is a result about patients, cells or drugs."
 RESEARCH = "For research: no output of this page is a medical device's."
@@ -20,11 +25,6 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$:])")
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SPACE = "\u00a0"  # a score and its interval stay on one line
 _NO_INTERVAL = "– (no interval)"
-
-
-def named(identifier: str) -> str:
-    """Return ``drug_response`` as "Drug response": how tasks, architectures, classes and tissues are written."""
-    return display_name(identifier)
 
 
 def plain(text: Any) -> str:
@@ -81,3 +81,37 @@ def score_word(metric: str) -> str:
     """Return how a metric is written."""
     known = metrics().get(metric)
     return (known.label if known else "") or named(metric)
+
+
+if TYPE_CHECKING:
+    from pipelines.params import Task
+
+
+@cache
+def terms() -> dict[str, dict[str, str]]:
+    """Return every term by its key: its ``word`` for people, and in one or two sentences what it ``means``."""
+    files = sorted(Path(__file__).parent.glob("glossary*.yaml"))
+    return {key: term for path in files for key, term in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+
+
+def means(*keys: str) -> str:
+    """Return what terms mean; a term that the glossary lacks is a KeyError."""
+    return " ".join(" ".join(terms()[key]["means"].split()) for key in keys)
+
+
+def metric_means(metric: str, baseline: str = "the baseline") -> str:
+    """Return what a metric is, as model cards say; its own name where they do not."""
+    known = metrics().get(metric)
+    text = (metric.replace("_", " ") if known is None else known.meaning).format(baseline=baseline.replace("_", " "))
+    return text[:1].upper() + text[1:] + "."
+
+
+def what_it_does(task: Task) -> str:
+    """Return in one sentence what models of a task do."""
+    return use_of(task.modality, task.problem).what
+
+
+def limits(task: Task) -> list[str]:
+    """Return the limits of every model of a task, as its card names them."""
+    use = use_of(task.modality, task.problem)
+    return [*use.limits, *(f"Not for: {one[:1].lower()}{one[1:]}" for one in use.not_intended)]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from serving.dashboard.data.endpoints import Row, ask
-from serving.dashboard.data.glossary import limits, means, metric_means
-from serving.dashboard.data.loading import load
+from serving.dashboard.data.loading import charts, registry, tables
 from serving.dashboard.data.words import (
     counted,
+    limits,
+    means,
+    metric_means,
     number,
     plain,
     score_word,
@@ -36,12 +38,8 @@ _ICONS = {"fine": ":material/check_circle:", "warning": ":material/warning:", "u
 
 
 def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, what: str) -> None:
-    """Draw how far the answers can be trusted.
-
-    ``table`` has a row an answer with the columns of `serving.dashboard.data.tables.novelty`; ``what`` is the plural of
-    what a row is.
-    """
-    tables, problem = load("serving.dashboard.data.tables"), get_problem(task.problem)
+    """Draw how far answers can be trusted, of a ``table`` with `tables.novelty`; ``what`` is the plural of a row."""
+    problem = get_problem(task.problem)
     text, level = familiarity(table, what)
     show = {"fine": st.success, "warning": st.warning, "unknown": st.info}[level]
     show(plain(text), icon=_ICONS[level])
@@ -54,7 +52,10 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
         frame.simulated(bool(found["simulated"]))
         covered(found)
         with st.expander(f"How good is version {version}, and what to keep in mind", icon=":material/fact_check:"):
-            st.markdown(plain(tested_on(found)), help=means("confidence_interval"))
+            test, mode = found["test"], str(found["test"].get("mode", "")).replace("_", " ")
+            split = f"{test['samples']:,} rows of {test['groups']:,} groups that it was not trained on ({mode})"
+            text = f"Tested on {split}; intervals of {share(test['confidence'])}."
+            st.markdown(plain(text), help=means("confidence_interval"))
             own = (task.within and problem.scores_within) or problem.scores
             for metric, word, shown in scores(found, [*get_modality(task.modality).leading, *own]):
                 baseline = str(found.get("baseline", "the baseline"))
@@ -66,9 +67,7 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
         st.markdown("The model that answered is not registered: there is no evidence of how good it is.")
     else:
         key = f"evidence {name} {version}"
-        found = progress.job(
-            key, lambda job: load("serving.dashboard.data.registry").evidence_of_number(name, str(version))
-        )
+        found = progress.job(key, lambda job: registry.evidence(registry.version_of(name, int(version))))
         progress.shown(found, draw, label="Looking up its evidence", key=key)
         if found.done() and not found.succeeded:  # the model's own declaration needs no registry
             covered(None)
@@ -107,11 +106,7 @@ def explained(
 
 
 def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
-    """Draw the contributions to a prediction as a chart, their sum, and a table to download.
-
-    ``what`` is the prediction's sample, and ``file`` begins the name of the downloaded file.
-    """
-    tables = load("serving.dashboard.data.tables")
+    """Draw the contributions to the prediction of the sample ``what``: chart, sum, and a table to download."""
     table = tables.contributions(answer, wording.target)
     if table.empty:
         st.info("This model names no gene.", icon=":material/info:")
@@ -126,7 +121,7 @@ def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
         st.markdown(plain(text), help=means("base", "contribution"))
     if (top["value"].abs() > 0).any():
         most = ", ".join(str(name) for name in top["feature"].head(3))
-        drawn = load("serving.dashboard.data.charts").contributions(top, wording.raises, wording.lowers, wording.red)
+        drawn = charts.contributions(top, wording.raises, wording.lowers, wording.red)
         frame.chart(drawn, alt=f"Contributions to {wording.of} for {what}; the largest: {most}.")
     table = table.rename(columns={"value": "contribution"})
     with st.expander(f"All {counted(len(table), 'contribution')} as a table", icon=":material/table:"):
@@ -136,10 +131,7 @@ def genes(answer: Row, wording: Wording, what: str, file: str) -> None:
 
 
 def familiarity(table: pd.DataFrame, what: str) -> tuple[str, str]:
-    """Return a sentence on the column ``familiar``, and its level: ``fine``, ``warning`` or ``unknown``.
-
-    ``what`` is the plural of what a row is.
-    """
+    """Return a sentence on the column ``familiar``, and its level; ``what`` is the plural of a row."""
     total, strange = len(table), int(table["familiar"].eq(False).sum())  # None is no answer
     if table["familiar"].isna().all():
         return "This version cannot say whether what it is asked is like its training data.", "unknown"
@@ -170,13 +162,3 @@ def scores(evidence: Mapping[str, Any], names: Iterable[str]) -> list[tuple[str,
         for name, value in found.items()
         if value is not None
     ]
-
-
-def tested_on(evidence: Mapping[str, Any]) -> str:
-    """Return the number of test rows, and how they were split off."""
-    test = evidence["test"]
-    mode = str(test.get("mode", "")).replace("_", " ")
-    return (
-        f"Tested on {test['samples']:,} rows of {test['groups']:,} groups that it was not trained on ({mode}); "
-        f"intervals of {share(test['confidence'])}."
-    )

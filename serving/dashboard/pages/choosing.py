@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from pipelines.errors import UserError
 from pipelines.text_values import quoted
 from serving.dashboard.data import collection
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import counted, plain
+from serving.dashboard.data.loading import tables, uploads
+from serving.dashboard.data.words import counted, means, plain
 from serving.dashboard.pages import frame
-
-if TYPE_CHECKING:  # pandas is not needed until somebody brings a file
-    import pandas as pd
-
-    from serving.dashboard.data.uploads import Profiles
 
 OWN = "Your own file"
 _OF_DATA = "From the data"
 _MOST_MEGABYTES = 200
-_UPLOADS = "serving.dashboard.data.uploads"
 
 
 def source(task: str, what: str) -> str:
@@ -34,7 +26,7 @@ def source(task: str, what: str) -> str:
 
 def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str | None = None) -> str | None:
     """Let people choose one of several by their labels; ``what`` is their plural."""
-    chosen: str | None = st.selectbox(
+    return st.selectbox(
         label,
         list(labels),
         index=None,
@@ -44,22 +36,20 @@ def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str |
         persist_state="session",
         help=help_,
     )
-    return chosen
 
 
 def own_files(
     task: str, omics: Sequence[str], folder: Path, key: str, required: Sequence[str] | None = None
-) -> dict[str, Profiles]:
+) -> dict[str, uploads.Profiles]:
     """Let people bring tables, and show at once what is wrong with them; empty until there is one that can be used.
 
-    A file's name says which of the tables ``omics`` it is, else it is the first. ``folder`` has the task's data, in
-    which ``key`` names the samples. The model needs the tables ``required``, if that is known.
+    A file's name says which of the tables ``omics`` it is, else it is the first; the model needs those ``required``.
     """
     known = {each: collection.features(folder / f"{each}.parquet", key) for each in omics}
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
     files = st.file_uploader(
         "Expression profiles (CSV, TSV, Excel or Parquet; also zipped)",
-        type=list(load(_UPLOADS).TABLES),
+        type=list(uploads.TABLES),
         accept_multiple_files=len(omics) > 1,
         key=f"files {task}",
         help=f"A row a sample and a column a gene, or the other way round. {means('profile')}{more}",
@@ -68,10 +58,10 @@ def own_files(
     if (example := _example(folder / f"{omics[0]}.parquet", key)) is not None:
         frame.offer("Download an example file", example, "example_profile.csv", type="tertiary")
     given = files if isinstance(files, list) else [files] if files is not None else []
-    found: dict[str, Profiles] = {}
+    found: dict[str, uploads.Profiles] = {}
     with frame.errors_shown():
         for file in given:
-            name = load(_UPLOADS).omics_of(file.name, omics)
+            name = uploads.omics_of(file.name, omics)
             if name in found:
                 raise UserError(f"{file.name}: there is a table of {_text(name)} already; remove one.")
             found[name] = _read(file.name, file.getvalue(), tuple(known[name]))
@@ -79,7 +69,7 @@ def own_files(
         for name, table in found.items():
             samples, features = table.values.shape
             st.success(plain(f"{_text(name).capitalize()}: {counted(samples, 'sample')}, {features:,} features."))
-            for note in filter(None, [*table.notes, load(_UPLOADS).unit_note(name, table.values, known[name])]):
+            for note in filter(None, [*table.notes, uploads.unit_note(name, table.values, known[name])]):
                 st.caption(plain(note))
         for note in lacking:
             st.warning(plain(note))
@@ -91,25 +81,22 @@ def own_files(
 def _example(path: Path, key: str) -> bytes | None:
     """Return the first profiles of the data as CSV; None if there is no data."""
     try:
-        ids = collection.ids_of(path, key)[:2]
-        table: pd.DataFrame = load("serving.dashboard.data.questions").profiles(path, key, ids)
+        table = tables.profiles(path, key, collection.ids_of(path, key)[:2])
     except UserError:
         return None
-    written: bytes = load("serving.dashboard.data.tables").csv_of(table.reset_index())
-    return written
+    return tables.csv_of(table.reset_index())
 
 
 @st.cache_data(show_spinner="Reading the file", max_entries=8)
-def _read(name: str, content: bytes, known: tuple[str, ...]) -> Profiles:
-    found: Profiles = load(_UPLOADS).read_profiles(name, content, known)
-    return found
+def _read(name: str, content: bytes, known: tuple[str, ...]) -> uploads.Profiles:
+    return uploads.read_profiles(name, content, known)
 
 
 def _text(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _check(found: dict[str, Profiles], required: Sequence[str]) -> list[str]:
+def _check(found: dict[str, uploads.Profiles], required: Sequence[str]) -> list[str]:
     """Refuse tables without a common sample, or without one that is required; return which samples a table lacks."""
     if missing := [name for name in required if found and name not in found]:
         raise UserError(f"The model needs a table of {_text(missing[0])} beside the others; name the file so.")

@@ -16,8 +16,7 @@ from pipelines.files import read_json
 from pipelines.samples.gene_names import symbol_of
 from serving.dashboard.data import charts
 from serving.dashboard.data.collection import drug_labels
-from serving.dashboard.data.glossary import means, metric_means
-from serving.dashboard.data.words import named, number, plain, score_word, share, with_interval
+from serving.dashboard.data.words import means, metric_means, named, number, plain, score_word, share, with_interval
 from serving.dashboard.pages import frame
 from serving.modalities import get_modality
 from serving.problems import get_problem
@@ -42,24 +41,13 @@ _SCORE, _MARGIN = ["value", "low", "high"], ["margin", "margin_low", "margin_hig
 
 @dataclass(frozen=True)
 class Standings:
-    """The leaderboard of a task.
-
-    ``table`` has a row an architecture, the best first: ``architecture, baseline, metric, value, low, high, margin,
-    margin_low, margin_high, standing, simulated`` and each cost that any of them has; scores and margins without an
-    interval are NaN. ``agreement`` is the share of top genes that two explanations have in common. ``notes`` are the
-    findings of `make compare`, if it has run on these fits.
-    """
+    """The leaderboard of a task: a row an architecture, the best first; scores without an interval are NaN."""
 
     task: str
     metric: str
     table: pd.DataFrame
-    agreement: dict[str, dict[str, float]]
-    notes: list[str]
-
-    @property
-    def costs(self) -> list[str]:
-        """Return the costs that at least one architecture has."""
-        return [cost for cost in _COSTS if cost in self.table]
+    agreement: dict[str, dict[str, float]]  # share of top genes that two explanations have in common
+    notes: list[str]  # of `make compare`, if it has run on these fits
 
 
 def standings(task: str, reports: Path) -> Standings:
@@ -67,7 +55,10 @@ def standings(task: str, reports: Path) -> Standings:
     path = reports / task / "leaderboard.json"
     rows = _json(path, f"no model of {task} is evaluated yet; run `make train TASK={task}`")
     try:
-        comparison = _comparison(reports / task / "comparison" / "comparison.json", rows)
+        other = reports / task / "comparison" / "comparison.json"
+        comparison = _json(other, "") if other.is_file() else {"rows": []}
+        if {row["run_id"] for row in comparison["rows"]} != {row["run_id"] for row in rows}:  # of earlier fits
+            comparison = {}
         table = _table(rows, {row["architecture"]: row.get("standing") for row in comparison.get("rows", [])})
         agreement = {row["architecture"]: row.get("agreement") or {} for row in rows}
         metric = str(rows[0]["metric"])
@@ -118,17 +109,10 @@ def scores(found: Standings) -> pd.DataFrame:
     )
 
 
-def against_cost(found: Standings, cost: str) -> pd.DataFrame:
-    """Return `scores` with a column ``cost``, of the architectures whose cost is known and above zero."""
-    table = scores(found).assign(cost=found.table[cost])
-    return table[table["cost"] > 0].reset_index(drop=True)
-
-
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return the features in an architecture's explanations: ``part, feature, value``, the largest first.
+    """Return the features in an architecture's explanations: ``part, feature, value`` (mean size), the largest first.
 
-    ``value`` is the mean size of the contribution. ``folder`` has its reports: the explanation over all rows, whose
-    part is `OVERALL`, and the first of ``tables`` (file, and column of the part) that is there.
+    The part over all rows is `OVERALL`; the other parts are of the first of ``tables`` (file, column) that is there.
     """
     found = [pd.DataFrame(columns=["part", "feature", "value"])]
     for file in ("top_genes.csv", "top_predictors.csv"):
@@ -159,12 +143,6 @@ def _with_names(note: str, architectures: list[str]) -> str:
     for name in architectures:
         note = re.sub(rf"\b{re.escape(name)}\b", named(name), note)
     return note.replace(" r2 ", " R² ")
-
-
-def _comparison(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the comparison of these fits; one of earlier fits is empty."""
-    found: dict[str, Any] = _json(path, "") if path.is_file() else {"rows": []}
-    return found if {row["run_id"] for row in found["rows"]} == {row["run_id"] for row in rows} else {}
 
 
 def _json(path: Path, missing: str) -> Any:
@@ -212,11 +190,13 @@ def _leaderboard(found: Standings) -> None:
 
 def _costs(found: Standings) -> None:
     st.subheader("Quality against cost", help=means("cost"))
-    if not found.costs:
+    costs = [cost for cost in _COSTS if cost in found.table]
+    if not costs:
         frame.advice("No architecture has recorded its cost; train it again to see.")
         return
-    cost = st.selectbox("Cost", found.costs, format_func=lambda key: _COSTS[key][0], key="cost")
-    table, title, word = against_cost(found, cost), _COSTS[cost][0], score_word(found.metric)
+    cost = st.selectbox("Cost", costs, format_func=lambda key: _COSTS[key][0], key="cost")
+    table, title, word = scores(found).assign(cost=found.table[cost]), _COSTS[cost][0], score_word(found.metric)
+    table = table[table["cost"] > 0].reset_index(drop=True)
     drawn = charts.against_cost(table, title, f"{word}, test rows")
     frame.chart(drawn, alt=f"{word} with intervals of {len(table)} architectures over {title.lower()}.")
     of = {"architecture": table["architecture"], title: table["cost"], f"{word} [95 %]": table["score"]}

@@ -13,15 +13,16 @@ from pipelines.errors import UserError
 from pipelines.params import PARAMS_FILE, Params, Task, read_params
 from pipelines.paths import DATA as DATA
 from pipelines.paths import REPORTS as REPORTS
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import RESEARCH, SIMULATED, named, plain
+from serving.dashboard.data.loading import load, tables
+from serving.dashboard.data.words import RESEARCH, SIMULATED, means, named, plain, yes_no
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Columns = Mapping[str, tuple[Any, str, str]]  # heading to values, term of the glossary, format of numbers; or empty
 _TASK = "task"
+_DRUGS_IN_CHART = 30
+_FAMILIAR = {True: "like the training data", False: "unlike the training data"}
 
 
 @contextmanager
@@ -86,14 +87,26 @@ def table(content: pd.DataFrame, alt: str) -> None:
 
 def rows(columns: Columns, alt: str) -> None:
     """Show a long table."""
-    shown = {}
+    shown, config = {}, st.column_config
     for name, (_, term, form) in columns.items():
         help_ = means(term) if term else None
-        shown[name] = (
-            st.column_config.NumberColumn(format=form, help=help_) if form else st.column_config.Column(help=help_)
-        )
+        shown[name] = config.NumberColumn(format=form, help=help_) if form else config.Column(help=help_)
     content = load("pandas").DataFrame({name: list(values) for name, (values, _, _) in columns.items()})
     st.dataframe(content, hide_index=True, column_config=shown, placeholder="–", alt=alt)
+
+
+def first_drugs(own: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Return the first drugs for a chart: these columns, and in words whether each pair is like the training data."""
+    top = own.head(_DRUGS_IN_CHART)
+    return top[["drug", *columns]].assign(known=[_FAMILIAR.get(value, "not known") for value in top["familiar"]])
+
+
+def drugs(own: pd.DataFrame, columns: Columns, alt: str) -> None:
+    """Show a row a drug: rank, name, these columns, and whether it is familiar unless all are, as the panel says."""
+    made = {"Rank": (own["rank"], "", ""), "Drug": (own["drug"], "", ""), **columns}
+    if not own["familiar"].eq(True).all():
+        made["Familiar"] = (yes_no(own["familiar"]), "familiar", "")
+    rows(made, alt)
 
 
 def chart(made: Any, alt: str) -> None:
@@ -103,7 +116,7 @@ def chart(made: Any, alt: str) -> None:
 
 def download(content: pd.DataFrame, file: str, label: str = "Download as CSV") -> None:
     """Offer a table as a CSV file."""
-    offer(label, load("serving.dashboard.data.tables").csv_of(content), file, key=file)
+    offer(label, tables.csv_of(content), file, key=file)
 
 
 def offer(label: str, data: bytes | str, file: str, *, key: str | None = None, **look: Any) -> None:

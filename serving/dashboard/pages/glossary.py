@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from serving.dashboard.data.glossary import means, terms
-from serving.dashboard.data.words import plain
+from serving.dashboard.data.words import means, plain, terms
 
 
 def page() -> None:

@@ -12,8 +12,7 @@ import streamlit as st
 
 from pipelines.files import read_json
 from serving.dashboard.data import charts
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.words import listed, moment, named, plain, share_with_interval, with_interval
+from serving.dashboard.data.words import listed, means, moment, named, plain, share_with_interval, with_interval
 from serving.dashboard.pages import frame
 
 _STAMP = "%Y-%m-%dT%H-%M-%S-%fZ"

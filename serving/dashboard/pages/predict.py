@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from serving.dashboard.data.endpoints import ROWS_AT_ONCE, Endpoint, Row, ask, endpoints
-from serving.dashboard.data.glossary import means, what_it_does
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import moment, named, plain
+from serving.dashboard.data.loading import load, registry
+from serving.dashboard.data.words import means, moment, named, plain, what_it_does
 from serving.dashboard.pages import frame, progress
 from serving.modalities import get_modality
 
 if TYPE_CHECKING:
-    from serving.dashboard.data.questions import Question
+    from serving.dashboard.data.tables import Question
 
 Contract = Mapping[str, Any]
 Make = Callable[[Contract | None], "Question"]
@@ -95,9 +94,8 @@ def _about(endpoint: Endpoint) -> progress.Job:
     """Return the job that reads the standing of the endpoint's alias, and the contract of its version."""
 
     def read(_: progress.Job) -> tuple[Any, Contract | None]:
-        data = load(_REGISTRY)
-        standing = data.registered(endpoint.task).standings.get(endpoint.alias)
-        return standing, None if standing is None else data.contract(standing.version)
+        standing = registry.registered(endpoint.task).standings.get(endpoint.alias)
+        return standing, None if standing is None else registry.contract(standing.version)
 
     return progress.job(_key(endpoint), read, believed=_BELIEVED)
 
@@ -107,11 +105,7 @@ def _key(endpoint: Endpoint) -> str:
 
 
 def button(endpoint: Endpoint, make: Make | None, missing: str, *, rows_at_once: int = ROWS_AT_ONCE) -> None:
-    """Draw the button that asks.
-
-    ``make`` makes the question from the model's contract, if that is known, on a thread; it is None while something is
-    ``missing``, which is shown when the button is pressed.
-    """
+    """Draw the button that asks what ``make`` makes on a thread, or says what is ``missing`` where that is None."""
     pressed = st.button("Predict", type="primary", key=f"predict {endpoint.task}", icon=":material/play_arrow:")
     if not pressed:
         return

@@ -1,8 +1,4 @@
-"""Work on threads of its own: pages stay usable while an endpoint, the registry or a disk is slow.
-
-Streamlit's caches hold up the session that waits for them, and a parallel fragment must end before the page runs
-again. A thread does neither, and a fragment looks at it until it is done.
-"""
+"""Work on threads of its own, looked at by a fragment: Streamlit's caches and parallel fragments hold up the page."""
 
 from __future__ import annotations
 
@@ -30,10 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Job(Future[Any]):
-    """Work that begins at once; it takes the job, to report its progress.
-
-    A canceled job goes on until its next report, but its result is dropped.
-    """
+    """Work that begins at once and reports to its job; if canceled it ends at its next report, and has no result."""
 
     def __init__(self, work: Callable[[Job], Any]) -> None:
         super().__init__()
@@ -65,21 +58,19 @@ class Job(Future[Any]):
         return self.done()
 
     def _run(self) -> None:
-        try:
-            value = self.work(self)
-            with contextlib.suppress(InvalidStateError):  # nobody waits for it
+        with contextlib.suppress(CancelledError, InvalidStateError):  # nobody waits for it
+            try:
+                value = self.work(self)
+            except CancelledError:
+                raise
+            except UserError as error:
+                self.set_exception(error)
+            except Exception as error:  # whatever it is, the page goes on
+                _logger.exception("a job of the dashboard failed")
+                said = f"It failed ({type(error).__name__}); the dashboard's terminal says more."
+                self.set_exception(UserError(said))
+            else:
                 self.set_result(value)
-        except CancelledError:
-            pass
-        except UserError as error:
-            self._fail(error)
-        except Exception as error:  # whatever it is, the page goes on
-            _logger.exception("a job of the dashboard failed")
-            self._fail(UserError(f"It failed ({type(error).__name__}); the dashboard's terminal says more."))
-
-    def _fail(self, error: UserError) -> None:
-        with contextlib.suppress(InvalidStateError):
-            self.set_exception(error)
 
 
 def job(key: str, work: Callable[[Job], Any], *, fresh: bool = False, believed: float = float("inf")) -> Job:
@@ -98,8 +89,7 @@ def job(key: str, work: Callable[[Job], Any], *, fresh: bool = False, believed: 
 
 def known(key: str) -> Job | None:
     """Return the session's job of this name, None if none was started."""
-    found: Job | None = st.session_state.get(_JOBS, {}).get(key)
-    return found
+    return st.session_state.get(_JOBS, {}).get(key)
 
 
 def forget(*prefixes: str) -> None:
@@ -110,10 +100,7 @@ def forget(*prefixes: str) -> None:
 
 
 def shown(work: Job, draw: Callable[[Any], None], *, label: str, key: str) -> None:
-    """Draw the result of a job, or its error with a button that tries again; until then draw its progress.
-
-    ``label`` says what goes on ("Asking the model"); ``key`` is that of the widgets. It can be stopped.
-    """
+    """Draw the result of a job; its error, with a button that tries again; or, with ``label``, how far it is."""
     work.wait(_AT_ONCE)
     if not work.done():
         _wait(work, label, key)

@@ -8,12 +8,10 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from serving.dashboard.data.glossary import means
-from serving.dashboard.data.loading import load
-from serving.dashboard.data.words import moment, named, plain
+from serving.dashboard.data.loading import load, registry
+from serving.dashboard.data.words import means, moment, named, plain
 from serving.dashboard.pages import frame, progress
 
-_DATA = "serving.dashboard.data.registry"  # imports MLflow
 _STATUS = {
     "fail": ":red-badge[:material/close: fails]",
     "waived": ":orange-badge[:material/gavel: waived]",
@@ -33,7 +31,7 @@ def page() -> None:
     if st.button("Look again", icon=":material/refresh:", key="registry again"):
         progress.forget("registry ", "card ")
     tasks = list(frame.params().tasks)
-    work = progress.job("registry all", lambda job: list(map(load(_DATA).registered, tasks)))
+    work = progress.job("registry all", lambda job: list(map(registry.registered, tasks)))
     progress.shown(work, _draw, label="Reading the registry", key="registry")
 
 
@@ -94,8 +92,12 @@ def _version(alias: str, standing: Any, experiment: str | None) -> None:
         if standing.evidence_sha256:
             st.markdown(plain(f"Evidence {standing.evidence_sha256[:12]}"), help=means("evidence"))
         with st.container(horizontal=True):
-            for label, path in _links(version, experiment).items():
-                base = frame.params().policy.dashboard.mlflow_ui.rstrip("/")
+            links = {"Version in MLflow": f"models/{quote(version.name, safe='')}/versions/{version.version}"}
+            if experiment is not None:
+                links["Its run"] = f"experiments/{experiment}/runs/{version.run_id}"
+                links["All runs"] = f"experiments/{experiment}"
+            base = frame.params().policy.dashboard.mlflow_ui.rstrip("/")
+            for label, path in links.items():
                 st.link_button(label, f"{base}/#/{path}", icon=":material/open_in_new:")
     gate, card = st.tabs(["Checks of the gate", "Model card"])
     with gate:
@@ -110,15 +112,6 @@ def _version(alias: str, standing: Any, experiment: str | None) -> None:
 
         work = progress.job(key, lambda job: _page(version))
         progress.shown(work, draw, label="Reading the model card", key=key)
-
-
-def _links(version: Any, experiment: str | None) -> dict[str, str]:
-    """Return label and path of pages in the MLflow UI."""
-    found = {"Version in MLflow": f"models/{quote(version.name, safe='')}/versions/{version.version}"}
-    if experiment is not None:
-        found["Its run"] = f"experiments/{experiment}/runs/{version.run_id}"
-        found["All runs"] = f"experiments/{experiment}"
-    return found
 
 
 def _gate(entry: Any) -> None:
@@ -165,7 +158,5 @@ def _moved(entry: Any) -> str:
 
 def _page(version: Any) -> str:
     """Return the model card as HTML, made from the checked evidence on a thread."""
-    cards, data = load("evaluation.promotion.card"), load(_DATA)
-    figures = data.figures(version)
-    page_: str = cards.as_html(cards.content(data.evidence(version), list(figures)), figures)
-    return page_
+    cards, figures = load("evaluation.promotion.card"), registry.figures(version)
+    return cards.as_html(cards.content(registry.evidence(version), list(figures)), figures)
