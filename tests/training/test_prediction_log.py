@@ -130,7 +130,7 @@ def test_a_log_that_cannot_be_written_costs_no_answer(
         for count in range(4, 24, 4):
             answer = predictor.predict(None, request_frame)
             pd.testing.assert_frame_equal(answer.drop(columns="model_version"), good.drop(columns="model_version"))
-            until(lambda count=count: log.dropped == count)
+            until(partial(lambda dropped: log.dropped == dropped, count))
     assert caplog.text.count("not logged") == 1
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(".*"))
     predictor.predict(None, request_frame)  # a disk that has room again is written to
