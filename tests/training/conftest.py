@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
 
-from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.params import Params
-from tests.empty_store import empty_store
+from pipelines.samples.response import ResponseSamples
+from tests.empty_store import working_in
 from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
-from training.architectures import get_architecture
-from training.estimator import Estimator
 
 # On a few hundred rows threads wait for one another longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,18 +43,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="session")
+def train(prepared: Prepared) -> ResponseSamples:
+    return prepared.side("train")
+
+
+@pytest.fixture(scope="session")
 def fitted(prepared: Prepared) -> FittedModel:
     """Return a function that gives the fitted estimator of an architecture, fitted once."""
-    models: dict[str, Estimator] = {}
-
-    def get(name: str) -> Estimator:
-        if name not in models:
-            models[name] = build(get_architecture(name, "pairs", "regression")).fit(
-                prepared.side("train"), prepared.side("validation")
-            )
-        return models[name]
-
-    return get
+    return cache(lambda name: build(name).fit(prepared.side("train"), prepared.side("validation")))
 
 
 @pytest.fixture(scope="session")
@@ -76,14 +71,7 @@ def shared(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def store(tmp_path: Path) -> Iterator[str]:
     """Point MLflow and Optuna to databases of this test's own and return MLflow's URI."""
-    before = mlflow.get_tracking_uri()
-    uri = empty_store(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
-    monkeypatch.setattr(tracking, "git", lambda *arguments: None)
-    mlflow.set_tracking_uri(uri)
-    yield uri
-    mlflow.set_tracking_uri(before)
+    with working_in(tmp_path, OPTUNA_STORAGE=f"sqlite:///{tmp_path / 'optuna.db'}"):
+        yield mlflow.get_tracking_uri()

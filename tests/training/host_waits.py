@@ -80,8 +80,7 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
         if name in _ASKING or name in _INDEXING:
-            asked = args[1] if name in _INDEXING else args[:1]
-            for each in tree_leaves(asked):
+            for each in tree_leaves(args[1] if name in _INDEXING else args[:1]):
                 by_mask = isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8)
                 if isinstance(each, Tensor) and (by_mask or name in _ASKING) and not self._waits.is_here(each):
                     self._waits.found.append(name)

@@ -6,6 +6,7 @@ import base64
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipelines.modalities.images import ImagesTask
-from pipelines.params import read_params
+from pipelines.params import read_params, task_text
 from pipelines.samples.images import IMAGES_FOLDER, ImageSamples, decoding, read_images
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture, names
 from training.backbone import Backbone
+from training.contract import contract_class
 from training.networks.cell_network import CellNetwork
 from training.trees.images import ImageTrees
 
@@ -35,6 +37,13 @@ def image_task(size: int = 64, crop: float = 1.0) -> ImagesTask:
     task = read_params(ROOT / "params.yaml").task(TASK)
     assert isinstance(task, ImagesTask)
     return replace(task, data=replace(task.data, classes=CLASSES, size=size, crop=crop))
+
+
+def image_contract(task: ImagesTask) -> Any:
+    """Return a contract as the fit stage writes it."""
+    own: dict[str, Any] = {"task": TASK, "architecture": "efficientnet_lite0", "baseline": task.evaluate.baseline}
+    own |= {"task_text": task_text(task), "coverage": task.evaluate.interval_coverage}
+    return contract_class("images", "classification")(**own, classes=list(CLASSES), temperature=1.0, threshold=0.2)
 
 
 def draw(code: int, number: int, side: int) -> np.ndarray:
@@ -60,8 +69,7 @@ def labeled(pixels: np.ndarray, codes: np.ndarray) -> ImageSamples:
             "target": np.asarray(codes, dtype=np.int64),
         }
     )
-    task = image_task(pixels.shape[1])
-    return ImageSamples(table, pixels, np.arange(len(codes)), CLASSES, decoding(task.data))
+    return ImageSamples(table, pixels, np.arange(len(codes)), CLASSES, decoding(image_task(pixels.shape[1]).data))
 
 
 def in_memory(count: int, side: int = 64, *, first: int = 0) -> ImageSamples:

@@ -125,8 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     command = (MODULE, "--budget", str(arguments.budget), "--seconds", str(arguments.seconds))
     together: dict[str, Any] = {"workers": arguments.workers, "cluster": arguments.cluster}
-    tuned = tune(*asked, **together, command=command, progress=False)
-    Path("tuned.json").write_text(json.dumps(asdict(tuned)))
+    Path("tuned.json").write_text(json.dumps(asdict(tune(*asked, **together, command=command, progress=False))))
     return 0
 
 

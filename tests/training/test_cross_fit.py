@@ -6,7 +6,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from sklearn.metrics import mean_absolute_error, r2_score
 
 import training.model.cross_fit
 from pipelines.datasets import Prepared
+from pipelines.errors import UserError
 from pipelines.problems import Problem, get_problem
 from pipelines.samples.response import ResponseSamples
 from tests.training.tiny import build, changed
@@ -22,21 +23,15 @@ from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
 from training.model.cross_fit import CrossFitted, FinalFit, fit_final
-from training.model.final_fit import cross_validated
+from training.model.final_fit import LARGEST_MODEL, _refuse_large, affordable, cross_validated
 
 SETTINGS = {"rounds": 25, "epochs": 4, "seed": 3, "device": "cpu"}
-
-
-class Call(NamedTuple):
-    train: set[str]
-    validation: set[str]
-    context: FitContext | None
 
 
 class Spy(Estimator):
     """Predicts its own number and records what it was fitted on."""
 
-    calls: list[Call]
+    calls: list[Any]
     fitted = ("member",)
 
     def __init__(self, level: float = 0.5, seed: int = 0) -> None:
@@ -44,8 +39,8 @@ class Spy(Estimator):
 
     def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
         self.member_ = len(self.calls)
-        held_out = set() if validation is None else set(validation.pairs["sample_id"])
-        self.calls.append(Call(set(train.pairs["sample_id"]), held_out, context))
+        ids = [set() if samples is None else set(samples.pairs["sample_id"]) for samples in (train, validation)]
+        self.calls.append(SimpleNamespace(train=ids[0], validation=ids[1], context=context))
         if context is not None and context.on_step is not None:
             context.on_step(0, {"validation_rmse": 1.0})
         return self
@@ -88,9 +83,7 @@ def _crossed(name: str, samples: Any, folds: Any, context: FitContext | None = N
 # Members and folds
 
 
-def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
-    spied: Architecture, prepared: Prepared
-) -> None:
+def test_each_row_is_predicted_by_a_member_that_did_not_see_its_group(spied: Architecture, prepared: Prepared) -> None:
     rows = prepared.rows("train", "validation")
     samples, folds = prepared.samples.take(rows), prepared.table["fold"].to_numpy()[rows]
     model = _crossed("spy", samples, folds, level=0.2)
@@ -101,8 +94,7 @@ def test_every_row_is_predicted_by_the_member_that_has_not_seen_its_group(
         assert call.train == set(ids) - held_out
         assert call.validation == held_out
         assert not _groups(prepared, call.train) & _groups(prepared, held_out)
-    by_member = np.searchsorted(np.unique(folds), folds) + samples.cell / 1000
-    np.testing.assert_allclose(model.out_of_fold_, by_member)
+    np.testing.assert_allclose(model.out_of_fold_, np.searchsorted(np.unique(folds), folds) + samples.cell / 1000)
     assert all(member.get_params() == {"level": 0.2, "seed": 0} for member in model.members_)
     for wrong in (None, np.array([0, 1])):
         with pytest.raises(ValueError, match="fold of each"):
@@ -127,15 +119,15 @@ def test_members_report_and_checkpoint_separately(spied: Architecture, prepared:
     _crossed("spy", samples, samples.cell % 3, context)
     assert seen == [{f"validation_rmse_member_{number}": 1.0} for number in range(3)]
     contexts = [call.context for call in Spy.calls]
-    checkpoints = {context.checkpoint for context in contexts if context is not None and context.checkpoint}
+    checkpoints = {context.checkpoint for context in contexts}
     assert len(checkpoints) == 3 and {path.parent for path in checkpoints} == {tmp_path}
     assert all(path.name.startswith("study-1.5.") for path in checkpoints), "fit() cleans by name"
     # A memory keyed by id() must not be shared by members, whose samples are made and freed one after the other.
-    assert len({id(context.memory) for context in contexts if context is not None}) == 3
+    assert len({id(context.memory) for context in contexts}) == 3
 
 
 def test_an_interrupted_cross_fit_goes_on_to_the_same_model(prepared: Prepared, tmp_path: Path) -> None:
-    every = build(get_architecture("mlp", "pairs", "regression"), epochs=4).get_params(deep=False)
+    every = build("mlp", epochs=4).get_params(deep=False)
     samples, steps = prepared.side("train"), list[tuple[str, int]]()
 
     def crossed(context: FitContext | None) -> Any:
@@ -180,9 +172,7 @@ def _nothing_of_the_test_split(prepared: Prepared, final: FinalFit) -> bool:
     return known
 
 
-def test_one_member_watches_the_validation_rows_and_a_member_a_fold_predicts_all(
-    spied: Architecture, prepared: Prepared
-) -> None:
+def test_one_member_watches_validation_and_one_a_fold_predicts_all(spied: Architecture, prepared: Prepared) -> None:
     final = fit_final(spied, {"level": 0.3}, prepared, members=1, settings=SETTINGS)
     (call,) = Spy.calls
     assert (call.train, call.validation) == (_ids(prepared, "train"), _ids(prepared, "validation"))
@@ -201,9 +191,7 @@ def test_one_member_watches_the_validation_rows_and_a_member_a_fold_predicts_all
 
 
 @pytest.mark.parametrize(("members", "sides"), [(1, ["validation"]), (5, ["train", "validation"])])
-def test_a_baseline_learns_from_all_rows_and_is_judged_on_rows_it_had_not_seen(
-    prepared: Prepared, members: int, sides: list[str]
-) -> None:
+def test_a_baseline_fits_all_rows_and_is_judged_on_others(prepared: Prepared, members: int, sides: list[str]) -> None:
     architecture, rows = get_architecture("mean_effects", "pairs", "regression"), prepared.rows(*sides)
     final = fit_final(architecture, {}, prepared, members=members, settings=SETTINGS)
     whole = MeanEffects().fit(prepared.side("train", "validation"))
@@ -229,8 +217,7 @@ def _width(groups: np.ndarray, errors: np.ndarray, coverage: float) -> float:
     target = np.concatenate([np.full(10, 1e6), np.arange(len(errors)) + errors])
     table = pd.DataFrame({"group": [f"group {number}" for number in np.concatenate([np.full(10, 999), groups])]})
     prepared = cast(Prepared, SimpleNamespace(samples=SimpleNamespace(target=target), table=table))
-    rows = np.arange(10, len(target))
-    final = FinalFit(Spy(), rows, np.arange(len(errors), dtype=float))
+    final = FinalFit(Spy(), np.arange(10, len(target)), np.arange(len(errors), dtype=float))
     return float(final.interval_half_widths(prepared, coverage))
 
 
@@ -272,3 +259,29 @@ def test_cross_validation_is_the_mean_and_spread_of_the_scores_of_the_folds() ->
         assert found[f"cv_{name}_mean"] == pytest.approx(np.mean(scores)), name
         assert found[f"cv_{name}_sd"] == pytest.approx(statistics.stdev(scores)), name
     assert found["cv_r2_mean"] != pytest.approx(r2_score(measured, predicted), rel=1e-3)
+
+
+# A model that is too large to be served
+
+
+@pytest.mark.parametrize(("name", "members"), [("resnet50", 1), ("efficientnet_lite0", 5), ("random_forest", 5)])
+def test_fitted_members_can_be_served(name: str, members: int, capsys: pytest.CaptureFixture[str]) -> None:
+    architecture = get_architecture(name, "images", "classification")  # of 94, 14 and no MB each
+    assert affordable(architecture, 5) == members
+    said = capsys.readouterr().out
+    assert (f"{name}: 5 members of" in said and "one model is fitted" in said) is (members == 1)
+    assert affordable(architecture, 1) == 1
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "densenet121"])
+def test_the_size_that_is_reckoned_with_is_that_of_the_saved_weights(name: str) -> None:
+    estimator = get_architecture(name, "images", "classification").estimator
+    stages = estimator.backbone.build(name, "none")
+    saved = sum(tensor.numel() * tensor.element_size() for stage in stages for tensor in stage.state_dict().values())
+    assert estimator.expected_megabytes() == pytest.approx(saved / 1e6, rel=1e-3)
+
+
+def test_a_model_that_grew_too_large_is_refused_with_what_to_do() -> None:
+    _refuse_large({"cost_model_megabytes": float(LARGEST_MODEL)}, "resnet50")
+    with pytest.raises(UserError, match=r"resnet50: the model has 151 MB, at most 150 .*lower fit\.members in params"):
+        _refuse_large({"cost_model_megabytes": 150.6}, "resnet50")

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 from sklearn.base import clone
 
 from pipelines.params import read_params
+from tests.training.profile_samples import CLASSES, GENES
 from tests.training.tiny import ROOT
 from tests.training.tiny_sets import TinySet, tiny_set, tiny_sets
 from training.architectures import Architecture, get_architecture, names
@@ -35,6 +36,7 @@ ROUNDING = 1e-4  # two runs of one model on different batches differ by the roun
 FEW: dict[str, Any] = {"rounds": 10, "trees": 5, "epochs": 2}
 LARGEST_MODEL = 150e6  # bytes
 PARAMS = read_params(ROOT / "params.yaml")
+LABELS = ("profiles", "classification")
 
 
 def trained(modality: str, problem: str) -> list[str]:
@@ -205,7 +207,7 @@ def test_the_same_seed_gives_the_same_model(case: Case) -> None:
 @of_every
 def test_a_model_is_better_than_the_baseline_on_unseen_rows(case: Case) -> None:
     if case.has_backbone:
-        return  # from scratch, on so few: `test_image_contract` and `test_gene_images` show that they learn
+        return  # from scratch, on so few: `test_image_contract` and `test_gene_networks` show that they learn
     for samples, bound in zip((case.rows("train"), case.unseen), case.tiny.bounds, strict=True):
         error, naive = case.tiny.error(case.model.outputs(samples), samples), case.tiny.naive(samples)
         assert error < bound * naive or (error == naive and case.architecture.role == "baseline")
@@ -289,12 +291,10 @@ def test_a_class_without_a_training_sample_keeps_its_column(case: Case) -> None:
         return
     train = case.rows("train")
     for missing in (0, classes - 1):
-        fitted = case.tiny.build(case.architecture).fit(train.take(train.target != missing))
-        answer = fitted.outputs(case.unseen)
+        answer = case.tiny.build(case.architecture).fit(train.take(train.target != missing)).outputs(case.unseen)
         assert answer.shape == (len(case.unseen), classes) and answer[:, missing].max() < 0.4
         if case.architecture.role != "baseline":
-            known = case.unseen.target != missing
-            assert (answer.argmax(axis=1) == case.unseen.target)[known].mean() > 0.8
+            assert (answer.argmax(axis=1) == case.unseen.target)[case.unseen.target != missing].mean() > 0.8
 
 
 @of_light
@@ -312,9 +312,7 @@ def test_boosting_stops_where_the_validation_loss_no_longer_falls(case: Case) ->
 
 
 @of_every
-def test_a_loaded_model_is_the_same_and_needs_no_pickle(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loaded_model_is_the_same_without_pickle(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse = Mock(side_effect=AssertionError("pickle was used"))
     some = case.unseen.take(np.arange(2))
     expected, maps = case.model.outputs(case.unseen), case.model.heatmaps(some)
@@ -396,6 +394,18 @@ def test_without_a_choice_it_is_the_predicted_class_that_is_explained(case: Case
     found, chosen = case.model.attribute(case.few), case.model.attribute(case.few, case.model.predict(case.few))
     assert found is not None and chosen is not None
     np.testing.assert_array_equal(found.prediction, chosen.prediction)
+
+
+@of([each for each in EVERY if each[1:] == LABELS and get_architecture(*each).role != "baseline"])
+def test_a_class_is_explained_by_the_genes_that_make_it(case: Case) -> None:
+    if case.has_backbone:
+        return
+    explained, target = case.model.attribute(case.unseen, case.unseen.target), case.unseen.target
+    assert explained is not None
+    block = np.array([int(gene.removeprefix("GENE")) // 8 for gene in explained.names])
+    for code in range(len(CLASSES)):
+        mean = explained.values[target == code].mean(axis=0)
+        assert np.argmax([mean[block == each].sum() for each in range(len(GENES) // 8)]) == code
 
 
 # Hyperparameters

@@ -81,9 +81,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> ImageSamples:
 
 @settings(max_examples=40, deadline=None)
 @given(asked=st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=12), min_size=1, max_size=5))
-def test_features_do_not_depend_on_what_was_asked_before_or_on_order(
-    asked: list[list[int]], many: ImageSamples, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_features_depend_on_no_order(asked: Any, many: ImageSamples, tmp_path_factory: pytest.TempPathFactory) -> None:
     cache, run = FeatureCache("network", MAKER, tmp_path_factory.mktemp("cache")), Counting()
     for rows in asked:
         part = many.take(np.array(rows))
@@ -112,9 +110,7 @@ def test_a_run_that_is_killed_leaves_no_shard(samples: ImageSamples) -> None:
 
 @pytest.mark.parametrize("ending", [".npy", ".json"])
 @pytest.mark.parametrize("kept", [None, 0, 60, 150])
-def test_a_shard_or_its_list_that_is_not_whole_is_made_anew(
-    samples: ImageSamples, ending: str, kept: int | None
-) -> None:
+def test_a_shard_or_list_that_is_not_whole_is_made_anew(samples: ImageSamples, ending: str, kept: int | None) -> None:
     _made_anew(samples)
     file = _shard().with_suffix(ending)
     if kept is None:
@@ -208,9 +204,7 @@ def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: Image
     assert "images_per_second" not in Slow(**chosen).fit(samples).cost()
 
 
-def test_what_changes_a_feature_makes_a_new_one(
-    samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_features_are_made_anew(samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n = len(samples)
     assert _ran(samples) == 3 * n
     assert _ran(samples, mode="head", learning_rate=1e-2, balanced=False, batch_size=32) == 0
@@ -259,9 +253,7 @@ def test_features_are_the_network_s_own_and_those_of_a_request_leave_no_trace(sa
     assert sorted(Path("cache").rglob("*")) == before
 
 
-def test_embeddings_and_descriptors_are_kept_and_told_apart(
-    samples: ImageSamples, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embeddings_and_descriptors_are_kept_apart(samples: ImageSamples, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded, described = embedding.embeddings(samples, "cpu"), descriptors(samples)
     assert embedded.shape != described.shape
     np.testing.assert_allclose(embedded, embedding.embeddings(_held(samples), "cpu"), rtol=2e-3, atol=2e-3)

@@ -37,24 +37,17 @@ from training.model.final_fit import fit
 from training.networks import loop
 
 EPOCHS = 4
+MLP = get_architecture("mlp", "pairs", "regression")
 # Without dropout two processes do what one does.
-HYPERPARAMETERS = {
-    **get_architecture("mlp", "pairs", "regression").defaults,
-    **{"dropout": 0.0, "units": 16, "batch_size": 64, "components": 8},
-}
+HYPERPARAMETERS = {**MLP.defaults, "dropout": 0.0, "units": 16, "batch_size": 64, "components": 8}
 
 
 def _steps(client: MlflowClient, run: Any) -> list[tuple[int, float]]:
     return [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, "step_train_loss")]
 
 
-# A tracking store that is away
-
-
-@pytest.mark.parametrize("does_it", [False, True], ids=["before it does it", "after it has done it"])
-def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_metric(
-    does_it: bool, store: str, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("after", [False, True], ids=["before it does it", "after it has done it"])
+def test_a_fit_waits_out_a_store(after: bool, store: str, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     failed: set[tuple[str, ...]] = set()
 
     def failing(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +57,7 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
             what = (name, *(each.key for values in lists for each in values if isinstance(each, Metric)))
             fails = what not in failed
             failed.add(what)
-            done = method(store, *args, **kwargs) if does_it or not fails else None
+            done = method(store, *args, **kwargs) if after or not fails else None
             if fails:
                 raise MlflowException("(psycopg.OperationalError) server closed the connection")
             return done
@@ -80,8 +73,8 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
     params = tiny_params(epochs=EPOCHS)
     task = params.task(NAME)
     params = with_task(params, replace(task, fit=replace(task.fit, members=PerBudget(1, 1))))
-    how: dict[str, Any] = {"prepared": prepared, "params": params, "folder": tmp_path / "models", "study": "one"}
-    fitted = fit(NAME, get_architecture("mlp", "pairs", "regression"), HYPERPARAMETERS, **how)
+    how: dict[str, Any] = {"prepared": prepared, "params": params, "folder": Path("models"), "study": "one"}
+    fitted = fit(NAME, MLP, HYPERPARAMETERS, **how)
     called = {name for name, *_ in failed}
     assert {"create_run", "log_batch", "log_inputs", "search_runs", "update_run_info", "create_logged_model"} <= called
     client = MlflowClient()
@@ -101,25 +94,17 @@ def test_a_fit_waits_out_a_store_that_fails_once_in_every_call_and_for_every_met
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which `training.fit` may run: data, split and what a study has found."""
-    root = tmp_path_factory.mktemp("fit") / "ready"
+    root = tmp_path_factory.mktemp("ready")
     simulate_drug_response(root / "data" / NAME, SIZE)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params |= {"budget": "quick", "device": "cpu"}
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"budget": "quick", "device": "cpu"}
     task = params["tasks"][NAME]
     task["tune"]["epochs"]["quick"], task["fit"]["members"]["quick"] = EPOCHS, 1
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    read = read_params(root / "params.yaml")
-    samples = read.task(NAME).read(root / "data" / NAME)
-    write_prepared(prepare(samples, read.task(NAME), read.seed), root / "prepared" / NAME, read.task(NAME), read.seed)
+    seed, of = params["seed"], read_params(root / "params.yaml").task(NAME)
+    write_prepared(prepare(of.read(root / "data" / NAME), of, seed), root / "prepared" / NAME, of, seed)
     tuned = root / "models" / NAME / "mlp" / "tuned.json"
     tuned.parent.mkdir(parents=True)
     tuned.write_text(json.dumps({"hyperparameters": HYPERPARAMETERS, "study": "one"}))
-    return root
-
-
-def _ready(ready: Path, root: Path) -> Path:
-    shutil.copytree(ready, root)
-    empty_store(root)
     return root
 
 
@@ -156,7 +141,8 @@ def _fit(root: Path, *, processes: int = 1, commit: str = "0" * 40, killed: bool
 @pytest.fixture(scope="module")
 def killed(ready: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which a fit was killed after its second epoch, and gone on with at another commit."""
-    root = _ready(ready, tmp_path_factory.mktemp("fit") / "killed")
+    root = shutil.copytree(ready, tmp_path_factory.mktemp("fit") / "killed")
+    empty_store(root)
     _fit(root, killed=True)
     _fit(root, commit="1" * 40)
     return root
@@ -183,7 +169,8 @@ def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(k
 
 
 def test_a_fit_by_two_processes_is_that_of_one(killed: Path, ready: Path, tmp_path: Path) -> None:
-    root = _ready(ready, tmp_path / "two")
+    root = shutil.copytree(ready, tmp_path / "two")
+    empty_store(root)
     _fit(root, processes=2)
     curves = [_steps(*_only_run(each)) for each in (killed, root)]
     assert len(curves[1]) == EPOCHS

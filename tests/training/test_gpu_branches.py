@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms import v2
 
 from pipelines.datasets import Prepared
+from tests.bench.gpu import gpu
 from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import in_memory
 from tests.training.profile_samples import gene_samples, labels_samples
@@ -46,8 +48,11 @@ class OnTheCpu(TorchFunctionMode):
         return func(*map(here, args), **{key: here(value) for key, value in (kwargs or {}).items()})
 
 
+Cuda = Callable[..., OnTheCpu]
+
+
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OnTheCpu]]:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda]:
     """Return a function that makes networks believe that they are on CUDA with so many free bytes."""
     mode, real = OnTheCpu(), torch.autocast
 
@@ -67,9 +72,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., OnTheCpu]]:
         yield start
 
 
-def test_a_fit_that_goes_on_draws_on_with_the_gpu_s_own_generator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fit_that_goes_on_draws_with_the_gpu_s_own_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout, views and stains are drawn there: from its seed anew, a fit would repeat those of its first epochs."""
     drawn: list[tuple[list[int], torch.device]] = []
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.arange(16, dtype=torch.uint8))
@@ -93,9 +96,7 @@ def _network(mode: str) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["head", "full"])
-def test_an_image_network_is_channels_last_on_cuda_and_predicts_as_on_a_cpu(
-    mode: str, cuda: Callable[..., OnTheCpu]
-) -> None:
+def test_an_image_network_is_channels_last_on_cuda_and_predicts_as_on_a_cpu(mode: str, cuda: Cuda) -> None:
     train, unseen = in_memory(12, 32), in_memory(6, 32, first=100)
     expected = _network(mode).fit(train).predict_proba(unseen)
     mode_of_cuda, fitted = cuda(), _network(mode).fit(train)
@@ -109,9 +110,7 @@ def test_an_image_network_is_channels_last_on_cuda_and_predicts_as_on_a_cpu(
 
 
 @pytest.mark.parametrize(("free", "resident"), [(1e12, True), (1e4, False)])
-def test_pixels_lie_on_the_device_where_there_is_room_and_come_out_the_same(
-    free: float, resident: bool, cuda: Callable[..., OnTheCpu]
-) -> None:
+def test_pixels_lie_on_the_device_if_there_is_room_and_stay_the_same(free: float, resident: bool, cuda: Cuda) -> None:
     train, network, mode_of_cuda, rows = in_memory(9, 32), _network("full"), cuda(free), [5, 0, 7]
     network._device = CUDA
     pixels = network._resident(train)
@@ -180,9 +179,7 @@ GENE_NETWORKS = [
 
 
 @pytest.mark.parametrize(("name", "others"), DRUG_NETWORKS)
-def test_a_step_on_pairs_does_not_wait_for_the_gpu_and_learns_what_a_cpu_learns(
-    name: str, others: dict[str, Any], prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_step_on_pairs_waits(name: str, others: Any, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     train, architecture = prepared.side("train"), get_architecture(name, "pairs", "regression")
     point = {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}
     expected = build(architecture, point, epochs=1).fit(train).predict(train)
@@ -196,7 +193,7 @@ def test_a_step_on_pairs_does_not_wait_for_the_gpu_and_learns_what_a_cpu_learns(
 
 
 @pytest.mark.parametrize("name", GENE_NETWORKS)
-def test_a_step_on_genes_does_not_wait_for_the_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_on_genes_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = watch_a_step(monkeypatch, gene_network)
     architecture = get_architecture(name, "profiles", "multi_target")
     chosen = {**architecture.defaults, "batch_size": 8, "mixup": 0.4}
@@ -205,9 +202,7 @@ def test_a_step_on_genes_does_not_wait_for_the_gpu(name: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("mode", "color"), [("head", "gray"), ("partial", "standard"), ("full", "gray")])
-def test_a_step_on_images_does_not_wait_for_the_gpu(
-    mode: str, color: str, cuda: Callable[..., OnTheCpu], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_step_on_images_waits(mode: str, color: str, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda()
     constants: list[Tensor] = []  # torchvision keeps the bounds of its draws as a tensor, on the host
 
@@ -223,9 +218,7 @@ def test_a_step_on_images_does_not_wait_for_the_gpu(
 
 
 @pytest.mark.parametrize(("mode", "mixup"), [("full", 0.3), ("partial", 0.0)])
-def test_a_step_on_gene_images_does_not_wait_for_the_gpu(
-    mode: str, mixup: float, cuda: Callable[..., OnTheCpu], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_step_on_gene_images_waits(mode: str, mixup: float, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda()
     constants: list[Tensor] = []  # one share a batch is drawn on the host, from a distribution that lies there
     beta = torch.distributions.Beta
@@ -241,3 +234,9 @@ def test_a_step_on_gene_images_does_not_wait_for_the_gpu(
     chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
     architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))
     assert [waits.found for waits in watched] == [[]]
+
+
+def test_the_benchmark_of_a_gpu_runs_through_on_a_processor() -> None:
+    records = gpu(small=True, device="cpu")
+    assert [record.unit for record in records] == ["images/s", "s", "s"]
+    assert all(math.isfinite(record.ratio) and min(record.ours, record.other) > 0 for record in records)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,34 +90,26 @@ def kept(params: Params) -> dict[str, Any]:
     return found
 
 
-def edit(files: Iterable[Path]) -> None:
-    """Give every module, class and function another docstring, and take all comments and line breaks."""
-    for path in files:
+def test_comments_and_docstrings_discard_nothing(copy: Path, params: Params) -> None:
+    before = kept(params)
+    files = [path for room in ROOMS for path in (copy / room).rglob("*.py")]
+    for path in files:  # another docstring everywhere, and neither the comments nor the line breaks
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 at = 1 if ast.get_docstring(node) is not None else 0
                 node.body[:at] = [ast.Expr(ast.Constant("Another docstring."))]
         path.write_text(ast.unparse(ast.fix_missing_locations(tree)) + "\n# a comment\n", encoding="utf-8")
-
-
-def test_comments_and_docstrings_discard_nothing(copy: Path, params: Params) -> None:
-    before = kept(params)
-    files = [path for room in ROOMS for path in (copy / room).rglob("*.py")]
-    edit(files)
     assert len(files) > 200 and "Another docstring." in (copy / "training/networks/augment.py").read_text()
     assert others(before, kept(params)) == set()
 
 
-def test_image_augmentation_discards_studies_of_image_networks_alone(copy: Path, params: Params) -> None:
-    discarded = discarded_by(copy, "training/networks/augment.py", params)
-    assert networks_of_images(params, CellNetwork) <= discarded <= networks_of_images(params, TransferNetwork)
-
-
-def test_the_reading_of_pairs_discards_no_study_of_image_networks(copy: Path, params: Params) -> None:
+def test_augmentation_and_the_reading_of_pairs_discard_the_studies_of_their_models(copy: Path, params: Params) -> None:
+    of_cells, of_images = (networks_of_images(params, kind) for kind in (CellNetwork, TransferNetwork))
+    assert of_cells <= discarded_by(copy, "training/networks/augment.py", params) <= of_images
     discarded = discarded_by(copy, "pipelines/samples/response.py", params)
     assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= discarded
-    assert not discarded & networks_of_images(params, TransferNetwork)
+    assert not discarded & of_images
 
 
 def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:

@@ -1,8 +1,13 @@
-"""What would waste a night on a GPU: the wrong weights kept, an epoch forgotten, a run that cannot be repeated."""
+"""What would waste a night on a GPU: the wrong weights kept, an epoch forgotten, processes that train other models."""
 
 from __future__ import annotations
 
+import ctypes
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +17,16 @@ from unittest.mock import DEFAULT, Mock
 import numpy as np
 import pytest
 import torch
+import xgboost
 from torch import Tensor, nn
 
+from pipelines.errors import UserError
+from tests.training.profile_samples import gene_samples
+from tests.training.tiny import ROOT
+from training import device
+from training.architectures import get_architecture
 from training.estimator import FitContext
+from training.networks import distributed
 from training.networks.loop import Trained, TrainingChoices, train_network
 
 Monitor = Callable[[], dict[str, float]]
@@ -62,28 +74,21 @@ def _equal(one: Weights, other: Weights) -> bool:
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-def _train(
-    network: nn.Module,
-    monitor: Monitor | None = None,
-    *,
-    loss: Callable[[Tensor], Tensor] | None = None,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    checkpoint: Path | None = None,
-    n_rows: int = N_ROWS,
-    start_counts: bool = False,
-    **settings: Any,
-) -> tuple[Trained, list[Weights]]:
-    """Train and return what came of it with the weights after each epoch."""
-    after: list[Weights] = []
+def _train(network: nn.Module, monitor: Monitor | None = None, **given: Any) -> tuple[Trained, list[Weights]]:
+    """Train and return what came of it with the weights after each epoch.
+
+    Settings may be given, and loss, ``on_step``, checkpoint, ``n_rows`` and ``start_counts``.
+    """
+    after, on_step, loss = list[Weights](), given.pop("on_step", None), given.pop("loss", _loss(network))
 
     def seen(step: int, metrics: dict[str, float]) -> None:
         after.append(_weights(network))
         if on_step:
             on_step(step, metrics)
 
-    options: dict[str, Any] = {"settings": replace(SETTINGS, **settings), "start_counts": start_counts}
-    context = FitContext(seen, checkpoint)
-    return train_network(network, loss or _loss(network), n_rows, monitor, context=context, **options), after
+    context, n_rows = FitContext(seen, given.pop("checkpoint", None)), given.pop("n_rows", N_ROWS)
+    options = {"context": context, "start_counts": given.pop("start_counts", False)}
+    return train_network(network, loss, n_rows, monitor, **options, settings=replace(SETTINGS, **given)), after
 
 
 @pytest.mark.parametrize(
@@ -98,9 +103,7 @@ def _train(
         ([3, 1, 2, 2, 2, 2], True, 0, 4),
     ],
 )
-def test_the_weights_of_the_best_epoch_are_kept(
-    network: nn.Module, values: list[float] | None, start_counts: bool, best: int, epochs: int
-) -> None:
+def test_the_best_weights_are_kept(network: nn.Module, values: Any, start_counts: bool, best: int, epochs: int) -> None:
     before = _weights(network)
     trained, after = _train(network, _scripted(values), start_counts=start_counts)
     assert (trained.best_epoch, len(trained.history), len(after)) == (best, epochs, epochs)
@@ -148,9 +151,7 @@ def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_a
 
 
 @pytest.mark.parametrize(("n_rows", "sizes"), [(33, {16}), (1, {1}), (N_ROWS, {16, 2})])
-def test_every_row_is_seen_once_an_epoch_in_an_order_of_its_own_and_no_batch_is_of_one_row_unless_all_is(
-    network: nn.Module, n_rows: int, sizes: set[int]
-) -> None:
+def test_rows_are_seen_once_an_epoch_in_orders_of_their_own(network: nn.Module, n_rows: int, sizes: set[int]) -> None:
     loss = _loss(network)
     epochs: list[list[list[int]]] = [[]]
 
@@ -211,9 +212,7 @@ def test_going_on_after_the_end_trains_nothing_more(tmp_path: Path) -> None:
     assert _equal(_weights(again), _weights(network))
 
 
-def test_a_process_killed_while_it_writes_leaves_the_checkpoint_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_in_writing_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "fit.pt"
     _train(_network(), epochs=3, checkpoint=path)
     whole = path.read_bytes()
@@ -243,3 +242,180 @@ def test_a_loss_that_is_not_finite_does_not_lose_the_weights(network: nn.Module,
     assert (len(trained.history), trained.best_epoch) == (3, 1 if monitored else 2)
     assert _equal(_weights(network), after[trained.best_epoch])
     assert all(torch.isfinite(weight).all() for weight in _weights(network).values())
+
+
+# Several processes, each on its own GPU
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import torch
+from torch import nn
+from training.networks import distributed
+from training.estimator import FitContext
+from training.networks.loop import TrainingChoices, train_network
+
+out = Path(sys.argv[1])
+distributed.start()
+torch.manual_seed(distributed.rank())  # processes that begin apart must not stay apart
+network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+draw = torch.Generator().manual_seed(1)
+x = torch.randn(69, 5, generator=draw)  # the last batch has 5 rows, of which one process takes 3 and the other 2
+y = x[:, :1] * 2 - x[:, 1:2]
+seen = []
+
+def loss(rows):
+    seen.extend(rows.tolist())
+    return nn.functional.mse_loss(network(x[rows]), y[rows])
+
+def fit(loss, monitor=None, epochs=3, patience=3, context=None):
+    shape = {"epochs": epochs, "patience": patience, "batch_size": 16, "seed": 7}
+    settings = TrainingChoices(**shape, learning_rate=1e-2, weight_decay=0.0)
+    return train_network(network, loss, 69, monitor, settings=settings, context=context or FitContext())
+
+done = fit(loss, context=FitContext(checkpoint=out / "checkpoint.pt"))
+weights = torch.cat([p.detach().flatten() for p in network.parameters()]).tolist()
+
+calls, watched = [], []
+
+def late_nan(rows):  # in the last step of the second epoch, of the last process alone; its gradient is finite
+    calls.append(1)
+    last = distributed.rank() == distributed.size() - 1
+    return loss(rows) + (float("nan") if last and len(calls) == 10 else 0.0)
+
+diverged = fit(late_nan)
+
+def monitor():  # falls in the first process and rises in the others
+    watched.append(1)
+    return {"validation": float(len(watched) * (-1) ** (distributed.rank() == 0))}
+
+stopped = fit(loss, monitor, epochs=4, patience=1)
+name = f"{distributed.size()}-{distributed.rank()}.json"
+histories = {"plain": done.history, "diverged": diverged.history, "stopped": stopped.history}
+(out / name).write_text(json.dumps({"weights": weights, "seen": seen, "histories": histories}))
+if distributed.size() > 1:
+    torch.distributed.barrier()
+"""
+
+
+def _python(*arguments: str) -> str:
+    """Run Python and return what it prints."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def _run(folder: Path, launcher: list[str], processes: int) -> list[dict]:
+    folder.mkdir()
+    (folder / "fit.py").write_text(SCRIPT)
+    _python(*launcher, str(folder / "fit.py"), str(folder))
+    return [json.loads((folder / f"{processes}-{rank}.json").read_text()) for rank in range(processes)]
+
+
+def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
+    (alone,) = _run(tmp_path / "one", [], 1)
+    first, second = _run(tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], 2)
+    assert first["weights"] == second["weights"]
+    np.testing.assert_allclose(first["weights"], alone["weights"], rtol=0, atol=1e-5)
+    # Between them they see each row once an epoch.
+    assert sorted(first["seen"][:35] + second["seen"][:34]) == list(range(69))
+    # The curve is that of one process, and the same in both.
+    for kind, epochs in {"plain": 3, "diverged": 1, "stopped": 4}.items():
+        histories = [each["histories"][kind] for each in (first, second, alone)]
+        assert histories[0] == histories[1]
+        assert [len(history) for history in histories] == [epochs] * 3  # none went on where another ended
+        losses = [[metrics["train_loss"] for metrics in history] for history in histories]
+        np.testing.assert_allclose(losses[0], losses[2], rtol=1e-4)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four GPUs, and no launcher."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+def test_each_process_of_a_launcher_takes_its_own_gpu(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device.torch_device("auto") == "cuda"
+    for asked, rank, found in ("auto", "2", "cuda:2"), ("cuda", "3", "cuda:3"), ("cuda:1", "3", "cuda:1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert device.torch_device(asked) == found
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(UserError, match="LOCAL_RANK is 4, and PyTorch sees 4 GPUs"):
+        device.torch_device("auto")
+
+
+def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert device.torch_device("auto") == "cpu"
+    for asked in ("cuda", "gpu"):
+        with pytest.raises(UserError):
+            device.torch_device(asked)
+
+
+def test_a_launched_process_makes_its_gpu_current_before_it_talks(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda which: done.append(("device", which)))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: done.append(("talk", backend)))
+    distributed.start("auto")
+    distributed.start("cpu")
+    assert done == [("device", torch.device("cuda:1")), ("talk", "nccl"), ("talk", "gloo")]
+
+
+def test_trees_grow_and_answer_on_the_device_of_the_process(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    asked: list[str] = []
+
+    def on_cpu(call: Any, place: int) -> Any:
+        def called(*given: Any, **more: Any) -> Any:
+            params = given[place]
+            if isinstance(params, dict) and "device" in params:
+                asked.append(params["device"])
+                params = {**params, "device": "cpu"}
+            return call(*given[:place], params, *given[place + 1 :], **more)
+
+        return called
+
+    monkeypatch.setattr(xgboost, "train", on_cpu(xgboost.train, 0))
+    monkeypatch.setattr(xgboost.Booster, "set_param", on_cpu(xgboost.Booster.set_param, 1))
+    samples = gene_samples(40)
+    trees = get_architecture("xgboost", "profiles", "multi_target").build({}, rounds=3, device="auto").fit(samples)
+    assert trees.predict(samples).shape == samples.target.shape
+    assert [each for each in asked if each != "cpu"] == ["cuda:1", "cuda:1"]  # training and answering
+
+
+# The memory of a processor
+
+# Page faults where a process makes, uses and frees 64 MiB, before and after a network asked for a processor.
+FAULTS = """
+import resource, torch
+from training.device import network_device
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(30):
+        torch.zeros(16 * 2**20).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+assert network_device("cpu").type == "cpu"
+faults()  # the heap may grow a few times until a freed block is large enough for the next
+print(faults())
+"""
+
+
+@pytest.mark.skipif(not device.keep_freed_memory(), reason="this C library has no mallopt")
+def test_a_network_on_a_processor_gets_its_memory_back_at_once() -> None:
+    before, after = map(int, _python("-c", FAULTS).split())
+    assert after < before / 20
+
+
+def test_where_the_c_library_has_no_such_thing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    assert device.keep_freed_memory() is False
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert device.keep_freed_memory() is False

@@ -49,11 +49,12 @@ def request_frame(model: Path) -> pd.DataFrame:
     return frame.assign(sample_id=pd.Series(["PATIENT-7", "PATIENT-8", None, "PATIENT-7"], dtype=object))
 
 
-def _logging(model: Path, folder: Path, seconds: float = 0.05) -> Predictor:
-    predictor = Predictor().read(model)
-    predictor.version = "12"
-    predictor.log = PredictionLog(folder, PROFILES, SALT, seconds)
-    return predictor
+@pytest.fixture
+def predictor(model: Path, tmp_path: Path) -> Any:
+    """Return the model as it is served, with a log."""
+    made = Predictor().read(model)
+    made.version, made.log = "12", PredictionLog(tmp_path, PROFILES, SALT, 0.01)
+    return made
 
 
 def _written(folder: Path, log: PredictionLog | None = None) -> pd.DataFrame:
@@ -62,14 +63,7 @@ def _written(folder: Path, log: PredictionLog | None = None) -> pd.DataFrame:
     return pd.concat([pd.read_parquet(path) for path in sorted(folder.rglob("*.parquet"))], ignore_index=True)
 
 
-def _log(log: PredictionLog, value: float) -> None:
-    novelty = {"out_of_distribution": [0.5], "out_of_distribution_threshold": [1.0]}
-    answer = pd.DataFrame({"prediction": [value], **novelty, "model_version": ["1"]})
-    log.write([b"row"], None, answer, pd.DataFrame({"level": [value]}))
-
-
-def test_what_is_answered_is_logged_row_by_row(model: Path, request_frame: pd.DataFrame, tmp_path: Path) -> None:
-    predictor = _logging(model, tmp_path)
+def test_what_is_answered_is_logged_row_by_row(predictor: Any, request_frame: pd.DataFrame, tmp_path: Path) -> None:
     before = datetime.now(UTC)
     bad = request_frame.assign(expression=pd.Series([{"NOPE": 1.0}] * len(request_frame), dtype=object))
     answers = [predictor.predict(None, request_frame)]
@@ -82,34 +76,26 @@ def test_what_is_answered_is_logged_row_by_row(model: Path, request_frame: pd.Da
     assert set(rows["model_version"]) == {"12"}
     for name in ("label", "probability", "out_of_distribution", "out_of_distribution_threshold"):
         assert rows[name].tolist() == [value for answer in answers for value in answer[name]], name
-    samples = predictor.contract.read(request_frame.drop(columns="sample_id"))
-    described = predictor.contract.describe(samples)
+    described = predictor.contract.describe(predictor.contract.read(request_frame.drop(columns="sample_id")))
     assert [name for name in map(str, rows) if name.startswith("input_")] == [f"input_{name}" for name in described]
     np.testing.assert_array_equal(rows["input_level"][:4], described["level"])
     folder = tmp_path / PROFILES / before.date().isoformat()
     assert all(path.parent == folder for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_hashes_are_equal_for_equal_inputs_and_the_log_has_no_id_and_no_value_of_a_request(
-    model: Path, request_frame: pd.DataFrame, tmp_path: Path
-) -> None:
-    predictor = _logging(model, tmp_path)
-    backwards = request_frame.assign(
-        expression=pd.Series([dict(reversed(list(profile.items()))) for profile in request_frame["expression"]])
-    )
+def test_the_log_has_hashes_and_no_id_or_value(predictor: Any, request_frame: pd.DataFrame, tmp_path: Path) -> None:
+    backwards = [dict(reversed(profile.items())) for profile in request_frame["expression"]]
     predictor.predict(None, request_frame)
-    predictor.predict(None, backwards)
+    predictor.predict(None, request_frame.assign(expression=pd.Series(backwards)))
     rows = _written(tmp_path, predictor.log)
     assert rows["row_sha256"].nunique() == 4
     assert rows["row_sha256"][:4].tolist() == rows["row_sha256"][4:].tolist()
-    expected = hmac.digest(SALT, b"PATIENT-7", hashlib.sha256).hex()
-    assert rows["sample_sha256"][0] == rows["sample_sha256"][3] == expected
+    assert rows["sample_sha256"][0] == rows["sample_sha256"][3] == hmac.digest(SALT, b"PATIENT-7", hashlib.sha256).hex()
     assert rows["sample_sha256"].isna().tolist() == [False, False, True, False] * 2
     assert "PATIENT" not in rows.to_json()
     assert not set(request_frame["expression"][0]) & {str(value) for column in rows for value in rows[column]}
     sent = {value for profile in request_frame["expression"] for value in profile.values()}
-    kept = {value for column in rows.select_dtypes("number") for value in rows[column]}
-    assert not sent & kept
+    assert not sent & {value for column in rows.select_dtypes("number") for value in rows[column]}
     unsalted = {hashlib.sha256(name.encode()).hexdigest() for name in ("PATIENT-7", "PATIENT-8")}
     assert not unsalted & set(rows["sample_sha256"].dropna())
 
@@ -135,27 +121,16 @@ def test_another_salt_gives_other_hashes_and_none_gives_secret_ones(
 
 
 def test_a_log_that_cannot_be_written_costs_no_answer(
-    model: Path,
-    request_frame: pd.DataFrame,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    predictor: Any, model: Path, request_frame: pd.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    full = Mock(side_effect=OSError(28, "No space left on device"))
-    predictor = _logging(model, tmp_path, seconds=0.01)
+    full, log = Mock(side_effect=OSError(28, "No space left on device")), predictor.log
     good = Predictor().read(model).predict(None, request_frame)
-    log = predictor.log
-    assert log is not None
-
-    def dropped(count: int) -> bool:
-        return log.dropped == count
-
-    with caplog.at_level(logging.WARNING), monkeypatch.context() as disk:
+    with caplog.at_level(logging.WARNING), pytest.MonkeyPatch.context() as disk:
         disk.setattr(pd.DataFrame, "to_parquet", full)
-        for number in range(5):
+        for count in range(4, 24, 4):
             answer = predictor.predict(None, request_frame)
             pd.testing.assert_frame_equal(answer.drop(columns="model_version"), good.drop(columns="model_version"))
-            until(partial(dropped, 4 * number + 4))
+            until(partial(lambda dropped: log.dropped == dropped, count))
     assert caplog.text.count("not logged") == 1
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(".*"))
     predictor.predict(None, request_frame)  # a disk that has room again is written to
@@ -173,15 +148,16 @@ def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monke
     monkeypatch.setattr(PredictionLog, "_write", slow)
     monkeypatch.setattr("training.model.prediction_log._ROWS", 50)
     log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
+    names = ("prediction", "out_of_distribution", "out_of_distribution_threshold", "model_version")
+    write = partial(log.write, [b"row"], None, pd.DataFrame([[1.0] * 4], columns=names), pd.DataFrame({"level": [1.0]}))
     began = time.monotonic()
     while not log.dropped:
-        _log(log, 1.0)
+        write()
         assert time.monotonic() - began < 20
     for _ in range(100):
-        _log(log, 1.0)
+        write()
     assert log.dropped == 101
-    waiting = sum(len(asked.answer) for asked in log._waiting)
-    assert log._rows == waiting + (taken[0] if taken else 0) == 50
+    assert log._rows == sum(len(asked.answer) for asked in log._waiting) + sum(taken[:1]) == 50
     free.set()
     log.close()
 
@@ -199,6 +175,5 @@ for value in range(5):
 
 
 def test_a_process_that_ends_has_written_all_rows(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", ENDING], check=True, env=environment, timeout=120)
+    subprocess.run([sys.executable, "-c", ENDING], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120)
     assert sorted(_written(tmp_path)["prediction"]) == [0, 1, 2, 3, 4]

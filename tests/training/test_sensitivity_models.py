@@ -34,8 +34,7 @@ Fitted = Callable[[str], Classifier]
 
 @pytest.fixture(scope="module")
 def called(prepared: Prepared, params: Params) -> Prepared:
-    task = sensitivity_task(response_task(params), RULE)
-    return prepare(Kept(prepared.samples, prepared.counts), task, params.seed)
+    return prepare(Kept(prepared.samples, prepared.counts), sensitivity_task(response_task(params), RULE), params.seed)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,7 @@ def link_of(name: str) -> Sensitivity:
 
 
 @pytest.mark.parametrize("name", ["mean_effects", "elastic_net", "mlp"])
-def test_requests_without_calls_and_unseen_drugs_of_unseen_lines_are_answered(
-    name: str, model_of: Fitted, called: Prepared
-) -> None:
+def test_requests_without_calls_and_unseen_drugs_are_answered(name: str, model_of: Fitted, called: Prepared) -> None:
     test = called.side("test")
     np.testing.assert_array_equal(model_of(name).predict_proba(test.measured), model_of(name).predict_proba(test))
     probability = model_of(name).predict_proba(question(called.samples, line="NEW", drug="NEW", smiles=None))
@@ -67,17 +64,14 @@ def test_requests_without_calls_and_unseen_drugs_of_unseen_lines_are_answered(
 def test_the_link_is_found_again(slope: float, constant: float) -> None:
     rng = np.random.default_rng(0)
     odds, below = rng.normal(-1, 1, 20_000), rng.normal(0, 1, 20_000)
-    target = (rng.random(20_000) < expit(odds + slope * below + constant)).astype(int)
-    found = _fit_link(odds, below, target)
+    found = _fit_link(odds, below, (rng.random(20_000) < expit(odds + slope * below + constant)).astype(int))
     assert found[0] == pytest.approx(max(slope, 0), abs=0.1)
     if slope >= 0:
         assert found[1] == pytest.approx(constant, abs=0.1)
     assert _fit_link(odds[:2], below[:2], np.array([1, 1]))[1] < 1, "a few rows move it little"
 
 
-def test_the_baseline_is_the_drug_s_share_of_sensitive_lines_and_a_regressor_of_drugs_alone_is_no_worse(
-    model_of: Fitted, called: Prepared
-) -> None:
+def test_the_baseline_is_the_drug_s_share_and_a_link_to_drugs_is_no_worse(model_of: Fitted, called: Prepared) -> None:
     train, test = called.side("train"), called.side("test")
     target = pd.Series(train.target)
     by_drug = target.groupby(train.drug).agg(["sum", "count"])
@@ -97,9 +91,7 @@ def test_the_baseline_is_the_drug_s_share_of_sensitive_lines_and_a_regressor_of_
         (link_of, "mean_effects", lambda target, test: target * 20, 1e-5),
     ],
 )
-def test_neither_test_rows_nor_the_unit_of_the_response_change_a_probability(
-    make: Callable[[str], Any], name: str, others: Callable[..., np.ndarray], atol: float, prepared: Prepared
-) -> None:
+def test_neither_test_rows_nor_units_matter(make: Any, name: str, others: Any, atol: float, prepared: Prepared) -> None:
     train, samples = prepared.rows("train"), prepared.samples
     test = np.isin(np.arange(len(samples)), prepared.rows("test"))
     found = []
@@ -124,9 +116,7 @@ def test_the_link_alone_is_fitted_on_validation_rows_of_both_classes_and_never_f
     assert (resistant.predict_proba(every)[:, 1] < 0.01).all()
 
 
-def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_link(
-    model_of: Fitted, called: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_atoms_add_to_the_log_odds(model_of: Fitted, called: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     model, test = model_of("elastic_net"), called.side("test")
     assert isinstance(model, Sensitivity) and model.atom_attributions(test) is None
     atoms = [np.array([0.5, -2.0, row]) for row in range(len(test))]
@@ -144,8 +134,7 @@ def test_atoms_add_to_the_log_odds_what_they_add_to_the_response_through_the_lin
 @pytest.fixture(scope="module")
 def contract(called: Prepared, params: Params) -> Any:
     task = sensitivity_task(response_task(params), RULE)
-    architecture = get_architecture("elastic_net", *KIND)
-    final = fit_final(architecture, {}, called, members=1, settings={})
+    final = fit_final(get_architecture("elastic_net", *KIND), {}, called, members=1, settings={})
     made = make_contract("screen", "elastic_net", task, prepared=called, final=final)
     read = contract_from(json.loads(json.dumps(contract_text(made))))
     assert read == made
@@ -177,9 +166,7 @@ def test_an_unseen_drug_is_answered_with_the_threshold_over_all(contract: Any, c
     assert told["coverage"].eq(0.9).all() and told["drug_known"].all()
 
 
-def test_an_explanation_is_of_being_sensitive_whatever_is_answered(
-    contract: Any, model_of: Fitted, called: Prepared
-) -> None:
+def test_an_explanation_is_of_being_sensitive_for_any_answer(contract: Any, model_of: Fitted, called: Prepared) -> None:
     asked = contract.read(contract.request(called.side("test")))
     told = contract.explain(model_of("elastic_net"), asked)
     sums = [base + sum(each["value"] for each in row) for base, row in zip(*told.values(), strict=True)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import Mock
 
 import mlflow
 import numpy as np
@@ -18,8 +22,12 @@ import optuna
 import pandas as pd
 import psutil
 import pytest
+import timm
+import yaml
 from optuna.trial import TrialState
+from torch import nn
 
+import pipelines.datasets
 from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
@@ -28,19 +36,27 @@ from pipelines.samples.response import ResponseSamples
 from tests.training import steps_worker
 from tests.training.forked import begin, until
 from tests.training.steps_worker import STEPS, count, steps_made
-from tests.training.tiny import NAME, tiny_params, with_task
+from tests.training.tiny import NAME, ROOT, tiny_params, with_task
+from training import architectures
+from training import tune as command
 from training.architectures import Architecture, get_architecture
+from training.backbone import Backbone
 from training.estimator import Estimator, FitContext
-from training.studies import trial_queue
+from training.networks import cell_network
+from training.studies import study, trial_queue
 from training.studies.storage import storage_url
 from training.studies.study import Tuned, study_name, tune
 from training.studies.trials import TRIAL_ORIGIN, settle_runs
+
+COMMAND = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["tune"]["command"]
+PAGE = "docs/extend/architecture.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / PAGE).read_text(), re.DOTALL)
 
 
 class Planned(Estimator):
     """Does as ``Planned.plan`` says in each trial, and records the samples that it was given."""
 
-    plan: Callable[[int, FitContext], float] = staticmethod(lambda trial, context: 0.0)
+    plan: Callable[[int, FitContext], float]
     given: list[tuple[ResponseSamples, ResponseSamples]]
 
     def __init__(self, level: float = 0.5) -> None:
@@ -57,11 +73,17 @@ class Planned(Estimator):
 
 
 @pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch) -> Architecture:
+def planned(prepared: Prepared, store: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuned]:
+    """Return a function that tunes with fits that do as a plan says; else the error is the trial's number, from 1."""
     Planned.given = []
-    monkeypatch.setattr(Planned, "plan", staticmethod(lambda trial, context: 1.0 + trial))
     space: Any = lambda trial, settings: {"level": trial.suggest_float("level", 0, 1)}  # noqa: E731
-    return Architecture("planned", "pairs", "regression", Planned, space)
+    architecture = Architecture("planned", "pairs", "regression", Planned, space)
+
+    def run(plan: Any = lambda trial, context: 1.0 + trial, **tuning: Any) -> Tuned:
+        monkeypatch.setattr(Planned, "plan", staticmethod(plan), raising=False)
+        return tune(NAME, architecture, prepared, tiny_params(**tuning), progress=False)
+
+    return run
 
 
 def _trials(url: str) -> list[optuna.trial.FrozenTrial]:
@@ -112,10 +134,8 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None
     assert tuned["hyperparameters"]["level"] == best.params["level"]
 
 
-def test_a_finished_study_is_not_run_again(
-    planned: Architecture, prepared: Prepared, params: Params, store: str
-) -> None:
-    first, second = (tune(NAME, planned, prepared, params, progress=False) for _ in range(2))
+def test_a_finished_study_is_not_run_again(planned: Callable[..., Tuned]) -> None:
+    first, second = planned(), planned()
     assert second == first == Tuned(**json.loads(json.dumps(asdict(first))))
     assert len(Planned.given) == first.trials == 3
     parents, children = _runs()
@@ -156,11 +176,9 @@ def test_only_the_trials_of_dead_workers_are_run_again() -> None:
 
 @pytest.mark.parametrize("objective", ["validation", "cross_validation"])
 def test_a_trial_never_sees_the_test_split(
-    planned: Architecture, prepared: Prepared, store: str, objective: str
+    planned: Callable[..., Tuned], prepared: Prepared, params: Params, objective: str
 ) -> None:
-    params = tiny_params(trials=2, objective=objective)
-    tuned = tune(NAME, planned, prepared, params, progress=False)
-    table = prepared.table.set_index("sample_id")
+    tuned, table = planned(trials=2, objective=objective), prepared.table.set_index("sample_id")
     parts = 1 if objective == "validation" else params.task(NAME).split.folds
     assert len(Planned.given) == 2 * parts
     judged: list[str] = []
@@ -180,11 +198,8 @@ def test_a_trial_never_sees_the_test_split(
     assert tuned.value == pytest.approx(np.mean(np.arange(1, parts + 1)))
 
 
-def test_the_best_trial_is_the_best_where_a_higher_metric_is_better(
-    planned: Architecture, prepared: Prepared, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Planned, "plan", staticmethod(lambda trial, context: [3.0, 0.0, 2.0][trial]))
-    tuned = tune(NAME, planned, prepared, tiny_params(trials=3, metric="r2"), progress=False)
+def test_the_best_trial_is_the_best_where_a_higher_metric_is_better(planned: Callable[..., Tuned]) -> None:
+    tuned = planned(lambda trial, context: [3.0, 0.0, 2.0][trial], metric="r2")
     assert tuned.value == pytest.approx(1.0)
     assert tuned.hyperparameters == _trials(storage_url())[1].params
 
@@ -197,9 +212,7 @@ def test_an_architecture_with_nothing_to_tune_is_tried_once(prepared: Prepared, 
 # Trials that end early
 
 
-def test_a_pruned_trial_ends_its_run_and_leaves_no_checkpoint(
-    planned: Architecture, prepared: Prepared, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pruned_trial_ends_its_run_and_leaves_no_checkpoint(planned: Callable[..., Tuned]) -> None:
     steps: list[int] = []
 
     def plan(trial: int, context: FitContext) -> float:
@@ -212,9 +225,7 @@ def test_a_pruned_trial_ends_its_run_and_leaves_no_checkpoint(
             context.on_step(step, {"validation_rmse": 1.0 if trial < 4 else 9.0, "train_loss": 0.5})
         return 1.0
 
-    monkeypatch.setattr(Planned, "plan", staticmethod(plan))
-    tuned = tune(NAME, planned, prepared, tiny_params(trials=6), progress=False)
-    trials = _trials(storage_url())
+    tuned, trials = planned(plan, trials=6), _trials(storage_url())
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4 + [TrialState.PRUNED] * 2
     assert Counter(steps) == {0: 20, 1: 20, 2: 20, 3: 20, 4: 9, 5: 9}
     assert tuned.trials == 6
@@ -225,30 +236,23 @@ def test_a_pruned_trial_ends_its_run_and_leaves_no_checkpoint(
     assert {run for run in pruned.index if pruned[run]} == {trial.user_attrs["mlflow_run_id"] for trial in trials[4:]}
 
 
-def test_trials_that_diverge_end_the_study_only_if_all_do(
-    planned: Architecture, prepared: Prepared, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Planned, "plan", staticmethod(lambda trial, context: np.nan if trial < 2 else 1.0))
+def test_trials_that_diverge_end_the_study_only_if_all_do(planned: Callable[..., Tuned]) -> None:
+    diverging = partial(planned, lambda trial, context: np.nan if trial < 2 else 1.0)
     with pytest.raises(UserError, match="none of 1 trials gave finite predictions"):
-        tune(NAME, planned, prepared, tiny_params(trials=1), progress=False)
-    tuned = tune(NAME, planned, prepared, tiny_params(trials=2), progress=False)
+        diverging(trials=1)
+    tuned = diverging(trials=2)
     assert (tuned.trials, tuned.value) == (2, pytest.approx(1.0))
     assert set(_runs()[1]["status"]) == {"FINISHED"}
 
 
-def test_a_fault_in_the_code_is_not_swallowed(
-    planned: Architecture, prepared: Prepared, params: Params, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Planned, "plan", staticmethod(lambda trial, context: 1 / 0 if trial == 1 else 1.0))
+def test_a_fault_in_the_code_is_not_swallowed(planned: Callable[..., Tuned]) -> None:
+    faulty = partial(planned, lambda trial, context: 1 / 0 if trial == 1 else 1.0)
     with pytest.raises(ZeroDivisionError):
-        tune(NAME, planned, prepared, params, progress=False)
+        faulty()
     parents, children = _runs()
     assert (sorted(children["status"]), parents["status"].tolist()) == (["FAILED", "FINISHED"], ["FAILED"])
-    assert tune(NAME, planned, prepared, params, progress=False).trials == 3
+    assert faulty().trials == 3
     assert _runs()[0]["status"].tolist() == ["FINISHED"]
-
-
-# The runs of a study that is over
 
 
 def test_a_run_that_was_left_open_gets_the_status_of_its_trial(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,27 +288,96 @@ def test_a_run_that_was_left_open_gets_the_status_of_its_trial(store: str, monke
 # The study's name
 
 
-def _name(prepared: Prepared, params: Params) -> str:
-    return study_name(NAME, get_architecture("mlp", "pairs", "regression"), prepared, params)
+def _name(prepared: Prepared, params: Params, architecture: str = "mlp") -> str:
+    return study_name(NAME, get_architecture(architecture, "pairs", "regression"), prepared, params)
 
 
 def test_only_what_is_asked_changes_the_study(prepared: Prepared, params: Params, tmp_path: Path) -> None:
+    def of_task(part: str, **change: Any) -> Params:
+        return with_task(params, replace(task, **{part: replace(getattr(task, part), **change)}))
+
     task, raw = params.task(NAME), tmp_path / "data" / NAME / "response.parquet"
     raw.parent.mkdir(parents=True)
     raw.write_bytes(b"data")
     others = [
         *(params, replace(params, seed=params.seed + 1), replace(params, budget="full")),
-        with_task(params, replace(task, tune=replace(task.tune, metric="r2"))),
-        with_task(params, replace(task, tune=replace(task.tune, objective="cross_validation"))),
-        with_task(params, replace(task, data=replace(task.data, omics=task.data.omics[:2]))),
-        with_task(params, replace(task, data=replace(task.data, target="auc"))),
-        with_task(params, replace(task, data=replace(task.data, missing=replace(task.data.missing, tissue="drop")))),
+        *(of_task("tune", metric="r2"), of_task("tune", objective="cross_validation"), of_task("data", target="auc")),
+        of_task("data", omics=task.data.omics[:2]),
+        of_task("data", missing=replace(task.data.missing, tissue="drop")),
     ]
     found = [_name(prepared, other) for other in others]
-    found.append(_name(replace(prepared, sha256="another"), params))
-    found.append(study_name(NAME, get_architecture("xgboost", "pairs", "regression"), prepared, params))
+    found += [_name(replace(prepared, sha256="another"), params), _name(prepared, params, "xgboost")]
     raw.write_bytes(b"other data")
     found.append(_name(prepared, params))
     assert len(set(found)) == len(found) == 11, found
-    unasked = with_task(params, replace(task, evaluate=replace(task.evaluate, resamples=123)))
-    assert _name(prepared, replace(unasked, models={})) == found[-1]
+    assert _name(prepared, replace(of_task("evaluate", resamples=123), models={})) == found[-1]
+
+
+# The command
+
+
+@pytest.mark.parametrize(("workers", "cluster"), [("1", ""), ("4", "ray://10.0.0.1:10001")])
+def test_mlflows_entry_point_tunes(workers: str, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    note = Mock(return_value=Tuned(NAME, "elastic_net", "quick", "rmse", "validation", 1.0, {}, 2, "a study", "a run"))
+    monkeypatch.setattr(study, "tune", note)
+    monkeypatch.setattr(study, "follow", note)
+    monkeypatch.setattr(pipelines.datasets, "read_prepared", lambda name, task: f"samples of {name}")
+    given = {"task": NAME, "architecture": "elastic_net", "workers": workers, "cluster": cluster}
+    program, *arguments = shlex.split(COMMAND.format(**given))
+    assert (program, arguments[:2]) == ("python", ["-m", "training.tune"])
+    assert command.main(arguments[2:]) == 0
+    ((name, architecture, prepared, _), named) = note.call_args
+    assert (name, architecture.name, prepared) == (NAME, "elastic_net", f"samples of {NAME}")
+    assert (named["workers"], named["cluster"]) == (int(workers), cluster)
+    found = json.loads((tmp_path / "models" / NAME / "elastic_net" / "tuned.json").read_text())
+    assert (found["study"], found["run_id"]) == ("a study", "a run")
+    module, *of_worker = named["command"]
+    assert command.main([*of_worker, "--worker-of", "a run", "--number", "2"]) == 0
+    (following, named) = note.call_args
+    assert (module, following[0], named["parent"], named["number"]) == ("training.tune", NAME, "a run", 2)
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+def test_a_number_of_workers_that_is_none_is_refused(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--task", NAME, "--architecture", "elastic_net", f"--workers={workers}"])
+    assert "--workers" in capsys.readouterr().err
+
+
+# The examples of the guide, which are copied by those who add an architecture
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str, str], Architecture]:
+    monkeypatch.setattr(architectures, "_registry", {})
+    return architectures._registry
+
+
+def test_a_study_tunes_the_first_example(registered: Any, prepared: Prepared, params: Params, store: str) -> None:
+    exec(compile(EXAMPLES[0], PAGE, "exec", dont_inherit=True), {"__name__": "my_model"})
+    shown = registered["my_model", "pairs", "regression"]
+    assert not getattr(shown.estimator, "__abstractmethods__", None), "nothing that the contract asks for is left out"
+    base: Any = shown.estimator
+    built: list[Estimator] = []
+
+    class Filled(base):
+        """The example with bodies in the place of its dots."""
+
+        def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
+            built.append(self)
+            return self
+
+        def predict(self, samples: ResponseSamples) -> np.ndarray:
+            return np.zeros(len(samples))
+
+    tuned = tune(NAME, replace(shown, estimator=Filled), prepared, params, progress=False)
+    assert tuned.trials == len(built) == 3 and set(tuned.hyperparameters) == set(shown.defaults) == {"depth"}
+
+
+def test_the_example_of_a_backbone_is_registered_for_images(registered: Any) -> None:
+    known = {"nn": nn, "timm": timm, "architecture": architectures.architecture, "Backbone": Backbone}
+    of_images = {"space": cell_network.space, "CellNetwork": cell_network.CellNetwork}
+    exec(compile(EXAMPLES[1], PAGE, "exec", dont_inherit=True), {"__name__": "resnet50", **known, **of_images})
+    backbone: Any = vars(registered["resnet50", "images", "classification"].estimator)["backbone"]
+    assert [len(list(stage.parameters())) > 0 for stage in backbone.stages(backbone.create(False))] == [True] * 5

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,21 +14,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
+from scipy.ndimage import gaussian_filter
 
 from pipelines.datasets import Prepared
 from pipelines.params import Params
+from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.molecules import parent, stereochemistry
-from tests.training.tiny import NAME, build, response_task
+from pipelines.samples.response import ResponseSamples
+from tests.serving.served import split
+from tests.training.image_samples import image_contract, image_task, in_memory
+from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
+from tests.training.tiny import NAME, build, question, response_contract, response_task
 from training.architectures import get_architecture
-from training.contract import make_contract
+from training.contract import Contract, contract_class, make_contract
+from training.features.summaries import choose_panels
 from training.features.units import outside, unit_of
 from training.modalities.pairs import unseen_half_width
 from training.model.cross_fit import FinalFit, fit_final
+from training.model.novelty import SHARE, Novelty, View, fit_novelty
 from training.model.predictor import UNLIKE, Predictor
 from training.model.track import make_reference, save_model
 
 Row = dict[str, Any]
 Answer = Callable[..., dict[str, Any]]
+Change = Callable[..., Any]
 UNSEEN = 9.0  # half width for drugs that are not known; nothing measured
 NO_KNOWN_MOLECULE = "CCOC(=O)C1CCN(CC1)C(=O)NC"
 
@@ -40,12 +50,10 @@ def final(prepared: Prepared) -> FinalFit:
 
 
 @pytest.fixture(scope="module")
-def predictor(
-    prepared: Prepared, params: Params, final: FinalFit, tmp_path_factory: pytest.TempPathFactory
-) -> Predictor:
+def predictor(prepared: Prepared, params: Params, final: Any, tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     made: Any = make_contract(NAME, "xgboost", response_task(params), prepared=prepared, final=final)
     contract, folder = replace(made, unseen_half_width=UNSEEN), tmp_path_factory.mktemp("model")
-    baseline = build(get_architecture("mean_effects", "pairs", "regression")).fit(prepared.side("train"))
+    baseline = build("mean_effects").fit(prepared.side("train"))
     save_model(final.estimator, baseline, contract, folder, make_reference(contract, prepared, final))
     return Predictor().read(folder)
 
@@ -72,9 +80,7 @@ def answer(predictor: Predictor, row: Row) -> Answer:
     return of
 
 
-def test_a_known_drug_has_the_interval_of_known_drugs_and_its_id_brings_its_molecule(
-    answer: Answer, row: Row, predictor: Predictor
-) -> None:
+def test_a_known_drug_has_its_interval_and_its_id_a_molecule(answer: Answer, row: Row, predictor: Predictor) -> None:
     known, contract = answer(), cast(Any, predictor.contract)
     assert known["drug_known"] is True and known["note"] is None and known["coverage"] == 0.9
     assert known["high"] - known["low"] < 2 * UNSEEN
@@ -94,18 +100,14 @@ def test_features_that_differ_in_case_or_blanks_alone_are_named(answer: Answer, 
 
 
 @pytest.mark.parametrize("drug_id", [None, "NEW"])
-def test_an_unseen_molecule_is_said_to_be_one_and_has_the_interval_of_unseen_drugs(
-    answer: Answer, drug_id: str | None
-) -> None:
+def test_an_unseen_molecule_is_named_and_has_the_interval_of_unseen_drugs(answer: Answer, drug_id: str | None) -> None:
     unseen = answer(drug_id=drug_id, smiles=NO_KNOWN_MOLECULE)
     assert unseen["drug_known"] is False and unseen["note"]
     if unseen["coverage"] is not None:  # where it is unlike the training drugs, nothing is promised at all
         assert unseen["high"] - unseen["low"] == pytest.approx(2 * UNSEEN)
 
 
-def test_without_a_measured_width_an_unseen_drug_has_no_interval(
-    prepared: Prepared, params: Params, final: FinalFit
-) -> None:
+def test_without_measured_width_an_unseen_drug_has_no_interval(prepared: Prepared, params: Params, final: Any) -> None:
     contract = make_contract(NAME, "xgboost", response_task(params), prepared=prepared, final=final)
     samples = replace(prepared.samples, drugs=prepared.samples.drugs.assign(smiles=NO_KNOWN_MOLECULE))
     samples.drugs.index = pd.Index([f"new {number}" for number in range(len(samples.drugs))])
@@ -113,9 +115,7 @@ def test_without_a_measured_width_an_unseen_drug_has_no_interval(
     assert found[["low", "high", "coverage"]].isna().all(axis=None) and not found["drug_known"].any()
 
 
-def test_a_salt_of_a_known_drug_is_answered_as_the_drug_and_another_molecule_under_its_id_is_not(
-    answer: Answer, row: Row, predictor: Predictor
-) -> None:
+def test_a_salt_is_its_drug_and_another_molecule_is_not(answer: Answer, row: Row, predictor: Predictor) -> None:
     for drug_id in (row["drug_id"], None, "NEW"):
         salt = answer(smiles=f"OS(=O)(=O)O.{row['smiles']}", drug_id=drug_id)
         assert salt["drug_known"] is True and salt["note"]
@@ -158,15 +158,13 @@ def test_the_width_for_unseen_drugs_is_measured_on_drugs_that_the_fit_has_not_se
 @pytest.mark.parametrize(
     ("omics", "change"), [("expression", lambda x: x * math.log10(2)), ("copy_number", lambda x: 50 + 0 * x)]
 )
-def test_a_profile_in_another_unit_is_told_and_nothing_is_promised(
-    answer: Answer, row: Row, omics: str, change: Callable[[float], float]
-) -> None:
+def test_a_profile_in_another_unit_is_told_not_promised(answer: Answer, row: Row, omics: str, change: Change) -> None:
     found = answer(**{omics: {gene: change(value) for gene, value in row[omics].items()}})
     assert "unit" in found["note"] and omics in found["note"]
     assert found["low"] is None and found["high"] is None and found["coverage"] is None
 
 
-_CHANGES: dict[str, list[Callable[[np.ndarray], np.ndarray]]] = {
+_CHANGES: dict[str, list[Change]] = {
     "log2_tpm_plus_1": [lambda x: x * math.log(2), lambda x: x * math.log10(2), lambda x: np.exp2(x) - 1],
     "linear": [lambda x: np.log2(x + 1), lambda x: np.log(x + 1), lambda x: x / 1e6, lambda x: 1000 * x],
     "copy_number": [lambda x: 2 * x, lambda x: np.log2(np.maximum(x, 0.01)), lambda x: np.rint(2 * x)],
@@ -175,9 +173,7 @@ _CHANGES: dict[str, list[Callable[[np.ndarray], np.ndarray]]] = {
 
 
 @given(st.sampled_from([(scale, change) for scale in _CHANGES for change in _CHANGES[scale]]), st.integers(0, 2**31))
-def test_no_profile_of_the_training_distribution_is_called_foreign_and_every_changed_one_is(
-    drawn: tuple[str, Callable[[np.ndarray], np.ndarray]], seed: int
-) -> None:
+def test_no_training_profile_is_called_foreign_and_every_changed_one_is(drawn: tuple[str, Change], seed: int) -> None:
     scale, change = drawn
     rng, shape = np.random.default_rng(seed), (60, 400)
     if scale == "copy_number":
@@ -194,10 +190,179 @@ def test_no_profile_of_the_training_distribution_is_called_foreign_and_every_cha
     assert not any(outside(values[:50], genes, unit, "x"))
 
 
-def test_a_row_beyond_the_threshold_is_told_in_words_and_promised_nothing(
-    answer: Answer, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_beyond_threshold_are_told(answer: Answer, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert predictor.novelty is not None
     monkeypatch.setattr(predictor, "novelty", replace(predictor.novelty, threshold=-1.0))
     found = answer()
     assert UNLIKE in found["note"] and found["coverage"] is None and found["low"] is None
+
+
+# Novelty: strange inputs that pass make the warning worthless, as do known ones that do not
+
+_ABOUT: dict[str, Any] = {"task": "a", "architecture": "x", "baseline": "y", "task_text": "{}", "coverage": 0.9}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What novelty was fitted on, and unseen rows of the same kind."""
+
+    contract: Contract
+    train: Any
+    unseen: Any
+    novelty: Novelty
+
+    def scores(self, samples: Any) -> np.ndarray:
+        return self.novelty.scores(self.contract.views(samples, self.contract.describe(samples)))
+
+    def share_beyond(self, samples: Any) -> float:
+        return float((self.scores(samples) > self.novelty.threshold).mean())
+
+
+def _leveled(seed: int) -> ExpressionSamples:
+    """Return profiles each of whose genes has a level of its own, as real ones have."""
+    samples = labels_samples(600, seed=seed)
+    return with_values(samples, samples.values * 2 ** np.random.default_rng(7).normal(0, 2, len(samples.genes)))
+
+
+def _known(contract: Contract, prepared: Prepared, unseen: Any) -> Known:
+    rows = prepared.rows("train", "validation")
+    samples, about = prepared.samples.take(rows), prepared.table.iloc[rows]
+    views = contract.views(samples, contract.describe(samples))
+    return Known(contract, samples, unseen, fit_novelty(views, about["fold"].to_numpy(), about["group"].to_numpy()))
+
+
+def _label_contract(samples: ExpressionSamples, genes: list[str]) -> Any:
+    panels = choose_panels(samples.logged(genes), genes) if genes else {}
+    sure: dict[str, Any] = {"classes": list(CLASSES), "temperature": 1.0, "threshold": 0.5, "panels": panels}
+    return contract_class("profiles", "classification")(**_ABOUT, **sure, genes=genes, known=list(samples.genes))
+
+
+@pytest.fixture(scope="module")
+def profiles() -> Known:
+    samples = _leveled(0)
+    return _known(_label_contract(samples, list(samples.genes)), split(samples), _leveled(9))
+
+
+@pytest.fixture(scope="module")
+def genes() -> Known:
+    samples = gene_samples(500)
+    sure: dict[str, Any] = {"targets": list(samples.targets), "spreads": [1.0] * 4, "half_widths": [None] * 4}
+    taken = {"genes": list(samples.predictors), "known": list(samples.genes)}
+    contract = contract_class("profiles", "multi_target")(**_ABOUT, **sure, **taken)
+    return _known(contract, split(samples), gene_samples(500, seed=5))
+
+
+@pytest.fixture(scope="module")
+def images() -> Known:
+    return _known(image_contract(image_task(48)), split(in_memory(400, 48)), in_memory(300, 48, first=5_000))
+
+
+@pytest.fixture(scope="module")
+def responses(prepared: Prepared) -> Known:
+    return _known(response_contract("elastic_net", prepared), prepared, prepared.side("test"))
+
+
+@pytest.mark.parametrize("family", ["profiles", "genes", "images", "responses"])
+def test_known_rows_are_rarely_odd_once_saved_too(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    known: Known = request.getfixturevalue(family)
+    scores = known.scores(known.unseen)
+    assert np.isfinite(scores).all() and (scores >= 0).all()
+    # Few lines are unseen.
+    assert known.share_beyond(known.unseen) <= (0.15 if family == "responses" else 4 * SHARE)
+    assert known.share_beyond(known.train) <= 2 * SHARE
+    if family != "responses":
+        assert (scores > known.novelty.threshold / 3).mean() > 0.5, "the threshold lies far beyond all that is known"
+    known.novelty.save(tmp_path)
+    again = replace(known, novelty=Novelty.load(tmp_path))  # np.load refuses pickles here
+    assert again.novelty.threshold == known.novelty.threshold
+    np.testing.assert_array_equal(again.scores(known.unseen), scores)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
+    for row in (0, len(known.unseen) - 1):
+        assert known.scores(known.unseen.take(np.array([row])))[0] == pytest.approx(scores[row], rel=1e-4), "alone"
+
+
+def test_rows_whose_noise_the_components_follow_are_not_called_odd() -> None:
+    rng = np.random.default_rng(0)  # 60 lines of 160 genes without any structure
+    line = np.repeat(np.arange(60), 4)
+    views = {"copy_number": View("profile", rng.normal(size=(60, 160)), line)}
+    novelty = fit_novelty(views, line % 5, line)
+    assert (novelty.scores(views) > novelty.threshold).mean() <= 2 * SHARE
+    odd = {"copy_number": View("profile", 3 * rng.normal(size=(60, 160)), line)}
+    assert (novelty.scores(odd) > novelty.threshold).mean() > 0.95
+
+
+def test_the_rate_is_kept_on_average_over_many_draws() -> None:
+    beyond = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        loadings = rng.normal(0, 1, (3, 12))
+
+        def drawn(count: int, rng: np.random.Generator = rng, loadings: np.ndarray = loadings) -> dict[str, View]:
+            values, rows = rng.normal(0, 1, (count, 3)) @ loadings + rng.standard_t(5, (count, 12)), np.arange(count)
+            return {"summary": View("summary", values[:, :5], rows), "genes": View("profile", values, rows)}
+
+        novelty = fit_novelty(drawn(400), np.arange(400) % 5, np.arange(400))
+        beyond.append((novelty.scores(drawn(500)) > novelty.threshold).mean())
+    assert SHARE / 3 < np.mean(beyond) < 2 * SHARE, np.mean(beyond)
+
+
+# Planted outliers
+
+OF_PROFILES: dict[str, Change] = {
+    "genes in another order": lambda values, rng: values[:, rng.permutation(values.shape[1])],
+    "another platform's scale": lambda values, rng: values * 12,
+    "logged twice": lambda values, rng: np.log2(values + 1),
+    "counts of a shallow library": lambda values, rng: rng.poisson(values / 200).astype(float),
+    "nothing measured": lambda values, rng: np.zeros_like(values),
+    "another organism": lambda values, rng: 2 ** rng.normal(5, 2.5, values.shape) - 0.5,
+}
+OF_IMAGES: dict[str, Change] = {
+    "noise": lambda pixels, rng: rng.integers(0, 256, pixels.shape),
+    "one color": lambda pixels, rng: 0 * pixels + rng.integers(0, 256, (len(pixels), 1, 1, 3)),
+    "inverted": lambda pixels, rng: 255 - pixels,
+    "blue and red swapped": lambda pixels, rng: pixels[..., ::-1] * np.array([1.0, 0.6, 1.0]),
+    "gray": lambda pixels, rng: pixels.mean(axis=3, keepdims=True).repeat(3, axis=3),
+    "out of focus": lambda pixels, rng: gaussian_filter(pixels, (0, 4, 4, 0)),
+    "overexposed": lambda pixels, rng: pixels * 1.6,
+}
+OUTLIERS = [("images", what, change) for what, change in OF_IMAGES.items()]
+OUTLIERS += [(family, what, change) for family in ("profiles", "genes") for what, change in OF_PROFILES.items()]
+
+
+@pytest.mark.parametrize(("family", "what", "change"), OUTLIERS, ids=[f"{each[0]}, {each[1]}" for each in OUTLIERS])
+def test_something_else_is_found(family: str, what: str, change: Change, request: pytest.FixtureRequest) -> None:
+    known: Known = request.getfixturevalue(family)
+    if family == "images":
+        pixels = change(known.unseen.pixels.astype(np.float64), np.random.default_rng(4))
+        other = replace(known.unseen, pixels=pixels.clip(0, 255).astype(np.uint8))
+    else:
+        values = change(known.unseen.values.clip(0).astype(np.float64), np.random.default_rng(3))
+        if family == "genes":  # logged profiles have but two programs and little noise besides
+            values = values.clip(0, 100)
+        other = with_values(known.unseen, values)
+    assert known.share_beyond(other) > 0.9
+
+
+@pytest.mark.parametrize(
+    "smiles", ["C" * 40, "NCC(=O)" * 12 + "O", "[NH3][Pt]([NH3])(Cl)Cl", "OC(=O)" + "C(F)(F)" * 9 + "F"]
+)
+def test_a_drug_unlike_any_trained_is_found(responses: Known, smiles: str) -> None:
+    samples = question(responses.train, line="L", drug="D", smiles=smiles)
+    assert responses.scores(samples)[0] > responses.novelty.threshold
+
+
+def test_another_line_with_a_known_drug_is_found(responses: Known) -> None:
+    samples: ResponseSamples = responses.unseen
+    rng = np.random.default_rng(2)
+    omics = {name: table.copy() for name, table in samples.omics.items()}
+    for table in omics.values():
+        table[:] = rng.permuted(table.to_numpy(), axis=1)
+    assert responses.share_beyond(replace(samples, omics=omics)) > 0.9
+    empty = replace(samples, omics={name: table * np.nan for name, table in omics.items()})
+    assert responses.share_beyond(empty) < 0.05, "a line that was not measured is not odd for it"
+    assert np.isfinite(responses.scores(empty)).all()
+
+
+def test_a_model_that_looks_at_nothing_finds_nothing_odd() -> None:
+    samples = labels_samples(60)
+    assert (_known(_label_contract(samples, []), split(samples), samples).scores(samples) == 0).all()

@@ -12,11 +12,12 @@ import pandas as pd
 
 from pipelines.datasets import Prepared, prepare
 from pipelines.modalities.pairs import PairsTask
-from pipelines.params import Params, PerBudget, Task, read_params
-from pipelines.samples.response import ResponseSamples, make_samples
+from pipelines.params import Params, PerBudget, Task, read_params, task_text
+from pipelines.samples.response import ResponseSamples, make_samples, required_fields
 from pipelines.simulate.response import Size, simulate_drug_response
 from pipelines.tasks.pairs_classification import PairsClassification, SensitivityData, Threshold
-from training.architectures import Architecture
+from training.architectures import Architecture, get_architecture
+from training.contract import contract_class
 from training.estimator import Estimator
 
 ROOT = Path(__file__).parents[2]
@@ -58,9 +59,14 @@ def tiny_prepared(folder: Path, mode: str = "cell_blind") -> Prepared:
     return prepare(task.read(folder), task, params.seed)
 
 
-def build(architecture: Architecture, hyperparameters: Mapping[str, Any] | None = None, **settings: Any) -> Estimator:
-    """Return a small unfitted estimator with the architecture's defaults, or with other hyperparameters."""
-    chosen = dict(architecture.defaults if hyperparameters is None else hyperparameters)
+def build(architecture: Architecture | str, point: Mapping[str, Any] | None = None, **settings: Any) -> Estimator:
+    """Return a small unfitted estimator with an architecture's hyperparameters, its defaults but for ``point``.
+
+    A name alone is that of a regressor of responses.
+    """
+    if isinstance(architecture, str):
+        architecture = get_architecture(architecture, "pairs", "regression")
+    chosen = {**architecture.defaults, **(point or {})}
     chosen.update({key: value for key, value in SMALL.items() if key in chosen})
     others = {"rounds": 40, "epochs": 10, "seed": 3, "device": "cpu", **SMALL, **settings}
     return architecture.build(chosen, **{key: value for key, value in others.items() if key not in chosen})
@@ -85,15 +91,6 @@ def changed(samples: ResponseSamples, rows: np.ndarray) -> ResponseSamples:
     return replace(samples, pairs=pairs, cell_lines=cell_lines, drugs=drug_table, omics=omics)
 
 
-def with_omics(samples: ResponseSamples, omics: dict[str, pd.DataFrame]) -> ResponseSamples:
-    return replace(samples, omics=omics)
-
-
-def repeated(samples: ResponseSamples, count: int) -> ResponseSamples:
-    """Return ``count`` samples: those given, again and again."""
-    return samples.take(np.arange(count) % len(samples))
-
-
 def question(samples: ResponseSamples, *, line: str, drug: str, smiles: str | None) -> ResponseSamples:
     """Return one unlabeled sample: line 0's profile under the id ``line``, and a drug."""
     omics = {
@@ -106,6 +103,17 @@ def question(samples: ResponseSamples, *, line: str, drug: str, smiles: str | No
         pd.DataFrame({"smiles": pd.Series([smiles], index=[drug], dtype=object)}),
         omics,
     )
+
+
+def response_contract(architecture: str, prepared: Prepared) -> Any:
+    """Return a contract as the fit stage writes it."""
+    task, of = response_task(tiny_params()), get_architecture(architecture, "pairs", "regression").estimator
+    required = required_fields(task.data.missing, task.data.omics)
+    own: dict[str, Any] = {"task": NAME, "architecture": architecture, "baseline": task.evaluate.baseline}
+    own |= {"task_text": task_text(task), "target": task.data.target, "half_width": 1.0, "coverage": 0.9}
+    own["features"] = {omics: list(map(str, table)) for omics, table in prepared.samples.omics.items()}
+    own["required"] = [each for each in required if not (of.masks_omics and each in task.data.omics)]
+    return contract_class("pairs", "regression")(**own)
 
 
 def rmse(prediction: np.ndarray, target: np.ndarray) -> float:

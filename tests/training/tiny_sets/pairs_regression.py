@@ -27,8 +27,7 @@ class Tiny(TinySet):
         return tiny_prepared(self.folder / "raw")
 
     def rows(self, side: str, architecture: Architecture) -> ResponseSamples:
-        found: ResponseSamples = self.prepared.side({"unseen": "test"}.get(side, side))
-        return found
+        return self.prepared.side({"unseen": "test"}.get(side, side))
 
     def content(self, samples: ResponseSamples) -> list[Any]:
         tables = [samples.pairs, samples.cell_lines, samples.drugs, *samples.omics.values()]

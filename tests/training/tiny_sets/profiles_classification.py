@@ -23,14 +23,7 @@ class Tiny(TinySet):
     bounds = (0.35, 0.35)
     bound_with_holes = 0.5
     settings: ClassVar[dict[str, Any]] = {"modes": ["partial"], "layouts": ["given", "similarity"], "weights": "none"}
-    small: ClassVar[dict[str, Any]] = {
-        "rounds": 60,
-        "trees": 30,
-        "epochs": 1,
-        "weights": "none",
-        "image_size": 32,
-        "mode": "partial",
-    }
+    small: ClassVar = {"rounds": 60, "trees": 30, "epochs": 1, "weights": "none", "image_size": 32, "mode": "partial"}
 
     def rows(self, side: str, architecture: Architecture) -> ExpressionSamples:
         sizes = FEW if hasattr(architecture.estimator, "backbone") else SIZES  # which is slow, and does not learn here
@@ -50,9 +43,7 @@ class Tiny(TinySet):
         values[np.random.default_rng(0).random(values.shape) < 0.05] = np.nan
         return with_values(samples, values)
 
-    def imputed(
-        self, train: ExpressionSamples, samples: ExpressionSamples
-    ) -> tuple[ExpressionSamples, ExpressionSamples]:
+    def imputed(self, train: ExpressionSamples, samples: ExpressionSamples) -> tuple[Any, Any]:
         holes, filled = samples.values.copy(), samples.values.copy()
         mean = train.logged().astype(np.float64).mean(axis=0)
         holes[:, 10:14] = np.nan
