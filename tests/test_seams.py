@@ -61,7 +61,6 @@ def decisions(nodes: Iterable[ast.AST]) -> list[str]:
 
 
 def _is_of_a_kind(name: str) -> bool:
-    """Whether a class is one of tasks, contracts or samples."""
     parts = ("Task", "Contract", "Samples", "Classification", "Regression", "MultiTarget")
     return name.endswith(parts) and name not in ("Task", "Contract")
 

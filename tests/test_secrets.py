@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from pipelines.redaction import HIDDEN, redacted
 from tests.empty_store import working_in
 from tests.end_to_end.small_platform import CHAIN
-from tests.pipelines.image_folder import write_image_folder
+from tests.pipelines.image_samples import write_image_folder
 from tests.serving import served
 from tests.serving.made_registry import postgres
 from tests.training.tiny import ROOT
@@ -118,7 +118,6 @@ def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(
 
 @pytest.fixture
 def registered(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder with a model in production, and what it answers in ``request.json``."""
     with working_in(tmp_path):
         served.with_policy(tmp_path)
         task, prepared = served.profiles_prepared()
