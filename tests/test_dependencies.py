@@ -104,14 +104,12 @@ def test_no_look_says_so(answer: Any, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.mark.parametrize("said", ["", "nonsense", "[]", '{"fixes": []}', None])
 def test_no_answer_is_not_taken_for_good_news(monkeypatch: pytest.MonkeyPatch, said: str | None) -> None:
-    def run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
-        if said is None:
-            raise subprocess.TimeoutExpired(command, more["timeout"])
-        return subprocess.CompletedProcess(command, 1, stdout=said, stderr="first\nConnectionError: no route")
-
-    monkeypatch.setattr(audit_dependencies.subprocess, "run", run)
+    done = subprocess.CompletedProcess([], 1, stdout=said, stderr="first\nConnectionError: no route")
+    ended = subprocess.TimeoutExpired([], 7) if said is None else done
+    monkeypatch.setattr(audit_dependencies.subprocess, "run", run := Mock(side_effect=[ended]))
     with pytest.raises(CannotLookError, match="within 7 s" if said is None else "no route"):
         ask([("good", "1.0")], 7)
+    assert run.call_args.kwargs["timeout"] == 7
 
 
 def test_without_the_tool_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

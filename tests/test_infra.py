@@ -293,6 +293,7 @@ def ray(manifests: Manifests) -> dict[str, Any]:
     return of(manifests, "RayCluster", "tuning")["spec"]
 
 
+LOCAL = {"dashboard-host": "127.0.0.1"}
 SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "hunter2"}}
 BROKEN: dict[str, tuple[Callable[[Manifests], object], str]] = {
     "unknown field": (lambda m: container(m).update(imagePullPolice="Always"), "imagePullPolice"),
@@ -323,10 +324,7 @@ BROKEN: dict[str, tuple[Callable[[Manifests], object], str]] = {
     ),
     "no folder for DVC": (lambda m: container(m)["volumeMounts"][0].update(mountPath="/scratch"), "has no /tmp"),
     "Ray of another version": (lambda m: ray(m).update(rayVersion="2.50.0"), "and the image's Ray is"),
-    "Ray's probes shut out": (
-        lambda m: ray(m)["headGroupSpec"]["rayStartParams"].update({"dashboard-host": "127.0.0.1"}),
-        "probes cannot reach it",
-    ),
+    "Ray's probes": (lambda m: ray(m)["headGroupSpec"]["rayStartParams"].update(LOCAL), "probes cannot reach it"),
     "Ray as root": (lambda m: ray(m)["headGroupSpec"]["template"]["spec"].pop("securityContext"), "may run as root"),
 }
 

@@ -11,14 +11,7 @@ import pandas as pd
 
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_params
-from pipelines.samples.expression import (
-    EXPRESSION_FILE,
-    GENES_FILE,
-    SAMPLES_FILE,
-    ExpressionSamples,
-    ExpressionTables,
-    keep_profiles,
-)
+from pipelines.samples.expression import ExpressionSamples, ExpressionTables, keep_profiles
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
 
@@ -73,10 +66,10 @@ def make_tables(scale: str = "linear", patients: int = PATIENTS, seed: int = 7) 
 def write_expression_folder(folder: Path, tables: ExpressionTables | None = None) -> Path:
     tables = make_tables() if tables is None else tables
     folder.mkdir(parents=True, exist_ok=True)
-    tables.expression.to_parquet(folder / EXPRESSION_FILE, index=False)
-    tables.samples.to_csv(folder / SAMPLES_FILE, index=False)
+    tables.expression.to_parquet(folder / "expression.parquet", index=False)
+    tables.samples.to_csv(folder / "samples.csv", index=False)
     if tables.genes is not None:
-        tables.genes.to_csv(folder / GENES_FILE, index=False)
+        tables.genes.to_csv(folder / "genes.csv", index=False)
     return folder
 
 

@@ -52,12 +52,18 @@ RRBS, COMPOUNDS = "CCLE_RRBS_TSS1kb_20181022.txt.gz", "screened_compounds_rel_8.
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold GDSC's files in ``gdsc``, DepMap's newer and older ones in ``new`` and ``old``, the CCLE's in ``ccle``."""
-    folder = tmp_path_factory.mktemp("downloads")
+    """Hold GDSC's files in ``gdsc``, DepMap's newer and older ones in ``new`` and ``old``, the CCLE's in ``ccle``.
+
+    Beside it, ``release`` holds the responses of GDSC2 and DepMap's newer files.
+    """
+    folder = tmp_path_factory.mktemp("drugs") / "downloads"
     for name in ("gdsc", "new", "old", "ccle"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
         getattr(files, f"write_{name}")(folder / name)
     (folder / "smiles.csv").write_text(files.SMILES)
+    release = shutil.copytree(folder / "new", folder.with_name("release"))
+    for path in (folder / "gdsc" / R2, folder / "smiles.csv"):
+        shutil.copy(path, release)
     return folder
 
 
@@ -66,23 +72,14 @@ def origin(downloads: Path, tmp_path: Path) -> Path:
     return shutil.copytree(downloads, tmp_path / "origin")
 
 
-@pytest.fixture(scope="module")
-def release_once(downloads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold the responses of GDSC2 and DepMap's newer files."""
-    folder = shutil.copytree(downloads / "new", tmp_path_factory.mktemp("release") / "release")
-    for path in (downloads / "gdsc" / R2, downloads / "smiles.csv"):
-        shutil.copy(path, folder)
-    return folder
-
-
 @pytest.fixture
-def release(release_once: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(release_once, tmp_path / "release")
+def release(downloads: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(downloads.with_name("release"), tmp_path / "release")
 
 
 @pytest.fixture(scope="module")
-def expected(release_once: Path) -> ResponseFolder:
-    return read(release_once)
+def expected(downloads: Path) -> ResponseFolder:
+    return read(downloads.with_name("release"))
 
 
 def run(out: Path, origin: Path | list[Path], *more: object) -> None:

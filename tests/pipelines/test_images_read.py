@@ -211,15 +211,12 @@ def opened(path: Path, data: ImagesData = WHOLE) -> np.ndarray:
         return to_pixels(image, data)
 
 
-def test_a_camera_that_was_turned_gives_the_same_pixels(tmp_path: Path) -> None:
+def test_a_camera_that_was_turned_and_every_mode_give_the_same_picture_of_three_channels(tmp_path: Path) -> None:
     upright, exif, half = Image.fromarray(gradient(60, 40)), Image.Exif(), ImagesData(CLASSES, crop=0.5, size=20)
     for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)):
         exif[0x0112] = orientation
         upright.transpose(undo).save(tmp_path / "cell.png", exif=exif)
         np.testing.assert_array_equal(opened(tmp_path / "cell.png", half), to_pixels(upright, half))
-
-
-def test_every_mode_becomes_three_channels_of_the_same_picture(tmp_path: Path) -> None:
     gray = np.repeat(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 1)), 3, axis=2).astype(np.uint8)
     for mode in ("RGB", "RGBA", "L", "LA", "P"):
         Image.fromarray(gray).convert("L").convert(mode).save(tmp_path / f"{mode}.png")

@@ -241,10 +241,8 @@ def test_what_validation_passes_is_what_samples_see(check: Check) -> None:
 BLANKS = st.text(st.sampled_from([" ", "\t", SPACE, ZERO_WIDTH, "\u2009", "\ufeff"]), max_size=3)
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, categories=["L", "N"]), min_size=1, max_size=8)
 FILES = st.sampled_from(["t.csv", "t.parquet"])
-
-
-def in_any_case(word: str) -> st.SearchStrategy[str]:
-    return st.sampled_from([word, word.upper(), word.title(), f"[{word}]"])
+UNKNOWN = sorted(UNKNOWN_WORDS - {""})
+IN_ANY_CASE = st.sampled_from([w for word in UNKNOWN for w in (word, word.upper(), word.title(), f"[{word}]")])
 
 
 def save(table: pd.DataFrame, path: Path) -> Path:
@@ -264,7 +262,7 @@ def test_blanks_around_text_are_nothing(names: list[str], before: str, after: st
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(word=st.sampled_from(sorted(UNKNOWN_WORDS - {""})).flatmap(in_any_case), blank=BLANKS, file=FILES)
+@given(word=IN_ANY_CASE, blank=BLANKS, file=FILES)
 def test_every_word_for_unknown_is_read_as_empty_and_told(word: str, blank: str, file: str, tmp_path: Path) -> None:
     path = save(pd.DataFrame({"key": ["A", f"{word}{blank}"], "x": [1.0, 2.0]}), tmp_path / file)
     notes: list[Finding] = []
