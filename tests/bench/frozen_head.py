@@ -59,9 +59,9 @@ def frozen_head_trials(small: bool = False) -> list[Record]:
     rng = np.random.default_rng(0)
     points: list[dict[str, Any]] = []
     for _ in range(trials):
-        point = {"learning_rate": 10 ** rng.uniform(-3.5, -1.5), "dropout": rng.uniform(0, 0.5)}
-        point["weight_decay"] = 10 ** rng.uniform(-4, -0.5)
-        points.append({name: float(value) for name, value in point.items()})
+        drawn = {"learning_rate": 10 ** rng.uniform(-3.5, -1.5), "dropout": rng.uniform(0, 0.5)}
+        drawn["weight_decay"] = 10 ** rng.uniform(-4, -0.5)
+        points.append({name: float(value) for name, value in drawn.items()})
     seconds, heads = [0.0, 0.0], [torch.empty(0), torch.empty(0)]
     accuracies: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # where the cache starts empty

@@ -81,9 +81,9 @@ def samples_of(
     labels = ["a"] * len(images) if labels is None else labels
     classes = tuple(sorted(set(labels)))
     names = names or [f"{label}/{number:04d}.png" for number, label in enumerate(labels)]
-    subjects = pd.Series(np.array(subjects or [None] * len(images), dtype=object))
+    whose = pd.Series(np.array(subjects or [None] * len(images), dtype=object))
     digests = digests or [f"digest {number}" for number in range(len(images))]
-    table = pd.DataFrame({"sample_id": names, "label": labels, "subject_id": subjects, "digest": digests})
+    table = pd.DataFrame({"sample_id": names, "label": labels, "subject_id": whose, "digest": digests})
     table["target"] = table["label"].map({name: code for code, name in enumerate(classes)})
     return ImageSamples(table, np.stack(images), np.arange(len(images)), classes)
 

@@ -97,10 +97,15 @@ def parts(folder: Path) -> None:
         shutil.rmtree(path)
 
 
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
 CLASS_FAULTS: dict[str, tuple[Damage, str]] = {
     "a class is missing": (lambda f: shutil.rmtree(f / "monocyte"), "is not laid out as .* lacks .* 'monocyte'"),
-    "an archive": (lambda f: [shutil.rmtree(f), f.write_bytes(b"PK")], "is a file; unpack it"),
-    "a class is empty": (lambda f: [path.unlink() for path in (f / "monocyte").iterdir()], "monocyte: is empty"),
+    "an archive": (lambda f: [f.rename(f.with_name("moved")), f.write_bytes(b"PK")], "is a file; unpack it"),
+    "a class is empty": (lambda f: emptied(f / "monocyte"), "monocyte: is empty"),
     "a class too many": (lambda f: put(f / "artefact" / "ART_1.jpg", 1), "'artefact' is no class"),
     "another name": (lambda f: put(f / "monocyte" / "copy of MO_1.jpg", 1), "'monocyte/copy of MO_1.jpg' is not named"),
     "parts for training and testing": (parts, "test', '.*train' are both laid out as .* name one"),

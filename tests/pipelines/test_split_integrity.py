@@ -373,7 +373,7 @@ def test_guard_finds_samples_twice_on_no_side_test_rows_in_a_fold_and_training_r
         guard(table.assign(sample_id=twice), identities)
     for side in ("Train", None, np.nan):
         with pytest.raises(SplitError, match=r"sample GDSC1\|L00\|D00 is on no side"):
-            guard(table.assign(split=[side, *table["split"].iloc[1:]]), identities)
+            guard(table.assign(split=np.array([side, *table["split"].iloc[1:]], dtype=object)), identities)
     for side, fold in (("test", 0), ("train", NO_FOLD), ("validation", NO_FOLD)):
         group = table.loc[table["split"] == side, "group"].iloc[0]
         folds = table["fold"].where(table["group"] != group, fold)  # the whole group, so that nothing else is amiss
