@@ -95,7 +95,9 @@ def test_an_accepted_hole_does_not_until_its_date_and_the_shipped_list_is_read(t
 
 
 @pytest.mark.parametrize("answer", [CannotLookError("offline"), [{"name": "bad", "skip_reason": "not found"}]])
-def test_no_look_says_so(answer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_look_says_so(
+    answer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = _answers(monkeypatch, answer)
     assert audit_dependencies.main() == 0
     assert capsys.readouterr().out.startswith("NOT LOOKED")
