@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -31,14 +32,8 @@ def listening(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server that answers at ``url`` until the block ends, and has ``patience`` seconds to end by itself."""
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            env=dict(env),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd=folder or log.parent,
-        )
+        given: dict[str, Any] = {"stderr": subprocess.STDOUT, "start_new_session": True, "cwd": folder or log.parent}
+        process = subprocess.Popen(command, env=dict(env), stdout=file, **given)
         try:
             deadline = time.monotonic() + 300
             while True:
@@ -59,14 +54,11 @@ def listening(
 def s3_store(folder: Path) -> Iterator[dict[str, str]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
-    with listening(command, url, folder / "s3.log", os.environ, patience=1):
-        yield {
-            "MLFLOW_S3_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "testing-access",
-            "AWS_SECRET_ACCESS_KEY": "testing-secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
+    keys = {"AWS_ACCESS_KEY_ID": "testing-access", "AWS_SECRET_ACCESS_KEY": "testing-secret"}
+    with listening(
+        [sys.executable, "-m", "moto.server", "-p", str(port)], url, folder / "s3.log", os.environ, patience=1
+    ):
+        yield {"MLFLOW_S3_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1", **keys}
 
 
 @contextlib.contextmanager

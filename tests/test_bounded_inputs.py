@@ -9,6 +9,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.parquet
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from pipelines.errors import UserError
 from pipelines.samples import formats
@@ -42,12 +43,12 @@ def _table(path: Path) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the bounds of files so small that tests can pass them."""
-    monkeypatch.setattr(archives, "UNPACKED_BYTES", 3_000_000)
-    monkeypatch.setattr(archives, "UNPACKED_TIMES", 2)
-    monkeypatch.setattr(archives, "LINE_BYTES", 1_500_000)
+    for name, bound in {"UNPACKED_BYTES": 3_000_000, "UNPACKED_TIMES": 2, "LINE_BYTES": 1_500_000}.items():
+        monkeypatch.setattr(archives, name, bound)
     monkeypatch.setattr(tables, "ANNOTATION_BYTES", 2_000_000)
     monkeypatch.setattr(tables, "WORKBOOK_BYTES", 1_000_000)
-    monkeypatch.setattr(formats, "MOST_VALUES", 1_000_000)
+    for module in (formats, uploads):
+        monkeypatch.setattr(module, "MOST_VALUES", 1_000_000)
 
 
 def _gzipped(path: Path, content: bytes) -> Path:
@@ -56,9 +57,7 @@ def _gzipped(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_gzipped_table_or_line_that_goes_on_and_on_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gzipped_table_or_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     line = _gzipped(tmp_path / "line.csv.gz", b"name,value\n" + b"a" * 2_900_000)
     with pytest.raises(UserError, match=r"line\.csv\.gz: has a line of more than 1\.5 MB"):
         _table(line)
@@ -80,8 +79,8 @@ def test_a_gzipped_table_or_line_that_goes_on_and_on_is_refused(
 
 def _workbook(path: Path) -> Path:
     book = openpyxl.Workbook()
-    book.worksheets[0].append(["name", "value"])
-    book.worksheets[0].append(["a", 1])
+    for row in (["name", "value"], ["a", 1]):
+        book.worksheets[0].append(row)
     book.save(path)
     return path
 
@@ -137,14 +136,11 @@ def _repeated(values: int, lists: bool = False) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("lists", [False, True])
-def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: bool
-) -> None:
+def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, lists: bool) -> None:
     bomb = _repeated(600_000, lists)
     assert len(bomb) < 60_000
-    monkeypatch.setattr(formats, "MOST_VALUES", 1_000_000)
-    monkeypatch.setattr(uploads, "MOST_VALUES", 1_000_000)
     path = tmp_path / "expression.parquet"
     path.write_bytes(bomb)
     with pytest.raises(UserError, match=r"expression\.parquet: the file unpacks to 1,[0-9,]+ values, more than 1,000"):
@@ -153,23 +149,15 @@ def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(
         uploads.read_profiles("mine.parquet", bomb)
 
 
-def test_an_image_is_not_read_as_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_image_or_another_kind_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow starts Ghostscript for PostScript, whatever the file is called."""
-    from PIL import EpsImagePlugin
-
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **more: pytest.fail("Ghostscript was started"))
-    path = tmp_path / "a.png"
-    Image.new("RGB", (20, 20)).save(path, format="EPS")
-    with pytest.raises(UserError, match="cannot be decoded"):
-        load_pixels([path], ["digest"], ImagesData(("a", "b"), 1.0, 8), tmp_path / "cache")
-
-
-def test_an_image_of_very_many_pixels_is_not_decoded(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    Image.new("1", (14_000, 14_000)).save(path)
-    assert path.stat().st_size < 200_000
-    with pytest.raises(UserError, match=r"cannot be decoded.*decompression bomb"):
-        load_pixels([path], ["digest"], ImagesData(("a", "b"), 1.0, 8), tmp_path / "cache")
+    path, bomb = tmp_path / "a.png", Image.new("1", (14_000, 14_000))
+    for image, form, says in ((Image.new("RGB", (20, 20)), "EPS", ""), (bomb, "PNG", ".*decompression bomb")):
+        image.save(path, format=form)
+        assert path.stat().st_size < 200_000
+        with pytest.raises(UserError, match=f"cannot be decoded{says}"):
+            load_pixels([path], ["digest"], ImagesData(("a", "b"), 1.0, 8), tmp_path / "cache")
 
 
 def test_a_molecule_of_any_length_is_not_parsed() -> None:
@@ -177,13 +165,8 @@ def test_a_molecule_of_any_length_is_not_parsed() -> None:
     assert canonical("C" * (MAX_SMILES_LENGTH + 1)) is None
 
 
-class _Model:
-    """Is never asked: no body of these tests is a table."""
-
-    class metadata:
-        @staticmethod
-        def get_input_schema() -> None:
-            return None
+# A model that is never asked: no body of these tests is a table.
+_MODEL: Any = SimpleNamespace(metadata=SimpleNamespace(get_input_schema=lambda: None))
 
 
 async def _posted(app: FastAPI, sizes: list[int]) -> list[int]:
@@ -206,19 +189,13 @@ async def _posted(app: FastAPI, sizes: list[int]) -> list[int]:
         answer: Response = await route.endpoint(Request(scope, receive))  # type: ignore[attr-defined]
         return answer.status_code
 
-    async def begin() -> None:
-        await asyncio.sleep(0.2)
-        all_begun.set()
-
-    beginning = asyncio.create_task(begin())
-    answers = await asyncio.gather(*(post(size) for size in sizes))
-    await beginning
-    return answers
+    asyncio.get_running_loop().call_later(0.2, all_begun.set)
+    return await asyncio.gather(*(post(size) for size in sizes))
 
 
 def test_requests_that_wait_together_are_bounded() -> None:
     async def check() -> None:
-        app = bounded(FastAPI(), _Model(), Limits(request_bytes=1_000))
+        app = bounded(FastAPI(), _MODEL, Limits(request_bytes=1_000))
         assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING  # held, looked at, and no table
         too_many = await _posted(app, [1_000] * (_WAITING + 2))
         assert (too_many.count(400), too_many.count(503)) == (_WAITING, 2)
@@ -243,25 +220,19 @@ def test_what_waited_too_long_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(served_app, "parsed", takes_long)
 
     async def check() -> list[int]:
-        return await _posted(bounded(FastAPI(), _Model(), Limits(seconds=60, together=1)), [50] * 3)
+        return await _posted(bounded(FastAPI(), _MODEL, Limits(seconds=60, together=1)), [50] * 3)
 
     assert sorted(asyncio.run(check())) == [400, 503, 503] and len(computed) == 1
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"dataframe_records": [{"smiles": "C"}] * 3},
-        {"dataframe_split": {"columns": ["smiles"], "data": [["C"]] * 3}},
-        {"inputs": {"smiles": ["C"] * 3}},
-    ],
-)
-def test_fewer_rows_are_explained_than_answered(given: dict[str, object]) -> None:
-    limits = Limits(rows=3, explained_rows=2)
-    assert parsed(json.dumps(given).encode(), limits) == given
-    with pytest.raises(Refused, match=r"params, explain: the request has 3 rows; with explain send at most 2"):
-        parsed(json.dumps({**given, "params": {"explain": True}}).encode(), limits)
-    assert parsed(json.dumps({**given, "params": {"explain": False}}).encode(), limits)
+def test_fewer_rows_are_explained_than_answered() -> None:
+    limits, table = Limits(rows=3, explained_rows=2), {"columns": ["smiles"], "data": [["C"]] * 3}
+    bodies: list[dict[str, Any]] = [{"dataframe_records": [{"smiles": "C"}] * 3}, {"dataframe_split": table}]
+    for given in (*bodies, {"inputs": {"smiles": ["C"] * 3}}):
+        assert parsed(json.dumps(given).encode(), limits) == given
+        with pytest.raises(Refused, match=r"params, explain: the request has 3 rows; with explain send at most 2"):
+            parsed(json.dumps({**given, "params": {"explain": True}}).encode(), limits)
+        assert parsed(json.dumps({**given, "params": {"explain": False}}).encode(), limits)
     assert Limits.from_environment() == Limits()
 
 

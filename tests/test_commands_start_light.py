@@ -49,14 +49,14 @@ def test_every_command_that_files_name_is_among_them() -> None:
 
 def python(*arguments: str) -> str:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
+    command = [sys.executable, "-c", *arguments]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout
 
 
 def test_help_loads_no_library_of_the_work() -> None:
     """One process for all commands, each of which loads little; a library that one loads is forgotten after it."""
-    assert python("-c", HELP, " ".join(HEAVY), " ".join(commands())) == "", "import it in main, behind the arguments"
-    assert "training.tune loads json" in python("-c", HELP, "json", "training.tune")
+    assert python(HELP, " ".join(HEAVY), " ".join(commands())) == "", "import it in main, behind the arguments"
+    assert "training.tune loads json" in python(HELP, "json", "training.tune")
 
 
 TABLES = """
@@ -73,8 +73,5 @@ print("torch" in sys.modules)
 
 def test_trees_are_loaded_and_served_without_pytorch() -> None:
     """It takes longer to load than most of them to fit, and hundreds of megabytes of an endpoint."""
-    kinds = (
-        *("pairs regression", "pairs classification", "profiles classification", "profiles multi_target"),
-        "images classification",
-    )
-    assert python("-c", TABLES, *kinds).split() == ["False"]
+    kinds = ["pairs regression", *(f"{each} classification" for each in ("pairs", "profiles", "images"))]
+    assert python(TABLES, *kinds, "profiles multi_target").split() == ["False"]

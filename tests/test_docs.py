@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 
 
 def build(folder: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
-    """Build the site as ``make docs`` does."""
     command = ["mkdocs", "build", "--strict", "--config-file", str(config), "--site-dir", str(folder)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=env, capture_output=True, text=True)
@@ -57,10 +56,6 @@ def test_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
     assert not [found for sheet in sheets for found in re.findall(r"(?:url\(|@import )[\"']?(?:https?:)?//", sheet)]
 
 
-def codes(page: Path) -> set[str]:
-    return {unescape(each) for each in re.findall(r"<code>(.*?)</code>", page.read_text(encoding="utf-8"))}
-
-
 def keys(node: Any, named: bool = False) -> set[str]:
     """Return the keys of ``params.yaml`` below a node, without the names of tasks, models, columns and endpoints."""
     if isinstance(node, list):
@@ -74,11 +69,12 @@ def keys(node: Any, named: bool = False) -> set[str]:
 def test_the_reference_has_every_command_and_parameter(site: Path) -> None:
     told = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     verbs = re.findall(r"^  make ([a-z]+) ", told, re.MULTILINE)
-    entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    shown = {path.stem: path.read_text(encoding="utf-8") for path in (site / "reference").glob("*.html")}
+    codes = {name: set(map(unescape, re.findall(r"<code>(.*?)</code>", page))) for name, page in shown.items()}
     assert len(verbs) > 20
-    assert {*(f"make {verb}" for verb in verbs), *entry_points} <= codes(site / "reference" / "commands.html")
+    assert {*(f"make {verb}" for verb in verbs), *ENTRY_POINTS} <= codes["commands"]
     wanted = keys(yaml.safe_load((ROOT / "params.yaml").read_text()))
-    assert len(wanted) > 60 and wanted <= codes(site / "reference" / "params.html")
+    assert len(wanted) > 60 and wanted <= codes["params"]
 
 
 # What README and documentation tell people to type has to be there.
@@ -95,20 +91,19 @@ VARIABLE = r"([A-Z][A-Z0-9_]*)=(\"[^\"]*\"|[^\s\]]+)"
 
 def code_of(page: str) -> str:
     """Return what stands in blocks and spans of code, which is what people copy."""
-    blocks = re.findall(r"```\w*\n(.*?)```", page, re.DOTALL)
-    prose = re.sub(r"```\w*\n.*?```", "", page, flags=re.DOTALL)
-    return "\n".join([*blocks, *re.findall(r"`([^`]+)`", prose)])
+    prose, *rest = re.split(r"```\w*\n(.*?)```", page, flags=re.DOTALL)
+    return "\n".join([*rest[::2], *re.findall(r"`([^`]+)`", "".join([prose, *rest[1::2]]))])
 
 
 def told_of(verb: str) -> tuple[str, str]:
-    rule = re.search(rf"^{verb}: \$\(READY\) ## (.*)\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     if verb == "help":
         return "", ""
+    rule = re.search(rf"^{verb}: \$\(READY\) ## (.*)\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     assert rule is not None, f"the Makefile has no {verb}"
     return rule[1], rule[2]
 
 
-def test_each_command_is_a_verb_that_takes_these_variables() -> None:
+def test_each_command_is_a_verb_that_takes_these_variables_or_a_module_that_is_there() -> None:
     command = rf"\bmake (?:-C \S+ )?([a-z]+)((?:\s+\[?{VARIABLE}\]?)*)"
     for page, text in PAGES.items():
         for _, verb, given, *_ in (match.group(0, 1, 2) for match in re.finditer(command, code_of(text))):
@@ -116,9 +111,6 @@ def test_each_command_is_a_verb_that_takes_these_variables() -> None:
             for name, _ in re.findall(VARIABLE, given):
                 assert f"{name}=" in told, f"{page}: make help does not tell of {name} for {verb}"
                 assert re.search(rf"\$\$?[({{]?{name}\b|\$\(value {name}\)", recipe), f"{verb} makes nothing of {name}"
-
-
-def test_each_module_that_is_run_is_there() -> None:
     named = {module for page in PAGES.values() for module in re.findall(r"python -m ([\w.]+)", code_of(page))}
     assert len(named) > 5
     assert not [each for each in sorted(named) if importlib.util.find_spec(each) is None]
@@ -142,11 +134,8 @@ def test_each_link_outside_of_the_site_leads_somewhere(name: str) -> None:
         assert not anchor or anchor in {re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") for title in titles}, link
 
 
-def test_the_readme_stays_a_front_page() -> None:
+def test_the_readme_stays_short_and_each_page_that_a_message_or_a_comment_names_is_there() -> None:
     assert len(PAGES["README.md"].split()) <= 1000
-
-
-def test_each_page_that_a_message_or_a_comment_names_is_there() -> None:
     places = ("pipelines", "training", "evaluation", "serving", "infra", "tests", ".github")
     paths = [path for place in places for path in (ROOT / place).rglob("*.*")]
     paths += [ROOT / name for name in ("Makefile", "params.yaml", "dvc.yaml", "MLproject")]

@@ -10,7 +10,8 @@ import pickle
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 import torch
 import yaml
 from mlflow.exceptions import MlflowException
+from PIL import Image
 from pyarrow import feather, parquet
 from safetensors.numpy import save_file
 
@@ -39,11 +41,11 @@ from training.networks.loop import _Checkpoint
 from training.trees.boosters import from_array
 
 
+@dataclass
 class _Evil:
     """Makes a file where it is unpickled."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
@@ -51,7 +53,6 @@ class _Evil:
 
 @pytest.fixture
 def ran(tmp_path: Path) -> Iterator[Path]:
-    """Give the path of a file that no test may find when it is done."""
     path = tmp_path / "the code of a pickle was run"
     yield path
     assert not path.exists()
@@ -99,9 +100,8 @@ def test_a_logged_model_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path, f
 
 
 def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
+    path, network = tmp_path / "checkpoint.pt", torch.nn.Linear(1, 1)
     torch.save({"epoch": 1, "network": _Evil(ran)}, path)
-    network = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters())
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
@@ -118,7 +118,7 @@ def test_weights_that_are_a_pickle_are_refused(tmp_path: Path, ran: Path, name: 
         load_weights(network, [network], path, "linear")
 
 
-def test_the_state_of_an_estimator_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path) -> None:
+def test_the_state_of_an_estimator_and_trees_that_are_a_pickle_are_refused(tmp_path: Path, ran: Path) -> None:
     save_file({"a": np.zeros(1)}, tmp_path / "state.safetensors")
     (tmp_path / "state.json").write_bytes(pickle.dumps(_Evil(ran)))
     with pytest.raises(ValueError, match=r"decode|JSON|Expecting"):
@@ -127,10 +127,7 @@ def test_the_state_of_an_estimator_that_is_a_pickle_is_refused(tmp_path: Path, r
     (tmp_path / "state.safetensors").write_bytes(pickle.dumps(_Evil(ran)))
     with pytest.raises(Exception, match="header"):
         load_state(tmp_path)
-
-
-def test_trees_that_are_a_pickle_are_refused(ran: Path) -> None:
-    with pytest.raises(Exception, match=r"XGBoost|json|JSON|model"):
+    with pytest.raises(Exception, match=r"XGBoost|json|JSON|model"):  # trees
         from_array(np.frombuffer(pickle.dumps(_Evil(ran)), np.uint8))
 
 
@@ -149,11 +146,7 @@ def test_arrays_of_objects_are_refused(tmp_path: Path, ran: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [_objects, lambda path: pickle.dumps(_Evil(path))], ids=["objects", "pickle"])
-def test_a_cache_of_pixels_that_is_a_pickle_is_made_anew(
-    tmp_path: Path, ran: Path, content: Callable[[Path], bytes]
-) -> None:
-    from PIL import Image
-
+def test_a_cache_of_pixels_that_is_a_pickle_is_made_anew(tmp_path: Path, ran: Path, content: Any) -> None:
     image = tmp_path / "a.png"
     Image.new("RGB", (8, 8), "red").save(image)
     data = ImagesData(classes=("a", "b"), size=8, crop=1.0)

@@ -9,11 +9,10 @@ import ast
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import mlflow
 import optuna
-import pytest
 
 from pipelines.problems import problem_names
 from pipelines.tasks import task_types
@@ -61,7 +60,6 @@ def decisions(nodes: Iterable[ast.AST]) -> list[str]:
 
 
 def _is_of_a_kind(name: str) -> bool:
-    """Whether a class is one of tasks, contracts or samples."""
     parts = ("Task", "Contract", "Samples", "Classification", "Regression", "MultiTarget")
     return name.endswith(parts) and name not in ("Task", "Contract")
 
@@ -101,7 +99,7 @@ def _is_private(name: str) -> bool:
     return "._" in name or f"{name}.".startswith(tuple(f"{each}." for each in PRIVATE))
 
 
-def test_private_interfaces_are_used_in_one_module_a_library() -> None:
+def test_private_interfaces_are_used_in_one_module_a_library_and_of_the_release_it_was_seen_with() -> None:
     for source in (
         "from optuna.storages._cached_storage import _CachedStorage",
         "from mlflow.pyfunc import scoring_server",
@@ -110,14 +108,12 @@ def test_private_interfaces_are_used_in_one_module_a_library() -> None:
         assert len(found_in(source, private_imports)) == 1
     assert not found_in("from mlflow import MlflowClient\nfrom optuna.storages import RDBStorage", private_imports)
     assert set(found_in_code(private_imports)) <= HOLDERS
-
-
-@pytest.mark.parametrize(("holder", "library"), [(mlflow_private, mlflow), (optuna_private, optuna)])
-def test_a_private_interface_is_of_the_release_it_was_seen_with(holder: ModuleType, library: ModuleType) -> None:
-    assert library.__version__ == holder.SEEN_WITH, (
-        f"{holder.__name__} was seen with {library.__name__} {holder.SEEN_WITH}, {library.__version__} is installed: "
-        "look whether each thing it uses is still there and does the same, then change SEEN_WITH"
-    )
+    modules: tuple[tuple[Any, Any], ...] = ((mlflow_private, mlflow), (optuna_private, optuna))
+    for holder, library in modules:
+        assert library.__version__ == holder.SEEN_WITH, (
+            f"{holder.__name__} was seen with {holder.SEEN_WITH}, {library.__version__} is installed: look whether "
+            "each thing it uses is still there and does the same, then change SEEN_WITH"
+        )
 
 
 # Code of a file or of a shell; what `tests/test_no_pickle.py` plants is refused where it is read.

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from pipelines.redaction import HIDDEN, redacted
 from tests.empty_store import working_in
 from tests.end_to_end.small_platform import CHAIN
-from tests.pipelines.image_folder import write_image_folder
+from tests.pipelines.image_samples import write_image_folder
 from tests.serving import served
 from tests.serving.made_registry import postgres
 from tests.training.tiny import ROOT
@@ -35,6 +36,7 @@ SECRETS = {
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "s3cret-of-the-server",
 }
 PLANTED = [STORAGE, TRACKING, *(value for name, value in SECRETS.items() if value != "lab")]
+JSON = {"Content-Type": "application/json"}
 NOWHERE = "127.0.0.1:1"  # nothing listens there
 
 
@@ -51,14 +53,8 @@ def _environment(folder: Path, **given: str) -> dict[str, str]:
 
 def _run(folder: Path, *lines: tuple[str, dict[str, str]]) -> str:
     """Run entry points in one process, each with more variables; return what they printed, if it is no secret."""
-    done = subprocess.run(
-        [sys.executable, "-c", CHAIN, json.dumps(lines)],
-        cwd=folder,
-        env=_environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    given: Any = {"cwd": folder, "env": _environment(folder), "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([sys.executable, "-c", CHAIN, json.dumps(lines)], **given)
     said = done.stdout + done.stderr
     assert leaked(said) == [], said
     return said
@@ -118,7 +114,6 @@ def test_a_tracking_server_that_cannot_be_reached_is_named_without_its_password(
 
 @pytest.fixture
 def registered(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder with a model in production, and what it answers in ``request.json``."""
     with working_in(tmp_path):
         served.with_policy(tmp_path)
         task, prepared = served.profiles_prepared()
@@ -140,9 +135,7 @@ def test_an_endpoint_that_answers_and_refuses_leaves_no_secret(registered: Path)
             ("[" * 5000, 400),
             ("nonsense", 400),
         ):
-            answer = requests.post(
-                f"{url}/invocations", data=body, headers={"Content-Type": "application/json"}, timeout=60
-            )
+            answer = requests.post(f"{url}/invocations", data=body, headers=JSON, timeout=60)
             assert answer.status_code == status, answer.text
             assert leaked(answer.content) == [] and leaked(str(answer.headers)) == []
         until = time.monotonic() + 30

@@ -1,4 +1,7 @@
-"""What runs unwatched, with rights to write and promote: only verbs that people run too, and no text as code."""
+"""What runs unwatched, with rights to write and promote: only verbs that people run too, and no text as code.
+
+What would let data, weights, a large file or a subject that no log shows whole into the repository.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +27,13 @@ VERB = re.compile(r"make ([a-z]+)")
 GIVEN = {"TASK": "drug_response", "VERSION": "1", "WHY": "a test", "BY": "ada", "TO": "production"}
 
 
-def read(name: str) -> dict[Any, Any]:
-    found: dict[Any, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
-    return found
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
 
 
-def triggers(workflow: dict[Any, Any]) -> dict[str, Any]:
+def triggers(workflow: dict[Any, Any]) -> Any:
     """Return what stands under `on`, which YAML 1.1 takes for a truth value."""
-    found: dict[str, Any] = workflow[True]
-    return found
+    return workflow[True]
 
 
 def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
@@ -94,16 +96,11 @@ def test_what_a_workflow_may_do_and_for_how_long_is_said(name: str) -> None:
         assert "secrets." not in text and "self-hosted" not in text
 
 
-def test_every_task_can_be_named() -> None:
-    tasks = list(read_params(ROOT / "params.yaml").tasks)
-    for name in ("retrain", "promote"):
-        assert triggers(read(name))["workflow_dispatch"]["inputs"]["task"]["options"] == tasks
-    matrix = read("retrain")["jobs"]["loop"]["strategy"]["matrix"]["task"]
-    assert re.findall(r"\"(\w+)\"", matrix) == tasks
-
-
-def test_retraining_is_begun_by_clock_hand_and_data() -> None:
-    workflow = read("retrain")
+def test_retraining_is_begun_by_clock_hand_and_data_for_every_task() -> None:
+    workflow, tasks = read("retrain"), list(read_params(ROOT / "params.yaml").tasks)
+    for each in (workflow, read("promote")):
+        assert triggers(each)["workflow_dispatch"]["inputs"]["task"]["options"] == tasks
+    assert re.findall(r"\"(\w+)\"", workflow["jobs"]["loop"]["strategy"]["matrix"]["task"]) == tasks
     assert set(triggers(workflow)) == {"schedule", "workflow_dispatch", "push"}
     assert triggers(workflow)["push"] == {"branches": ["main"], "paths": ["data.dvc", "params.yaml"]}
     job = workflow["jobs"]["loop"]
@@ -117,8 +114,7 @@ def test_a_promotion_is_by_hand_and_approved() -> None:
     assert set(triggers(workflow)) == {"workflow_dispatch"}
     assert all(given["required"] for given in triggers(workflow)["workflow_dispatch"]["inputs"].values())
     job = workflow["jobs"]["promote"]
-    assert job["environment"] == "production"
-    assert job["env"]["TO"] == "production"
+    assert job["environment"] == job["env"]["TO"] == "production"
     assert "inputs.approved_by" in job["env"]["BY"] and "github.actor" in job["env"]["BY"]
 
 
@@ -137,14 +133,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 HOSTILE = [
-    "it's new; touch pwned",
-    '" ; touch pwned ; "',
-    "$(touch pwned)",
-    "`touch pwned`",
-    "$(shell touch pwned)",
-    "${PATH} && touch pwned",
-    "--to production",
-    "two\nlines; touch pwned",
+    *("it's new; touch pwned", '" ; touch pwned ; "', "$(touch pwned)", "`touch pwned`", "$(shell touch pwned)"),
+    *("${PATH} && touch pwned", "--to production", "two\nlines; touch pwned"),
 ]
 
 
@@ -182,3 +172,32 @@ def test_an_unknown_budget_is_refused_before_anything_runs(checkout: Path, budge
     code, said = train(checkout, budget)
     assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said
     assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
+
+
+# Hooks of commits.
+
+
+def test_the_hooks_refuse_data_large_files_and_long_subjects(tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".pre-commit-config.yaml", tmp_path)
+
+    def hook(*arguments: str) -> str:
+        command = [sys.executable, "-m", "pre_commit", "run", *arguments]
+        env = {**os.environ, "SKIP": "lint"}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        return "" if done.returncode == 0 else done.stdout
+
+    def subject(text: str) -> str:
+        (tmp_path / "message").write_text(text, encoding="utf-8")
+        return hook("--hook-stage", "commit-msg", "--commit-msg-filename", "message")
+
+    (tmp_path / "infra/dvc-remote").mkdir(parents=True)
+    sizes = {"-x.bin": 1, "a.csv": 1, "b c.bin": 5_000_001, "fine.py": 5_000_000, "infra/dvc-remote/x.csv": 9}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(b"0" * size)
+    for arguments in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    found = hook("--all-files")
+    assert "a.csv" in found and "b c.bin" in found and "fine.py" not in found and "x.csv" not in found, found
+    assert hook("--files", "fine.py", "infra/dvc-remote/x.csv") == ""
+    assert subject("A" * 72 + "\n\n" + "body " * 40 + "\n") == subject("R²" + "A" * 70 + "\n") == ""
+    assert "a subject of at most 72 characters" in subject("A" * 73 + "\n")

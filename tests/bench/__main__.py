@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,21 +24,19 @@ BENCHES = {
     "gpu": ("gpu", "gpu"),
     "images": ("reading", "image_reading"),
     "tables": ("reading", "table_reading"),
-    "pancan": ("pancan", "pancan_reader"),
-    "explanations": ("explanations", "explanations"),
+    "pancan": ("reading", "pancan_reader"),
+    "explanations": ("frozen_head", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
-    "dvc": ("commands", "dvc_nothing_to_do"),
-    "start": ("commands", "start_up"),
-    "page": ("first_page", "first_pages"),
+    "dvc": ("waits", "dvc_nothing_to_do"),
+    "start": ("waits", "start_up"),
+    "page": ("waits", "first_pages"),
 }
 
 
-def function(name: str) -> Callable[..., list[Record | Table]]:
-    """Return the function of a benchmark."""
+def function(name: str) -> Any:
     module, inside = BENCHES[name]
-    found: Callable[..., list[Record | Table]] = getattr(importlib.import_module(f"tests.bench.{module}"), inside)
-    return found
+    return getattr(importlib.import_module(f"tests.bench.{module}"), inside)
 
 
 def run(name: str, *, small: bool) -> dict[str, Any]:

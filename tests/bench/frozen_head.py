@@ -1,4 +1,4 @@
-"""``head`` mode on cached features, against the plain loop in which the backbone runs in every epoch."""
+"""``head`` mode on cached features against a backbone in every epoch; explanations of many samples against each."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_params
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.bench.measured import Record
+from tests.bench.measured import Record, compare
+from tests.training.profile_samples import TARGETS, gene_samples, labels_samples
+from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
 from training.model.track import alone
@@ -53,18 +54,14 @@ def frozen_head_trials(small: bool = False) -> list[Record]:
     validation accuracy, but for a hundredth.
     """
     trials, epochs, per_class = (3, 3, 10) if small else (20, 12, 40)
-    task = read_params().task("blood_cell")
-    assert isinstance(task, ImagesTask)
+    task: Any = read_params().task("blood_cell")
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=96))
     rng = np.random.default_rng(0)
-    points: list[dict[str, Any]] = [
-        {
-            "learning_rate": float(10 ** rng.uniform(-3.5, -1.5)),
-            "dropout": float(rng.uniform(0, 0.5)),
-            "weight_decay": float(10 ** rng.uniform(-4, -0.5)),
-        }
-        for _ in range(trials)
-    ]
+    points: list[dict[str, Any]] = []
+    for _ in range(trials):
+        drawn = {"learning_rate": 10 ** rng.uniform(-3.5, -1.5), "dropout": rng.uniform(0, 0.5)}
+        drawn["weight_decay"] = 10 ** rng.uniform(-4, -0.5)
+        points.append({name: float(value) for name, value in drawn.items()})
     seconds, heads = [0.0, 0.0], [torch.empty(0), torch.empty(0)]
     accuracies: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # where the cache starts empty
@@ -101,3 +98,35 @@ def check_same_accuracy(ours: float, other: float) -> None:
     """Fail where the two ways do not come to the same: being faster is then worth nothing."""
     if not abs(ours - other) <= SAME_WITHIN:
         raise AssertionError(f"cached features reach {ours:.4f}, a backbone in every epoch {other:.4f}")
+
+
+EXPLAINED: Sequence[tuple[str, str, str]] = (
+    ("SHAP (trees)", "xgboost", "profiles classification"),
+    ("Integrated Gradients (dense)", "dnn", "profiles multi_target"),
+    ("Integrated Gradients (recurrent)", "gru", "profiles multi_target"),
+)
+
+
+def explanations(small: bool = False) -> list[Record]:
+    """Explain samples in one call of ``attribute`` and in one call a sample; both must say the same."""
+    count, rounds = (8, 3) if small else (64, 5)
+    records = []
+    for method, architecture, kind in EXPLAINED:
+        of_genes = kind == "profiles multi_target"
+        train = gene_samples() if of_genes else labels_samples(120)
+        samples: Any = train.take(np.arange(count))
+        outputs = np.arange(count) % (len(TARGETS) if of_genes else 3)
+        found = get_architecture(architecture, *kind.split())
+        estimator = found.build(dict(found.defaults), epochs=2, rounds=40, seed=0, device="cpu").fit(train)
+
+        def whole(estimator: Any = estimator, samples: Any = samples, outputs: np.ndarray = outputs) -> np.ndarray:
+            return estimator.attribute(samples, outputs).values
+
+        def one_by_one(estimator: Any = estimator, samples: Any = samples, outputs: np.ndarray = outputs) -> np.ndarray:
+            rows = [np.array([row]) for row in range(len(samples))]
+            return np.concatenate([estimator.attribute(samples.take(row), outputs[row]).values for row in rows])
+
+        np.testing.assert_allclose(whole(), one_by_one(), rtol=1e-3, atol=1e-4)
+        name = f"{method}, {architecture}, {count} samples of {len(samples.inputs)} genes"
+        records.append(compare(name, whole, one_by_one, sides=("in one call", "a call a sample"), rounds=rounds))
+    return records

@@ -62,7 +62,6 @@ def busy_share(job: Callable[[], object]) -> float | None:
 
 
 def throughput(device: str, name: str, small: bool) -> list[Record]:
-    """Measure ResNet50 on the device, beside the processor, and how busy the GPU is."""
     side, count, epochs = (32, 8, 2) if small else (224, 512, 6)
     train = some_images(count, side)
     ours = statistics.median(images_a_second(train, epochs, device) for _ in range(1 if small else ROUNDS))
@@ -79,7 +78,6 @@ def throughput(device: str, name: str, small: bool) -> list[Record]:
 
 
 def trees(device: str, name: str, small: bool) -> Record:
-    """Time XGBoost on the device against the processor."""
     n, features, rounds = (200, 8, 5) if small else (100_000, 500, 200)
     rows = np.random.default_rng(0).normal(size=(n, features)).astype(np.float32)
 
@@ -92,7 +90,6 @@ def trees(device: str, name: str, small: bool) -> Record:
 
 
 def tumor_types(device: str, name: str, small: bool) -> Record:
-    """Time a tumor-type network from profiles to predictions on the device against the processor."""
     samples = labels_samples(60 if small else 2000)
     defaults = get_architecture("resnet50", "profiles", "classification").defaults
     side, epochs = (32, 1) if small else (64, 5)

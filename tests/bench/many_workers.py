@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, median
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -39,13 +40,14 @@ from optuna.trial import TrialState, create_trial
 from pipelines.step_metrics import _FLUSH_SECONDS, sending
 from tests.bench.measured import Record, Table, number
 from tests.training.postgres import Postgres, postgres
-from training.studies.storage import StudyLock, open_storage, study_lock
+from training.studies.storage import open_storage, study_lock
 from training.studies.trial_queue import _BEAT_SECONDS, ORIGIN, WORKER, work
 
 _MANY, _CROWD = 64, 1000
 _EXPERIMENT = "bench"
 _EPOCHS = 10  # of a trial: so many reports
 _THREADS = 16  # workers in a process
+_PRUNER = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
 
 
 @dataclass
@@ -67,8 +69,8 @@ class _Costs:
 class _Clocked:
     """A study's lock that says how long was waited for it, and how long it was held."""
 
-    def __init__(self, inner: StudyLock, costs: _Costs) -> None:
-        self._inner, self.costs, self._since = inner, costs, 0.0
+    def __init__(self, study: str) -> None:
+        self._inner, self.costs, self._since = study_lock(study), _Costs(), 0.0
 
     def acquire(self) -> None:
         began = time.perf_counter()
@@ -118,7 +120,7 @@ def _counting() -> Iterator[None]:
 def _worker(study: str, trials: int, budget: int, seconds: float, parent: str) -> list[_Costs]:
     out: list[_Costs] = []
     client, rng = MlflowClient(), random.Random(threading.get_ident())
-    lock: Any = _Clocked(study_lock(study), _Costs())
+    lock: Any = _Clocked(study)
     told = 0.0
 
     def objective(trial: optuna.Trial) -> float:
@@ -157,15 +159,11 @@ def _worker(study: str, trials: int, budget: int, seconds: float, parent: str) -
         out.append(lock.costs)
         lock.costs = _Costs()
 
-    found = optuna.load_study(study_name=study, storage=open_storage(wait=True), pruner=_pruner())
+    found = optuna.load_study(study_name=study, storage=open_storage(wait=True), pruner=_PRUNER)
     found.sampler = optuna.samplers.RandomSampler()
     # Each ends after its own trials: waiting for others' would be counted as overhead.
     work(found, objective, budget, lock, callbacks=[after], goes_on=lambda: len(out) < trials)
     return out
-
-
-def _pruner() -> optuna.pruners.BasePruner:
-    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
 
 
 def _process(threads: int, parent: str, start: Any, **given: Any) -> tuple[float, list[list[_Costs]]]:
@@ -179,29 +177,11 @@ def _process(threads: int, parent: str, start: Any, **given: Any) -> tuple[float
     return time.process_time() - began, outs
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """What came of some workers on one study: medians and means of one trial, each worker's first left out."""
+def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> SimpleNamespace:
+    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study.
 
-    workers: int
-    storage: float
-    tracking: float
-    held: float
-    report: float
-    transactions: float
-    tracking_transactions: float
-    calls: float
-    worker_cpu: float
-    postgres_cpu: float
-    connections: int
-
-    @property
-    def overhead(self) -> float:
-        return self.storage + self.tracking
-
-
-def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: str) -> _Shared:
-    """Let ``workers`` run ``trials`` trials each, of about ``seconds``, on one study."""
+    Return medians and means of one trial, each worker's first left out.
+    """
     name, budget = f"bench-{workers}", workers * trials
     optuna.create_study(study_name=name, storage=open_storage(wait=True))
     context = multiprocessing.get_context("forkserver")
@@ -225,18 +205,16 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
         raise AssertionError(f"{len(done)} trials of {budget}: the budget is not exact")
     # The first of each worker pays for connections and caches.
     costs = [each for _, outs in ended for out in outs for each in out[1:]]
-    return _Shared(
-        workers=workers,
-        storage=median(each.storage for each in costs),
-        tracking=median(each.tracking for each in costs),
-        held=median(each.held for each in costs),
-        report=median(each.reports for each in costs) / _EPOCHS,
+    storage, tracking, held, reports = (
+        median(getattr(each, part) for each in costs) for part in ("storage", "tracking", "held", "reports")
+    )
+    return SimpleNamespace(
+        **{"workers": workers, "storage": storage, "tracking": tracking, "overhead": storage + tracking, "held": held},
+        **{"report": reports / _EPOCHS, "worker_cpu": sum(cpu for cpu, _ in ended) / budget, "connections": most},
         transactions=mean(each.sent["transactions of studies"] for each in costs),
         tracking_transactions=mean(each.sent["transactions of tracking"] for each in costs),
         calls=mean(each.sent["calls"] for each in costs),
-        worker_cpu=sum(cpu for cpu, _ in ended) / budget,
         postgres_cpu=(after - before) / budget,
-        connections=most,
     )
 
 
@@ -257,23 +235,13 @@ def _connections(server: Postgres) -> int:
         return int((row.fetchone() or (0,))[0])
 
 
-@dataclass(frozen=True)
-class _Crowded:
-    """Medians of one worker's calls on a study that ``running`` trials of other hosts are running on."""
-
-    running: int
-    held: float
-    report: float
-    beat_transactions: float
-
-
-def _crowd(running: int, claims: int) -> _Crowded:
-    """Let one worker claim and report where ``running`` trials are running already, each with its reports."""
+def _crowd(running: int, claims: int) -> SimpleNamespace:
+    """Let one worker claim and report where ``running`` trials of other hosts run; return medians of its calls."""
     name, storage = f"crowd-{running}", open_storage(wait=True)
-    study = optuna.create_study(study_name=name, storage=storage, pruner=_pruner())
+    study = optuna.create_study(study_name=name, storage=storage, pruner=_PRUNER)
     study.sampler = optuna.samplers.RandomSampler()
     _run_elsewhere(storage, study._study_id, running)
-    lock: Any = _Clocked(study_lock(name), _Costs())
+    lock: Any = _Clocked(name)
     held, reports, sent = list[float](), list[float](), 0
 
     def objective(trial: optuna.Trial) -> float:
@@ -295,7 +263,8 @@ def _crowd(running: int, claims: int) -> _Crowded:
         lock.costs = _Costs()
 
     work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    return _Crowded(running, median(held[1:]), median(reports), sent / len(reports))
+    beat = sent / len(reports)
+    return SimpleNamespace(running=running, held=median(held[1:]), report=median(reports), beat_transactions=beat)
 
 
 def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
@@ -363,7 +332,7 @@ def many_workers(small: bool = False) -> list[Record | Table]:
     return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 
 
-def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> list[Record]:
+def _records(one: Any, many: Any, few: Any, crowded: Any) -> list[Record]:
     workers = (f"{many.workers} workers", "1 worker")
     running = (f"{crowded.running} running trials", f"{few.running} running trial")
     claim, report = "a claim: the study's lock is held", "a report, and whether to prune"
@@ -383,8 +352,9 @@ def _records(one: _Shared, many: _Shared, few: _Crowded, crowded: _Crowded) -> l
     ]
 
 
-def _thousand(many: _Shared, crowded: _Crowded, lengths: tuple[float, ...] = (60.0, 600.0, 3600.0)) -> Table:
+def _thousand(many: Any, crowded: Any) -> Table:
     """Return what 1,000 workers would take, by the length of their trials: arithmetic from what was measured."""
+    lengths = (60.0, 600.0, 3600.0)
     sampled = float(os.environ["MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"])
     transactions, held = many.transactions + many.tracking_transactions, 1e3 * crowded.held
     each = many.connections / many.workers

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+Job = Callable[[], object]
+Clock = Callable[[], float]
+
 
 @dataclass(frozen=True)
 class Record:
-    """One comparison."""
-
     name: str  # what is done, and how much of it
     ours: float  # median, in `unit`
     other: float
@@ -44,7 +45,6 @@ class Record:
         return f"at {'least' if self.higher_is_better else 'most'} {self.bound:g}"
 
     def line(self) -> str:
-        """Return one line with both sides and the ratio."""
         unit, (one, two) = self.unit, self.sides
         verdict = {None: "", True: f" (asked: {self.asked})", False: f" (MISSED, asked: {self.asked})"}[self.holds]
         times = "times better" if self.higher_is_better else "times as much"
@@ -63,7 +63,6 @@ class Table:
     rows: list[list[str]]
 
     def lines(self) -> list[str]:
-        """Return it as Markdown."""
         lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", "|---" * len(self.columns) + "|"]
         return [*lines, *(f"| {' | '.join(row)} |" for row in self.rows)]
 
@@ -75,9 +74,7 @@ def number(value: float) -> str:
     return f"{value:.3f}" if 0.1 <= abs(value) < 10 else f"{value:.3g}"
 
 
-def in_turn(
-    jobs: Sequence[Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> list[list[float]]:
+def in_turn(jobs: Sequence[Job], rounds: int, clock: Clock = time.perf_counter) -> list[list[float]]:
     """Return for each job its times in ``rounds`` rounds, which run the jobs forwards and backwards in turn.
 
     Every job runs once untimed before.
@@ -93,20 +90,17 @@ def in_turn(
     return times
 
 
-def paired(
-    ours: Callable[[], object],
-    other: Callable[[], object],
-    *,
-    rounds: int = 5,
-    clock: Callable[[], float] = time.perf_counter,
-) -> tuple[float, float, float]:
+def medians(ours: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+    """Return the medians of both, and of ours / other pair by pair."""
+    ratio = statistics.median(a / b for a, b in zip(ours, other, strict=True))
+    return statistics.median(ours), statistics.median(other), ratio
+
+
+def paired(ours: Job, other: Job, *, rounds: int, clock: Clock = time.perf_counter) -> tuple[float, float, float]:
     """Return the median seconds of both, measured in turn, and the median ratio other / ours."""
-    a, b = in_turn([ours, other], rounds, clock)
-    return statistics.median(a), statistics.median(b), statistics.median(y / x for x, y in zip(a, b, strict=True))
+    theirs, mine, ratio = medians(*reversed(in_turn([ours, other], rounds, clock)))
+    return mine, theirs, ratio
 
 
-def compare(
-    name: str, ours: Callable[[], object], other: Callable[[], object], *, sides: tuple[str, str], rounds: int = 5
-) -> Record:
-    """Time two jobs in turn."""
+def compare(name: str, ours: Job, other: Job, *, sides: tuple[str, str], rounds: int) -> Record:
     return Record(name, *paired(ours, other, rounds=rounds), "s", sides=sides)

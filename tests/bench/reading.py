@@ -1,14 +1,22 @@
-"""Reading images and tables, with every check, against a torchvision DataLoader and plain pandas."""
+"""Reading images and tables, with every check, against a torchvision DataLoader and plain pandas.
+
+The streaming reader of PanCanAtlas against pandas: each alone in a process, in time and peak memory.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import itertools
+import json
 import operator
+import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,31 +26,25 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import InterpolationMode, v2
 
 from pipelines.files import cores
-from pipelines.modalities.images import ImagesTask
-from pipelines.modalities.pairs import PairsTask
-from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_params
 from pipelines.samples.images import read_images
 from pipelines.simulate.cells import simulate_blood_cell
 from pipelines.simulate.expression import simulate_tumor_type
 from pipelines.simulate.response import Size, simulate_drug_response
-from tests.bench.measured import Record, paired
+from tests.bench.measured import Job, Record, paired
 from training.networks.augment import StainJitter, augment, augmentation
 
+ROOT = Path(__file__).parents[2]
 SIZE, BATCH, STRENGTH = 96, 64, 0.5
 
 
-def loader(folder: Path, changes: list[v2.Transform], workers: int) -> DataLoader:
+def loader(folder: Path, changes: list[v2.Transform]) -> DataLoader:
     """Return torchvision's way: each image is opened, resized and changed by itself, whenever it is asked for."""
-    opened = [v2.CenterCrop(crop_side(folder)), v2.Resize((SIZE, SIZE), InterpolationMode.BICUBIC), v2.PILToTensor()]
-    data = ImageFolder(str(folder / "images"), v2.Compose([*opened, *changes]))
-    return DataLoader(data, BATCH, shuffle=bool(changes), num_workers=workers, persistent_workers=workers > 0)
-
-
-def crop_side(folder: Path) -> int:
-    """Return the side of the central square that both sides look at: all images of the folder have one size."""
-    first, _ = ImageFolder(str(folder / "images"))[0]
-    return min(first.size)
+    first, _ = ImageFolder(str(folder / "images"))[0]  # all images of the folder have one size
+    resized = v2.Resize((SIZE, SIZE), InterpolationMode.BICUBIC)
+    change = v2.Compose([v2.CenterCrop(min(first.size)), resized, v2.PILToTensor(), *changes])
+    data = ImageFolder(str(folder / "images"), change)
+    return DataLoader(data, BATCH, shuffle=bool(changes), num_workers=cores(), persistent_workers=True)
 
 
 def image_reading(small: bool = False) -> list[Record]:
@@ -53,8 +55,7 @@ def image_reading(small: bool = False) -> list[Record]:
     record is the first epoch's decoding alone; both go through the same files. Ours there also hashes each file and
     writes the array to the disk, which later runs and studies map instead of decoding: it is slower the first time.
     """
-    task = read_params().task("blood_cell")
-    assert isinstance(task, ImagesTask)
+    task: Any = read_params().task("blood_cell")
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=SIZE, crop=1.0))
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -70,9 +71,8 @@ def image_reading(small: bool = False) -> list[Record]:
             for rows in torch.randperm(len(pixels)).split(BATCH):
                 augment(torch.from_numpy(pixels[rows.numpy()]).permute(0, 3, 1, 2).float(), change)
 
-        plain = loader(folder / "raw", [], cores())
-        changes = [v2.ToDtype(torch.float32), *alone_transforms()]
-        changed = loader(folder / "raw", changes, cores())
+        plain = loader(folder / "raw", [])
+        changed = loader(folder / "raw", [v2.ToDtype(torch.float32), *alone_transforms()])
         sides = ("ours", f"DataLoader of {cores()} worker{'' if cores() == 1 else 's'}")
         records = []
         for what, mine, theirs in (("decoding", decoded, plain), ("an augmented epoch", epoch, changed)):
@@ -109,7 +109,7 @@ def table_reading(small: bool = False) -> list[Record]:
 
     pandas reads and joins the same files and checks nothing: the ratio is what the checks cost.
     """
-    tasks = read_params().tasks
+    tasks: dict[str, Any] = read_params().tasks
     rounds = 3 if small else 9
     with tempfile.TemporaryDirectory() as name:
         profiles, pairs = Path(name) / "profiles", Path(name) / "pairs"
@@ -117,29 +117,91 @@ def table_reading(small: bool = False) -> list[Record]:
         size = Size(lines=60, molecules=20, genes=200, programs=4) if small else Size(400, 100, 1000, 8)
         simulate_drug_response(pairs, size)
         expression, response = tasks["tumor_type"], tasks["drug_response"]
-        assert isinstance(expression, ProfilesTask) and isinstance(response, PairsTask)
-        omics = tuple(response.data.omics)
-        rows = dataclasses.replace(response.validate, minimum_rows=1)
-        response = dataclasses.replace(response, validate=rows)
-        shape = plain_expression(profiles)[0].shape
-        records = []
-        for title, mine, theirs in (
-            (
-                f"expression, {shape[0]} profiles of {shape[1]} genes",
-                lambda: expression.read(profiles),
-                lambda: plain_expression(profiles),
-            ),
-            (
-                f"response, {len(plain_response(pairs, omics)[0])} pairs and {len(omics)} omics",
-                lambda: response.read(pairs),
-                lambda: plain_response(pairs, omics),
-            ),
-        ):
-            seconds, other, ratio = paired(mine, theirs, rounds=rounds)
-            record = Record(
-                *(f"reading {title}", 1e3 * seconds, 1e3 * other, 1 / ratio, "ms"),
-                higher_is_better=False,
-                sides=("with checks", "pandas without"),
-            )
-            records.append(record)
-    return records
+        omics: tuple[str, ...] = tuple(response.data.omics)
+        response = dataclasses.replace(response, validate=dataclasses.replace(response.validate, minimum_rows=1))
+        shape, count = plain_expression(profiles)[0].shape, len(plain_response(pairs, omics)[0])
+        of_profiles: tuple[Job, Job] = (lambda: expression.read(profiles), lambda: plain_expression(profiles))
+        of_pairs: tuple[Job, Job] = (lambda: response.read(pairs), lambda: plain_response(pairs, omics))
+        jobs = {
+            f"expression, {shape[0]} profiles of {shape[1]} genes": of_profiles,
+            f"response, {count} pairs and {len(omics)} omics": of_pairs,
+        }
+        times = {title: paired(*sides, rounds=rounds) for title, sides in jobs.items()}
+    more: dict[str, Any] = {"unit": "ms", "higher_is_better": False, "sides": ("with checks", "pandas without")}
+    return [
+        Record(f"reading {title}", 1e3 * seconds, 1e3 * other, 1 / ratio, **more)
+        for title, (seconds, other, ratio) in times.items()
+    ]
+
+
+LEAST = 1.0  # times pandas' speed, of a matrix of full size
+MOST_MEGABYTES = 4000.0  # of ours, of a matrix of full size
+
+READER = """
+from pathlib import Path
+from pipelines.sources import pancan
+from pipelines.sources.expression_folder import write_expression
+write_expression(pancan.read(Path("matrix.tsv"), Path("clinical.csv")), Path("ours"))
+"""
+WHOLE_TABLE = """
+import pandas as pd
+table = pd.read_csv("matrix.tsv", sep="\\t", index_col="gene_id").T.astype("float32")
+table.rename_axis("sample_id").reset_index().to_parquet("other.parquet", index=False)
+"""
+MEASURED = """
+import json, resource, sys, time
+began = time.perf_counter()
+{job}
+seconds = time.perf_counter() - began
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(json.dumps([seconds, peak / 1e6]))
+"""
+# A new process inherits the peak of the one that starts it, and this one has loaded PyTorch: a small one starts it.
+STARTED = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode)"
+
+
+def write_pancan(folder: Path, genes: int, samples: int, blocks: int = 50) -> None:
+    """Write a matrix and a clinical table laid out as PanCanAtlas; its rows are drawn from ``blocks`` times 2 rows."""
+    rng = np.random.default_rng(0)
+    patients = [f"TCGA-{number // 10_000:02d}-{number % 10_000:04d}" for number in range(samples)]
+    with (folder / "clinical.csv").open("w") as file:
+        file.write("bcr_patient_barcode,type\n")
+        file.writelines(f"{patient},{('BRCA', 'LUAD', 'COAD')[n % 3]}\n" for n, patient in enumerate(patients))
+    rows = []
+    for _ in range(2 * min(blocks, genes)):
+        values = rng.lognormal(5, 2, samples) - 5
+        cells = [f"{value:.4f}" for value in values]
+        for missing in rng.integers(samples, size=samples // 100 + 1):
+            cells[missing] = "NA"
+        rows.append("\t".join(cells) + "\n")
+    with (folder / "matrix.tsv").open("w") as file:
+        file.write("\t".join(["gene_id", *(f"{patient}-01A-11R-A000-07" for patient in patients)]) + "\n")
+        for number in range(genes):
+            file.write(f"G{number}|{number}\t")
+            file.write(rows[number % len(rows)])
+
+
+def alone_in_a_process(job: str, folder: Path) -> tuple[float, float]:
+    """Return seconds and peak megabytes of a process that runs ``job`` in ``folder``; its start is not timed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", STARTED, MEASURED.format(job=job)]
+    done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    seconds, peak = json.loads(done.stdout.splitlines()[-1])
+    return seconds, peak
+
+
+def pancan_reader(small: bool = False) -> list[Record]:
+    """Compare the streaming reader of PanCanAtlas with pandas' reading, transposing and writing; once each."""
+    genes, samples = (1000, 500) if small else (20_531, 11_069)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        write_pancan(folder, genes, samples)
+        megabytes = (folder / "matrix.tsv").stat().st_size / 1e6
+        ours, memory = alone_in_a_process(READER, folder)
+        other, peak = alone_in_a_process(WHOLE_TABLE, folder)
+    name, sides = f"PanCanAtlas matrix of {genes} x {samples}, {megabytes:.0f} MB", ("streamed", "pandas")
+    speed, most = (None, None) if small else (LEAST, MOST_MEGABYTES)
+    return [
+        Record(name, ours, other, other / ours, "s", bound=speed, sides=sides),
+        Record(f"{name}, memory", memory, peak, peak / memory, "MB", most, bound_on="ours", sides=sides),
+    ]

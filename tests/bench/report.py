@@ -12,27 +12,6 @@ from pipelines.files import read_json, write_json, written_whole
 from tests.bench.measured import Record, Table, number
 
 BEGIN, END = "<!-- what follows is written by: python -m tests.bench --report docs -->", "<!-- end -->"
-HEAD = """# Performance
-
-```bash
-make bench                                        # everything, printed
-python -m tests.bench loop endpoint               # these alone
-python -m tests.bench --report docs               # writes this page's figures and picture anew
-python -m tests.bench --small                     # shows in minutes that all of it works
-```
-
-Both sides of a comparison run side by side, in alternating order; figures are medians, ratios are medians over the
-pairs. A busy machine slows both sides, so the ratio says more than the seconds. Three are measured otherwise: `pancan`
-once each, `endpoint` in random order, `workers` one after another. Cores are those that the run was allowed to use,
-which may be fewer than the machine has. A run of some benchmarks with `--report` replaces their parts of this page and
-leaves the others as they were.
-
-No GPU was available when these figures were taken: they are all of processors. `gpu` measures ResNet50 at 224 px, how
-busy the GPU is, XGBoost and a tumor-type network, and names the device; without one it leaves no figures. The tests do
-show, without a GPU, that no training step asks the device for its values (except where a data set's pixels do not fit
-on it).
-
-"""
 
 
 def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> None:
@@ -45,7 +24,7 @@ def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> No
     results = {each: results[each] for each in order if each in results}
     write_json(kept, results)
     page = folder / "performance.md"
-    text = page.read_text() if page.is_file() else f"{HEAD}{BEGIN}\n{END}\n"
+    text = page.read_text() if page.is_file() else f"{BEGIN}\n{END}\n"
     if BEGIN not in text or END not in text:
         raise ValueError(f"{page.name} has lost the marks between which figures stand: {BEGIN} and {END}")
     before, after = text[: text.index(BEGIN)], text[text.index(END) :]
@@ -57,7 +36,6 @@ def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> No
 
 
 def records_of(result: dict[str, Any]) -> list[Record]:
-    """Return the records of a result."""
     return [Record(**{**each, "sides": tuple(each["sides"])}) for each in result["records"]]
 
 
@@ -107,14 +85,10 @@ def picture(results: dict[str, dict[str, Any]]) -> Figure:
             color = {None: GRAY, True: BLUE, False: RED}[record.holds]
             axes.plot([1, better], [place, place], color=color, linewidth=5, solid_capstyle="butt")
             axes.plot(better, place, "o", color=color, markersize=4)
-            text = f" {number(record.ours)} : {number(record.other)} {record.unit}"
-            side = "left" if better >= 1 else "right"
-            axes.text(better, place, f"{text} ", va="center", ha=side, fontsize=6.5)
-        axes.set_yticks(
-            range(len(records)),
-            [f"{record.name}\nagainst {record.sides[1]}" for record in reversed(records)],
-            fontsize=6.5,
-        )
+            text, side = f"{number(record.ours)} : {number(record.other)}", ("right", "left")[better >= 1]
+            axes.text(better, place, f" {text} {record.unit} ", va="center", ha=side, fontsize=6.5)
+        names = [f"{record.name}\nagainst {record.sides[1]}" for record in reversed(records)]
+        axes.set_yticks(range(len(records)), names, fontsize=6.5)
         axes.axvline(1, color=GRAY, linewidth=0.8)
         axes.set_xscale("log")
         axes.margins(x=0.25)

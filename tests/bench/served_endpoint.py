@@ -10,13 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import mlflow
 import numpy as np
 import requests
 
-from tests.bench.measured import Record
+from tests.bench.measured import Record, medians
 from tests.serving import served
 
 MOST_LOGGED = 1.05  # an answer that is logged takes at most this times as long as one that is not
@@ -70,27 +71,17 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
         took = {job: statistics.median(each[10:]) for job, each in times.items()}
         genes = len(frames[1]["expression"].iloc[0])
         # What one request's luck gives to one server it does not take from the other: ratios pair by pair.
-        slower = {
-            count: statistics.median(b / a for a, b in zip(times[one][10:], times[other][10:], strict=True))
-            for count, one, other in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
-        }
+        logged = {1: ("logged", "plain"), batch: ("logged batch", "batch")}
+        slower = {count: medians(*(times[job][10:] for job in jobs))[2] for count, jobs in logged.items()}
     ms = {job: 1e3 * seconds for job, seconds in took.items()}
     rows, each = batch / took["batch"], 1 / took["plain"]
     name = f"endpoint, profiles of {genes} genes"
+    beside: dict[str, Any] = {"unit": "ms", "higher_is_better": False, "sides": ("over HTTP", "in this process")}
+    logs = beside | {"bound": None if small else MOST_LOGGED, "sides": ("logged", "not logged")}
+    log = f"{name}, request log"
     return [
-        Record(
-            *(f"{name}, one row", ms["plain"], ms["process"], ms["plain"] / ms["process"], "ms"),
-            higher_is_better=False,
-            sides=("over HTTP", "in this process"),
-        ),
+        Record(f"{name}, one row", ms["plain"], ms["process"], ms["plain"] / ms["process"], **beside),
         Record(f"{name}, {batch} rows", rows, each, rows / each, "rows/s", sides=("at a time", "one by one")),
-        *(
-            Record(
-                *(f"{name}, request log, {count} rows a request", ms[logged], ms[plain], slower[count], "ms"),
-                higher_is_better=False,
-                bound=None if small else MOST_LOGGED,
-                sides=("logged", "not logged"),
-            )
-            for count, plain, logged in ((1, "plain", "logged"), (batch, "batch", "logged batch"))
-        ),
+        Record(f"{log}, 1 rows a request", ms["logged"], ms["plain"], slower[1], **logs),
+        Record(f"{log}, {batch} rows a request", ms["logged batch"], ms["batch"], slower[batch], **logs),
     ]

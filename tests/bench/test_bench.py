@@ -10,9 +10,9 @@ import pytest
 
 from pipelines.files import read_json
 from tests.bench.__main__ import BENCHES, function, main, run
-from tests.bench.commands import ROOT, modules
 from tests.bench.measured import Record
 from tests.bench.report import records_of
+from tests.bench.waits import ROOT, modules
 
 # The others take longer than a quarter of a minute at any size; what they run is tested elsewhere.
 QUICK = ("loop", "head", "images", "tables", "pancan", "explanations", "start")
@@ -33,9 +33,8 @@ def test_a_quick_benchmark_runs_and_records_what_it_measured(name: str) -> None:
         assert record.line().startswith(record.name)
 
 
-@pytest.mark.parametrize("name", [name for name in BENCHES if name not in QUICK])
-def test_a_long_benchmark_is_there_and_can_be_imported(name: str) -> None:
-    assert callable(function(name))
+def test_every_long_benchmark_is_there_and_can_be_imported() -> None:
+    assert all(callable(function(name)) for name in BENCHES if name not in QUICK)
 
 
 def test_the_cores_of_a_record_are_those_that_the_run_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,9 +43,7 @@ def test_the_cores_of_a_record_are_those_that_the_run_may_use(monkeypatch: pytes
     assert run("loop", small=True)["cores"] == 1
 
 
-def test_a_report_holds_the_figures_and_a_fault_does_not_keep_the_others_from_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_does_not_keep_the_others_from_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(small: bool) -> list[Record]:
         raise ZeroDivisionError
 

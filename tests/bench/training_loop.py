@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import logging
 import math
 import tempfile
@@ -42,7 +41,6 @@ class Work:
         return self.network()
 
     def cross(self, network: nn.Module, rows: Tensor) -> Tensor:
-        """Return the loss of rows."""
         return self.loss(network(self.inputs[rows]), self.target[rows])
 
 
@@ -54,9 +52,8 @@ def tabular(rows: int, epochs: int) -> Work:
     settings = TrainingChoices(epochs=epochs, patience=epochs, batch_size=64, learning_rate=1e-3, weight_decay=1e-2)
 
     def network() -> nn.Module:
-        return nn.Sequential(
-            *(nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1))
-        )
+        last: list[nn.Module] = [nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 1)]
+        return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Dropout(0.1), *last)
 
     name = f"tabular network, {rows} rows of 64 features, batches of 64, {epochs} epochs"
     return Work(name, network, inputs, target, nn.functional.mse_loss, settings)
@@ -82,16 +79,9 @@ def images(rows: int, epochs: int) -> Work:
 
 
 def ours(work: Work) -> nn.Module:
-    """Train with the platform's loop."""
     network = work.fresh()
-    train_network(
-        network,
-        lambda rows: work.cross(network, rows),
-        len(work.inputs),
-        None,
-        settings=work.settings,
-        context=FitContext(),
-    )
+    given: dict[str, Any] = {"settings": work.settings, "context": FitContext()}
+    train_network(network, lambda rows: work.cross(network, rows), len(work.inputs), None, **given)
     return network
 
 
@@ -112,7 +102,6 @@ def optimizer_of(work: Work, network: nn.Module) -> tuple[torch.optim.Optimizer,
 
 
 def bare(work: Work) -> nn.Module:
-    """Train with nothing but what the training takes."""
     network = work.fresh()
     optimizer, schedule = optimizer_of(work, network)
     shuffle = torch.Generator().manual_seed(work.settings.seed)
@@ -150,16 +139,9 @@ def lightning_fit(work: Work) -> Callable[[], nn.Module]:
     def fit() -> nn.Module:
         module = Module()
         torch.manual_seed(work.settings.seed)
-        trainer = lightning.Trainer(
-            max_epochs=work.settings.epochs,
-            accelerator="cpu",
-            devices=1,
-            gradient_clip_val=CLIP,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        on: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "gradient_clip_val": CLIP, **off}
+        trainer = lightning.Trainer(max_epochs=work.settings.epochs, **on)
         loader = DataLoader(TensorDataset(work.inputs, work.target), work.settings.batch_size, shuffle=True)
         trainer.fit(module, loader)
         return module.network
@@ -183,9 +165,8 @@ def check_same_work(work: Work, other: nn.Module, *, exactly: bool) -> None:
     with torch.no_grad():
         before, one, two = (float(work.cross(each.eval(), everything)) for each in (work.fresh(), mine, other))
     if not two < before or abs(one - two) > 0.3 * (before - min(one, two)):
-        raise AssertionError(
-            f"{work.name}: losses {before:.3f} before, {one:.3f} and {two:.3f} after: not the same work"
-        )
+        losses = f"losses {before:.3f} before, {one:.3f} and {two:.3f} after"
+        raise AssertionError(f"{work.name}: {losses}: not the same work")
 
 
 @contextlib.contextmanager
@@ -225,15 +206,12 @@ def training_loop(small: bool = False) -> list[Record]:
     short = (tabular(2048, 2), images(128, 2))
     long = (tabular(2048, 4), images(128, 2)) if small else (tabular(8192, 5), images(512, 3))
     records = []
-    has_lightning = importlib.util.find_spec("lightning") is not None
-    if has_lightning:
-        import lightning  # noqa: F401  (its loggers are silenced next)
+    import lightning  # noqa: F401  (its loggers are silenced next)
+
     with one_quiet_thread():
         for work in short:
             job = functools.partial(bare, work)
             records.append(against(work, "bare PyTorch", job, 11 if small else 41, LEAST))
-        for work in long if has_lightning else ():
+        for work in long:
             records.append(against(work, "Lightning", lightning_fit(work), 3 if small else 7, None))
-    if not has_lightning:
-        print("Lightning: skipped, it is not installed (a package of the extra dev)", flush=True)
     return records

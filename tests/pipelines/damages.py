@@ -19,16 +19,20 @@ def rewrite(file: str, change: Callable[[bytes], bytes]) -> Damage:
     return damage
 
 
-def change(file: str, old: str, new: str) -> Damage:
+def change(file: str, old: str, new: str, encoding: str = "utf-8") -> Damage:
     def replaced(text: bytes) -> bytes:
         assert old.encode() in text
-        return text.replace(old.encode(), new.encode(), 1)
+        return text.replace(old.encode(), new.encode(encoding), 1)
 
     return rewrite(file, replaced)
 
 
 def put(file: str, content: bytes) -> Damage:
     return rewrite(file, lambda _: content)
+
+
+def removed(file: str) -> Damage:
+    return lambda folder: (folder / file).unlink()
 
 
 def edited(file: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Damage:
@@ -45,5 +49,31 @@ def edited(file: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Da
     return damage
 
 
-def cell(file: str, column: str, row: int, value: str) -> Damage:
-    return edited(file, lambda table: table.assign(**{column: table[column].where(table.index != row, value)}))
+def renamed(file: str, old: str, new: str) -> Damage:
+    return edited(file, lambda table: table.rename(columns={old: new}))
+
+
+def column(file: str, name: str, values: Any) -> Damage:
+    """Return a damage that writes a column anew: values, or a function of the table that returns them."""
+    return edited(file, lambda table: table.assign(**{name: values(table) if callable(values) else values}))
+
+
+def cell(file: str, row: int, column: str | int, value: Any) -> Damage:
+    """Return a damage that writes ``value`` into one cell; rows count from 1, as in findings."""
+    return block(file, slice(row - 1, row), column, value)
+
+
+def block(file: str, rows: slice, columns: slice | str | int, value: Any) -> Damage:
+    def change(table: pd.DataFrame) -> None:
+        at: Any = table.columns.get_loc(columns) if isinstance(columns, str) else columns
+        if isinstance(value, float):
+            numbers: Any = table.columns[at]
+            table[numbers] = table[numbers].astype(float)
+        table.iloc[rows, at] = value
+
+    return edited(file, change)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file below ``folder``, by its path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import gzip
+from collections import namedtuple
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import openpyxl
 import pandas as pd
 
-
-class Line(NamedTuple):
-    """A cell line; the empty identifiers are those that DepMap's table lacks."""
-
-    model: str
-    name: str
-    ccle: str
-    cosmic: str
-    sanger: str
-    tissue: str
-    alias: str = ""
-
-
+# A cell line; the empty identifiers are those that DepMap's table lacks.
+Line = namedtuple("Line", "model name ccle cosmic sanger tissue alias", defaults=[""])
 LINES = [
     Line("ACH-000101", "Alpha-1", "ALPHA1_LUNG", "900101", "SIDM00101", "Lung"),
     Line("ACH-000102", "Beta 2", "BETA2_BREAST", "900102", "SIDM00102", "Breast"),
@@ -54,13 +43,10 @@ SCREENED = [  # what GDSC writes: Sanger id, COSMIC id, name; and the model it m
     ("SIDM00999", "900999", "Omega", ""),  # in no table
 ]
 CERTAIN = [model for *_, model in SCREENED if model]
-DRUGS = {  # number, name, target, pathway; the number 7 is of both studies
-    "GDSC1": [(7, "Inventib", "GENE1", "Signals"), (8, "Fictimab", "", ""), (9, "Nullstat", "GENE3, GENE4", "Other")],
-    "GDSC2": [
-        (7, "Inventib", "GENE1", "Signals"),
-        (1011, "Novelate", "GENE5", "DNA"),
-        (1012, "Madeupine", "", "Other"),
-    ],
+INVENTIB = (7, "Inventib", "GENE1", "Signals")  # of both studies
+DRUGS = {  # number, name, target, pathway
+    "GDSC1": [INVENTIB, (8, "Fictimab", "", ""), (9, "Nullstat", "GENE3, GENE4", "Other")],
+    "GDSC2": [INVENTIB, (1011, "Novelate", "GENE5", "DNA"), (1012, "Madeupine", "", "Other")],
 }
 GENES = {"GENE1": 11, "GENE2": 22, "GENE3": 33, "GENE4": 44, "GENE5": 55, "GENE-6": 66}
 RESPONSE_COLUMNS = [
@@ -71,7 +57,6 @@ RESPONSE_COLUMNS = [
 
 
 def response_rows(study: str, seed: int = 0) -> pd.DataFrame:
-    """Return every screened line with every drug of a study."""
     rng = np.random.default_rng([seed, len(DRUGS[study]), study == "GDSC1"])
     rows: list[tuple[object, ...]] = []
     for drug, name, target, pathway in DRUGS[study]:
@@ -126,7 +111,7 @@ METHYLATION = profiles(0, 1, 3).set_axis(
 HOTSPOT = (profiles(0, 1, 4) < 0.4).astype(int)
 
 
-def by_model(values: pd.DataFrame, *, old: bool) -> pd.DataFrame:
+def by_model(values: pd.DataFrame, *, old: bool = False) -> pd.DataFrame:
     """Return a matrix with a model a row; the new layout also has a run of a model that is not its default."""
     frame = values.rename(columns={gene: f"{gene} ({entrez})" for gene, entrez in GENES.items()})
     if old:
@@ -182,7 +167,6 @@ def write_ccle(folder: Path) -> None:
 
 
 def write_gdsc(folder: Path) -> None:
-    """Write both studies, the details and the compounds."""
     write_workbook(folder / "GDSC1_fitted_dose_response_27Oct23.xlsx", {"Sheet 1": response_rows("GDSC1")})
     response_rows("GDSC2").to_csv(folder / "GDSC2_fitted_dose_response_27Oct23.csv", index=False)
     columns = ["Sample Name", "COSMIC identifier", "GDSC\nTissue descriptor 1", "GDSC\nTissue\ndescriptor 2"]
@@ -197,12 +181,9 @@ def write_gdsc(folder: Path) -> None:
 def write_new(folder: Path) -> None:
     """Write DepMap's files in the layout of 25Q2 and later."""
     models().drop(columns="alias").to_csv(folder / "Model.csv", index=False)
-    for name, values in {
-        "OmicsExpressionTPMLogp1HumanProteinCodingGenes.csv": EXPRESSION,
-        "OmicsCNGeneWGS.csv": COPY_NUMBER,
-        "OmicsSomaticMutationsMatrixHotspot.csv": HOTSPOT,
-    }.items():
-        by_model(values, old=False).to_csv(folder / name, index=False)
+    by_model(EXPRESSION).to_csv(folder / "OmicsExpressionTPMLogp1HumanProteinCodingGenes.csv", index=False)
+    by_model(COPY_NUMBER).to_csv(folder / "OmicsCNGeneWGS.csv", index=False)
+    by_model(HOTSPOT).to_csv(folder / "OmicsSomaticMutationsMatrixHotspot.csv", index=False)
 
 
 def write_old(folder: Path) -> None:

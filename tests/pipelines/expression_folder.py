@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from pipelines.modalities.profiles import ProfilesTask
-from pipelines.params import Params, read_params
-from pipelines.samples.expression import (
-    EXPRESSION_FILE,
-    GENES_FILE,
-    SAMPLES_FILE,
-    ExpressionSamples,
-    ExpressionTables,
-    keep_profiles,
-)
+from pipelines.params import read_params
+from pipelines.samples.expression import ExpressionSamples, ExpressionTables, keep_profiles
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
-from tests.pipelines.damages import edited as edited
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("BLUE", "GREEN", "RED")
@@ -30,24 +21,16 @@ PATIENTS = 16  # of each label
 GENES = [f"SIM{number:02d}|{number}" for number in range(1, 31)]
 LANDMARKS = GENES[:10]
 NORMAL = 11
-
-
-@cache
-def _params() -> Params:
-    return read_params(ROOT / "params.yaml")
+PARAMS = read_params(ROOT / "params.yaml")
 
 
 def label_task() -> ProfilesClassification:
-    """Return the shipped task that predicts labels."""
-    task = _params().task("tumor_type")
-    assert isinstance(task, ProfilesClassification)
-    return task
+    return cast(ProfilesClassification, PARAMS.task("tumor_type"))
 
 
 def gene_task(targets: str = "most_variable", count: int = 6) -> ProfilesMultiTarget:
     """Return the shipped task that predicts genes, with fewer targets."""
-    task = _params().task("gene_expression")
-    assert isinstance(task, ProfilesMultiTarget)
+    task = cast(ProfilesMultiTarget, PARAMS.task("gene_expression"))
     return replace(task, data=replace(task.data, targets=targets, target_count=count))
 
 
@@ -71,11 +54,8 @@ def make_tables(scale: str = "linear", patients: int = PATIENTS, seed: int = 7) 
             means.append(own + rng.normal(0, 0.4, len(GENES)))
     linear = np.exp2(np.array(means))
     linear *= (1e5 * np.exp(rng.normal(0, 0.2, len(rows))) / linear.sum(axis=1))[:, None]
-    values = {
-        "linear": linear,
-        "log2": np.log2(linear + 1),
-        "as_is": (np.log2(linear + 1) - np.log2(linear + 1).mean(axis=0)) / np.log2(linear + 1).std(axis=0),
-    }[scale]
+    logged = np.log2(linear + 1)
+    values = {"linear": linear, "log2": logged, "as_is": (logged - logged.mean(axis=0)) / logged.std(axis=0)}[scale]
     expression = pd.DataFrame(values.astype(np.float32), columns=GENES)
     samples = pd.DataFrame(rows, columns=["sample_id", "patient_id", "label", "sample_type", "platform"])
     expression.insert(0, "sample_id", samples["sample_id"])
@@ -84,18 +64,16 @@ def make_tables(scale: str = "linear", patients: int = PATIENTS, seed: int = 7) 
 
 
 def write_expression_folder(folder: Path, tables: ExpressionTables | None = None) -> Path:
-    """Write a raw folder; return it."""
     tables = make_tables() if tables is None else tables
     folder.mkdir(parents=True, exist_ok=True)
-    tables.expression.to_parquet(folder / EXPRESSION_FILE, index=False)
-    tables.samples.to_csv(folder / SAMPLES_FILE, index=False)
+    tables.expression.to_parquet(folder / "expression.parquet", index=False)
+    tables.samples.to_csv(folder / "samples.csv", index=False)
     if tables.genes is not None:
-        tables.genes.to_csv(folder / GENES_FILE, index=False)
+        tables.genes.to_csv(folder / "genes.csv", index=False)
     return folder
 
 
 def with_cells(table: pd.DataFrame, column: str, values: dict[int, Any]) -> pd.DataFrame:
-    """Return a copy of ``table`` with other values in the rows of ``values``."""
     changed = table.copy()
     for row, value in values.items():
         changed.loc[row, column] = value
@@ -103,6 +81,4 @@ def with_cells(table: pd.DataFrame, column: str, values: dict[int, Any]) -> pd.D
 
 
 def samples_of(tables: ExpressionTables, task: ProfilesTask | None = None) -> ExpressionSamples:
-    """Return what a task keeps of tables."""
-    samples: ExpressionSamples = keep_profiles(tables, task or label_task()).samples
-    return samples
+    return cast(ExpressionSamples, keep_profiles(tables, task or label_task()).samples)

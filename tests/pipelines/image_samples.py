@@ -1,10 +1,11 @@
-"""Tiny textured images in memory and as files, for tests that plant faults in them."""
+"""Images for tests: a tiny valid raw folder, the same bytes every time, and textured ones in memory and as files."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,30 @@ from scipy.ndimage import gaussian_filter
 
 from pipelines.samples.images import ImageSamples
 
-SIDE = 48
+CLASSES = ("all", "hem")
+SUBJECTS = 6  # of each class, with two images each
+SIDE = 24
 
 
-def cell(seed: int, side: int = SIDE) -> np.ndarray:
+def picture(*seed: int) -> Image.Image:
+    """Return an RGB image of noise that no other seed gives."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
+
+
+def write_image_folder(folder: Path) -> Path:
+    """Write 12 images of 6 subjects for each class, and ``images.csv``; return ``folder``."""
+    rows = []
+    for code, label in enumerate(CLASSES):
+        (folder / "images" / label).mkdir(parents=True)
+        for number in range(2 * SUBJECTS):
+            file = f"{label}/cell_{number:02d}.png"
+            picture(code, number).save(folder / "images" / file)
+            rows.append((file, label, f"{label}-{number // 2}"))
+    pd.DataFrame(rows, columns=["file", "label", "subject_id"]).to_csv(folder / "images.csv", index=False)
+    return folder
+
+
+def cell(seed: int, side: int = 48) -> np.ndarray:
     """Return an image that is like no other: blotches on a background of noise; uint8, shape ``(side, side, 3)``."""
     rng = np.random.default_rng(seed)
     blotches = gaussian_filter(rng.normal(size=(side, side, 3)), (side / 30, side / 30, 0))
@@ -50,25 +71,19 @@ def brighter(pixels: np.ndarray, factor: float) -> np.ndarray:
     return np.clip(pixels * factor, 0, 255).astype(np.uint8)
 
 
+Seq = Sequence[Any] | None
+
+
 def samples_of(
-    images: Sequence[np.ndarray],
-    *,
-    labels: Sequence[str] | None = None,
-    subjects: Sequence[str | None] | None = None,
-    names: Sequence[str] | None = None,
-    digests: Sequence[str] | None = None,
+    images: Sequence[np.ndarray], labels: Seq = None, *, subjects: Seq = None, names: Seq = None, digests: Seq = None
 ) -> ImageSamples:
     """Return samples of images in memory; every file has bytes of its own unless ``digests`` says otherwise."""
     labels = ["a"] * len(images) if labels is None else labels
     classes = tuple(sorted(set(labels)))
-    table = pd.DataFrame(
-        {
-            "sample_id": names or [f"{label}/{number:04d}.png" for number, label in enumerate(labels)],
-            "label": labels,
-            "subject_id": pd.Series(np.array(subjects or [None] * len(images), dtype=object)),
-            "digest": digests or [f"digest {number}" for number in range(len(images))],
-        }
-    )
+    names = names or [f"{label}/{number:04d}.png" for number, label in enumerate(labels)]
+    whose = pd.Series(np.array(subjects or [None] * len(images), dtype=object))
+    digests = digests or [f"digest {number}" for number in range(len(images))]
+    table = pd.DataFrame({"sample_id": names, "label": labels, "subject_id": whose, "digest": digests})
     table["target"] = table["label"].map({name: code for code, name in enumerate(classes)})
     return ImageSamples(table, np.stack(images), np.arange(len(images)), classes)
 

@@ -1,11 +1,11 @@
-"""Raw tables of kind ``response`` in memory, for tests that need many of them."""
+"""Raw data of kind ``response``: a tiny valid folder, the same bytes every time, and tables in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,21 @@ ROOT = Path(__file__).parents[2]
 REAL_DATA = ROOT.parent / "shared" / "data" / "drug_response"
 NAME = "drug_response"
 MODES: tuple[str, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind")
+CELL_LINES = [f"LINE-{number:02d}" for number in range(1, 13)]
+GENES = ["TP53", "KRAS", "EGFR", "MYC", "PTEN", "BRAF"]
+SMILES = {
+    "DRUG-1": "CC(=O)Oc1ccccc1C(=O)O",
+    "DRUG-2": "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+    "DRUG-3": "CC(C)Cc1ccc(cc1)C(C)C(=O)O",
+    "DRUG-4": "C1CCCCC1",
+    "DRUG-5": "c1ccncc1",
+    "DRUG-6": None,  # as in the real tables: a drug whose structure nobody has told
+}
 TISSUES = ("lung", "breast", "skin", "ovary", "kidney", "liver", "bone", "pleura")
 
 
 def shipped_task() -> PairsTask:
-    task = read_params(ROOT / "params.yaml").task(NAME)
-    assert isinstance(task, PairsTask)
-    return task
+    return cast(PairsTask, read_params(ROOT / "params.yaml").task(NAME))
 
 
 def split_of(mode: str, **settings: Any) -> PairsSplit:
@@ -46,21 +54,10 @@ def make_tables(
     pairs = pd.MultiIndex.from_product([["GDSC1"], line_ids, drug_ids], names=["study", "cell_line_id", "drug_id"])
     response = pairs.to_frame(index=False).astype(object)
     response["ln_ic50"] = rng.normal(2, 2, len(response)).astype(np.float32)
-    cell_lines = pd.DataFrame(
-        {
-            "cell_line_id": pd.Series(line_ids, dtype=object),
-            "name": [f"line {number}" for number in range(lines)],
-            "tissue": pd.Series([tissues[number % len(tissues)] for number in range(lines)], dtype=object),
-        }
-    )
-    molecules = pd.DataFrame(
-        {
-            "drug_id": pd.Series(drug_ids, dtype=object),
-            "name": [f"drug {number}" for number in range(drugs)],
-            "pubchem_id": [str(1000 + number) for number in range(drugs)],
-            "smiles": pd.Series(["C" * (number + 1) + "O" for number in range(drugs)], dtype=object),
-        }
-    )
+    about = [(line, f"line {at}", tissues[at % len(tissues)]) for at, line in enumerate(line_ids)]
+    cell_lines = pd.DataFrame(about, columns=["cell_line_id", "name", "tissue"], dtype=object)
+    told = [(drug, f"drug {at}", str(1000 + at), "C" * (at + 1) + "O") for at, drug in enumerate(drug_ids)]
+    molecules = pd.DataFrame(told, columns=["drug_id", "name", "pubchem_id", "smiles"], dtype=object)
     values = {
         "expression": rng.uniform(0, 12, (lines, genes)),
         "mutation": rng.random((lines, genes)) < 0.2,
@@ -74,15 +71,14 @@ def make_tables(
 
 
 def with_cell(tables: ResponseTables, table: str, key: str, column: str, value: Any) -> ResponseTables:
-    """Return the tables with ``value`` in ``column`` of the row ``key`` of ``cell_lines`` or ``drugs``."""
+    """Return the tables with ``value`` in ``column`` of the rows ``key`` (ids, by blanks) of a table."""
     frame: pd.DataFrame = getattr(tables, table)
-    changed = frame[column].astype(object).where(frame.iloc[:, 0] != key, value)
+    changed = frame[column].astype(object).where(~frame.iloc[:, 0].isin(key.split()), value)
     other: dict[str, Any] = {table: frame.assign(**{column: changed})}
     return replace(tables, **other)
 
 
 def with_profile(tables: ResponseTables, omics: str, line: str, values: np.ndarray) -> ResponseTables:
-    """Return the tables with another profile of ``line``."""
     frame = tables.omics[omics].copy()
     frame.loc[frame["cell_line_id"] == line, frame.columns[1:]] = np.asarray(values, np.float32)
     return replace(tables, omics=tables.omics | {omics: frame})
@@ -94,13 +90,11 @@ def profile(tables: ResponseTables, omics: str, line: str) -> np.ndarray:
 
 
 def without_profile(tables: ResponseTables, omics: str, *lines: str) -> ResponseTables:
-    """Return the tables without the rows of ``lines`` in ``omics``."""
     frame = tables.omics[omics]
     return replace(tables, omics=tables.omics | {omics: frame[~frame["cell_line_id"].isin(lines)]})
 
 
 def shuffled(tables: ResponseTables, seed: int) -> ResponseTables:
-    """Return the tables with the rows of every file in another order."""
     rng = np.random.default_rng(seed)
 
     def mixed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -112,3 +106,34 @@ def shuffled(tables: ResponseTables, seed: int) -> ResponseTables:
 
 def samples_of(tables: ResponseTables, task: PairsTask) -> ResponseSamples:
     return keep_samples(tables, task).samples
+
+
+def write_response_folder(folder: Path) -> Path:
+    """Write 12 cell lines, 10 of them with omics, 6 drugs and all 72 pairs; return ``folder``."""
+    rng = np.random.default_rng(7)
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = [("GDSC1", cell_line, drug) for drug in SMILES for cell_line in CELL_LINES]
+    response = pd.DataFrame(pairs, columns=["study", "cell_line_id", "drug_id"])
+    response["ln_ic50"] = rng.normal(2.0, 2.0, len(pairs)).astype(np.float32)
+    response.to_parquet(folder / "response.parquet", index=False)
+    tissues = [("lung", "breast", "skin")[number % 3] for number in range(len(CELL_LINES))]
+    cell_lines = pd.DataFrame({"cell_line_id": CELL_LINES, "tissue": tissues})
+    cell_lines.to_csv(folder / "cell_lines.csv", index=False)
+    drugs = pd.DataFrame({"drug_id": list(SMILES), "name": list(SMILES), "smiles": list(SMILES.values())})
+    drugs.to_csv(folder / "drugs.csv", index=False)
+
+    measured = CELL_LINES[:10]
+    shape = (len(measured), len(GENES))
+    promoters = [f"{gene}_1_1000_2000" for gene in GENES]
+    mutation = rng.integers(0, 2, shape).astype(np.int8)
+    mutation[:, 0] = 0  # a gene that no line has mutated is nothing unusual
+    for name, columns, values in (
+        ("expression", GENES, rng.uniform(0.0, 12.0, shape).astype(np.float32)),
+        ("copy_number", GENES, rng.lognormal(0.0, 0.3, shape).astype(np.float32)),
+        ("methylation", promoters, rng.uniform(0.0, 1.0, shape).astype(np.float32)),
+        ("mutation", GENES, mutation),
+    ):
+        table = pd.DataFrame(values, columns=columns)
+        table.insert(0, "cell_line_id", measured)
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    return folder

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,9 +17,6 @@ from PIL import Image
 from pipelines import audit as stage
 from pipelines import audits, validate
 from pipelines.audit import Audit, audit_samples
-from pipelines.audits import images as audits_of_images
-from pipelines.audits import pairs as audits_of_pairs
-from pipelines.audits import profiles as audits_of_profiles
 from pipelines.audits.images import image_confounders
 from pipelines.audits.pairs import pair_confounders
 from pipelines.audits.profiles import profile_confounders
@@ -30,16 +28,9 @@ from pipelines.probes import GROUPS, probe_labels, probe_response, thinned
 from pipelines.samples.expression import ExpressionTables
 from pipelines.samples.formats import ResponseTables
 from pipelines.samples.images import ImageSamples
-from tests.empty_store import empty_store
+from tests.empty_store import working_in
 from tests.pipelines import response_tables
-from tests.pipelines.expression_folder import (
-    GENES,
-    gene_task,
-    label_task,
-    make_tables,
-    with_cells,
-    write_expression_folder,
-)
+from tests.pipelines.expression_folder import GENES, gene_task, label_task, make_tables, write_expression_folder
 from tests.pipelines.expression_folder import samples_of as profiles_of
 from tests.pipelines.image_samples import Saver, cell, compressed, saved_as_jpeg, write_files
 from tests.pipelines.image_samples import samples_of as images_of
@@ -64,12 +55,11 @@ def shortcuts(audit: Audit) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the probes out where something else is tested."""
-    monkeypatch.setattr(audits_of_images, "image_confounders", lambda samples, folder: {})
-    monkeypatch.setattr(audits_of_pairs, "pair_confounders", lambda samples: {})
-    monkeypatch.setattr(audits_of_profiles, "profile_confounders", lambda samples: {})
+    for name in ("images.image", "pairs.pair", "profiles.profile"):
+        monkeypatch.setattr(f"pipelines.audits.{name}_confounders", lambda *given: {})
 
 
-def test_probe_says_why_it_cannot_tell() -> None:
+def test_a_probe_says_why_it_cannot_tell_noise_tells_nothing_and_a_missing_value_can_tell_the_label() -> None:
     features = pd.DataFrame({"value": np.arange(12.0)})
     groups = np.array(list("aaaabbbbcccc"))
     one_group = probe_labels("x", features, np.repeat([0, 0, 1], 4), groups, SEED)
@@ -78,9 +68,6 @@ def test_probe_says_why_it_cannot_tell() -> None:
     assert probe_labels("x", features, np.zeros(12, int), groups, SEED)["note"] == "there is one label"
     same = probe_labels("x", features * 0, np.tile([0, 1], 6), groups, SEED)
     assert (same["score"], same["finding"]) == (0.5, False)
-
-
-def test_noise_is_no_finding_and_where_a_value_is_missing_can_tell_the_label() -> None:
     for classes in (2, 4):
         rng = np.random.default_rng(classes)
         groups, features = rng.integers(0, 20, 120).astype(str), pd.DataFrame(rng.normal(size=(120, 5)))
@@ -148,9 +135,8 @@ def test_clean_images_raise_no_finding(tmp_path: Path) -> None:
 
 
 def bright_border(pixels: np.ndarray, label: str, row: int) -> np.ndarray:
-    if label == "hem":
-        for edge in ((slice(None), [0, -1]), ([0, -1], slice(1, -1))):
-            pixels[edge] = np.clip(pixels[edge] * 1.3, 0, 255)
+    for edge in ((slice(None), [0, -1]), ([0, -1], slice(1, -1))) if label == "hem" else ():
+        pixels[edge] = np.clip(pixels[edge] * 1.3, 0, 255)
     return pixels
 
 
@@ -206,14 +192,12 @@ def test_copies_across_subjects_are_listed_and_their_subjects_joined(tmp_path: P
 
 
 @pytest.mark.usefixtures("no_probes")
-def test_copies_within_a_subject_join_nothing(tmp_path: Path) -> None:
-    def first_at(row: int) -> ImageSamples:
-        return clean(lambda pixels, label, at: cell(0) if at == row else pixels)
-
-    for row, found in ((1, {"copies_within_groups", "copies_with_different_labels"}), (2, {"copies_within_groups"})):
-        audit = audited(first_at(row), tmp_path)
-        assert names(audit) == found and audit.duplicates["pairs"][0]["how"] == "pixels"
-        assert audit.duplicates["merged_groups"] == [] and audit.groups["groups"] == SUBJECTS
+@pytest.mark.parametrize("row", [1, 2])
+def test_copies_within_a_subject_join_nothing(row: int, tmp_path: Path) -> None:
+    audit = audited(clean(lambda pixels, label, at: cell(0) if at == row else pixels), tmp_path)
+    found = {"copies_within_groups"} | ({"copies_with_different_labels"} if row == 1 else set())
+    assert names(audit) == found and audit.duplicates["pairs"][0]["how"] == "pixels"
+    assert audit.duplicates["merged_groups"] == [] and audit.groups["groups"] == SUBJECTS
 
 
 def test_the_gravest_of_many_copies_are_listed() -> None:
@@ -252,12 +236,9 @@ def test_uneven_and_unknown_subjects_are_found(subjects: str, tmp_path: Path) ->
 
 
 def responses(lines: int = 60, effect: np.ndarray | None = None, **settings: Any) -> ResponseTables:
-    """Return tables with ``effect`` added to all responses of each line."""
     tables = response_tables.make_tables(lines, 6, **settings)
-    if effect is None:
-        return tables
-    of_line = dict(zip(tables.cell_lines["cell_line_id"], effect, strict=True))
-    added = tables.response["ln_ic50"] + tables.response["cell_line_id"].map(of_line).astype(np.float32)
+    of_line = np.zeros(lines) if effect is None else effect  # rows are in the order of lines, six drugs each
+    added = tables.response["ln_ic50"] + np.repeat(of_line, 6).astype(np.float32)
     return replace(tables, response=tables.response.assign(ln_ic50=added))
 
 
@@ -280,12 +261,11 @@ LATE = np.arange(60) % 2 == 0
 LATE_LINES = [f"L{number:02d}" for number in range(0, 60, 2)]
 SHIFTED = responses(effect=np.where(LATE, 4.0, 0.0))
 LEVELED = SHIFTED.omics["expression"].set_index("cell_line_id").add(np.where(LATE, 6, 0), axis=0).reset_index()
-STUDY = np.where(SHIFTED.response["cell_line_id"].isin(LATE_LINES), "GDSC2", "GDSC1")
 PLATFORM = np.where(LATE, "new", "old")
 SHORTCUTS = {
     "level_expression": replace(SHIFTED, omics=SHIFTED.omics | {"expression": LEVELED}),
     "missing": response_tables.without_profile(SHIFTED, "methylation", *LATE_LINES),
-    "study": replace(SHIFTED, response=SHIFTED.response.assign(study=STUDY)),
+    "study": replace(SHIFTED, response=SHIFTED.response.assign(study=np.repeat(np.where(LATE, "GDSC2", "GDSC1"), 6))),
     "metadata": replace(SHIFTED, cell_lines=SHIFTED.cell_lines.assign(platform=PLATFORM)),
 }
 
@@ -445,7 +425,6 @@ def test_barcodes_are_read_as_far_as_they_go() -> None:
 
 
 def copied(tables: ExpressionTables, of: str, to: str, digits: int | None = None) -> ExpressionTables:
-    """Return the tables in which sample ``to`` shows what ``of`` does."""
     ids = tables.expression["sample_id"]
     values = tables.expression.loc[ids == of, GENES].to_numpy()
     return with_values(tables, ids == to, values if digits is None else np.round(values, digits))
@@ -460,7 +439,7 @@ def test_copies_and_unknown_patients_of_profiles_are_found() -> None:
         (pair,) = audit.duplicates["pairs"]
         assert (pair["a"], pair["b"], pair["how"], pair["groups"]) == ("P000-01", to, how, ["P000", to[:4]])
         assert audit.groups["groups"] == 47
-    unknown = audit_profiles(replace(tables, samples=with_cells(tables.samples, "patient_id", {0: None})))
+    unknown = audit_profiles(with_samples(tables, patient_id=[None, *tables.samples["patient_id"][1:]]))
     assert names(unknown) == {"patient_unknown"} and unknown.groups["unknown"] == 1
     few = with_samples(tables, patient_id=["P" + str(min(number, 8)) for number in range(len(tables.samples))])
     uneven = audit_profiles(few, gene_task())
@@ -479,39 +458,32 @@ def test_an_audit_does_not_depend_on_the_order_of_rows(tmp_path: Path, monkeypat
     mixed = replace(tables, expression=expression, samples=samples)
     assert audit_profiles(mixed).as_dict() == audit_profiles(tables).as_dict()
 
+    def rounded(audit: Audit) -> Any:
+        """Return an audit with its numbers as exact as sums in another order can be."""
+        return json.loads(json.dumps(audit.as_dict()), parse_float=lambda text: round(float(text), 6))
+
     measured = response_tables.with_cell(responses(24), "drugs", "D04", "smiles", "CCO")
-    again = audit_of(response_tables.shuffled(measured, 1)).as_dict()
-    assert _rounded(again) == _rounded(audit_of(measured).as_dict())
+    assert rounded(audit_of(response_tables.shuffled(measured, 1))) == rounded(audit_of(measured))
 
     def only_sizes(*given: Any) -> dict[str, pd.DataFrame]:
         return {"file_size": image_confounders(*given)["file_size"]}
 
-    monkeypatch.setattr(audits_of_images, "image_confounders", only_sizes)
+    monkeypatch.setattr("pipelines.audits.images.image_confounders", only_sizes)
     images = clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 14 else pixels)
     moved = images.take(np.random.default_rng(3).permutation(COUNT))
     assert audited(moved, tmp_path).as_dict() == audited(images, tmp_path).as_dict()
 
 
-def _rounded(content: Any) -> Any:
-    """Return ``content`` with its numbers as exact as sums in another order can be."""
-    return json.loads(json.dumps(content), parse_float=lambda text: round(float(text), 6))
-
-
-def test_stage_writes_a_report_that_reads_back_and_a_page_and_logs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stage_writes_a_report_and_a_page_and_logs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = copied(make_tables(), "P000-01", "P002-01")
     data = write_expression_folder(tmp_path / "data", with_samples(tables, platform=tables.samples["label"]))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := empty_store(tmp_path))
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-    import mlflow
-
-    mlflow.set_tracking_uri(uri)
     reports = tmp_path / "reports"
     given = ["--task", "tumor_type", "--data", str(data), "--reports", str(reports)]
-    assert validate.main(given) == 0 and stage.main(given) == 0
+    with working_in(tmp_path):
+        assert validate.main(given) == 0 and stage.main(given) == 0
+        run, _ = mlflow.search_runs(experiment_names=["tumor_type"], output_format="list")  # the newest first
+        logged = [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)]
     report = read_json(reports / AUDIT_FILE)
     found = {finding["name"]: finding for finding in report["findings"]}
     assert {"shortcut_metadata", "copies_across_groups", "copies_with_different_labels"} <= set(found)
@@ -522,11 +494,9 @@ def test_stage_writes_a_report_that_reads_back_and_a_page_and_logs_it(
     printed = capsys.readouterr()
     assert all(f"{finding['severity']}: {finding['name']}: " in printed.err for finding in found.values())
     assert f"60 samples audited, findings: {len(found)}" in printed.out
-    run, _ = mlflow.search_runs(experiment_names=["tumor_type"], output_format="list")  # the newest first
-    assert run.data.tags["stage"] == "audit"
+    assert run.data.tags["stage"] == "audit" and logged == ["audit.json"]
     assert run.data.metrics["audit_findings"] == len(found)
     assert run.data.metrics["probe_metadata"] == pytest.approx(scores["metadata"])
-    assert [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)] == ["audit.json"]
 
 
 @pytest.mark.real_data

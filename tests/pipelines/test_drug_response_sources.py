@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import openpyxl
@@ -51,12 +52,18 @@ RRBS, COMPOUNDS = "CCLE_RRBS_TSS1kb_20181022.txt.gz", "screened_compounds_rel_8.
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold GDSC's files in ``gdsc``, DepMap's newer and older ones in ``new`` and ``old``, the CCLE's in ``ccle``."""
-    folder = tmp_path_factory.mktemp("downloads")
+    """Hold GDSC's files in ``gdsc``, DepMap's newer and older ones in ``new`` and ``old``, the CCLE's in ``ccle``.
+
+    Beside it, ``release`` holds the responses of GDSC2 and DepMap's newer files.
+    """
+    folder = tmp_path_factory.mktemp("drugs") / "downloads"
     for name in ("gdsc", "new", "old", "ccle"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
         getattr(files, f"write_{name}")(folder / name)
     (folder / "smiles.csv").write_text(files.SMILES)
+    release = shutil.copytree(folder / "new", folder.with_name("release"))
+    for path in (folder / "gdsc" / R2, folder / "smiles.csv"):
+        shutil.copy(path, release)
     return folder
 
 
@@ -65,28 +72,14 @@ def origin(downloads: Path, tmp_path: Path) -> Path:
     return shutil.copytree(downloads, tmp_path / "origin")
 
 
-@pytest.fixture(scope="module")
-def release_once(downloads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Hold the responses of GDSC2 and DepMap's newer files."""
-    folder = shutil.copytree(downloads / "new", tmp_path_factory.mktemp("release") / "release")
-    for path in (downloads / "gdsc" / R2, downloads / "smiles.csv"):
-        shutil.copy(path, folder)
-    return folder
-
-
 @pytest.fixture
-def release(release_once: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(release_once, tmp_path / "release")
+def release(downloads: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(downloads.with_name("release"), tmp_path / "release")
 
 
 @pytest.fixture(scope="module")
-def expected(release_once: Path) -> ResponseFolder:
-    return read(release_once)
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "raw" / "set"
+def expected(downloads: Path) -> ResponseFolder:
+    return read(downloads.with_name("release"))
 
 
 def run(out: Path, origin: Path | list[Path], *more: object) -> None:
@@ -94,14 +87,12 @@ def run(out: Path, origin: Path | list[Path], *more: object) -> None:
     main(["--layout", "gdsc", "--out", str(out), "--from", *map(str, paths), *map(str, more)])
 
 
-def unmatched(out: Path, columns: str, **where: object) -> list[list[Any]]:
+def unmatched(out: Path, columns: str, **where: object) -> Any:
     """Return columns of the rows of ``unmatched.csv`` that have certain cells; ``lost`` is whether they lost rows."""
-    left = pd.read_csv(out / "unmatched.csv", keep_default_na=False)
-    left = left.assign(lost=left["rows_lost"] > 0)
+    left = pd.read_csv(out / "unmatched.csv", keep_default_na=False).assign(lost=lambda table: table["rows_lost"] > 0)
     for column, value in where.items():
         left = left[left[column] == value]
-    rows: list[list[Any]] = left[columns.split()].to_numpy().tolist()
-    return rows
+    return left[columns.split()].to_numpy().tolist()
 
 
 def findings(out: Path, *omics: Literal["expression", "mutation", "copy_number", "methylation"]) -> list[str]:
@@ -125,9 +116,7 @@ def assert_values(out: Path, lines: list[str], **expected: pd.DataFrame) -> None
 # The whole way.
 
 
-def test_a_folder_of_newer_files_becomes_a_valid_raw_folder_and_tells_what_is_left_out(
-    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_newer_files_become_a_valid_raw_folder(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(origin / "old")
     run(out, origin, "--smiles", origin / "smiles.csv")
     assert findings(out, "expression", "mutation", "copy_number", "methylation") == []
@@ -217,33 +206,27 @@ def test_every_column_of_the_response_is_kept(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "c.tsv.gz", sep="\t", index=False)
     ours = read_response([tmp_path / "c.tsv.gz"])
     names = {"DATASET": "study", "DRUG_ID": "gdsc_drug_id"}
-    assert set(ours) - {"drug_id", "_file", "_row"} == {
-        names.get(each, each.lower()) for each in files.RESPONSE_COLUMNS
-    }
+    expected = {names.get(each, each.lower()) for each in files.RESPONSE_COLUMNS}
+    assert set(ours) - {"drug_id", "_file", "_row"} == expected
     for column in ("LN_IC50", "AUC", "RMSE", "Z_SCORE", "MIN_CONC", "MAX_CONC", "NLME_CURVE_ID", "COMPANY_ID"):
         assert ours[column.lower()].tolist() == frame[column].tolist(), column
     for column in ("CELL_LINE_NAME", "DRUG_NAME", "PUTATIVE_TARGET", "WEBRELEASE", "COSMIC_ID"):
         assert ours[column.lower()].tolist() == frame[column].fillna("").astype(str).tolist(), column
 
 
-def test_a_table_read_in_blocks_is_the_whole_and_counts_its_rows_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frame = files.response_rows("GDSC2")
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    whole = read_response([tmp_path / "a.csv"])
+def test_a_table_read_in_blocks_is_whole_and_counts_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    files.response_rows("GDSC2").to_csv(path, index=False)
+    whole = read_response([path])
     monkeypatch.setattr(tables, "BLOCK_ROWS", 7)
-    pd.testing.assert_frame_equal(read_response([tmp_path / "a.csv"]), whole)
-    lines = (tmp_path / "a.csv").read_text().splitlines()
-    lines[20] = lines[20] + ",more"
-    (tmp_path / "a.csv").write_text("\n".join(lines))
+    pd.testing.assert_frame_equal(read_response([path]), whole)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:20], f"{lines[20]},more", *lines[21:]]))
     with pytest.raises(DataError, match=r"a\.csv, row 20: has 20 fields, the header 19"):
-        read_response([tmp_path / "a.csv"])
+        read_response([path])
 
 
-def test_of_several_measurements_the_best_fitted_is_kept_only_if_asked_for(
-    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_best_fitted_is_kept_if_asked_for(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = origin / "gdsc" / R2
     frame = pd.read_csv(path)
     again = frame.iloc[[0]].assign(LN_IC50=-1.5, RMSE=0.001, NLME_CURVE_ID=1)
@@ -286,44 +269,31 @@ def test_drugs_have_what_compounds_and_structures_tell(origin: Path, out: Path) 
 # Cell lines.
 
 
-@pytest.mark.parametrize(
-    ("identifiers", "reason", "candidates"),
-    [
-        *(
-            (identifiers_of(text), "", ("ACH-000102",))
-            for text in ("ACH-000102", "SIDM00102", "900102", "BETA2_BREAST", "BETA2_BREAST (ACH-000102)", "beta-2")
-        ),
-        ({"name": "d5"}, "", ("ACH-000105",)),  # a synonym
-        ({"name": "GG"}, "", ("ACH-000104",)),  # as it is written, before all that is stripped alike
-        (identifiers_of("GG_OESOPHAGUS"), "", ("ACH-000103",)),
-        ({"name": "g g"}, AMBIGUOUS, ("ACH-000103", "ACH-000104")),
-        ({"name": "GG", "cosmic_id": "900103"}, "", ("ACH-000103",)),  # the identifier, and not the name
-        ({"name": "GG", "cosmic_id": "1"}, CONTRADICTED, ("ACH-000104",)),
-        ({"name": "GG", "depmap_id": "ACH-000104", "cosmic_id": "900103"}, CONTRADICTED, ("ACH-000103", "ACH-000104")),
-        ({"cosmic_id": "900106"}, AMBIGUOUS, ("ACH-000106", "ACH-000107")),
-        ({"cosmic_id": "900106", "name": "zeta b"}, "", ("ACH-000107",)),
-        ({"cosmic_id": "900106", "name": "Theta"}, AMBIGUOUS, ("ACH-000106", "ACH-000107")),
-        ({"name": "Kappa", "cosmic_id": "1"}, "", ("ACH-000110",)),  # whose COSMIC id nobody knows
-        (identifiers_of("BETA2_SKIN"), CONTRADICTED, ("ACH-000102",)),
-        ({"name": "Sigma"}, UNKNOWN, ()),
-        ({"name": "-"}, UNKNOWN, ()),
-        ({}, UNKNOWN, ()),
-    ],
-)
-def test_a_cell_line_is_found_by_any_identifier_and_taken_for_no_other(
-    identifiers: dict[str, str], reason: str, candidates: tuple[str, ...], tmp_path: Path
-) -> None:
+OF_BETA = ("ACH-000102", "SIDM00102", "900102", "BETA2_BREAST", "BETA2_BREAST (ACH-000102)", "beta-2")
+MATCHES: list[tuple[dict[str, str], str, str]] = [  # the last are the ends of models' identifiers
+    *((identifiers_of(text), "", "102") for text in OF_BETA),
+    *(({"name": "d5"}, "", "105"), ({"name": "GG"}, "", "104")),  # a synonym; as it is written, before what is stripped
+    *((identifiers_of("GG_OESOPHAGUS"), "", "103"), ({"name": "g g"}, AMBIGUOUS, "103 104")),
+    *(({"name": "GG", "cosmic_id": "900103"}, "", "103"), ({"name": "GG", "cosmic_id": "1"}, CONTRADICTED, "104")),
+    ({"name": "GG", "depmap_id": "ACH-000104", "cosmic_id": "900103"}, CONTRADICTED, "103 104"),
+    *(({"cosmic_id": "900106"}, AMBIGUOUS, "106 107"), ({"cosmic_id": "900106", "name": "zeta b"}, "", "107")),
+    ({"cosmic_id": "900106", "name": "Theta"}, AMBIGUOUS, "106 107"),
+    *(({"name": "Kappa", "cosmic_id": "1"}, "", "110"), (identifiers_of("BETA2_SKIN"), CONTRADICTED, "102")),
+    *(({"name": "Sigma"}, UNKNOWN, ""), ({"name": "-"}, UNKNOWN, ""), ({}, UNKNOWN, "")),
+]
+
+
+def test_a_cell_line_is_found_by_any_identifier_and_taken_for_no_other(tmp_path: Path) -> None:
     files.models(old=True).to_csv(tmp_path / "models.csv", index=False)
     names = CellLineNames()
     assert names.add(read_models(tmp_path / "models.csv")) == {}
-    match = names.match(identifiers)
-    assert match.reason == reason
-    assert (match.candidates if reason else (match.line_id,)) == candidates
+    for identifiers, reason, models in MATCHES:
+        match, candidates = names.match(identifiers), tuple(f"ACH-000{model}" for model in models.split())
+        assert match.reason == reason, identifiers
+        assert (match.candidates if reason else (match.line_id,)) == candidates, identifiers
 
 
-def test_two_lines_of_a_source_that_fit_one_model_are_left_out_but_for_the_one_with_its_identifier(
-    origin: Path, out: Path
-) -> None:
+def test_two_lines_that_fit_one_model_are_left_out_but_for_the_one_with_its_identifier(origin: Path, out: Path) -> None:
     path = origin / "gdsc" / R2
     frame = pd.read_csv(path)
     # DepMap tells no COSMIC id of the second, and no identifier of the third.
@@ -368,11 +338,10 @@ def test_a_match_is_the_same_in_any_order_and_never_contradicts(
 ) -> None:
     kinds = ("sanger_model_id", "cosmic_id")
     lines = [CellLine(f"L{n}", (row["name"],), ids_of({k: row[k] for k in kinds})) for n, row in enumerate(rows)]
-    names = CellLineNames()
+    names, again = CellLineNames(), CellLineNames()
     names.add(lines)
     match = names.match(wanted)
     random.shuffle(lines)  # type: ignore[attr-defined]
-    again = CellLineNames()
     again.add(lines)
     assert again.match(wanted) == match
     fits = [line for line in lines if not line.contradicts(wanted)]
@@ -417,14 +386,11 @@ def test_expression_and_copy_number_get_the_same_genes_that_were_measured(origin
 
 @pytest.mark.parametrize("old", [True, False])
 @pytest.mark.parametrize("block", [1, 300])
-def test_a_matrix_read_in_blocks_of_some_of_its_rows_equals_pandas(
-    old: bool, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(matrices, "BLOCK_BYTES", block)
-    path = tmp_path / "m.csv.gz"
+def test_a_matrix_read_in_blocks_of_some_of_its_rows_equals_pandas(old: bool, block: int, tmp_path: Path) -> None:
+    path, some = tmp_path / "m.csv.gz", ["ACH-000102", "ACH-000107"]
     files.by_model(EXPRESSION, old=old).to_csv(path, index=False, quoting=2 if old else 0)
-    some = ["ACH-000102", "ACH-000107"]
-    values = read_matrix(path, some.__contains__, omics_table.GeneList()).values
+    with patch.object(matrices, "BLOCK_BYTES", block):
+        values = read_matrix(path, some.__contains__, omics_table.GeneList()).values
     pd.testing.assert_frame_equal(values, EXPRESSION.loc[some].astype(np.float32), check_column_type=False)
 
 
@@ -481,14 +447,14 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "mutations as expression": (taken_from(X, MUT), "all values are whole, .* give the file of log2"),
     "no layout of the CCLE": (put(RRBS, b"a\tb\tc\nx\t1\t2\n"), "a methylation file of the CCLE begins with locus_id"),
     "no column": (change(R2, "LN_IC50", "IC50"), "column ln_ic50: .* the natural logarithm of the IC50"),
-    "not a number": (cell(R2, "LN_IC50", 1, "low"), rf"{R2}, column LN_IC50, row 2: is no finite .*\(found 'low'\)"),
-    "no drug": (cell(R2, "DRUG_ID", 0, ""), "column DRUG_ID, row 1: is empty"),
+    "not a number": (cell(R2, 2, "LN_IC50", "low"), rf"{R2}, column LN_IC50, row 2: is no finite .*\(found 'low'\)"),
+    "no drug": (cell(R2, 1, "DRUG_ID", ""), "column DRUG_ID, row 1: is empty"),
     "quotes that nothing closes": (rewrite(R2, unclosed), "not a readable table"),
-    "two names of a drug": (cell(R2, "DRUG_NAME", 0, "Other"), r"rows 1, 2: has several names \('Other', 'Inventib'\)"),
+    "two names of a drug": (cell(R2, 1, "DRUG_NAME", "Other"), r"rows 1, 2: has several names \('Other', 'Inventib'\)"),
     "a model twice": (edited(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
                       "column ModelID, rows 2, 14: has several rows, which differ"),
     "a model's table as matrix": (taken_from(X, MODEL), "must have a column ModelID.*is it DepMap's matrix by model"),
-    "no value": (cell(X, "GENE2 (22)", 3, "high"), rf"{X}, column GENE2 \(22\), row 4: 'high' is no finite number"),
+    "no value": (cell(X, 4, "GENE2 (22)", "high"), rf"{X}, column GENE2 \(22\), row 4: 'high' is no finite number"),
     "expression as mutations": (taken_from(MUT, X), "a mutation matrix holds 0, 1 and 2, .* is it the right file"),
     "other genes": (lambda o: (o / "genes.csv").write_text("gene\nX\n"), r"has no feature to keep \(it has 'GENE-6', "),
     "no SMILES": (change("smiles.csv", "C1CCCCC1", "C1CCC("), r"smiles\.csv, column SMILES, row 3: RDKit cannot parse"),
@@ -517,10 +483,9 @@ CCLE_FAULTS: dict[str, tuple[Callable[[str], str], pd.DataFrame, str]] = {
 }
 
 
-@pytest.mark.parametrize(("edit", "values", "says"), CCLE_FAULTS.values(), ids=CCLE_FAULTS.keys())
-def test_what_is_wrong_with_a_file_of_the_ccle_is_told(
-    edit: Callable[[str], str], values: pd.DataFrame, says: str, origin: Path, out: Path
-) -> None:
+@pytest.mark.parametrize("fault", CCLE_FAULTS)
+def test_what_is_wrong_with_a_file_of_the_ccle_is_told(fault: str, origin: Path, out: Path) -> None:
+    edit, values, says = CCLE_FAULTS[fault]
     path = files.write_gct(origin / "x.gct", files.by_feature(values, GCT))
     path.write_text(edit(path.read_text()))
     models = ["--models", origin / "old" / "sample_info.csv"]
@@ -624,9 +589,7 @@ COMMAS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", [R2, X])
 @pytest.mark.parametrize("change", COMMAS.values(), ids=COMMAS.keys())
-def test_a_comma_that_may_be_another_thing_is_refused(
-    name: str, change: Callable[[bytes], bytes], release: Path
-) -> None:
+def test_an_ambiguous_comma_is_refused(name: str, change: Callable[[bytes], bytes], release: Path) -> None:
     to_bytes(change, name)(release)
     with pytest.raises(UserError, match=rf"{name}.*decimal comma"):
         read(release)
@@ -656,9 +619,7 @@ MATRICES: dict[str, tuple[str, pd.DataFrame, CopyNumberScale | None]] = {
 
 
 @pytest.mark.parametrize(("file", "frame", "scale"), MATRICES.values(), ids=MATRICES.keys())
-def test_copy_numbers_become_relative_by_their_layout(
-    file: str, frame: pd.DataFrame, scale: CopyNumberScale | None, release: Path
-) -> None:
+def test_copy_numbers_by_layout(file: str, frame: pd.DataFrame, scale: CopyNumberScale | None, release: Path) -> None:
     (release / CN).unlink()
     frame.to_csv(release / file, index=False)
     found = read(release, scale).omics["copy_number"]
@@ -711,43 +672,31 @@ DOUBTFUL: dict[str, tuple[str, pd.DataFrame, str]] = {
 
 
 def place(frame: pd.DataFrame, file: str, release: Path) -> None:
-    table = portal(frame) if file == BETA else files.by_model(frame, old=True).rename(columns={"": "ModelID"})
+    by_model = frame.set_axis([f"{gene} ({number})" for number, gene in enumerate(frame, 1)], axis=1)
+    table = portal(frame) if file == BETA else by_model.rename_axis("ModelID").reset_index()
     table.to_csv(release / file, index=False)
 
 
-@pytest.fixture
-def genes_of_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "GENES", {name: number for number, name in enumerate(COPIES.columns, 1)})
-
-
-@pytest.mark.usefixtures("genes_of_matrices")
 @pytest.mark.parametrize(("file", "frame", "says"), WRONG.values(), ids=WRONG.keys())
-def test_values_of_another_unit_are_refused(
-    file: str, frame: pd.DataFrame, says: str, release: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(omics_table, "SAMPLED_VALUES", 60)  # of all lines, though a part of the table is looked at
+def test_values_of_another_unit_are_refused(file: str, frame: pd.DataFrame, says: str, release: Path) -> None:
     place(frame, file, release)
-    with pytest.raises(UserError, match=rf"{file}.*{says}"):
+    few = patch.object(omics_table, "SAMPLED_VALUES", 60)  # of all lines, though a part of the table is looked at
+    with few, pytest.raises(UserError, match=rf"{file}.*{says}"):
         read(release)
 
 
-@pytest.mark.usefixtures("genes_of_matrices")
 @pytest.mark.parametrize(("file", "frame", "says"), DOUBTFUL.values(), ids=DOUBTFUL.keys())
-def test_values_that_may_be_of_another_unit_and_no_others_are_noted(
-    file: str, frame: pd.DataFrame, says: str, release: Path
-) -> None:
+def test_values_maybe_of_another_unit_alone_are_noted(file: str, frame: pd.DataFrame, says: str, release: Path) -> None:
     place(frame, file, release)
     notes = [note for note in read(release).notes if file in note and re.search(says or "if so|differ", note)]
     assert bool(notes) is bool(says)
 
 
-@pytest.mark.parametrize(
-    ("key", "says"), [("", "must have a column ModelID"), ("depmap_id", r"'depmap_id', .*--copy-number-scale")]
-)
-def test_a_matrix_whose_layout_tells_no_scale_is_refused(key: str, says: str, release: Path) -> None:
-    LOG2.rename_axis(key).reset_index().to_csv(release / CN, index=False)
-    with pytest.raises(UserError, match=says):
-        read(release)
+def test_a_matrix_whose_layout_tells_no_scale_is_refused(release: Path) -> None:
+    for key, says in (("", "must have a column ModelID"), ("depmap_id", r"'depmap_id', .*--copy-number-scale")):
+        LOG2.rename_axis(key).reset_index().to_csv(release / CN, index=False)
+        with pytest.raises(UserError, match=says):
+            read(release)
 
 
 def test_the_logarithm_of_the_response_is_looked_at(tmp_path: Path) -> None:
@@ -803,9 +752,7 @@ LINES_OF: dict[str, tuple[Rows, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize(("models", "keys", "lines"), LINES_OF.values(), ids=LINES_OF.keys())
-def test_lines_are_told_apart_with_and_without_a_table_of_models(
-    models: Rows, keys: list[str], lines: list[str], release: Path
-) -> None:
+def test_lines_are_told_apart_without_models(models: Rows, keys: list[str], lines: list[str], release: Path) -> None:
     shutil.rmtree(release)
     release.mkdir()
     response(*keys).rename(columns=str.upper).to_csv(release / R2, index=False)
@@ -827,20 +774,16 @@ def test_names_that_differ_in_punctuation_do_not_make_one_of_two_lines() -> None
     assert names.match_text("TT_OESOPHAGUS").candidates == (A, "C2")  # a name of the CCLE says no punctuation
 
 
-written_names = st.text(st.sampled_from("aAbB1-. /"), min_size=1, max_size=5).filter(
-    lambda name: any(map(str.isalnum, name))
-)
+written = st.text(st.sampled_from("aAbB1-. /"), min_size=1, max_size=5).filter(lambda name: any(map(str.isalnum, name)))
+row_keys = st.tuples(st.sampled_from(["", "S1", "S2"]), st.sampled_from(["", "1", "2"]), written)
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(["", "S1", "S2"]), st.sampled_from(["", "1", "2"]), written_names), min_size=1)
-)
+@given(st.lists(row_keys, min_size=1))
 def test_no_row_is_of_two_lines_and_no_line_of_names_that_nothing_joins(keys: list[tuple[str, str, str]]) -> None:
     frame = pd.DataFrame(keys, columns=[*GIVEN.values()]).assign(tcga_desc="")
     lines = lines_of(frame)
-    ids = [line.line_id for line in lines]
-    assert len(set(ids)) == len(ids)
+    assert len({line.line_id for line in lines}) == len(lines)
     for line in lines:
         sangers, cosmics = (line.ids.get(kind, ()) for kind in ("sanger_model_id", "cosmic_id"))
         assert any(key[0] in sangers or key[1] in cosmics or key[2] in line.names for key in keys)
@@ -856,22 +799,18 @@ def test_no_row_is_of_two_lines_and_no_line_of_names_that_nothing_joins(keys: li
             assert folded(name) in map(folded, names.lines[match.line_id].names)
 
 
-@pytest.mark.parametrize(
-    ("kind", "texts", "meant"),
-    [
-        ("cosmic_id", ("905940", "905940.0", " 905940", "0905940", "905,940", "9.0594E5", "9.0594e+05"), "905940"),
-        ("cosmic_id", ("0", "9.06E+05", "1.24E+06", "9.05944E3"), ""),
-        ("cosmic_id", ("905940;1",), "905940;1"),
-        ("cosmic_id", ("1.0E10", "1E+10", "10000000000"), "10000000000"),
-        ("cosmic_id", ("1.0E11", "1E999"), ""),
-        ("cosmic_id", ("1E99999999999999999999",), "1E99999999999999999999"),
-        ("sanger_model_id", ("SIDM00148", "sidm00148", "SIDM00148\u00a0"), "SIDM00148"),
-        ("depmap_id", ("ACH-000019", "ach-000019", "ACH.000019", "ACH_000019"), "ACH-000019"),
-        ("sanger_model_id", ("0012",), "0012"),
-    ],
-)
-def test_an_identifier_is_what_its_place_writes(kind: str, texts: tuple[str, ...], meant: str) -> None:
-    assert {identifier(kind, text) for text in texts} == {meant}
+def test_an_identifier_is_what_its_place_writes() -> None:
+    for kind, meant, *texts in (
+        ("cosmic_id", "905940", "905940", "905940.0", " 905940", "0905940", "905,940", "9.0594E5", "9.0594e+05"),
+        ("cosmic_id", "", "0", "9.06E+05", "1.24E+06", "9.05944E3"),
+        *(("cosmic_id", "905940;1", "905940;1"), ("sanger_model_id", "0012", "0012")),
+        ("cosmic_id", "10000000000", "1.0E10", "1E+10", "10000000000"),
+        ("cosmic_id", "", "1.0E11", "1E999"),
+        ("cosmic_id", "1E99999999999999999999", "1E99999999999999999999"),
+        ("sanger_model_id", "SIDM00148", "SIDM00148", "sidm00148", "SIDM00148\u00a0"),
+        ("depmap_id", "ACH-000019", "ACH-000019", "ach-000019", "ACH.000019", "ACH_000019"),
+    ):
+        assert {identifier(kind, text) for text in texts} == {meant}
 
 
 def test_each_byte_that_is_no_utf_8_is_latin_1_and_the_others_stay(tmp_path: Path) -> None:
@@ -887,17 +826,14 @@ def test_each_byte_that_is_no_utf_8_is_latin_1_and_the_others_stay(tmp_path: Pat
 def test_a_drug_never_gets_the_structure_of_its_mirror_image(tmp_path: Path) -> None:
     assert drug_keys("X (+)")[0] == drug_keys("(+)-x")[0] == drug_keys("X ( + )")[0]
     assert len({drug_keys(name)[0] for name in ("X", "X (+)", "X (-)", "X (±)", "(R)-X", "(S)-X")}) == 6
-    (tmp_path / "s.csv").write_text(
-        "name,pubchem,smiles\nX (+),,C[C@H](O)N\nY,2.31E3,CCO\nZ,,CC(=O)O\nz,,CC(=O)[O-].[Na+]\n"
-        "W,,CCO\nW,,CCN\nV,,CC(O)N\nV,,C[C@H](O)N\n"
-    )
+    rows = ["X (+),,C[C@H](O)N", "Y,2.31E3,CCO", "Z,,CC(=O)O", "z,,CC(=O)[O-].[Na+]", "W,,CCO", "W,,CCN", "V,,CC(O)N"]
+    (tmp_path / "s.csv").write_text("\n".join(["name,pubchem,smiles", *rows, "V,,C[C@H](O)N", ""]))
     frame = response(*["||A"] * 6).rename(columns=str.lower).rename(columns={"drug_id": "gdsc_drug_id"})
     frame["drug_name"] = ["X (-)", "(+)-X", "Other", "Z", "W", "V"]
     frame = frame.assign(drug_id=frame["gdsc_drug_id"].map("D{}".format), putative_target="", pathway_name="")
     frame["gdsc_drug_id"] = frame["gdsc_drug_id"].astype(str)
-    compounds = pd.DataFrame(
-        {"name": "Other", "synonyms": "", "target": "", "pathway": "", "pubchem_id": "2310.0"}, index=["2"]
-    )
+    about = {"name": "Other", "synonyms": "", "target": "", "pathway": "", "pubchem_id": "2310.0"}
+    compounds = pd.DataFrame(about, index=["2"])
     drugs, unknown = annotate(frame, compounds, read_smiles(tmp_path / "s.csv"))
     assert drugs["smiles"].tolist() == ["", "C[C@H](O)N", "CCO", "CC(=O)O", "", "C[C@H](O)N"]
     assert unknown["several structures in the table of SMILES"] == ["D4"]

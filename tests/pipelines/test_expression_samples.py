@@ -1,4 +1,7 @@
-"""Which profiles are kept and which genes are chosen: a rule that fails or a look at test rows spoils all scores."""
+"""Which profiles are kept and which genes are chosen: a rule that fails or a look at test rows spoils all scores.
+
+A gene that is taken for another gives a wrong answer that nothing shows: names are matched one to one, or not.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,13 @@ from pipelines.datasets import prepare, read_prepared, write_prepared
 from pipelines.errors import DataError, UserError
 from pipelines.params import read_params
 from pipelines.samples.expression import ExpressionSamples, ExpressionTables, aim, is_one_of, keep_profiles, to_log2
+from pipelines.samples.gene_names import (
+    find_gene,
+    match_genes,
+    parts_of,
+    several_genes,
+    spreadsheet_names,
+)
 from pipelines.samples.survival import read_follow_up
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from tests.pipelines.expression_folder import (
@@ -44,21 +54,17 @@ def with_samples(tables: ExpressionTables, **columns: Any) -> ExpressionTables:
 
 
 def rare(tables: ExpressionTables, count: int) -> ExpressionTables:
-    """Return the tables with a label that ``count`` patients bear."""
-    bearers = [f"P{number:03d}" for number in range(count)]
-    label = tables.samples["label"].where(~tables.samples["patient_id"].isin(bearers), "RARE")
-    return with_samples(tables, label=label)
+    rest = tables.samples["patient_id"].str[1:].astype(int) >= count
+    return with_samples(tables, label=tables.samples["label"].where(rest, "RARE"))
 
 
 def test_profiles_are_kept_in_the_order_of_the_file_with_what_is_known_of_them() -> None:
     tables = make_tables()
     kept = keep_profiles(tables, label_task())
     samples, primary = kept.samples, tables.samples["sample_type"] != 11
-    assert kept.counts["rows"] == {
-        **{"raw": len(primary), "kept": int(primary.sum())},
-        "dropped": dict.fromkeys(("not_in_samples_csv", "without_label", "small_class"), 0)
-        | {"sample_type_11": int((~primary).sum())},
-    }
+    nothing = dict.fromkeys(("not_in_samples_csv", "without_label", "small_class"), 0)
+    dropped = nothing | {"sample_type_11": int((~primary).sum())}
+    assert kept.counts["rows"] == {"raw": len(primary), "kept": int(primary.sum()), "dropped": dropped}
     assert kept.counts["classes"] == dict.fromkeys(LABELS, 20)
     assert samples.table["sample_id"].tolist() == tables.samples.loc[primary, "sample_id"].tolist()
     assert samples.classes == LABELS
@@ -92,23 +98,21 @@ def test_a_rule_finds_its_value_in_text_and_numbers(held: list[Any], rule: str) 
 def test_a_rule_applies_also_where_profiles_have_no_row(codes: dict[int, Any]) -> None:
     """Rows that are missing turn a column of truth values or whole numbers into another type."""
     tables = make_tables()
-    tables = with_samples(tables, code=tables.samples["sample_type"].map(codes))
-    fewer = replace(tables, samples=tables.samples.drop(index=[0, 2]))
-    value = str(codes[11])
+    kinds, value = tables.samples["sample_type"], str(codes[11])
+    fewer = replace(tables, samples=tables.samples.assign(code=kinds.map(codes)).drop(index=[0, 2]))
     kept = keep_profiles(fewer, with_rules(exclude={"code": (value,)}))
-    dropped, normals = kept.counts["rows"]["dropped"], int((tables.samples["sample_type"] == 11).sum())
     assert (kept.samples.table["sample_type"] != 11).all()
-    assert (dropped[f"code_{value}"], dropped["not_in_samples_csv"]) == (normals, 2)
+    dropped = kept.counts["rows"]["dropped"]
+    assert (dropped[f"code_{value}"], dropped["not_in_samples_csv"]) == ((kinds == 11).sum(), 2)
 
 
 def test_several_rules_each_count_what_they_are_the_first_to_drop() -> None:
     tables = make_tables()
     kept = keep_profiles(tables, with_rules(exclude={"sample_type": ("11", "06"), "label": ("RED",)}))
     types, red = tables.samples["sample_type"] != 1, tables.samples["label"] == "RED"
-    assert kept.counts["rows"]["dropped"] == {
-        **{"not_in_samples_csv": 0, "sample_type_11_06": int(types.sum()), "label_RED": int((red & ~types).sum())},
-        **{"without_label": 0, "small_class": 0},
-    }
+    nothing = dict.fromkeys(("not_in_samples_csv", "without_label", "small_class"), 0)
+    counted = {"sample_type_11_06": int(types.sum()), "label_RED": int((red & ~types).sum())}
+    assert kept.counts["rows"]["dropped"] == nothing | counted
     assert kept.samples.classes == ("BLUE", "GREEN")
     with pytest.raises(DataError, match=r"samples.csv, column purity"):
         keep_profiles(tables, with_rules(exclude={"purity": ("low",)}))
@@ -149,8 +153,9 @@ def test_samples_without_a_label_are_dropped_only_where_it_is_asked_for() -> Non
 @pytest.mark.parametrize("file", ["expression", "samples"])
 def test_unknown_patients_are_alone_and_unknown_or_doubled_ids_are_refused(file: str) -> None:
     tables = make_tables()
-    unknown = replace(tables, samples=with_cells(tables.samples, "patient_id", {0: None, 1: " "}))
-    assert samples_of(unknown).table["patient_id"][:2].tolist() == tables.samples["sample_id"][:2].tolist()
+    for words, count in (({0: None, 1: " "}, 2), (dict.fromkeys(range(6), "Not Reported"), 5)):
+        unknown = samples_of(replace(tables, samples=with_cells(tables.samples, "patient_id", words))).table
+        assert unknown["patient_id"][:count].tolist() == tables.samples["sample_id"][:count].tolist()
     for value, says in ((None, "row 2: the key is empty"), ("P000-01", "rows 1, 2: duplicate id")):
         changed: dict[str, Any] = {file: with_cells(getattr(tables, file), "sample_id", {1: value})}
         with pytest.raises(DataError, match=says):
@@ -167,7 +172,7 @@ def test_equal_profiles_have_one_digest_and_a_missing_value_is_a_value() -> None
     assert digest[2:].nunique() == len(digest) - 2
 
 
-def test_values_are_logged_once() -> None:
+def test_values_are_logged_once_and_taking_rows_keeps_values_and_rows_together() -> None:
     linear, logged = samples_of(make_tables("linear")), samples_of(make_tables("log2"), gene_task())
     np.testing.assert_allclose(linear.logged(), logged.logged(), rtol=1e-5)
     np.testing.assert_array_equal(logged.logged(), logged.values)
@@ -176,9 +181,6 @@ def test_values_are_logged_once() -> None:
     np.testing.assert_array_equal(linear.logged([GENES[3], GENES[1]]), linear.logged()[:, [3, 1]])
     with pytest.raises(KeyError, match="no column for gene 'TP53'"):
         linear.logged(["TP53"])
-
-
-def test_taking_rows_keeps_values_and_rows_together() -> None:
     samples, mask = samples_of(make_tables()), np.isin(np.arange(60), [3, 7])
     for taken, rows in ((samples.take(np.array([7, 3, 3])), [7, 3, 3]), (samples.take(mask), [3, 7])):
         assert taken.table["sample_id"].tolist() == samples.table["sample_id"].iloc[rows].tolist()
@@ -197,9 +199,8 @@ def test_the_most_variable_genes_are_the_targets_and_landmarks_the_predictors() 
     samples = of_genes()
     aimed = aim(samples, gene_task(count=6).data, TRAIN)
     assert aimed.predictors == aimed.inputs == tuple(LANDMARKS)
-    variance = dict(zip(GENES, samples.take(TRAIN).logged().astype(float).var(axis=0), strict=True))
-    others = [gene for gene in GENES if gene not in LANDMARKS]
-    assert list(aimed.targets) == sorted(others, key=lambda gene: -variance[gene])[:6]
+    variance = pd.Series(samples.take(TRAIN).logged().astype(float).var(axis=0), GENES).drop(LANDMARKS)
+    assert list(aimed.targets) == variance.nlargest(6).index.tolist()
     assert aimed.target.shape == (len(samples), 6)
     np.testing.assert_allclose(aimed.target, samples.logged(aimed.targets))
     assert aimed.take(TRAIN).targets == aimed.targets
@@ -224,11 +225,9 @@ def test_test_rows_do_not_change_targets_or_predictors(scale: str) -> None:
 def test_prepared_targets_do_not_change_with_test_rows() -> None:
     tables, task = make_tables("log2"), gene_task()
     prepared = prepare(keep_profiles(tables, task), task, SEED)
-    held_out = prepared.table.loc[prepared.table["split"] != "train", "sample_id"]
     expression = tables.expression.copy()
-    rows = expression["sample_id"].isin(held_out)
-    other = np.random.default_rng(1).uniform(0, 20, (int(rows.sum()), len(GENES)))
-    expression.loc[rows, GENES] = other.astype(np.float32)
+    rows = expression["sample_id"].isin(prepared.table.loc[prepared.table["split"] != "train", "sample_id"])
+    expression.loc[rows, GENES] = np.random.default_rng(1).uniform(0, 20, (rows.sum(), len(GENES))).astype(np.float32)
     again = prepare(keep_profiles(replace(tables, expression=expression), task), task, SEED)
     pd.testing.assert_frame_equal(again.table[["sample_id", "split"]], prepared.table[["sample_id", "split"]])
     assert again.samples.targets == prepared.samples.targets
@@ -304,3 +303,85 @@ def test_every_cell_of_a_follow_up_is_read_or_dropped_and_never_guessed(time: st
     if found.known[0]:
         assert float(time) > 0 and np.isfinite(float(time))
         assert event.strip().lower() in ("1", "0", "1.0", "0.0", "true", "false")
+
+
+# Names of genes.
+
+# Few symbols and numbers, so that names collide all the time.
+_symbols = st.sampled_from(["A", "B", "C", "?"])
+_numbers = st.sampled_from(["1", "2", "3"])
+_names = st.one_of(
+    st.builds("{}|{}".format, _symbols, _numbers), _symbols.filter(lambda symbol: symbol != "?"), _numbers
+)
+
+
+def _number(name: str) -> str:
+    return name.partition("|")[2]
+
+
+@given(st.lists(_names, max_size=8), st.lists(_names, max_size=8, unique=True))
+def test_no_name_is_of_two_genes_or_lost_and_no_number_contradicts(given_names: list[str], wanted: list[str]) -> None:
+    match = match_genes(given_names, wanted)
+    assert len(set(match.found.values())) == len(match.found)
+    assert sorted([*match.found, *match.missing]) == sorted(wanted)
+    assert sorted([*match.found.values(), *match.unknown]) == sorted(set(given_names))
+    for gene, name in match.found.items():
+        assert set(parts_of(gene)) & set(parts_of(name)) or gene == name
+        assert "" in (_number(gene), _number(name)) or _number(gene) == _number(name)
+    for gene in set(given_names) & set(wanted):  # a whole name is always found
+        assert match.found[gene] == gene
+
+
+@given(st.lists(_names, max_size=8, unique=True), st.lists(_names, max_size=8, unique=True), st.randoms())
+def test_the_order_of_a_profiles_genes_does_not_matter(given_names: list[str], wanted: list[str], rng: object) -> None:
+    match = match_genes(given_names, wanted)
+    rng.shuffle(given_names)  # type: ignore[attr-defined]
+    mixed = match_genes(given_names, wanted)
+    assert (set(mixed.missing), mixed.found) == (set(match.missing), match.found)
+
+
+def test_names_of_one_gene_are_found_and_a_symbol_of_two_stands_for_neither() -> None:
+    for given_names, gene, found in (
+        (["TP53|7157", "TP53", "7157", "P53|7157"], "TP53|7157", True),  # renamed since; the number stays
+        *((["TP53|7157"], "TP53", True), (["TP53|7157"], "7157", True), (["?|653553"], "653553", True)),
+        (["TP53|9999", "tp53"], "TP53|7157", False),  # Trp53 of a mouse is another gene
+        (["?", "?|1"], "?|653553", False),
+    ):
+        for name in given_names:
+            assert match_genes([name], [gene]).found == ({gene: name} if found else {})
+    wanted = ["SLC35E2|728661", "SLC35E2|9906"]
+    assert match_genes(["SLC35E2"], wanted).missing == wanted
+    assert match_genes(["SLC35E2", "9906"], wanted).found == {"SLC35E2|9906": "9906"}
+    assert match_genes(wanted, ["SLC35E2"]).missing == ["SLC35E2"]
+    with pytest.raises(UserError, match=r"is the name of 2 genes: SLC35E2\|728661, SLC35E2\|9906; name it as"):
+        find_gene("SLC35E2", wanted)
+    assert find_gene("9906", wanted) == find_gene("SLC35E2|9906", wanted) == "SLC35E2|9906"
+
+
+MADE_OF_GENES = (
+    *("1-Mar", "01-Mar", "15-Sept", "1-MAR", "1-Mar-2020", "Mar-01", "Sep-2", "1. Mar", "2/Sep", "2001-03-01"),
+    *("2001-03-01 00:00:00", "2001-03-01T00:00:00", "3/1/2001", "01.03.2001", "2.31E+13", "2,31E+13", "7157.0"),
+)
+NAMES_OF_GENES = (
+    *("TP53", "MARCH1", "MARCHF1", "SEPTIN2", "SEP15", "DEC1", "MARC1", "OCT4", "7157", "ENSG00000141510.16"),
+    *("HLA-A", "NKX2-1", "TP53|7157", "?|100130426", "2310009E13Rik", "hsa-mir-9-1", "MAR-1A", "RP11-34P13.7"),
+    *("1-Mar-A", "AC000012.1", "E2F1", "", "5S_rRNA", "MT-ND1", "H3.3"),
+)
+
+
+def test_what_a_spreadsheet_made_of_a_gene_is_told_and_names_of_genes_are_no_dates() -> None:
+    for name in MADE_OF_GENES:
+        assert spreadsheet_names([name, "TP53", "MYC"]) == [name], name
+    for name in NAMES_OF_GENES:
+        assert not spreadsheet_names([name]) == [] and not several_genes(name), name
+
+
+def test_a_day_as_a_number_is_told_among_symbols_alone_and_so_are_several_genes_under_one_name() -> None:
+    for names, days in (
+        (["TP53", "43891", "MYC", "KRAS", "7157", "43900", "EGFR"], ["43891", "43900"]),  # the 1st and 10th of March
+        (["TP53", "43831", "MYC", "43902", "KRAS"], []),  # the 1st of January, the 12th of March
+        (["43891", "7157", "4609"], []),  # Entrez ids
+    ):
+        assert spreadsheet_names(names) == days
+    assert all(map(several_genes, ("A;B", "A /// B", "A // B", "A///B", "A, B", "A / B")))
+    assert not any(map(several_genes, ("A;", "A;A", "A /// ---", "A/B", "A|12", "H2A-B")))

@@ -6,6 +6,7 @@ import gzip
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -20,15 +21,12 @@ from pipelines.sources.__main__ import main
 from pipelines.sources.expression_folder import Expression, gene_table, tcga, write_expression
 from pipelines.sources.matrices import MISSING, Matrix
 from pipelines.units import expression_scale
-from tests import bench
+from tests.bench.reading import write_pancan
 from tests.pipelines.damages import Damage, change, put, rewrite
 
 BARCODES = [
-    "TCGA-OR-A5J1-01A-11R-A29S-07",
-    "TCGA-OR-A5J1-11A-11R-A29S-07",
-    "TCGA-BH-A0B3-06B-11R-A056-07",
-    "TCGA-ZZ-A0B4-01A-11R-A056-07",
-    "TCGA-BH-A0B5-01A-11R-A056-07",
+    *("TCGA-OR-A5J1-01A-11R-A29S-07", "TCGA-OR-A5J1-11A-11R-A29S-07", "TCGA-BH-A0B3-06B-11R-A056-07"),
+    *("TCGA-ZZ-A0B4-01A-11R-A056-07", "TCGA-BH-A0B5-01A-11R-A056-07"),
 ]
 GENES = ["?|100130426", "TP53|7157", "SLC35E2|728661", "SLC35E2|9906"]
 PANCAN = f"""gene_id\t{chr(9).join(BARCODES)}
@@ -77,11 +75,6 @@ UCI_LABELS = ",Class\nsample_1,LUAD\nsample_0,PRAD\nsample_2,KIRC\n"
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "raw" / "set"
-
-
-@pytest.fixture
 def origin(tmp_path: Path) -> Path:
     """Hold stand-ins of all four layouts."""
     uci = "uci/TCGA-PANCAN-HiSeq-801x20531"
@@ -113,9 +106,8 @@ def run(layout: str, origin: Path, out: Path, *more: str) -> None:
     main(["--layout", layout, "--out", str(out), "--from", *source, *more])
 
 
-def rows_of(out: Path, file: str) -> list[list[str]]:
-    rows: list[list[str]] = pd.read_csv(out / file, dtype=str, keep_default_na=False).to_numpy().tolist()
-    return rows
+def rows_of(out: Path, file: str) -> Any:
+    return pd.read_csv(out / file, dtype=str, keep_default_na=False).to_numpy().tolist()
 
 
 def assert_expression(found: pd.DataFrame, genes: list[str], values: object) -> None:
@@ -135,9 +127,7 @@ def written(out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 # PanCanAtlas.
 
 
-def test_pancan_has_patients_cohorts_and_no_value_below_zero(
-    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pancan_has_patients_and_no_value_below_0(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("pancan", origin, out)
     expression, samples = written(out)
     assert_expression(expression, GENES[1:], [[0.5, 1, 0], [0, np.nan, 0], [1e3, 3, 0], [12.125, 0, 0.0001]])
@@ -159,13 +149,11 @@ def test_pancan_has_patients_cohorts_and_no_value_below_zero(
 
 
 @pytest.mark.parametrize("block", [100, 10_000_000])
-def test_streamed_pancan_equals_pandas_read_and_transposed_and_log_ratios_are_refused(
-    block: int, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(matrices, "BLOCK_BYTES", block)
-    bench.write_pancan(tmp_path, genes=60, samples=37, blocks=20)
+def test_streamed_pancan_equals_pandas_and_log_ratios_are_refused(block: int, tmp_path: Path, out: Path) -> None:
+    write_pancan(tmp_path, genes=60, samples=37, blocks=20)
     matrix, clinical = tmp_path / "matrix.tsv", tmp_path / "clinical.csv"
-    main(["--layout", "pancan", "--from", str(matrix), "--samples", str(clinical), "--out", str(out)])
+    with patch.object(matrices, "BLOCK_BYTES", block):
+        main(["--layout", "pancan", "--from", str(matrix), "--samples", str(clinical), "--out", str(out)])
     table = pd.read_csv(matrix, sep="\t", index_col="gene_id")
     whole = table.T.clip(lower=0).astype(np.float32)
     ours = written(out)[0]
@@ -230,9 +218,7 @@ def test_ids_that_lost_their_zeros_and_missing_values_are_named() -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_xena_keeps_its_logarithms_and_takes_patients_of_barcodes(
-    zipped: bool, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_xena_keeps_its_logarithms(zipped: bool, origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if zipped:
         rewrite("matrix.tsv", gzip.compress)(origin)  # whatever its name
     run("xena", origin, out)
@@ -268,6 +254,12 @@ def named(corner: str, key: str) -> Damage:
     return lambda o: [change("matrix.tsv", "sample", corner)(o), change("phenotype.tsv", "sample", key)(o)]
 
 
+def read_xena(folder: Path, name: str, rows: str) -> Expression:
+    put_new(folder / "m.tsv", f"sample\t{name}\tother\nTP53\t1\t2\n")
+    put_new(folder / "p.tsv", f"sample\tkind\n{rows}other\tB\n")
+    return xena.read(folder / "m.tsv", folder / "p.tsv", label="kind")
+
+
 XENA_SAME: dict[str, Damage] = {
     "of the GDC hub": named("Ensembl_ID", "submitter_id.samples"),
     "in another case": named("Gene", "Sample"),
@@ -289,12 +281,8 @@ XENA_SAME: dict[str, Damage] = {
         ("GTEX-1117F", "GTEX-1117F-0226", False),
     ],
 )
-def test_xena_joins_one_sample_under_two_names_and_no_two_samples(
-    in_matrix: str, in_table: str, joined: bool, tmp_path: Path
-) -> None:
-    put_new(tmp_path / "m.tsv", f"sample\t{in_matrix}\tother\nTP53\t1\t2\n")
-    put_new(tmp_path / "p.tsv", f"sample\tkind\n{in_table}\tA\nother\tB\n")
-    read = xena.read(tmp_path / "m.tsv", tmp_path / "p.tsv", label="kind")
+def test_xena_joins_two_names_and_no_two_samples(in_matrix: str, in_table: str, joined: bool, tmp_path: Path) -> None:
+    read = read_xena(tmp_path, in_matrix, f"{in_table}\tA\n")
     assert read.samples["label"].tolist() == (["A", "B"] if joined else ["B"])
     as_read = in_matrix if in_matrix.startswith("GTEX") else in_matrix.replace(".", "-").upper()
     assert read.samples["sample_id"].tolist()[0] == (as_read if joined else "other")
@@ -302,9 +290,7 @@ def test_xena_joins_one_sample_under_two_names_and_no_two_samples(
 
 
 def test_xena_does_not_choose_between_two_vials(tmp_path: Path) -> None:
-    put_new(tmp_path / "m.tsv", "sample\tTCGA-OR-A5J1-01\tother\nTP53\t1\t2\n")
-    put_new(tmp_path / "p.tsv", "sample\tkind\nTCGA-OR-A5J1-01A\tA\nTCGA-OR-A5J1-01B\tB\nother\tB\n")
-    read = xena.read(tmp_path / "m.tsv", tmp_path / "p.tsv", label="kind")
+    read = read_xena(tmp_path, "TCGA-OR-A5J1-01", "TCGA-OR-A5J1-01A\tA\nTCGA-OR-A5J1-01B\tB\n")
     assert read.samples["sample_id"].tolist() == ["other"]
     assert read.dropped == {"samples that the phenotype table describes in several ways": ["TCGA-OR-A5J1-01"]}
 
@@ -327,9 +313,7 @@ XENA_FAULTS: dict[str, tuple[Damage, str]] = {
 # GEO.
 
 
-def test_geo_reads_characteristics_wherever_they_stand(
-    origin: Path, out: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_geo_reads_characteristics_anywhere(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("geo", origin, out, "--patient", "Patient")
     expression, samples = written(out)
     values = [[1, 3, 5, -1], [2, np.nan, 6.5, -2], [np.nan, np.nan, 7, -3]]
@@ -448,19 +432,16 @@ GEO_FAULTS: dict[str, tuple[Damage, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("table", "says"),
-    [
+def test_geo_with_probes_of_something_else_is_refused(origin: Path, out: Path) -> None:
+    for table, says in (
         ("probe,gene\nx,TP53\n", "GSE1_series_matrix.txt, .*maps no probe"),
         ("name,gene\nx,TP53\n", "column probe: .* is missing"),
         ("probe,gene\n117_at,TP53\n117_at,EGFR\n", "1 probes of several genes"),
-    ],
-)
-def test_geo_with_probes_of_something_else_is_refused(table: str, says: str, origin: Path, out: Path) -> None:
-    (origin / "geo" / "probes.csv").write_text(table)
-    with pytest.raises(UserError, match=says):
-        run("geo", origin, out, "--probes", str(origin / "geo" / "probes.csv"))
-    assert not out.parent.exists()
+    ):
+        (origin / "geo" / "probes.csv").write_text(table)
+        with pytest.raises(UserError, match=says):
+            run("geo", origin, out, "--probes", str(origin / "geo" / "probes.csv"))
+        assert not out.parent.exists()
 
 
 # UCI.
@@ -497,9 +478,7 @@ FAULTS = {"pancan": PANCAN_FAULTS, "xena": XENA_FAULTS, "geo": GEO_FAULTS, "uci"
     ("layout", "damage", "says"),
     [pytest.param(at, *fault, id=f"{at}, {name}") for at, faults in FAULTS.items() for name, fault in faults.items()],
 )
-def test_what_is_not_the_layout_is_refused_and_nothing_is_written(
-    layout: str, damage: Damage, says: str, origin: Path, out: Path
-) -> None:
+def test_what_is_not_the_layout_leaves_nothing(layout: str, damage: Damage, says: str, origin: Path, out: Path) -> None:
     damage(origin)
     with pytest.raises(UserError, match=says):
         run(layout, origin, out)
@@ -532,9 +511,8 @@ RNG = np.random.default_rng(5)
 LOGS = RNG.normal(7, 2, (30, 40)).clip(0)
 
 
-@pytest.mark.parametrize(
-    ("values", "scale", "says"),
-    [
+def test_the_apparent_scale_is_told() -> None:
+    cases: list[tuple[np.ndarray, str, str]] = [
         (LOGS, "log2", "log2"),
         (np.exp2(LOGS), "linear", "TPM"),
         (RNG.poisson(np.exp2(LOGS)), "linear", "counts"),
@@ -544,11 +522,10 @@ LOGS = RNG.normal(7, 2, (30, 40)).clip(0)
         (RNG.uniform(0, 1, (30, 40)), "as_is", "shares"),
         (LOGS / np.log2(10), "log2", "decimal logarithm"),
         (np.full((2, 2), np.nan), "as_is", "no values"),
-    ],
-)
-def test_the_apparent_scale_is_told(values: np.ndarray, scale: str, says: str) -> None:
-    found, why = expression_scale(np.asarray(values, np.float32))
-    assert (found, says in why) == (scale, True)
+    ]
+    for values, scale, says in cases:
+        found, why = expression_scale(np.asarray(values, np.float32))
+        assert (found, says in why) == (scale, True), says
 
 
 cells = st.one_of(
@@ -603,47 +580,35 @@ def expression(ids: list[str], genes: list[str]) -> Expression:
     return Expression(np.ones((len(ids), len(genes)), np.float32), genes, samples)
 
 
-@pytest.mark.parametrize(
-    ("ids", "genes", "says"),
-    [
+def test_names_that_are_alike_are_not_written(out: Path) -> None:
+    for ids, genes, says in (
         (["a"], ["sample_id"], "the gene 'sample_id' is a duplicate"),
         (["a", ""], ["g"], "the sample '' is a duplicate or has no name"),
-        (["a"], [], "there is nothing to write"),
-    ],
-)
-def test_names_that_cannot_be_told_apart_are_not_written(
-    ids: list[str], genes: list[str], says: str, out: Path
-) -> None:
-    with pytest.raises(UserError, match=says):
-        write_expression(expression(ids, genes), out)
-    assert not out.parent.exists()
+        (["a"], list[str](), "there is nothing to write"),
+    ):
+        with pytest.raises(UserError, match=says):
+            write_expression(expression(ids, genes), out)
+        assert not out.parent.exists()
 
 
-def test_a_disk_that_is_full_leaves_nothing(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_nothing(out: Path) -> None:
     def full(table: object, where: Path, **_: object) -> None:
         where.write_bytes(b"half")
         raise OSError("No space left on device")  # as pyarrow does, without a name of the file
 
-    monkeypatch.setattr(raw_folder.pyarrow.parquet, "write_table", full)
-    with pytest.raises(UserError, match=r"No space left on device; nothing was written to .*set"):
+    disk = patch.object(raw_folder.pyarrow.parquet, "write_table", full)
+    with disk, pytest.raises(UserError, match=r"No space left on device; nothing was written to .*set"):
         write_expression(expression(["a"], ["g"]), out)
     assert list(out.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["geo", "--samples", "x", "--label", "x"], "--samples: geo takes none"),
-        (["xena"], "--samples: xena needs it"),
-        (["uci", "--from", "a", "b"], "--from: uci takes one"),
-        (["gdsc", "--from", "a"], "a: no such file"),
-        (["gdsc", "--from", ".", "."], "--from: takes one folder, or files"),
-    ],
-)
-def test_options_of_other_layouts_are_refused(arguments: list[str], says: str, tmp_path: Path, out: Path) -> None:
-    with pytest.raises(UserError, match=says):
-        main(["--from", str(tmp_path), "--out", str(out), "--layout", *arguments])
-
-
-def test_bench_of_the_reader_runs_small() -> None:
-    assert "PanCanAtlas matrix of 20 x 15" in bench.pancan_reader(genes=20, samples=15)[0].name
+def test_options_of_other_layouts_are_refused(tmp_path: Path, out: Path) -> None:
+    for arguments, says in (
+        ("geo --samples x --label x", "--samples: geo takes none"),
+        ("xena", "--samples: xena needs it"),
+        ("uci --from a b", "--from: uci takes one"),
+        ("gdsc --from a", "a: no such file"),
+        ("gdsc --from . .", "--from: takes one folder, or files"),
+    ):
+        with pytest.raises(UserError, match=says):
+            main(["--from", str(tmp_path), "--out", str(out), "--layout", *arguments.split()])

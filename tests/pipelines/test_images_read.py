@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ from pipelines.modalities.images import ImagesData
 from pipelines.params import read_params
 from pipelines.samples import images as reader
 from pipelines.samples.images import ImageSamples, list_images, read_images, to_pixels
-from tests.pipelines.image_folder import CLASSES, SIDE, SUBJECTS, picture, write_image_folder
+from tests.pipelines.damages import Damage, cell, column, edited
+from tests.pipelines.image_samples import CLASSES, SIDE, SUBJECTS, picture, write_image_folder
 
 ROOT = Path(__file__).parents[2]
 COUNT = 2 * 2 * SUBJECTS
@@ -33,13 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, data: ImagesData = WHOLE) -> ImageSamples:
-    samples = read_images(folder, replace(TASK, data=data), cache=folder.parent / "cache").samples
-    assert isinstance(samples, ImageSamples)
-    return samples
-
-
-def edit_table(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    edit(pd.read_csv(folder / "images.csv", dtype=str)).to_csv(folder / "images.csv", index=False)
+    return cast(ImageSamples, read_images(folder, replace(TASK, data=data), cache=folder.parent / "cache").samples)
 
 
 def cached(folder: Path) -> list[Path]:
@@ -47,27 +42,20 @@ def cached(folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return a list that takes an entry for every image that is decoded."""
-    found, decode = list[str](), reader.to_pixels
-
-    def counted(image: Image.Image, data: ImagesData) -> np.ndarray:
-        found.append(str(image))
-        return decode(image, data)
-
-    monkeypatch.setattr(reader, "to_pixels", counted)
-    return found
+    monkeypatch.setattr(reader, "to_pixels", counted := Mock(side_effect=reader.to_pixels))
+    return cast(list[Any], counted.call_args_list)
 
 
 def test_every_row_has_the_pixels_label_and_subject_of_its_own_file(folder: Path) -> None:
     # The table of the folder is in another order, and has a column more than it must.
-    edit_table(folder, lambda table: table.sample(frac=1, random_state=4).assign(site=table["file"].str[-6:-4]))
+    edited("images.csv", lambda t: t.sample(frac=1, random_state=4).assign(site=t["file"].str[-6:-4]))(folder)
     samples = read(folder)
     assert len(samples) == COUNT
     assert samples.table["sample_id"].tolist() == sorted(samples.table["sample_id"])
-    for row, (name, label, target, subject, site) in enumerate(
-        samples.table[["sample_id", "label", "target", "subject_id", "site"]].itertuples(index=False)
-    ):
+    about = samples.table[["sample_id", "label", "target", "subject_id", "site"]]
+    for row, (name, label, target, subject, site) in enumerate(about.itertuples(index=False)):
         code, number = CLASSES.index(name.split("/")[0]), int(name[-6:-4])
         np.testing.assert_array_equal(samples.pixels[samples.index[row]], np.asarray(picture(code, number)))
         assert (label, target, subject) == (CLASSES[code], code, f"{CLASSES[code]}-{number // 2}")
@@ -98,7 +86,7 @@ def test_codes_follow_the_order_of_the_classes_and_strange_files_are_left_alone(
 
 
 def test_images_without_a_subject_have_none_and_not_one_of_an_empty_name(folder: Path) -> None:
-    edit_table(folder, lambda table: table.assign(subject_id=table["subject_id"].where(table.index % 2 == 0, "")))
+    column("images.csv", "subject_id", lambda table: table["subject_id"].where(table.index % 2 == 0, ""))(folder)
     subjects = read(folder).table["subject_id"]
     assert subjects.isna().sum() == COUNT // 2 and "" not in set(subjects)
     (folder / "images.csv").unlink()
@@ -114,26 +102,24 @@ def findings(folder: Path, data: ImagesData = WHOLE) -> list[str]:
     return [str(found) for found in raised.value.findings]
 
 
-@pytest.mark.parametrize(
-    ("edit", "says"),
-    [
-        (lambda t: t.assign(file=t["file"].where(t.index != 4, "all/nowhere.png")),
-         ["column file, row 5: there is no such file", "column file: lacks 1 files: 'all/cell_04.png'"]),
-        (lambda t: t.assign(label=t["label"].where(t.index != 4, "hem")), ["column label, row 5: is not the folder"]),
-        (lambda t: pd.concat([t, t.iloc[[2]]]), [f"column file, row {COUNT + 1}: duplicate file"]),
-        (lambda t: t.assign(file=t["file"].where(t.index > 0, "")),
-         ["column file, row 1: names no file", "column file: lacks 1 files: 'all/cell_00.png'"]),
-    ],
-    ids=["unknown file", "other label", "file twice", "no file name"],
-)  # fmt: skip
-def test_a_table_that_disagrees_with_the_folders_is_refused_by_row(
-    edit: Callable[[pd.DataFrame], pd.DataFrame], says: list[str], folder: Path
-) -> None:
-    edit_table(folder, edit)
-    found = findings(folder)
-    assert len(found) == len(says)
-    for message, words in zip(found, says, strict=True):
-        assert re.match(f"images.csv, {words}", message), message
+LACKS = "file: lacks 1 files: 'all/cell_0{}.png'"
+TWICE = edited("images.csv", lambda table: pd.concat([table, table.iloc[[2]]]))
+WRONG: list[tuple[Damage, list[str]]] = [
+    (
+        cell("images.csv", 5, "file", "all/nowhere.png"),
+        ["file, row 5: there is no such file", LACKS.format(4)],
+    ),
+    (cell("images.csv", 5, "label", "hem"), ["label, row 5: is not the folder"]),
+    (TWICE, [f"file, row {COUNT + 1}: duplicate file"]),
+    (cell("images.csv", 1, "file", ""), ["file, row 1: names no file", LACKS.format(0)]),
+]
+
+
+@pytest.mark.parametrize(("damage", "says"), WRONG)
+def test_a_table_unlike_the_folders_is_refused_by_row(damage: Damage, says: list[str], folder: Path) -> None:
+    damage(folder)
+    for message, words in zip(findings(folder), says, strict=True):
+        assert re.match(f"images.csv, column {words}", message), message
 
 
 def test_every_class_without_images_is_named(folder: Path) -> None:
@@ -154,7 +140,7 @@ def test_an_image_that_cannot_be_decoded_is_named_and_leaves_no_cache(folder: Pa
     assert not cached(folder)
 
 
-def test_images_are_decoded_once_whatever_name_or_date_they_get(folder: Path, decoded: list[str]) -> None:
+def test_images_are_decoded_once_whatever_name_or_date_they_get(folder: Path, decoded: list[Any]) -> None:
     first = read(folder)
     os.utime(folder / "images/all/cell_00.png")
     (folder / "images.csv").unlink()
@@ -179,20 +165,18 @@ def test_a_replaced_image_another_crop_and_another_size_are_decoded_anew(folder:
     assert len(cached(folder)) == 5
 
 
-def test_decoding_that_is_broken_off_leaves_no_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_that_is_broken_off_leaves_no_cache(folder: Path) -> None:
     def broken(files: list[Path], data: ImagesData, into: np.ndarray) -> None:
         into[:3] = 255
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(reader, "_decode_all", broken)
-        with pytest.raises(KeyboardInterrupt):
-            read(folder)
+    with patch.object(reader, "_decode_all", broken), pytest.raises(KeyboardInterrupt):
+        read(folder)
     assert not cached(folder)
     np.testing.assert_array_equal(read(folder).pixels[0], np.asarray(picture(0, 0)))
 
 
-def test_a_cache_file_cut_short_is_made_anew(folder: Path, decoded: list[str]) -> None:
+def test_a_cache_file_cut_short_is_made_anew(folder: Path, decoded: list[Any]) -> None:
     expected = np.array(read(folder).pixels)
     (path,) = cached(folder)
     whole = path.read_bytes()
@@ -227,15 +211,12 @@ def opened(path: Path, data: ImagesData = WHOLE) -> np.ndarray:
         return to_pixels(image, data)
 
 
-def test_a_camera_that_was_turned_gives_the_same_pixels(tmp_path: Path) -> None:
+def test_a_camera_that_was_turned_and_every_mode_give_the_same_picture_of_three_channels(tmp_path: Path) -> None:
     upright, exif, half = Image.fromarray(gradient(60, 40)), Image.Exif(), ImagesData(CLASSES, crop=0.5, size=20)
     for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)):
         exif[0x0112] = orientation
         upright.transpose(undo).save(tmp_path / "cell.png", exif=exif)
         np.testing.assert_array_equal(opened(tmp_path / "cell.png", half), to_pixels(upright, half))
-
-
-def test_every_mode_becomes_three_channels_of_the_same_picture(tmp_path: Path) -> None:
     gray = np.repeat(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 1)), 3, axis=2).astype(np.uint8)
     for mode in ("RGB", "RGBA", "L", "LA", "P"):
         Image.fromarray(gray).convert("L").convert(mode).save(tmp_path / f"{mode}.png")

@@ -9,9 +9,11 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import yaml
 
@@ -21,9 +23,8 @@ from pipelines.errors import UserError
 from pipelines.ingest import bring, sources
 from pipelines.params import Params, read_params
 from pipelines.validate import Validation
-from tests.pipelines.damages import Damage, change, edited, rewrite
-from tests.pipelines.response_folder import write_response_folder
-from tests.pipelines.response_tables import NAME, ROOT
+from tests.pipelines.damages import cell, change, column, files_below, rewrite
+from tests.pipelines.response_tables import NAME, ROOT, write_response_folder
 
 OTHER = "other_screen"
 PLACED = Path("data", NAME)
@@ -56,7 +57,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repository(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a copy of `template`, which is the working directory too."""
     copy = shutil.copytree(template, tmp_path / "repository", symlinks=True)
     monkeypatch.chdir(copy)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
@@ -71,30 +71,28 @@ def params(repository: Path) -> Params:
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    """Return a sound folder that differs from the data in place."""
     folder = write_response_folder(tmp_path / "good")
-    edited("response.parquet", lambda table: table.assign(ln_ic50=table["ln_ic50"] + 0.5))(folder)
+    column("response.parquet", "ln_ic50", lambda table: table["ln_ic50"] + 0.5)(folder)
     return folder
 
 
+@dataclass
 class Run:
     """The command in a repository; it answers with its exit code and keeps what it printed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.monkeypatch, self.capsys = monkeypatch, capsys
+    capsys: pytest.CaptureFixture[str]
 
-    def __call__(self, origin: Path, *more: str) -> int:
-        self.monkeypatch.setattr("sys.argv", ["ingest", "--from", str(origin), *more])
-        with pytest.raises(SystemExit) as ended:
+    def __call__(self, origin: Path, *more: str) -> object:
+        arguments = ["ingest", "--from", str(origin), *more]
+        with patch("sys.argv", arguments), pytest.raises(SystemExit) as ended:
             run_command(module.main)
         self.out, self.err = self.capsys.readouterr()
-        assert isinstance(ended.value.code, int)
         return ended.value.code
 
 
 @pytest.fixture
-def run(repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return Run(monkeypatch, capsys)
+def run(repository: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    return Run(capsys)
 
 
 @pytest.fixture
@@ -104,26 +102,20 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def added(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def added() -> Iterator[list[Path]]:
     """Return the folders that were handed to DVC, which does not run: most tests are about the files."""
     calls: list[Path] = []
-    monkeypatch.setattr(module, "dvc_add", calls.append)
-    yield calls
+    with patch.object(module, "dvc_add", calls.append):
+        yield calls
     assert not Path(".incoming").exists()
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return every file below ``folder`` but DVC's and git's own."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not {".git", ".dvc"} & set(path.relative_to(folder).parts)
-    }
+    return {path: data for path, data in files_below(folder).items() if not {".git", ".dvc"} & set(Path(path).parts)}
 
 
 def test_sound_data_takes_the_place_of_the_old_and_dvc_knows_it(good: Path, run: Run) -> None:
-    before = content(good)
-    old = yaml.safe_load(Path("data.dvc").read_text())["outs"][0]
+    before, old = content(good), yaml.safe_load(Path("data.dvc").read_text())["outs"][0]
     assert run(good, "--task", NAME) == 0
     assert content(PLACED) == before == content(good)
     assert not Path(".incoming").exists()
@@ -151,21 +143,18 @@ def test_first_data_of_a_fresh_clone(good: Path, run: Run, added: list[Path]) ->
 
 @pytest.mark.usefixtures("added")
 def test_what_is_only_a_warning_is_told_and_taken(good: Path, run: Run) -> None:
-    edited("response.parquet", lambda table: table.assign(ln_ic50=table["ln_ic50"].where(table.index != 4)))(good)
+    cell("response.parquet", 5, "ln_ic50", np.nan)(good)
     assert run(good, "--task", NAME) == 0
     assert run.err.startswith(f"warning: {NAME}/response.parquet, column ln_ic50, row 5: ")
     assert content(PLACED) == content(good)
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_a_parent_folder_brings_the_tasks_it_has_or_the_one_that_is_named(
-    good: Path, tmp_path: Path, run: Run, added: list[Path]
-) -> None:
-    parent = tmp_path / "parent"
+def test_a_parent_folder_brings_its_tasks_or_the_named(good: Path, tmp_path: Path, run: Run, added: list[Path]) -> None:
+    parent, data = tmp_path / "parent", Path("data")
     for name in (NAME, OTHER, "tumor_type"):
         shutil.copytree(good, parent / name)
     (parent / "README.md").write_text("for people")
-    data = Path("data")
     before = content(data / NAME)
     assert run(parent, "--task", OTHER) == 0
     assert (content(data / NAME), content(data / OTHER)) == (before, content(good))
@@ -175,10 +164,15 @@ def test_a_parent_folder_brings_the_tasks_it_has_or_the_one_that_is_named(
     assert added == [Path("data")] * 2  # once for both tasks
 
 
+def with_notes(folder: Path) -> Path:
+    (folder / "notes").mkdir()
+    (folder / "notes" / "readme.txt").write_text("of the lab")
+    return folder
+
+
 @pytest.mark.usefixtures("unchecked", "added")
 def test_hidden_files_and_those_of_an_operating_system_are_left(good: Path, run: Run) -> None:
-    (good / "notes").mkdir()
-    (good / "notes" / "readme.txt").write_text("of the lab")
+    with_notes(good)
     before = content(good)
     for left in (".DS_Store", ".git/config", "notes/.cache", "Thumbs.db", "__MACOSX/._drugs.csv", "notes/desktop.ini"):
         (good / left).parent.mkdir(exist_ok=True)
@@ -191,9 +185,7 @@ def test_hidden_files_and_those_of_an_operating_system_are_left(good: Path, run:
 @pytest.mark.usefixtures("unchecked", "added")
 def test_read_only_sources_give_data_that_can_be_replaced(good: Path, run: Run) -> None:
     """A folder of mode 555 cannot be moved or deleted by a user who is not root."""
-    (good / "notes").mkdir()
-    (good / "notes" / "readme.txt").write_text("of the lab")
-    paths = [good, *good.rglob("*")]
+    paths = [with_notes(good), *good.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
@@ -219,31 +211,28 @@ def test_a_killed_run_leaves_nothing_in_the_way_and_data_may_come_from_where_it_
 # Faulty data.
 
 
-@pytest.mark.parametrize(
-    ("damage", "named"),
-    [
-        (change("drugs.csv", "C1CCCCC1", "C1CCCCC("), "drugs.csv, column smiles, row 4: "),
-        (rewrite("expression.parquet", lambda text: text[:1000]), "expression.parquet: not a readable parquet file"),
-    ],
-    ids=["value", "truncated"],
-)
+FAULTS = {
+    "drugs.csv, column smiles, row 4: ": change("drugs.csv", "C1CCCCC1", "C1CCCCC("),
+    "expression.parquet: not a readable parquet file": rewrite("expression.parquet", lambda text: text[:1000]),
+}
+
+
+@pytest.mark.parametrize("named", FAULTS)
 def test_faulty_data_is_told_changes_nothing_and_keeps_other_tasks_out(
-    damage: Damage, named: str, repository: Path, good: Path, tmp_path: Path, run: Run, added: list[Path]
+    named: str, repository: Path, good: Path, tmp_path: Path, run: Run, added: list[Path]
 ) -> None:
-    parent = tmp_path / "parent"
+    parent, before = tmp_path / "parent", content(repository)
+    assert "data.dvc" in before
     for name in (NAME, OTHER):
         shutil.copytree(good, parent / name)
-    before = content(repository)
-    assert "data.dvc" in before
     for faulty, *more in ((OTHER,), (NAME, "--task", NAME)):
-        damage(parent / faulty)
+        FAULTS[named](parent / faulty)
         assert run(parent / NAME if more else parent, *more) == 1
         assert content(repository) == before and added == []
-        lines = run.err.splitlines()
-        refused = [line for line in lines if line.startswith("refused: ")]
+        *refused, last = (line for line in run.err.splitlines() if line.startswith(("refused: ", "error: ")))
         assert any(line.startswith(f"refused: {faulty}/{named}") for line in refused)
         assert {line.split("/")[0] for line in refused} == {f"refused: {faulty}"}
-        assert lines[-1] == "error: the data was refused and nothing was changed"
+        assert last == "error: the data was refused and nothing was changed" == run.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -288,30 +277,23 @@ def test_files_without_a_task_are_not_guessed_at(params: Params, good: Path, tmp
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
-def test_old_data_comes_back_when_dvc_fails(
-    error: BaseException, repository: Path, good: Path, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_data_comes_back_when_dvc_fails(error: BaseException, repository: Path, good: Path, params: Params) -> None:
     def fail(data: Path) -> None:
         assert content(data / NAME) == content(data / OTHER) == content(good)  # it was in place by then
         raise error
 
-    monkeypatch.setattr(module, "dvc_add", fail)
     before = content(repository)
-    with pytest.raises(type(error)):
+    with patch.object(module, "dvc_add", fail), pytest.raises(type(error)):
         bring({NAME: good, OTHER: good}, params)
     assert content(repository) == before
     assert not any(path.exists() for path in (Path("data", OTHER), Path(".incoming")))  # there was none
 
 
 @pytest.mark.usefixtures("unchecked", "added")
-def test_old_data_comes_back_when_moving_fails(
-    repository: Path, good: Path, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_data_comes_back_when_moving_fails(repository: Path, good: Path, params: Params) -> None:
     """The first task is in place and the second is half moved when the disk says no."""
     write_response_folder(repository / "data" / OTHER)
-    before = content(repository)
-    rename = Path.rename
-    moved: list[str] = []
+    before, rename, moved = content(repository), Path.rename, list[str]()
 
     def fail(self: Path, target: Path) -> Path:
         moved.append(str(self))
@@ -319,8 +301,7 @@ def test_old_data_comes_back_when_moving_fails(
             raise OSError("Input/output error")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="Input/output error"):
+    with patch.object(Path, "rename", fail), pytest.raises(OSError, match="Input/output error"):
         bring({NAME: good, OTHER: good}, params)
     assert f"data/{OTHER}" in moved and content(repository) == before
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -17,17 +18,16 @@ from pipelines.datasets import Prepared, prepare, read_prepared, write_prepared
 from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.split import SplitError, split_sha256
-from tests.pipelines.response_folder import write_response_folder
-from tests.pipelines.response_tables import NAME, ROOT, shipped_task, split_of
+from tests.pipelines.damages import edited, files_below
+from tests.pipelines.response_tables import NAME, ROOT, shipped_task, split_of, write_response_folder
 
 SEED = 3
 TASK = replace(shipped_task(), split=split_of("cell_blind"))
-PREPARED, RESPONSE = Path("prepared") / NAME, Path("data") / NAME / "response.parquet"
+PREPARED = Path("prepared") / NAME
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty working directory with raw data."""
     monkeypatch.chdir(tmp_path)
     write_response_folder(tmp_path / "data" / NAME)
     return tmp_path
@@ -35,7 +35,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def written(place: Path) -> Prepared:
-    """Return what was written into ``prepared/``."""
     prepared = prepare(TASK.read(place / "data" / NAME), TASK, SEED)
     write_prepared(prepared, PREPARED, TASK, SEED)
     return prepared
@@ -54,7 +53,7 @@ def edit_summary(edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
 
 
 def edit_response(edit: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    edit(pd.read_parquet(RESPONSE)).to_parquet(RESPONSE, index=False)
+    edited("response.parquet", edit)(Path("data"))
 
 
 def test_what_is_read_is_what_was_written_and_sides_are_disjoint_and_whole(written: Prepared) -> None:
@@ -64,12 +63,11 @@ def test_what_is_read_is_what_was_written_and_sides_are_disjoint_and_whole(writt
     pd.testing.assert_frame_equal(read.samples.pairs, written.samples.pairs)
     for omics, table in written.samples.omics.items():
         pd.testing.assert_frame_equal(read.samples.omics[omics], table)
-    for prepared in (written, read):
-        assert prepared.samples.pairs["sample_id"].tolist() == prepared.table["sample_id"].tolist()
-        np.testing.assert_array_equal(prepared.samples.pairs["target"], prepared.table["target"])
-        lines, drugs = prepared.samples.cell_lines.index, prepared.samples.drugs.index
-        assert lines[prepared.samples.cell].tolist() == prepared.table["cell_line_id"].tolist()
-        assert drugs[prepared.samples.drug].tolist() == prepared.table["drug_id"].tolist()
+    for table, samples in ((written.table, written.samples), (read.table, read.samples)):
+        assert samples.pairs["sample_id"].tolist() == table["sample_id"].tolist()
+        np.testing.assert_array_equal(samples.pairs["target"], table["target"])
+        assert samples.cell_lines.index[samples.cell].tolist() == table["cell_line_id"].tolist()
+        assert samples.drugs.index[samples.drug].tolist() == table["drug_id"].tolist()
     rows = [written.rows(side) for side in ("train", "validation", "test")]
     assert sorted(np.concatenate(rows)) == list(range(len(written.samples)))
     np.testing.assert_array_equal(written.rows("train", "validation"), np.sort(np.concatenate(rows[:2])))
@@ -149,10 +147,6 @@ def test_a_split_of_other_rules_or_of_a_stage_that_has_not_run_is_refused(writte
         read_prepared(NAME, TASK)
 
 
-def below(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_file_is_written_whole_or_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "reports" / "report.json"
     for content in ("old", "new"):
@@ -161,40 +155,33 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path: Path) -> None:
             assert temporary.parent == path.parent  # on one file system, so that it moves in one step
             assert temporary.suffix == ".json"
             assert not path.exists() or path.read_text() == "old"
-        assert below(tmp_path) == {"reports/report.json": content.encode()}
+        assert files_below(tmp_path) == {"reports/report.json": content.encode()}
     assert path.stat().st_mode & 0o777 == 0o644  # not the 0600 of temporary files: others read reports too
     for error in (KeyboardInterrupt, OSError):
         with pytest.raises(error), written_whole(path) as temporary:
             temporary.write_text("half of the n")
             raise error
-        assert below(tmp_path) == {"reports/report.json": b"new"}
+        assert files_below(tmp_path) == {"reports/report.json": b"new"}
 
 
-def test_a_split_whose_writing_fails_leaves_the_old_one(written: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = below(Path("prepared"))
+def test_a_split_whose_writing_fails_leaves_the_old_one(written: Prepared) -> None:
+    before = files_below(Path("prepared"))
 
     def full(self: pd.DataFrame, path: Path, **_: Any) -> None:
         path.write_bytes(b"PAR1")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
-    with pytest.raises(OSError, match="No space left"):
+    with patch.object(pd.DataFrame, "to_parquet", full), pytest.raises(OSError, match="No space left"):
         write_prepared(written, PREPARED, TASK, SEED + 1)
-    assert below(Path("prepared")) == before
+    assert files_below(Path("prepared")) == before
     read_prepared(NAME, TASK)
 
 
-def test_a_split_cut_off_between_its_files_is_refused(
-    written: Prepared, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_split_of_half_its_files_is_refused(written: Prepared, place: Path) -> None:
     other = prepare(TASK.read(place / "data" / NAME), TASK, SEED + 1)
     assert other.sha256 != written.sha256
 
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pipelines.datasets.write_json", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with patch("pipelines.datasets.write_json", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         write_prepared(other, PREPARED, TASK, SEED + 1)
     with pytest.raises(UserError, match="run `dvc repro -f prepare@"):
         read_prepared(NAME, TASK)
@@ -204,20 +191,14 @@ def test_json_has_no_nan_and_no_numpy(tmp_path: Path) -> None:
     numbers: dict[Any, Any] = {"a": np.float32(0.5), "b": [np.nan, np.inf, -np.inf]}
     content = {**numbers, 3: np.arange(2), "c": (np.int64(1), np.bool_(True))}
     write_json(tmp_path / "x.json", content)
-
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=refuse)
+    read = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)  # NaN is not JSON
     assert read == {"a": 0.5, "b": [None, None, None], "3": [0, 1], "c": [1, True]} == jsonable(content)
 
 
-def test_command_writes_the_split_and_tells_what_was_dropped(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_writes_the_split_and_tells_what_was_dropped(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    monkeypatch.setattr("sys.argv", ["prepare", "--task", NAME])
-    assert stage.main() == 0
+    with patch("sys.argv", ["prepare", "--task", NAME]):
+        assert stage.main() == 0
     told = capsys.readouterr().out
     assert "60 of 72 samples kept (dropped: 12 without_expression)" in told
     sides = {side: int(told.split(f" {side}")[0].split()[-1]) for side in ("train", "validation", "test")}

@@ -23,11 +23,10 @@ from pipelines.samples.formats import read_table
 from pipelines.samples.images import list_images
 from pipelines.text_values import UNKNOWN_WORDS
 from pipelines.validate import Validation, validate_folder
-from tests.pipelines.damages import Damage, cell, change, edited, rewrite
-from tests.pipelines.expression_folder import label_task, make_tables, with_cells, write_expression_folder
-from tests.pipelines.image_folder import write_image_folder
-from tests.pipelines.response_folder import GENES, SMILES, write_response_folder
-from tests.pipelines.response_tables import ROOT, shipped_task
+from tests.pipelines.damages import Damage, cell, change, edited, renamed, rewrite
+from tests.pipelines.expression_folder import label_task, make_tables, write_expression_folder
+from tests.pipelines.image_samples import write_image_folder
+from tests.pipelines.response_tables import GENES, ROOT, SMILES, shipped_task, write_response_folder
 from tests.pipelines.test_expression_samples import with_rules
 
 R, L, D = "response.parquet", "cell_lines.csv", "drugs.csv"
@@ -74,10 +73,6 @@ def column(file: str, name: str, change: Callable[[Any], Any], every: int = 1) -
     return edited(file, lambda t: t.assign(**{name: [v if at % every else change(v) for at, v in enumerate(t[name])]}))
 
 
-def renamed(file: str, old: str, new: str) -> Damage:
-    return edited(file, lambda table: table.rename(columns={old: new}))
-
-
 def numbers(file: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
     def edit(table: pd.DataFrame) -> pd.DataFrame:
         values = change(table.iloc[:, 1:].to_numpy(float))
@@ -87,7 +82,6 @@ def numbers(file: str, change: Callable[[np.ndarray], np.ndarray]) -> Damage:
 
 
 def content(folder: Path, kind: str) -> Any:
-    """Return what a model would see of a folder."""
     task = task_of(kind)
     samples = task.read(folder).samples
     table = samples.table.drop(columns="sample_id").astype(str)
@@ -97,21 +91,17 @@ def content(folder: Path, kind: str) -> Any:
     return table.drop(columns=["sample_type", "platform"], errors="ignore").to_csv(), getattr(samples, "classes", None)
 
 
-def named(findings: tuple[Finding, ...]) -> list[tuple[str, str | None]]:
-    return [(finding.file, finding.column) for finding in findings]
-
-
 SPACE, ZERO_WIDTH = "\u00a0", "\u200b"
 
 # What is certain: the same samples, and a warning that names file and column, or none.
 SAME: dict[str, tuple[str, Damage, str | None, str | None]] = {
-    "blank after a label": ("expression", cell(S, "label", 0, "BLUE "), S, "label"),
+    "blank after a label": ("expression", cell(S, 1, "label", "BLUE "), S, "label"),
     "blank after a patient": ("expression", column(S, "patient_id", lambda v: f"{v} ", 3), S, "patient_id"),
     "blank in parquet": ("expression", column(E, "sample_id", lambda v: f"{v}\t", 2), E, "sample_id"),
     "blank in a header": ("expression", rewrite(S, lambda b: b.replace(b"patient_id", b" patient_id ")), S, None),
     "blank in a gene": ("expression", renamed(E, "SIM03|3", "SIM03|3 "), E, None),
     "semicolons": ("expression", rewrite(S, lambda b: b.replace(b",", b";")), S, None),
-    "blank after a drug": ("response", cell(R, "drug_id", 0, f"DRUG-1{SPACE}"), R, "drug_id"),
+    "blank after a drug": ("response", cell(R, 1, "drug_id", f"DRUG-1{SPACE}"), R, "drug_id"),
     "backslashes": ("images", column(IMAGES, "file", lambda v: v.replace("/", "\\")), IMAGES, "file"),
     "a drive": ("images", column(IMAGES, "file", lambda v: f"C:\\x\\images\\{v}"), IMAGES, "file"),
     "names alone": ("images", column(IMAGES, "file", lambda v: v.split("/")[1]), IMAGES, "file"),
@@ -125,13 +115,12 @@ SAME: dict[str, tuple[str, Damage, str | None, str | None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "damage", "file", "name"), SAME.values(), ids=SAME.keys())
-def test_what_is_certain_gives_the_same_samples_and_is_told(
-    kind: str, damage: Damage, file: str | None, name: str | None, check: Check, clean: dict[str, tuple[Path, Any]]
-) -> None:
+@pytest.mark.parametrize("case", SAME)
+def test_what_is_certain_gives_the_same_samples_and_is_told(case: str, check: Check, clean: dict[str, Any]) -> None:
+    kind, damage, file, name = SAME[case]
     validation = check(kind, damage)
     assert validation.passed, list(map(str, validation.findings))
-    assert named(validation.warnings) == ([(file, name)] if file else [])
+    assert [(each.file, each.column) for each in validation.warnings] == ([(file, name)] if file else [])
     assert content(Path(kind), kind) == clean[kind][1]
 
 
@@ -157,10 +146,10 @@ def responses(change: Callable[[np.ndarray], np.ndarray], studies: int = 1) -> D
 # Kind, damage, file, column and a key word of what is not certain, and of what is certainly not what it should be.
 WARNED: dict[str, tuple[str, Damage, str, str | None, str]] = {
     "label in another case": ("expression", column(S, "label", str.lower, 2), S, "label", "'blue'"),
-    "patient with zeros": ("expression", lambda f: [cell(S, "patient_id", row, ("7", "007")[row])(f) for row in (0, 1)],
+    "patient's zeros": ("expression", lambda f: [cell(S, 1, "patient_id", "7")(f), cell(S, 2, "patient_id", "007")(f)],
         S, "patient_id", "'007' and '7'"),
-    "tissue in another case": ("response", cell(L, "tissue", 0, "Lung"), L, "tissue", "'Lung' and 'lung'"),
-    "sample in another case": ("expression", cell(S, "sample_id", 0, "p000-01"), S, "sample_id", "looks like"),
+    "tissue in another case": ("response", cell(L, 1, "tissue", "Lung"), L, "tissue", "'Lung' and 'lung'"),
+    "sample in another case": ("expression", cell(S, 1, "sample_id", "p000-01"), S, "sample_id", "looks like"),
     "decimal logarithms": ("response", responses(lambda v: v / np.log(10), 2), R, "ln_ic50", "'STUDY1'"),
     "absolute copies": ("response", numbers(C, lambda v: 2 * v), C, None, "absolute"),
 }  # fmt: skip
@@ -169,7 +158,7 @@ REFUSED: dict[str, tuple[str, Damage, str, str | None, str]] = {
     "whole copies": ("response", numbers(C, lambda v: np.rint(2 * v)), C, None, "whole"),
     "M values": ("response", numbers(B, lambda v: np.log2((v + 0.01) / (1.01 - v))), B, None, "M values"),
     "truth values": ("response", edited(M, lambda t: t.assign(TP53=t["TP53"] > 0)), M, "TP53", "1 for true"),
-    "two samples in one": ("expression", cell(S, "sample_id", 0, "P001-01 "), S, "sample_id", "more than once"),
+    "two samples in one": ("expression", cell(S, 1, "sample_id", "P001-01 "), S, "sample_id", "more than once"),
     "class in another case": ("images", lambda f: (f / "images/all").rename(f / "images/ALL"), "images/all", None,
         "'ALL'"),
     "header in another case": ("expression", change(S, "patient_id", "Patient ID"), S, "patient_id", "'Patient ID'"),
@@ -192,10 +181,6 @@ def test_what_is_not_certain_is_told_by_name(case: str, check: Check) -> None:
     assert all(len(str(found).splitlines()) == 1 for found in validation.findings)
 
 
-def test_responses_in_their_unit_are_not_doubted(check: Check) -> None:
-    assert check("response", responses(lambda values: values, 2)).findings == ()
-
-
 def test_columns_of_one_wrong_type_are_one_finding(tmp_path: Path) -> None:
     table = pd.DataFrame({"sample_id": ["a"], **{f"G{number}": ["1,5"] for number in range(40)}})
     table.to_parquet(tmp_path / E)
@@ -207,34 +192,22 @@ def test_columns_of_one_wrong_type_are_one_finding(tmp_path: Path) -> None:
 
 def test_a_word_for_unknown_is_no_value_in_any_table(check: Check) -> None:
     word = "[Discrepancy]"  # of all words, see the property below
-    for kind, file, name in (
-        ("expression", S, "label"),
-        ("expression", S, "patient_id"),
-        ("images", IMAGES, "subject_id"),
-    ):
-        of_word, empty = (check(kind, cell(file, name, 0, text), f"{name}{text}") for text in (word, ""))
-        assert of_word.passed and (file, name) in named(of_word.warnings)
+    places = (("expression", S, "label"), ("expression", S, "patient_id"), ("images", IMAGES, "subject_id"))
+    for kind, file, name in places:
+        of_word, empty = (check(kind, cell(file, 1, name, text), f"{name}{text}") for text in (word, ""))
+        assert of_word.passed and (file, name) in [(each.file, each.column) for each in of_word.warnings]
         assert of_word.counts == empty.counts
         assert content(Path(f"{name}{word}", kind), kind) == content(Path(name, kind), kind)
-    assert not check("expression", cell(S, "sample_id", 0, word)).passed
+    assert not check("expression", cell(S, 1, "sample_id", word)).passed
 
 
-def test_a_cell_line_that_is_called_na_is_a_line(check: Check) -> None:
-    def rename(folder: Path) -> None:
-        for file in (R, L, E, C, B, M):
-            column(file, "cell_line_id", lambda name: "NA" if name == "LINE-03" else name)(folder)
-
-    assert check("response", rename).findings == ()
+def test_a_cell_line_that_is_called_na_is_a_line_and_responses_in_their_unit_are_not_doubted(check: Check) -> None:
+    to_na = [column(file, "cell_line_id", lambda n: {"LINE-03": "NA"}.get(n, n)) for file in (R, L, E, C, B, M)]
+    assert check("response", lambda folder: [rename(folder) for rename in to_na]).findings == ()
     samples = task_of("response").read(Path("response")).samples
     assert "NA" in samples.cell_lines.index
     assert (samples.pairs["cell_line_id"] == "NA").sum() == len(SMILES)
-
-
-def test_unknown_patients_stand_alone_even_if_one_word_says_it_of_all() -> None:
-    tables = make_tables()
-    unknown = with_cells(tables.samples, "patient_id", dict.fromkeys(range(6), "Not Reported"))
-    kept = keep_profiles(replace(tables, samples=unknown), label_task()).samples
-    assert kept.table["patient_id"][:5].tolist() == kept.table["sample_id"][:5].tolist()
+    assert check("response", responses(lambda values: values, 2), "in_unit").findings == ()
 
 
 def test_a_rule_is_not_half_obeyed_where_nobody_validates() -> None:
@@ -268,10 +241,8 @@ def test_what_validation_passes_is_what_samples_see(check: Check) -> None:
 BLANKS = st.text(st.sampled_from([" ", "\t", SPACE, ZERO_WIDTH, "\u2009", "\ufeff"]), max_size=3)
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, categories=["L", "N"]), min_size=1, max_size=8)
 FILES = st.sampled_from(["t.csv", "t.parquet"])
-
-
-def in_any_case(word: str) -> st.SearchStrategy[str]:
-    return st.sampled_from([word, word.upper(), word.title(), f"[{word}]"])
+UNKNOWN = sorted(UNKNOWN_WORDS - {""})
+IN_ANY_CASE = st.sampled_from([w for word in UNKNOWN for w in (word, word.upper(), word.title(), f"[{word}]")])
 
 
 def save(table: pd.DataFrame, path: Path) -> Path:
@@ -281,9 +252,7 @@ def save(table: pd.DataFrame, path: Path) -> Path:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, min_size=1, max_size=5), before=BLANKS, after=BLANKS, file=FILES)
-def test_blanks_around_text_change_nothing(
-    names: list[str], before: str, after: str, file: str, tmp_path: Path
-) -> None:
+def test_blanks_around_text_are_nothing(names: list[str], before: str, after: str, file: str, tmp_path: Path) -> None:
     notes: list[Finding] = []
     plain = read_table(save(pd.DataFrame({"key": names, "x": 1.0}), tmp_path / file), text=("key",))
     padded = pd.DataFrame({"key": [f"{before}{name}{after}" for name in names], "x": 1.0})
@@ -293,7 +262,7 @@ def test_blanks_around_text_change_nothing(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(word=st.sampled_from(sorted(UNKNOWN_WORDS - {""})).flatmap(in_any_case), blank=BLANKS, file=FILES)
+@given(word=IN_ANY_CASE, blank=BLANKS, file=FILES)
 def test_every_word_for_unknown_is_read_as_empty_and_told(word: str, blank: str, file: str, tmp_path: Path) -> None:
     path = save(pd.DataFrame({"key": ["A", f"{word}{blank}"], "x": [1.0, 2.0]}), tmp_path / file)
     notes: list[Finding] = []

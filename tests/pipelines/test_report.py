@@ -79,10 +79,8 @@ def page_of(folder: Path, validation: Validation, audit: Audit | None = None) ->
     if audit is not None:
         write_audit(audit, folder)
     page = write_page(folder, validation.task).read_text(encoding="utf-8")
-    shown, *rows = (
-        " ".join(html.unescape(re.sub(r"<[^>]+>", " ", part)).split())
-        for part in (page, *re.findall(r"<tr.*?</tr>", page, re.DOTALL))
-    )
+    parts = (page, *re.findall(r"<tr.*?</tr>", page, re.DOTALL))
+    shown, *rows = (" ".join(html.unescape(re.sub(r"<[^>]+>", " ", part)).split()) for part in parts)
     return shown, rows
 
 

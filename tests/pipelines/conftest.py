@@ -1,0 +1,12 @@
+"""Where the tests of the sources write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "raw" / "set"
