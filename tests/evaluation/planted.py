@@ -13,6 +13,7 @@ from evaluation.evidence.parts import Evaluation, Evidence
 from pipelines.datasets import Prepared
 from pipelines.params import Task, task_text
 from pipelines.samples.expression import ExpressionSamples
+from tests.training.tiny import response_task, tiny_params
 from training.contract import contract_class
 from training.estimator import Estimator
 from training.model.cross_fit import CrossFitted
@@ -68,6 +69,12 @@ class Setting:
 
     def evaluated(self, **settings: Any) -> Setting:
         return replace(self, task=replace(self.task, evaluate=replace(self.task.evaluate, **settings)))
+
+
+def pairs_setting(prepared: Any, predictions: pd.DataFrame, **settings: Any) -> Setting:
+    """Return the task of responses with these predictions; ``settings`` change how it is evaluated."""
+    contract = {"half_width": 2.0, "features": {}, "required": [], "target": "ln_ic50"}
+    return Setting(response_task(tiny_params()), prepared, predictions, contract).evaluated(**settings)
 
 
 def profile_samples(

@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from evaluation import ablate as command
 from evaluation import permuted_genes
 from evaluation.permuted_genes import ablate, ablation_path
+from evaluation.problems import measures_of
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
-from tests.evaluation.measures import bootstrap_targets
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
 from training.model.cross_fit import fit_final
@@ -92,7 +92,9 @@ def test_permuted_fits_are_compared_with_the_fitted_model_on_its_test_rows(
     found = read_json(ablation_path(NAME, ARCHITECTURE))
     table = reference.predictions
     measured, predicted = (table[[f"{kind}_{gene}" for gene in TARGETS]] for kind in ("target", "prediction"))
-    expected = bootstrap_targets(measured, predicted, table["group"], resamples=10, seed=params.seed)
+    expected = measures_of("multi_target").bootstrap(
+        measured, predicted, table["group"], resamples=10, seed=params.seed
+    )
     assert found["as_it_is"] == pytest.approx(expected["r2"].value)
     gain, each = found["gain"], [one["difference"] for one in found["of_each"]]
     assert each == pytest.approx([found["as_it_is"] - value for value in found["permuted"]])

@@ -17,8 +17,8 @@ from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, ex
 from evaluation.explain.pairs import explain_pairs
 from pipelines.params import PerBudget
 from pipelines.samples.response import ResponseSamples, make_samples
-from tests.evaluation.planted import Known, Setting
-from tests.training.tiny import build, response_task, tiny_params, tiny_prepared
+from tests.evaluation.planted import Known, pairs_setting
+from tests.training.tiny import build, tiny_prepared
 from training.architectures import get_architecture
 from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
@@ -26,7 +26,6 @@ from training.features.molecule_graph import drawn_molecule
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SVG = "{http://www.w3.org/2000/svg}"
 UNIT = "ln IC50 (µM)"
-CONTRACT: dict[str, Any] = {"half_width": 2.0, "features": {}, "required": [], "target": "ln_ic50"}
 
 
 class Planted(Known):
@@ -116,8 +115,8 @@ def test_evidence_of_a_graph_network_has_atoms_and_drawings(tmp_path: Path) -> N
     test = prepared.side("test")
     predicted = made.fit(prepared.side("train"), prepared.side("validation")).predict(test)
     predictions = test.pairs.assign(group=test.pairs["cell_line_id"], prediction=predicted)
-    setting = Setting(response_task(tiny_params()), prepared, predictions, CONTRACT)
-    found = explain_pairs(setting.evaluated(resamples=50, explained_samples=PerBudget(12, 12)).run(made), UNIT)
+    setting = pairs_setting(prepared, predictions, resamples=50, explained_samples=PerBudget(12, 12))
+    found = explain_pairs(setting.run(made), UNIT)
     listed = found.tables["atoms"]
     assert set(listed["drug_id"]) <= set(prepared.side("test").drugs["smiles"].dropna().index)
     assert 1 < listed["drug_id"].nunique() <= DRUGS

@@ -32,9 +32,7 @@ from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.samples.response import ResponseSamples, make_samples
 from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
-from tests.evaluation.planted import Known, Setting
-from tests.evaluation.test_atoms import CONTRACT
-from tests.training.tiny import response_task, tiny_params
+from tests.evaluation.planted import Known, pairs_setting
 from training.estimator import Attribution
 
 GENES = [f"G{number}" for number in range(30)]
@@ -269,8 +267,7 @@ def explained_by(model: Planted, samples: ResponseSamples) -> tuple[dict[str, An
     sides = np.where(samples.cell < 45, "train", "test")
     table = samples.pairs.assign(sample_id=[str(n) for n in range(len(samples))], group=samples.pairs["cell_line_id"])
     prepared = Prepared(samples, table.assign(split=sides, fold=0), "0", {})
-    setting = Setting(response_task(tiny_params()), prepared, table[sides == "test"], CONTRACT)
-    return explain_drugs(setting.evaluated(resamples=100).run(model), "ln IC50", 100)
+    return explain_drugs(pairs_setting(prepared, table[sides == "test"], resamples=100).run(model), "ln IC50", 100)
 
 
 def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:

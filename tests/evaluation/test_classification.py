@@ -15,14 +15,14 @@ from sklearn import metrics as sk
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.metrics.resample import group_counts
+from evaluation.problems import measures_of
 from evaluation.problems.classification import WITHIN, metric_names, reliability
 from pipelines.problems import get_problem
 from pipelines.samples.sensitivity import CLASSES
 from pipelines.tasks.pairs_classification import Threshold
-from tests.evaluation.measures import CLASSIFICATION, bootstrap_classification, classification_metrics
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
-LIST = list(CLASSES)
+CLASSIFICATION, LIST = measures_of("classification"), list(CLASSES)
 LETTERS = "abcdefgh"
 
 
@@ -89,7 +89,7 @@ def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, 
         return
     del sample["baseline"]
     found = CLASSIFICATION.weigh(**sample, groups=np.arange(n_rows), counts=[weight, np.ones(n_rows)])
-    plain = classification_metrics(**sample)
+    plain = CLASSIFICATION.metrics(**sample)
     assert list(plain) == metric_names(sample["classes"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,7 +102,7 @@ def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, 
 
 def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity():
     target = np.arange(12) % 2
-    found = classification_metrics(target, np.eye(2)[1 - target], classes="ab")
+    found = CLASSIFICATION.metrics(target, np.eye(2)[1 - target], classes="ab")
     assert found["accuracy"] == found["roc_auc"] == found["f1_a"] == 0
     assert found["ece"] == found["brier"] == 1
     assert found["log_loss"] == pytest.approx(36.04, abs=0.01)
@@ -113,7 +113,7 @@ def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone(
     kept = sample["target"] != 2
     target, probabilities = sample["target"][kept], sample["outputs"][kept]
     assert (probabilities.argmax(axis=1) == 2).any()  # predicted, though it has no rows
-    found = classification_metrics(target, probabilities, classes="abcd")
+    found = CLASSIFICATION.metrics(target, probabilities, classes="abcd")
     assert {name for name, value in found.items() if np.isnan(value)} == {name for name in found if name.endswith("_c")}
     present, predicted = [0, 1, 3], probabilities.argmax(axis=1)
     of_present: dict[str, Any] = {"labels": present, "average": "macro"}
@@ -142,7 +142,7 @@ def test_resamples_without_a_class_stay_out_of_what_needs_it():
     for name in ("accuracy", "weighted_f1", "ece", "log_loss", "brier"):
         assert np.isfinite(resampled[name]).all()
     np.testing.assert_array_equal(np.isnan(resampled["recall_all"]), counts[:, :2].sum(axis=1) == 0)
-    found = bootstrap_classification(target, probabilities, subject, classes=["all", "hem"], resamples=400)
+    found = CLASSIFICATION.bootstrap(target, probabilities, subject, classes=["all", "hem"], resamples=400)
     assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx((0.8, 0.8))
 
 
@@ -150,34 +150,10 @@ def test_the_bins_add_up_to_the_calibration_error_and_close_above():
     sample = _sample(11, 200, 3)
     share, confidence, accuracy = reliability(sample["target"], sample["outputs"])
     assert share.sum() == pytest.approx(1)
-    found = classification_metrics(sample["target"], sample["outputs"], classes="abc")
+    found = CLASSIFICATION.metrics(sample["target"], sample["outputs"], classes="abc")
     assert np.nansum(share * np.abs(accuracy - confidence)) == pytest.approx(found["ece"], rel=1e-12)
     share, _, _ = reliability([0, 0, 0], [[0.6, 0.4], [0.6 + 1e-9, 0.4 - 1e-9], [1.0, 0.0]])
     assert np.flatnonzero(share).tolist() == [8, 9, 14]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"target": [0, 1, 2]}, "target is 2 at row 2, and there are 2 classes"),
-        ({"target": [0.0, 1.0, 1.0]}, "of float64, not the numbers of classes"),
-        ({"target": []}, "target has shape"),
-        ({"target": [0, 1]}, r"probabilities has shape \(3, 2\), not \(2, 2\)"),
-        ({"outputs": [[0.5, 0.5], [1.0, 0.0], [3.0, 1.0]]}, "at row 2: no probabilities that sum to one"),
-        ({"baseline": [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]}, "baseline is .* at row 1"),
-        ({"classes": ["a"]}, "classes are a: at least two"),
-        ({"margin_metric": "r2"}, "margin_metric is 'r2', not one of accuracy"),
-    ],
-)
-def test_bad_input_is_refused_with_its_column_and_row(change, message):
-    good = {
-        "target": [0, 1, 1],
-        "outputs": [[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]],
-        "groups": list("xyy"),
-        "classes": "ab",
-    }
-    with pytest.raises(ValueError, match=message):
-        bootstrap_classification(**(good | change))
 
 
 def of_drugs(seed: int, rows: int = 150, drugs: int = 6, groups: int = 12) -> dict[str, Any]:
@@ -244,9 +220,9 @@ def test_a_drug_of_one_group_counts_as_often_as_it_is_drawn() -> None:
 
 def test_more_than_two_classes_have_no_metric_within_drugs() -> None:
     with pytest.raises(ValueError, match="within is given with 3 classes"):
-        classification_metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
+        CLASSIFICATION.metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
     with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
-        classification_metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
+        CLASSIFICATION.metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
 
 
 def predictions(seed: int) -> pd.DataFrame:

@@ -15,14 +15,15 @@ import evaluation.comparison.architectures
 import evaluation.comparison.ranking
 from evaluation.comparison.architectures import FILTER, compare, enough_resamples, log, view, write
 from evaluation.comparison.page import SIMULATED, as_text, content
+from evaluation.comparison.ranking import agreement, agreement_text, gene_table
 from evaluation.evidence.build import PREDICTIONS, file_sha256
 from evaluation.evidence.evidence_file import evidence_path
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from pipelines.report import as_html, read_figures
-from tests.evaluation.measures import regression_metrics
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -53,7 +54,7 @@ def evaluated(folder: Path, architecture: str, frame: pd.DataFrame, run_id: str 
     path = evidence_path(TASK, architecture, folder / "reports")
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path.parent / PREDICTIONS)
-    found = regression_metrics(frame["target"], frame["prediction"], baseline=frame["baseline"])
+    found = measures_of("regression").metrics(frame["target"], frame["prediction"], baseline=frame["baseline"])
     metrics = {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in found.items()}
     evidence = {
         **{"architecture": architecture, "budget": "quick", "simulated": True, "seconds": 1.5},
@@ -199,3 +200,39 @@ def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: Mlf
     (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
     assert "mlp" in warning
     assert "not in the tracking store" in warning
+
+
+def genes_of(**classes: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        [(label, gene) for label, genes in classes.items() for gene in genes], columns=["class", "gene"]
+    )
+
+
+def ranked(models: Path, name: str, found: pd.DataFrame, file: str = "genes_by_class.csv") -> None:
+    (models / name).mkdir(parents=True)
+    found.assign(rank=1, mean=0.5, mean_abs=0.5, rows=3).to_csv(models / name / file, index=False)
+
+
+def test_agreement_is_the_share_of_genes_that_both_name_for_a_class(tmp_path: Path) -> None:
+    models, names = tmp_path, ["linear", "trees", "network", "majority"]
+    ranked(models, "linear", genes_of(BRCA="abcd", LUAD="efgh"))
+    ranked(models, "trees", genes_of(BRCA="abxy", LUAD="efgz"))
+    ranked(models, "network", genes_of(BRCA="efgh", LUAD="abcd"))  # the same genes, of the other class
+    (models / "majority").mkdir()
+    assert agreement(models, "linear", names) == {"trees": (2 / 4 + 3 / 4) / 2, "network": 0.0}
+    assert agreement(models, "trees", names) == {"linear": (2 / 4 + 3 / 4) / 2, "network": 0.0}
+    assert agreement(models, "majority", names) == {}
+    rows: list[dict[str, Any]] = [{"architecture": name, "agreement": agreement(models, name, names)} for name in names]
+    assert "0.62" in agreement_text(rows) and agreement_text(rows[3:]) == ""
+
+
+def test_a_table_is_read_with_names_that_look_like_numbers(tmp_path: Path) -> None:
+    names = pd.DataFrame({"class": ["01", "1"], "gene": ["0071", "71"]})
+    ranked(tmp_path, "one", names)
+    pd.testing.assert_frame_equal(gene_table(tmp_path / "one"), names)  # type: ignore[arg-type]
+
+
+def test_predictors_of_targets_are_compared_target_by_target(tmp_path: Path) -> None:
+    for name, genes in (("lstm", genes_of(ESR1="abc", ERBB2="def")), ("ridge", genes_of(ESR1="abz", ERBB2="xyz"))):
+        ranked(tmp_path, name, genes.rename(columns={"class": "target"}), "predictors_by_target.csv")
+    assert agreement(tmp_path, "lstm", ["lstm", "ridge"]) == {"ridge": pytest.approx((2 / 3 + 0) / 2)}

@@ -29,7 +29,7 @@ from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain.checks import randomized
 from evaluation.explain.images import PANELS, deletion
 from evaluation.figures import plots
-from evaluation.problems import columns_of
+from evaluation.problems import columns_of, measures_of
 from evaluation.promotion import candidate_run, scoring
 from pipelines import tracking
 from pipelines.audits.run import audit_samples, write_audit
@@ -38,7 +38,6 @@ from pipelines.errors import DataError, UserError
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.evaluation.measures import classification_metrics
 from training.architectures import get_architecture
 from training.backbone import Backbone
 from training.model.calibration import apply_temperature, prediction_sets
@@ -130,7 +129,7 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
 def test_the_metrics_are_those_of_the_predictions_and_on_the_run(trees: Judged, task: Any) -> None:
     metrics, classes = trees.evidence["test"]["metrics"], list(task.data.classes)
     probabilities = columns_of(trees.predictions, "probability", classes)
-    expected = classification_metrics(trees.predictions["target"], probabilities, classes=classes)
+    expected = measures_of("classification").metrics(trees.predictions["target"], probabilities, classes=classes)
     assert set(metrics) == {*expected, "margin"}
     logged = MlflowClient().get_run(trees.fitted.run_id).data.metrics
     for name, value in expected.items():
@@ -157,7 +156,9 @@ def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
         raw, probabilities = (columns_of(one.predictions, kind, classes) for kind in ("raw", "probability"))
         np.testing.assert_allclose(probabilities, apply_temperature(raw, contract.temperature))
         target = one.predictions["target"].to_numpy()
-        before, after = (classification_metrics(target, each, classes=classes) for each in (raw, probabilities))
+        before, after = (
+            measures_of("classification").metrics(target, each, classes=classes) for each in (raw, probabilities)
+        )
         assert found["temperature"] == contract.temperature
         assert (found["ece_before"], found["log_loss_before"]) == pytest.approx((before["ece"], before["log_loss"]))
         assert one.metric("ece")["value"] == pytest.approx(after["ece"])

@@ -109,22 +109,6 @@ def test_rows_censored_too_early_count_as_those_that_were_followed_longer() -> N
     assert held.mean() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("target", "survival", "message"),
-    [
-        ([[0.0, 1.0], [2.0, 0.0]], [[0.9] * 3] * 2, "time is 0 at row 0"),
-        ([[1.0, 1.0], [2.0, 2.0]], [[0.9] * 3] * 2, "event is 2 at row 1"),
-        ([[1.0, 1.0], [np.nan, 0.0]], [[0.9] * 3] * 2, "target is nan at row 1"),
-        ([[1.0, 1.0], [2.0, 0.0]], [[0.9] * 2] * 2, "survival has shape"),
-        ([[1.0, 1.0], [2.0, 0.0]], [[0.9] * 3, [0.9, 1.1, 0.2]], "survival is 1.1 at row 1"),
-        ([1.0, 2.0], [[0.9] * 3] * 2, "target has shape"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_by_row(target: Any, survival: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        _measured(np.array(target), np.array(survival))
-
-
 class Planted(Known):
     """Names the genes that raise the hazard in `follow_up_samples`; all alike if it is ``flat``."""
 
