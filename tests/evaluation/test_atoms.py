@@ -20,7 +20,6 @@ from pipelines.samples.response import ResponseSamples, make_samples
 from tests.evaluation.planted import Known, pairs_setting
 from tests.training.tiny import build, tiny_prepared
 from training.architectures import get_architecture
-from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
@@ -37,11 +36,6 @@ class Planted(Known):
             np.array([float(symbol == "O") for symbol in _symbols(smiles)]) * value
             for smiles, value in zip(samples.drugs["smiles"].iloc[samples.drug], gene, strict=True)
         ]
-
-
-class Blind(Planted):
-    def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Any:
-        return Estimator.atom_attributions(self, samples, output)
 
 
 def _symbols(smiles: str | None) -> list[str]:
@@ -88,25 +82,22 @@ def test_planted_atoms_are_found_and_listed_beside_their_drawing(samples: Respon
 
 
 def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(samples: ResponseSamples) -> None:
-    assert explain_atoms(Blind(), samples, seed=1) == []
+    assert explain_atoms(Known(), samples, seed=1) == []
     assert explain_atoms(Planted(), samples.take(samples.drug == 3), seed=1) == []
     assert explain_atoms(Planted(), samples.take(np.array([], dtype=int)), seed=1) == []
     assert drawings([], UNIT) == {} and table([]).empty
 
 
-def test_colors_say_which_atoms_raise_and_which_lower() -> None:
+def test_colors_say_which_atoms_raise_and_which_lower_and_those_of_another_molecule_are_refused() -> None:
     contributions = np.array([0.4, -0.4, 0.2, *[0.0] * 9, -0.1])
     colors = _highlights(draw(DrugAtoms("S1:1", "aspirin", ASPIRIN, contributions, 7), UNIT))
     red = {atom: int(color[1:3], 16) - int(color[5:7], 16) for atom, color in colors.items()}
     assert sorted(red) == list(range(13))
     assert red[0] > red[2] > abs(red[3]) and red[1] < red[12] < -abs(red[3])
     assert abs(red[3]) < 10
-
-
-@pytest.mark.parametrize("smiles", [ASPIRIN, "no molecule", ""])
-def test_contributions_of_another_molecule_are_refused(smiles: str) -> None:
-    with pytest.raises(ValueError, match="S1:1: 3 contributions do not fit"):
-        draw(DrugAtoms("S1:1", "aspirin", smiles, np.array([0.1, 0.2, 0.3]), 7), UNIT)
+    for smiles in (ASPIRIN, "no molecule", ""):
+        with pytest.raises(ValueError, match="S1:1: 3 contributions do not fit"):
+            draw(DrugAtoms("S1:1", "aspirin", smiles, np.array([0.1, 0.2, 0.3]), 7), UNIT)
 
 
 def test_evidence_of_a_graph_network_has_atoms_and_drawings(tmp_path: Path) -> None:

@@ -66,21 +66,17 @@ class Place:
 
     def add(self, architecture: str, noise: float, validation: float, **hashes: str) -> dict[str, Any]:
         with tracking.mlflow.start_run(experiment_id=tracking.experiment(TASK)) as run:
-            logged = self.client.create_logged_model(
-                run.info.experiment_id, name=architecture, source_run_id=run.info.run_id
-            )
+            experiment, run_id = run.info.experiment_id, run.info.run_id
+        logged = self.client.create_logged_model(experiment, name=architecture, source_run_id=run_id)
         path = evidence_path(TASK, architecture, self.reports)
         path.parent.mkdir(parents=True)
         (path.parent / "roc_curves.png").write_bytes(b"\x89PNG")
         predictions(noise, len(architecture)).to_parquet(path.parent / PREDICTIONS, index=False)
-        made = made_evidence()
-        sha256 = file_sha256(path.parent / PREDICTIONS)
+        own = {"predictions.sha256": file_sha256(path.parent / PREDICTIONS), **hashes}
         evidence = made_evidence(
-            architecture=architecture,
-            run_id=run.info.run_id,
-            model_uri=f"models:/{logged.model_id}",
+            **{"architecture": architecture, "run_id": run_id, "model_uri": f"models:/{logged.model_id}"},
             validation={"metric": "roc_auc", "value": validation},
-            hashes={**made["hashes"], "predictions.sha256": sha256, **hashes},
+            hashes={**made_evidence()["hashes"], **own},
         )
         write_json(path, evidence)
         return evidence
@@ -104,9 +100,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     prepared = Prepared(Samples(table), table, SPLIT_SHA, {"rows": {"dropped": {}}})
     with working_in(tmp_path):
         made = Place(tmp_path / "reports", prepared, MlflowClient())
-        made.add("majority_class", 9.0, 0.99)
-        made.add("resnet50", 0.7, 0.9)
-        made.add("random_forest", 1.5, 0.8)
+        for name, *numbers in (("majority_class", 9.0, 0.99), ("resnet50", 0.7, 0.9), ("random_forest", 1.5, 0.8)):
+            made.add(name, *numbers)
         made.add("vgg16", 0.3, 0.7)
         yield made
 
@@ -120,10 +115,8 @@ def test_the_choice_is_made_on_validation_rows_and_never_takes_the_baseline(plac
     assert choose(TASK, PARAMS, ["vgg16"], place.reports)["architecture"] == "vgg16"
     with pytest.raises(UserError, match="dvc repro evaluate@"):
         choose(TASK, PARAMS, ["alexnet"], place.reports)
-    with pytest.raises(UserError, match=f"no model of {TASK} is evaluated yet"):
-        choose(
-            TASK, PARAMS, [], place.reports
-        )  # none is not all: a loop that trained the baseline alone chooses nothing
+    with pytest.raises(UserError, match=f"no model of {TASK} is evaluated yet"):  # none is not all
+        choose(TASK, PARAMS, [], place.reports)  # as of a loop that trained the baseline alone
 
 
 def test_it_is_compared_with_all_others_on_the_same_rows(place: Place) -> None:
@@ -168,7 +161,6 @@ def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
 
 def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = place.candidate()
-
     monkeypatch.setattr(evaluation.promotion.candidate_run, "write_card", Mock(side_effect=OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         place.candidate("vgg16")
@@ -176,26 +168,23 @@ def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pyt
     assert {path.name for path in (place.reports / TASK).iterdir()} == {"models", "candidate"}
 
 
-def test_predictions_that_were_edited_are_refused(place: Place) -> None:
+def test_edited_predictions_and_another_split_are_refused_and_a_cohort_needs_a_name_and_a_folder(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = evidence_path(TASK, "vgg16", place.reports).parent / PREDICTIONS
     frame = pd.read_parquet(path)
     frame.assign(probability_hem=frame["target"], probability_all=1.0 - frame["target"]).to_parquet(path, index=False)
     with pytest.raises(UserError, match="not what the evidence was measured on"):
         place.candidate("vgg16")
-
-
-@pytest.mark.parametrize("given", [["away"], ["=x"], ["a=x", "a=y"]])
-def test_a_cohort_needs_a_name_and_a_folder(given: list[str]) -> None:
-    with pytest.raises(UserError, match="NAME=DIR"):
-        evaluation.candidate._cohorts(given)
-
-
-def test_another_split_is_refused_and_not_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    frame.to_parquet(path, index=False)
     place.add("alexnet", 0.5, 0.1, **{"split.sha256": "9" * 64})
     assert "alexnet" not in {one["with"] for one in place.candidate()["comparisons"]}
     assert "alexnet is not compared" in capsys.readouterr().err
     with pytest.raises(UserError, match="another split"):
         place.candidate("alexnet")
+    for given in (["away"], ["=x"], ["a=x", "a=y"]):
+        with pytest.raises(UserError, match="NAME=DIR"):
+            evaluation.candidate._cohorts(given)
 
 
 def test_the_version_in_production_is_taken_as_it_answered_on_the_same_split(place: Place) -> None:
