@@ -38,19 +38,19 @@ def _sample(seed: int, n_rows: int, n_classes: int, decimals: int | None = 1, si
 
 
 def _by_scikit_learn(
-    target: np.ndarray, probabilities: np.ndarray, classes: list[str], weight: np.ndarray | None = None
+    target: np.ndarray, probabilities: np.ndarray, classes: list[str], weight: np.ndarray
 ) -> dict[str, float]:
     """The metrics of rows of all classes, by scikit-learn; the calibration error has no equal there."""
-    weight = np.ones(len(target)) if weight is None else weight
-    n_classes = len(classes)
-    labels = list(range(n_classes))
-    predicted = probabilities.argmax(axis=1)
+    n_classes, labels, predicted = len(classes), list(range(len(classes))), probabilities.argmax(axis=1)
     given: dict[str, Any] = {"sample_weight": weight}
     of_class = {"labels": labels, "zero_division": np.nan, **given}
     truth = np.eye(n_classes)[target]
     roc = [sk.roc_auc_score(truth[:, k], probabilities[:, k], **given) for k in labels]
     pr = [sk.average_precision_score(truth[:, k], probabilities[:, k], **given) for k in labels]
-    f1 = sk.f1_score(target, predicted, average=None, **of_class)
+    precision, recall, f1 = (
+        score(target, predicted, average=None, **of_class)
+        for score in (sk.precision_score, sk.recall_score, sk.f1_score)
+    )
     confidence = probabilities.max(axis=1)
     edges = np.linspace(0, 1, 16)
     inside = [(confidence > low) & (confidence <= high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
@@ -66,8 +66,6 @@ def _by_scikit_learn(
         "log_loss": sk.log_loss(target, probabilities, labels=labels, **given),
         "brier": sk.brier_score_loss(target, probabilities, labels=labels, **given),
     }
-    precision = sk.precision_score(target, predicted, average=None, **of_class)
-    recall = sk.recall_score(target, predicted, average=None, **of_class)
     for k, name in enumerate(classes):
         found |= {f"precision_{name}": precision[k], f"recall_{name}": recall[k], f"f1_{name}": f1[k]}
         found |= {f"roc_auc_{name}": roc[k], f"pr_auc_{name}": pr[k]}
@@ -76,9 +74,7 @@ def _by_scikit_learn(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10**6),
-    n_classes=st.integers(2, 4),
-    n_rows=st.integers(8, 40),
+    **{"seed": st.integers(0, 10**6), "n_classes": st.integers(2, 4), "n_rows": st.integers(8, 40)},
     weights=st.lists(st.integers(0, 3), min_size=40, max_size=40),
     whole=st.booleans(),
 )
@@ -94,18 +90,21 @@ def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = _by_scikit_learn(sample["target"], sample["outputs"], sample["classes"], weight)
-    assert {name: values[0] for name, values in found.items()} == pytest.approx(
-        expected, rel=1e-9, abs=1e-12, nan_ok=True
-    )
-    assert {name: values[1] for name, values in found.items()} == pytest.approx(plain, rel=1e-12, nan_ok=True)
+    first, second = ({name: values[place] for name, values in found.items()} for place in (0, 1))
+    assert first == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True)
+    assert second == pytest.approx(plain, rel=1e-12, nan_ok=True)
 
 
-def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity():
+def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity_and_only_two_classes_have_metrics_within_drugs():
     target = np.arange(12) % 2
     found = CLASSIFICATION.metrics(target, np.eye(2)[1 - target], classes="ab")
     assert found["accuracy"] == found["roc_auc"] == found["f1_a"] == 0
     assert found["ece"] == found["brier"] == 1
     assert found["log_loss"] == pytest.approx(36.04, abs=0.01)
+    with pytest.raises(ValueError, match="within is given with 3 classes"):
+        CLASSIFICATION.metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
+    with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
+        CLASSIFICATION.metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
 
 
 def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone():
@@ -216,13 +215,6 @@ def test_a_drug_of_one_group_counts_as_often_as_it_is_drawn() -> None:
         draws = dict(zip(names, row.astype(float), strict=True))
         expected = by_scikit_learn(made, np.array([draws[each] for each in made["within"]]), draws)
         np.testing.assert_allclose([found[name][place] for name in WITHIN], expected, rtol=1e-9)
-
-
-def test_more_than_two_classes_have_no_metric_within_drugs() -> None:
-    with pytest.raises(ValueError, match="within is given with 3 classes"):
-        CLASSIFICATION.metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
-    with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
-        CLASSIFICATION.metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
 
 
 def predictions(seed: int) -> pd.DataFrame:

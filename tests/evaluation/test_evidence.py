@@ -42,7 +42,9 @@ CLASSES = ["basophil", "monocyte", "myeloblast"]
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-def test_evidence_is_read_as_it_was_sealed_and_refused_where_it_was_edited_or_cut(tmp_path: Path) -> None:
+def test_evidence_is_read_as_it_was_sealed_and_refused_if_edited_cut_or_of_another_schema(
+    tmp_path: Path,
+) -> None:
     evidence, path = made_evidence(), tmp_path / "evidence.json"
     write_json(path, evidence)
     assert read_evidence(path) == evidence
@@ -53,14 +55,14 @@ def test_evidence_is_read_as_it_was_sealed_and_refused_where_it_was_edited_or_cu
     path.write_text(json.dumps(made_evidence())[:100])
     with pytest.raises(UserError, match="not JSON"):
         read_evidence(path)
-
-
-@pytest.mark.parametrize("schema", [2, 4, "3", None])
-def test_another_schema_is_refused_with_what_to_do(schema: Any, tmp_path: Path) -> None:
-    evidence = {**made_evidence(), "schema": schema}
-    write_json(tmp_path / "evidence.json", {**evidence, "sha256": evidence_sha256(evidence)})
-    with pytest.raises(UserError, match="run the evaluate stage again"):
-        read_evidence(tmp_path / "evidence.json")
+    for schema in (2, 4, "3", None):
+        other = {**made_evidence(), "schema": schema}
+        write_json(path, {**other, "sha256": evidence_sha256(other)})
+        with pytest.raises(UserError, match="run the evaluate stage again"):
+            read_evidence(path)
+    nothing = made_evidence(coverage={"declared": 0.9, **dict.fromkeys(("observed", "low", "high"), np.nan)})
+    assert nothing["coverage"]["observed"] is None  # and the hash is of what is written
+    assert evidence_sha256(json.loads(json.dumps(nothing))) == nothing["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -95,12 +97,6 @@ def test_a_fault_is_named_by_its_place_though_the_hash_is_right(
         seal(evidence)
 
 
-def test_numbers_that_are_not_finite_are_null_and_the_hash_is_of_what_is_written() -> None:
-    evidence = made_evidence(coverage={"declared": 0.9, **dict.fromkeys(("observed", "low", "high"), np.nan)})
-    assert evidence["coverage"]["observed"] is None
-    assert evidence_sha256(json.loads(json.dumps(evidence))) == evidence["sha256"]
-
-
 def setting(predictions: pd.DataFrame) -> Setting:
     return replace(pairs_setting(SimpleNamespace(side=lambda side: None), predictions, resamples=400), seed=3)
 
@@ -119,9 +115,7 @@ def test_coverage_resamples_groups_and_not_rows_and_is_shown_on_both_sides_of_no
     like, unlike = (found["by_novelty"][side] for side in ("like", "unlike"))
     assert (like["rows"], like["observed"], unlike["rows"]) == (510, 1, 90)
     assert unlike["observed"] == pytest.approx(1 / 3) and "by_novelty" not in by_row
-
-
-def test_the_mean_of_several_columns_weighs_them_alike_and_leaves_out_what_is_unknown() -> None:
+    # The mean of several columns weighs them alike and leaves out what is unknown.
     values = np.array([[1.0, 0.0, np.nan], [np.nan, 1.0, np.nan], [np.nan, 0.0, np.nan]])
     assert mean_of_rows(values, [0, 1, 2], **BOOTSTRAP).value == pytest.approx((1 + 1 / 3) / 2)
     assert np.isnan(mean_of_rows(np.full(4, np.nan), range(4), **BOOTSTRAP).value)
@@ -158,8 +152,6 @@ def test_both_scores_stand_with_their_intervals_and_none_is_made_up() -> None:
     assert [found[key] for key in ("model_metric", "model", "model_low", "model_high")] == ["roc_auc", 0.85, 0.75, 0.95]
     assert "[" not in without["sentence"] and "0.800 (chance" in without["sentence"]
 
-
-# The score of a model of responses in the measure of the probes.
 
 DRUG_MEANS = {"D0": 1.0, "D1": -2.0}
 
@@ -199,7 +191,9 @@ def test_a_model_that_knows_the_lines_scores_one_and_one_of_drug_means_none(
     assert line_score(both, train, **BOOTSTRAP).value == pytest.approx(1.0), "the mean over a line's drugs is right"
 
 
-def test_lines_weigh_by_their_measurements(train: ResponseSamples, predictions: pd.DataFrame) -> None:
+def test_lines_weigh_by_their_measurements_and_drugs_that_were_not_trained_on_have_no_mean(
+    train: ResponseSamples, predictions: pd.DataFrame
+) -> None:
     wrong = predictions["cell_line_id"] == "L11"  # measured twice, 5.5 / 4 from the drugs' means
     missed = predictions.assign(prediction=predictions["target"].where(~wrong, predictions["target"] - 1.0))
     weight = np.array([1 if line % 3 == 0 else 2 for line in range(12)])
@@ -207,9 +201,6 @@ def test_lines_weigh_by_their_measurements(train: ResponseSamples, predictions: 
     found = line_score(missed, train, **BOOTSTRAP)
     assert found.value == pytest.approx(1 - 2 * 1.0 / apart)
     assert found.low < found.value < found.high == 1.0
-
-
-def test_drugs_that_were_not_trained_on_have_no_mean(train: ResponseSamples, predictions: pd.DataFrame) -> None:
     new = predictions.assign(drug_id="new", prediction=99.0)
     together = pd.concat([predictions, new], ignore_index=True)
     assert line_score(together, train, **BOOTSTRAP) == Interval(1.0, 1.0, 1.0)
@@ -251,23 +242,16 @@ def _words(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
 
 
-def _predicted(n_rows: int = 60, n_classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return np.arange(n_rows) % n_classes, rng.dirichlet(np.ones(n_classes), n_rows)
-
-
 def test_the_confusion_matrix_shows_every_count_and_an_absent_class():
     counts = np.array([[2, 1, 0], [0, 0, 0], [1, 0, 1]])
     figure = _drawn(plots.confusion_matrix(counts, CLASSES, "resnet50"))
-    numbers = [text.get_text() for text in figure.axes[0].texts]
-    assert numbers == list("210000101")
-    np.testing.assert_allclose(
-        np.asarray(figure.axes[0].images[0].get_array()), [[2 / 3, 1 / 3, 0], [0.0, 0, 0], [0.5, 0, 0.5]]
-    )
+    assert [text.get_text() for text in figure.axes[0].texts] == list("210000101")
+    shares = np.asarray(figure.axes[0].images[0].get_array())
+    np.testing.assert_allclose(shares, [[2 / 3, 1 / 3, 0], [0.0, 0, 0], [0.5, 0, 0.5]])
 
 
 def test_the_areas_and_errors_in_the_legends_are_the_metrics():
-    target, before = _predicted()
+    target, before = np.arange(60) % 3, np.random.default_rng(0).dirichlet(np.ones(3), 60)
     after = (before + 1 / 3) / 2
     found = measures_of("classification").metrics(target, before, classes=CLASSES)
     words = _words(_drawn(plots.roc_curves(target, before, CLASSES, "resnet50")))
@@ -282,12 +266,15 @@ def test_the_areas_and_errors_in_the_legends_are_the_metrics():
     assert f"chance: {1 / 3:.3f}" in words and all(f"{name}: {area:.3f}" in words for name, area in areas.items())
 
 
-def test_a_class_without_rows_has_no_curve_but_its_name():
-    target, probabilities = _predicted()
+def test_a_class_without_rows_has_no_curve_but_its_name_and_a_panel_of_one_wrong_cell_or_of_none_is_drawn():
+    target, probabilities = np.arange(60) % 3, np.random.default_rng(0).dirichlet(np.ones(3), 60)
     words = _words(_drawn(plots.roc_curves(target * 0, probabilities, CLASSES, "resnet50")))
     assert "monocyte: undefined, 0 of 60 rows" in words and "basophil: undefined, 60 of 60 rows" in words
     words = _words(_drawn(plots.precision_recall_curves(np.zeros(5), {"mlp": np.ones(5)}, "title")))
     assert "mlp: undefined, no row is positive" in words
+    for count in (0, 1):
+        images, maps = np.zeros((count, 8, 8, 3), np.uint8), np.full((count, 8, 8), np.nan, np.float32)  # saw nothing
+        _drawn(plots.attribution_panel(images, maps, ["a"] * count, title="t", right=np.zeros(count, bool)))
 
 
 def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps_and_no_epochs():
@@ -308,9 +295,3 @@ def test_learning_curves_keep_losses_metrics_and_rates_apart_and_bear_gaps_and_n
     }
     accuracy = figure.axes[1].lines[0]
     assert np.asarray(accuracy.get_xydata()).tolist() == [[0, 0.5], [2, 0.7]]
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_panel_of_one_wrong_cell_or_of_none_is_drawn(count):
-    images, maps = np.zeros((count, 8, 8, 3), np.uint8), np.full((count, 8, 8), np.nan, np.float32)  # it saw nothing
-    _drawn(plots.attribution_panel(images, maps, ["a"] * count, title="t", right=np.zeros(count, bool)))
