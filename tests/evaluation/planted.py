@@ -94,4 +94,4 @@ def profile_samples(
 def split_by(samples: ExpressionSamples, side: np.ndarray, fold: np.ndarray) -> Prepared:
     """Return samples with a split; their groups are the patients."""
     table = samples.table.assign(group=samples.table["patient_id"], split=side, fold=fold)
-    return Prepared(samples, table, "0" * 64, {})
+    return Prepared(samples, table, "0" * 64, {"rows": {"dropped": {}}, "without": {}})

@@ -51,11 +51,6 @@ NAME = "blood_cell"
 SEED = 20261120
 
 
-@pytest.fixture(autouse=True)
-def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
-
-
 def small(task: Any, **data: Any) -> Any:
     few = PerBudget(20, 20)
     return replace(
@@ -74,14 +69,9 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="module")
-def task(params: Params) -> Any:
-    return params.task(NAME)
-
-
-@pytest.fixture(scope="module")
-def prepared(place: Path, task: Any, params: Params) -> Prepared:
+def prepared(place: Path, params: Params) -> Prepared:
     """Return simulated cells whose frame tells the label: a shortcut."""
-    folder = place / "data" / NAME
+    folder, task = place / "data" / NAME, params.task(NAME)
     simulate_blood_cell(folder, per_class=24, subjects=12)
     for code, label in enumerate(task.data.classes):
         for path in (folder / "images" / label).iterdir():
@@ -126,8 +116,10 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
     return judged("majority_class", prepared, params, place)
 
 
-def test_the_metrics_are_those_of_the_predictions_and_on_the_run(trees: Judged, task: Any) -> None:
-    metrics, classes = trees.evidence["test"]["metrics"], list(task.data.classes)
+def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_split(
+    trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
+) -> None:
+    metrics, classes = trees.evidence["test"]["metrics"], trees.model.contract.classes
     probabilities = columns_of(trees.predictions, "probability", classes)
     expected = measures_of("classification").metrics(trees.predictions["target"], probabilities, classes=classes)
     assert set(metrics) == {*expected, "margin"}
@@ -136,21 +128,13 @@ def test_the_metrics_are_those_of_the_predictions_and_on_the_run(trees: Judged, 
         assert trees.metric(name)["value"] == pytest.approx(value, nan_ok=True), name
         for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
             assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
-
-
-def test_evidence_on_another_split_is_refused(
-    trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
-) -> None:
-    other = replace(trees.fitted, split_sha256="0" * 64)
-    known: dict[str, Any] = {"prepared": prepared, "params": params, "folder": tmp_path}
+    other, known = replace(trees.fitted, split_sha256="0" * 64), {"prepared": prepared, "params": params}
     with pytest.raises(UserError, match="was fitted on another split"):
-        evaluate(NAME, other, trees.model, trees.predictions, **known)
+        evaluate(NAME, other, trees.model, trees.predictions, **known, folder=tmp_path)
 
 
-def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
-    trees: Judged, majority: Judged, task: Any
-) -> None:
-    classes = list(task.data.classes)
+def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(trees: Judged, majority: Judged) -> None:
+    classes = trees.model.contract.classes
     for one in (trees, majority):
         found, contract = one.evidence["calibration"], one.model.contract
         raw, probabilities = (columns_of(one.predictions, kind, classes) for kind in ("raw", "probability"))
@@ -194,13 +178,8 @@ def cell_on_glass(code: int, number: int, side: int = 48) -> np.ndarray:
 
 def _create(pretrained: bool) -> nn.Module:
     assert not pretrained
-    widths = [(3, 16, 1), (16, 24, 2), (24, 24, 2)]
-    return nn.Sequential(
-        *(
-            nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU())
-            for before, after, stride in widths
-        )
-    )
+    convolutions = (nn.Conv2d(3, 16, 3, 1, 1), nn.Conv2d(16, 24, 3, 2, 1), nn.Conv2d(24, 24, 3, 2, 1))
+    return nn.Sequential(*(nn.Sequential(each, nn.BatchNorm2d(each.out_channels), nn.ReLU()) for each in convolutions))
 
 
 class Small(CellNetwork):
@@ -232,8 +211,8 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def glass_task(task: Any) -> Any:
-    return small(task, classes=("all", "hem"), crop=1.0, size=48)
+def glass_task(params: Params) -> Any:
+    return small(params.task(NAME), classes=("all", "hem"), crop=1.0, size=48)
 
 
 @pytest.fixture(scope="module")
@@ -359,10 +338,8 @@ def test_randomizing_touches_no_fitted_network_and_leaves_nothing_of_it_not_even
     fitted = Small(mode=mode, **{**SETTINGS, "epochs": 2}).fit(glass.side("train"))
     test = glass.side("test")
     assert isinstance(test.pixels, np.memmap)
-    trained, state = (
-        fitted.predict_proba(test),
-        {key: value.clone() for key, value in fitted.module_.state_dict().items()},
-    )
+    trained = fitted.predict_proba(test)
+    state = {key: value.clone() for key, value in fitted.module_.state_dict().items()}
     first, second, again = (randomized(fitted, seed) for seed in (7, 8, 7))  # fitted from seed 1
     in_memory = replace(test, pixels=np.array(test.pixels))  # of which no features are cached
     np.testing.assert_allclose(first.predict_proba(test), first.predict_proba(in_memory), atol=1e-3)
@@ -387,9 +364,8 @@ def test_the_images_shown_are_of_each_class_right_and_wrong(
     explained = Explained(("a",), target, lambda *_: target)
     rows = explained.rows(count, seed, target, right)
     assert len(rows) == min(count, len(target)) and rows.tolist() == sorted(set(rows.tolist()))
-    there, chosen = (
-        Counter(zip(target[some].tolist(), right[some].tolist(), strict=True)) for some in (slice(None), rows)
-    )
+    kinds = list(zip(target.tolist(), right.tolist(), strict=True))
+    there, chosen = Counter(kinds), Counter(kinds[row] for row in rows)
     # In turn: no kind has two more than another that still had some to give.
     for kind, number in chosen.items():
         for other, total in there.items():
