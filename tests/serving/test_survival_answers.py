@@ -110,7 +110,9 @@ def test_logged_risks_are_measured_as_the_model_would_be(
     wrong = logged.assign(prediction=logged["prediction"].to_numpy()[::-1])
     assert measure(model.contract, wrong, labels, evidence, **settings).status == "dropped"
     contract: Any = model.contract  # a logged risk implies the curve that was answered
-    np.testing.assert_allclose(contract.of_risk(logged["prediction"]), model.outputs(samples), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        contract.of_risk(logged["prediction"].to_numpy()), model.outputs(samples), rtol=0, atol=1e-6
+    )
 
 
 def test_labels_that_are_no_follow_up_are_refused_and_events_may_be_words_of_truth(
