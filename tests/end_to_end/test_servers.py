@@ -29,8 +29,7 @@ from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.audit_log import INTENTS, TABLE
 from serving.registry_checks import verify
-from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import small_params
+from tests.end_to_end.small_platform import Checkout, checked_out, small_params
 from tests.end_to_end.test_new_tasks import SUBTYPE, first_profile
 from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
 from tests.serving.served import serving

@@ -11,8 +11,7 @@ from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 
 from pipelines.simulate.survival import simulate_breast_survival
-from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import small_params
+from tests.end_to_end.small_platform import Checkout, checked_out, small_params
 
 pytestmark = pytest.mark.slow
 NAME, SERVED = "breast_survival", "cox_net"
