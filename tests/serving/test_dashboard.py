@@ -493,8 +493,7 @@ def opened() -> AppTest:
     return AppTest.from_file(SCRIPT, default_timeout=60).run()
 
 
-def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
-    """Bring a table of mutations to a model that needs ``required``."""
+def test_a_table_is_demanded_only_if_the_model_needs_it(here: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"mutation": Profiles(pd.DataFrame({"M": [1.0]}, index=["my cells"]), {"my cells": "lung"}, [])}
 
     def given(task: str, omics: list[str], folder: Path, key: str, needed: list[str] | None = None) -> Any:
@@ -505,14 +504,11 @@ def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
 
     monkeypatch.setattr(choosing, "own_files", given)
     monkeypatch.setattr(choosing, "source", lambda *what: choosing.OWN)
-    monkeypatch.setattr(predict, "_contract", lambda endpoint: {"required": required})
-    return opened()
-
-
-def test_a_table_is_demanded_only_if_the_model_needs_it(here: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = brought(monkeypatch, ["expression", "smiles"])
+    monkeypatch.setattr(predict, "_contract", lambda endpoint: {"required": ["expression", "smiles"]})
+    at = opened()
     assert not at.exception and "needs a table of expression beside the others" in at.error[0].value
-    at = brought(monkeypatch, [])
+    monkeypatch.setattr(predict, "_contract", lambda endpoint: {"required": []})
+    at = opened()
     before = len(here.asked)
     assert not at.exception and not at.error
     at.button(key=f"predict {RESPONSE}").click().run()

@@ -22,6 +22,7 @@ from pipelines import tracking
 from pipelines.command import run_command
 from pipelines.environment import LOG_SALT
 from pipelines.errors import UserError
+from pipelines.files import write_json
 from pipelines.params import read_params, task_text
 from pipelines.policy import Monitor
 from pipelines.samples.response import ResponseSamples
@@ -336,7 +337,14 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with working_in(tmp_path_factory.mktemp("registered")) as folder:
         text = (ROOT / "params.yaml").read_text()
         (folder / "params.yaml").write_text(re.sub(r"resamples: \d+", "resamples: 100", text))
-        write_model(folder / "files", reference())
+        made, place = reference(), folder / "files" / "artifacts" / "any" / "reference"
+        place.mkdir(parents=True)  # what a logged model keeps, but for what it predicts with
+        kept = "flavors: {python_function: {artifacts: {model: {path: artifacts/any}}}}\n"
+        (folder / "files" / "MLmodel").write_text(kept)
+        write_json(place.parent / "contract.json", {**contract_text(made.contract), "cross_fitted": False})
+        made.inputs.to_parquet(place / "inputs.parquet")
+        made.predictions.assign(target="all").to_parquet(place / "predictions.parquet")
+        write_json(place / "novelty.json", {"threshold": 1.0, "parts": []})
         client = MlflowClient()
         client.create_registered_model(TASK)
         tags = {"simulated": "true", "architecture": "resnet50"}
@@ -345,34 +353,21 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def write_model(files: Path, made: Reference) -> None:
-    """Write what a logged model keeps, but for what it predicts with."""
-    place = files / "artifacts" / "any" / "reference"
-    place.mkdir(parents=True)
-    (files / "MLmodel").write_text("flavors: {python_function: {artifacts: {model: {path: artifacts/any}}}}\n")
-    content = {**contract_text(made.contract), "cross_fitted": False}
-    (place.parent / "contract.json").write_text(json.dumps(content))
-    made.inputs.to_parquet(place / "inputs.parquet")
-    made.predictions.assign(target="all").to_parquet(place / "predictions.parquet")
-    (place / "novelty.json").write_text(json.dumps({"threshold": 1.0, "parts": []}))
-
-
-def exit_code(monkeypatch: pytest.MonkeyPatch, log: Path) -> int:
-    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
-    with pytest.raises(SystemExit) as ended:
-        run_command(monitor_command.main)
-    return int(str(ended.value.code))
-
-
 def test_the_report_is_written_and_logged(
     registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def ended(rows: pd.DataFrame) -> object:
+        monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(written(tmp_path, rows))])
+        with pytest.raises(SystemExit) as raised:
+            run_command(monitor_command.main)
+        return raised.value.code
+
     for rows, code, told in ((200, 0, "200 rows: fine;"), (20, 1, "error: ")):
-        assert exit_code(monkeypatch, written(tmp_path, log_rows(rows, version="1"))) == code
+        assert ended(log_rows(rows, version="1")) == code
         assert told in "".join(capsys.readouterr())
     before = set((registered / "reports" / TASK / "monitor").iterdir())
     darker = log_rows(200, version="1").assign(input_brightness=lambda rows: rows["input_brightness"] - 25)
-    assert exit_code(monkeypatch, written(tmp_path, darker)) == monitor_command.RETRAIN
+    assert ended(darker) == monitor_command.RETRAIN
     said = capsys.readouterr().out
     assert "200 rows: retrain;" in said and "input brightness drifted" in said
     (folder,) = set((registered / "reports" / TASK / "monitor").iterdir()) - before

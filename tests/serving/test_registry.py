@@ -196,19 +196,13 @@ def test_evidence_that_is_not_this_model_s_is_not_registered(client: MlflowClien
     client.delete_run(run)
     with pytest.raises(UserError, match="mlflow runs restore"):
         registry.register(TASK, evidence, by=BY, policy=POLICY)
-
-
-def test_a_move_without_a_name_a_reason_or_an_aim_is_refused(client: MlflowClient) -> None:
-    produced(client)
-    for does, says in (
-        (lambda: registry.promote(TASK, by=" ", policy=POLICY), "needs a name"),
-        (lambda: registry.rollback(TASK, by=BY, why=""), "say why"),
-        (lambda: registry.rollback(TASK, by=BY, why="trouble"), r"no version of .* was in production before"),
-        (lambda: up(9), "has no version 9"),
-        (lambda: up(1, "candidate"), "staging or production"),
-    ):
-        with pytest.raises(UserError, match=says):
-            does()
+    run, uri = made_registry.made_model(client)  # and aliases of a registry without history are found
+    client.create_registered_model(TASK)
+    client.create_model_version(TASK, uri, run)
+    client.set_registered_model_alias(TASK, "production", "1")
+    assert kinds() == {"alias"}
+    registry.restore(TASK, by=BY, why="nobody knows from where")
+    assert aliases(client) == {} and problems.verify(TASK) == []
 
 
 def test_edited_evidence_is_not_judged_and_found(two: MlflowClient) -> None:
@@ -227,6 +221,15 @@ def test_rollback_goes_back_as_often_as_there_was_something_before(client: Mlflo
         return {alias: version for alias, version in aliases(client).items() if alias != "candidate"}
 
     first = produced(client)
+    for does, says in (  # a move without a name, a reason or an aim is refused
+        (lambda: registry.promote(TASK, by=" ", policy=POLICY), "needs a name"),
+        (lambda: registry.rollback(TASK, by=BY, why=""), "say why"),
+        (lambda: registry.rollback(TASK, by=BY, why="trouble"), r"no version of .* was in production before"),
+        (lambda: up(9), "has no version 9"),
+        (lambda: up(1, "candidate"), "staging or production"),
+    ):
+        with pytest.raises(UserError, match=says):
+            does()
     second = produced(client, comparisons=compared_with(first))
     third = produced(client, comparisons=compared_with(second))
     assert pointed() == {"production": third, "previous": second}
@@ -338,16 +341,6 @@ def test_aliases_and_stages_moved_behind_the_tools_back_are_found_and_put_back(t
     assert problems.verify(TASK) == []
     assert registry.restore(TASK, by=BY, why="again") is None
     assert registry.history(TASK)[-1].action == "restore"
-
-
-def test_aliases_of_a_registry_without_history_are_found(client: MlflowClient) -> None:
-    run, uri = made_registry.made_model(client)
-    client.create_registered_model(TASK)
-    client.create_model_version(TASK, uri, run)
-    client.set_registered_model_alias(TASK, "production", "1")
-    assert kinds() == {"alias"}
-    registry.restore(TASK, by=BY, why="nobody knows from where")
-    assert aliases(client) == {} and problems.verify(TASK) == []
 
 
 def test_edited_files_are_found_and_not_promoted_but_not_what_loading_leaves_beside_them(two: MlflowClient) -> None:

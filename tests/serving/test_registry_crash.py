@@ -221,21 +221,9 @@ def test_who_may_only_read_sees_a_move_that_was_broken_off_and_leaves_it(
     assert len(registry.history(TASK)) == before[-1] + 1
 
 
-def test_a_move_that_mlflow_refuses_is_withdrawn(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = state(client)
-
-    def refused(*_: Any, **__: Any) -> None:
-        raise MlflowException("the account 'reader' may not do this")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(MlflowClient, "set_registered_model_alias", refused)
-        with pytest.raises(MlflowException, match="may not do this"):
-            to_staging(client)
-    monkeypatch.setattr(alias_moves, "_settled", lambda *_: pytest.fail("there was something left to settle"))
-    assert state(client) == before
-
-
-def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> None:
+def test_a_move_that_mlflow_refuses_is_withdrawn_and_an_intent_that_somebody_forged_moves_nothing(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who writes to the history's database alone does not get a version moved by the next who looks."""
     before, found = state(client), look(TASK)
     said = {"by": "X", "why": "", "evidence_sha256": None, "verdicts": (), "action": "promote", "from_version": None}
@@ -246,6 +234,16 @@ def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> N
             audit_log.begin(engine, audit_log.Intent(entry, {}))
         assert state(client) == before
     sound()
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise MlflowException("the account 'reader' may not do this")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_registered_model_alias", refused)
+        with pytest.raises(MlflowException, match="may not do this"):
+            to_staging(client)
+    monkeypatch.setattr(alias_moves, "_settled", lambda *_: pytest.fail("there was something left to settle"))
+    assert state(client) == before
 
 
 def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:

@@ -502,22 +502,17 @@ def test_production_is_what_the_candidate_is_held_against_and_only_an_alias_make
         registry.delete_registered_model_alias(TASK, alias)
 
 
-@pytest.fixture
-def promoted(registry: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    asked: list[tuple[str, str]] = []
+def test_a_move_is_made_once_and_a_version_in_production_is_not_sent_back_to_staging(
+    registry: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted: list[tuple[str, str]] = []
 
     def promote(name: str, to: str, version: str, **named: Any) -> None:
         assert named["by"] == "ada" and named["why"] == "retraining ffffffffffff"
-        asked.append((to, version))
+        promoted.append((to, version))
         registry.set_registered_model_alias(name, to, version)
 
     monkeypatch.setattr(under_test.registry, "promote", promote)
-    return asked
-
-
-def test_a_move_is_made_once_and_a_version_in_production_is_not_sent_back_to_staging(
-    registry: MlflowClient, promoted: list[tuple[str, str]]
-) -> None:
     registry.set_registered_model_alias(TASK, "staging", "2")
     known: dict[str, dict[str, Any]] = {"look": look(PLAN), "register": {"version": "3"}}
     first = move(PLAN, known, "staging")
