@@ -253,15 +253,6 @@ def test_positive_means_better_where_less_is_better(name: str, metric: str) -> N
     assert paired_difference(PARAMS.task(name), poor, good, metric, resamples=100).high < 0
 
 
-def drawn_rows(frame: pd.DataFrame, resamples: int, seed: int) -> list[pd.DataFrame]:
-    labels = np.unique(frame["group"])
-    parts = {label: frame[frame["group"] == label] for label in labels}
-    return [
-        pd.concat([parts[label] for label, times in zip(labels, counts, strict=True) for _ in range(times)])
-        for counts in group_counts(len(labels), resamples, seed)
-    ]
-
-
 def naive_metric(name: str, metric: str, frame: pd.DataFrame) -> float:
     if name == "gene_expression":
         scores = [r2_score(frame[f"target_{gene}"], frame[f"prediction_{gene}"]) for gene in ("x", "y")]
@@ -290,8 +281,12 @@ def naive_metric(name: str, metric: str, frame: pd.DataFrame) -> float:
 def test_it_is_what_measuring_both_models_on_each_resample_gives(name: str, metric: str) -> None:
     ours, theirs = predicted(name, 0.8, seed=1), predicted(name, 1.2, seed=2)
     found = paired_difference(PARAMS.task(name), ours[::-1], theirs, metric, resamples=40, confidence=0.8, seed=5)
-    pairs = zip(drawn_rows(ours, 40, 5), drawn_rows(theirs, 40, 5), strict=True)
-    differences = [naive_metric(name, metric, one) - naive_metric(name, metric, other) for one, other in pairs]
+    labels, differences = np.unique(ours["group"]), list[float]()
+    for counts in group_counts(len(labels), 40, 5):
+        names = [label for label, times in zip(labels, counts, strict=True) for _ in range(times)]
+        drawn = (pd.concat([frame[frame["group"] == label] for label in names]) for frame in (ours, theirs))
+        one, other = (naive_metric(name, metric, frame) for frame in drawn)
+        differences.append(one - other)
     assert found.difference == pytest.approx(naive_metric(name, metric, ours) - naive_metric(name, metric, theirs))
     assert [found.low, found.high] == pytest.approx(np.quantile(differences, [0.1, 0.9]))
     rarer = min(np.sum(np.array(differences) <= 0), np.sum(np.array(differences) >= 0))

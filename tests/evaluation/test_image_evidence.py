@@ -190,20 +190,16 @@ class Small(CellNetwork):
 
 
 def _dark(self: Small, samples: ImageSamples) -> np.ndarray:
-    """Show what is dark in the image, whatever the network has learnt."""
     dark = 255.0 - samples.pixels[samples.index].mean(axis=3)
     return (dark / dark.max(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
-def _everywhere(self: Small, samples: ImageSamples) -> np.ndarray:
-    return np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32)
-
-
-def _elsewhere(self: Small, samples: ImageSamples) -> np.ndarray:
-    """Be hot where the network looks least."""
-    return 1 - Small.heatmaps(self, samples)
-
-
+# What is dark in the image, whatever the network has learnt; everywhere; where the network looks least.
+MAPS: dict[str, Callable[[Small, ImageSamples], np.ndarray]] = {
+    "dark": _dark,
+    "everywhere": lambda self, samples: np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32),
+    "elsewhere": lambda self, samples: 1 - Small.heatmaps(self, samples),
+}
 SETTINGS: dict[str, Any] = {
     **{"weights": "none", "epochs": 20, "patience": 20, "batch_size": 16, "learning_rate": 5e-3, "backbone_rate": 1.0},
     **{"layer_decay": 1.0, "dropout": 0.0, "strength": 0.0, "views": 2, "test_views": 2, "device": "cpu", "seed": 1},
@@ -234,12 +230,6 @@ def network(glass: Prepared) -> Small:
     fitted = Small(mode="full", **SETTINGS).fit(glass.side("train"), glass.side("validation"))
     assert (fitted.predict(glass.side("test")) == glass.side("test").target).mean() > 0.9
     return fitted
-
-
-def with_maps(maps: Any, network: Small) -> Small:
-    made: Small = type("Shows", (Small,), {"heatmaps": maps})(**network.get_params())
-    made.__dict__.update(network.__dict__)
-    return made
 
 
 Shown = Callable[[Small], Evidence]
@@ -287,20 +277,22 @@ def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weight
     assert found.logged["explanation_deletion_drop"] == explained["deletion"]["drop_top"]
 
 
-@pytest.mark.parametrize("maps", [_dark, _everywhere, _elsewhere])
+@pytest.mark.parametrize("maps", MAPS)
 def test_maps_that_show_the_image_or_what_decides_nothing_are_called_so(
-    maps: Any, network: Small, shown: Shown
+    maps: str, network: Small, shown: Shown
 ) -> None:
-    found = shown(with_maps(maps, network))
+    shows: Small = type("Shows", (Small,), {"heatmaps": MAPS[maps]})(**network.get_params())
+    shows.__dict__.update(network.__dict__)
+    found = shown(shows)
     explained = found.sections["explanation"]
-    if maps is _elsewhere:
+    if maps == "elsewhere":
         assert explained["checks"][1]["value"] < 0
         assert any("takes no more confidence" in warning for warning in found.warnings)
         return
     assert explained["correlation_with_random_weights"] == pytest.approx(1)
     assert explained["maps_depend_on_the_weights"] is False
     assert any("show the image, not the model" in warning for warning in found.warnings)
-    if maps is _everywhere:  # attribution that is everywhere is on the cell by its area alone
+    if maps == "everywhere":  # attribution that is everywhere is on the cell by its area alone
         assert explained["attribution_on_the_cell"] == pytest.approx(explained["area_of_the_cell"])
 
 
