@@ -79,9 +79,7 @@ def test_planted_atoms_are_found_and_listed_beside_their_drawing(samples: Respon
         assert part["atom"].tolist() == list(range(len(drug.contributions)))
         assert part["element"].tolist() == _symbols(drug.smiles)
         assert part["contribution"].tolist() == drug.contributions.tolist()
-
-
-def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(samples: ResponseSamples) -> None:
+    # Models without atoms and drugs without molecules explain nothing.
     assert explain_atoms(Known(), samples, seed=1) == []
     assert explain_atoms(Planted(), samples.take(samples.drug == 3), seed=1) == []
     assert explain_atoms(Planted(), samples.take(np.array([], dtype=int)), seed=1) == []

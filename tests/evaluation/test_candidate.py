@@ -155,6 +155,12 @@ def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
     there = {file.path for file in place.client.list_artifacts(evidence["run_id"], below)}
     names = ("evidence.json", "evidence.schema.json", "card.md", "card.html", PREDICTIONS, "figures")
     assert there == {f"{below}/{name}" for name in names}
+    with monkeypatch.context() as patch:  # a fault on the way leaves what was there
+        patch.setattr(evaluation.promotion.candidate_run, "write_card", Mock(side_effect=OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            place.candidate("vgg16")
+    assert read_evidence(folder / "evidence.json") == evidence
+    assert {path.name for path in folder.parent.iterdir()} == {"models", "candidate"}
     logged: list[str] = []
     monkeypatch.setattr(tracking.mlflow, "log_artifact", lambda path, *_: logged.append(path))
     assert place.candidate()["sha256"] == evidence["sha256"] and logged == []
@@ -162,15 +168,6 @@ def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
     assert Path(logged[-1]).name == "evidence.json" and len(logged) == 6  # what says that all is there comes last
     assert json.loads((folder / "evidence.json").read_text())["sha256"] == other["sha256"] != evidence["sha256"]
     assert place.client.get_run(other["run_id"]).data.tags["evidence.sha256"] == other["sha256"]
-
-
-def test_a_fault_on_the_way_leaves_what_was_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = place.candidate()
-    monkeypatch.setattr(evaluation.promotion.candidate_run, "write_card", Mock(side_effect=OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        place.candidate("vgg16")
-    assert read_evidence(place.reports / TASK / "candidate" / "evidence.json") == evidence
-    assert {path.name for path in (place.reports / TASK).iterdir()} == {"models", "candidate"}
 
 
 def test_edited_predictions_and_another_split_are_refused_and_a_cohort_needs_a_name_and_a_folder(

@@ -112,22 +112,18 @@ def test_less_is_better_puts_the_smallest_error_first(folder: Path, params: Para
     assert all(pair["difference"] >= 0 for pair in found["pairs"])
 
 
-def test_predictions_of_another_fit_or_of_other_test_rows_are_refused_by_name(folder: Path, params: Params) -> None:
+def test_other_fits_and_test_rows_are_refused_and_one_model_compared_with_nothing(folder: Path, params: Params) -> None:
+    evaluated(folder / "one", "mlp", predictions(0.5))
+    found = compared(folder / "one", params)
+    write(found, folder / "one" / "comparison")
+    assert found["pairs"] == [] and "nothing is compared" in found["notes"][1]
+    assert not (folder / "one" / "comparison" / "differences.png").exists()
     predictions(0.8).to_parquet(evidence_path(TASK, "mlp", folder / "reports").parent / PREDICTIONS)
     with pytest.raises(UserError, match=r"mlp.*not what the evidence was measured on"):
         compared(folder, params)
     evaluated(folder, "mlp", predictions(0.501).iloc[3:])
     with pytest.raises(UserError, match=r"mlp.*other test rows"):
         compared(folder, params)
-
-
-def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Params) -> None:
-    evaluated(tmp_path, "mlp", predictions(0.5))
-    found = compared(tmp_path, params)
-    write(found, tmp_path / "comparison")
-    assert found["pairs"] == []
-    assert "nothing is compared" in found["notes"][1]
-    assert not (tmp_path / "comparison" / "differences.png").exists()
 
 
 def test_what_is_written_replaces_what_was_there_and_says_that_data_is_simulated(folder: Path, params: Params) -> None:
@@ -244,15 +240,6 @@ def predicted(name: str, error: float, seed: int, groups: int = 12, size: int = 
     return table
 
 
-@pytest.mark.parametrize(
-    ("name", "metric"), [("drug_response", "rmse"), ("gene_expression", "mae"), ("blood_cell", "log_loss")]
-)
-def test_positive_means_better_where_less_is_better(name: str, metric: str) -> None:
-    good, poor = predicted(name, 0.1, seed=1), predicted(name, 3.0, seed=2)
-    assert paired_difference(PARAMS.task(name), good, poor, metric, resamples=100).low > 0
-    assert paired_difference(PARAMS.task(name), poor, good, metric, resamples=100).high < 0
-
-
 def naive_metric(name: str, metric: str, frame: pd.DataFrame) -> float:
     if name == "gene_expression":
         scores = [r2_score(frame[f"target_{gene}"], frame[f"prediction_{gene}"]) for gene in ("x", "y")]
@@ -304,13 +291,17 @@ def test_turned_around_it_is_the_negative(name: str, seed: int, error: float, ot
     assert back.p == there.p
 
 
-@pytest.mark.parametrize("name", ["blood_cell", "gene_expression"])
-def test_the_naive_baseline_beside_the_model_can_be_compared_with(name: str) -> None:
-    task, frame = PARAMS.task(name), predicted(name, 0.1, seed=1)
-    found = paired_difference(task, frame, measures_of(task.problem).naive(frame), METRIC[name], resamples=100)
-    assert found.low > 0
-    margin = paired_difference(task, frame, measures_of(task.problem).naive(frame), "margin", resamples=100)
-    assert margin.difference == pytest.approx(found.difference)  # the baseline's own margin is 0
+@pytest.mark.parametrize(
+    ("name", "metric"), [("drug_response", "rmse"), ("gene_expression", "mae"), ("blood_cell", "log_loss")]
+)
+def test_positive_means_better_where_less_is_and_over_the_naive_baseline(name: str, metric: str) -> None:
+    task, good, poor = PARAMS.task(name), predicted(name, 0.1, seed=1), predicted(name, 3.0, seed=2)
+    assert paired_difference(task, good, poor, metric, resamples=100).low > 0
+    assert paired_difference(task, poor, good, metric, resamples=100).high < 0
+    naive = measures_of(task.problem).naive(good)
+    found = paired_difference(task, good, naive, METRIC[name], resamples=100)
+    margin = paired_difference(task, good, naive, "margin", resamples=100)
+    assert found.low > 0 and margin.difference == pytest.approx(found.difference)  # the baseline's own margin is 0
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,9 @@ def test_a_weighting_gives_what_the_rows_give_repeated_that_often(kind: str) -> 
 
 
 @every
-def test_an_interval_is_the_percentiles_of_its_resamples_and_another_seed_gives_another(kind: str) -> None:
+def test_an_interval_is_the_percentiles_of_its_resamples_few_at_a_time_or_all_and_another_seed_gives_another(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(2)
     sample, groups = MADE[kind](rng, 90), np.array([f"subject{each}" for each in np.arange(90) % 15])
     found = intervals(kind, sample, groups, resamples=40, confidence=0.8, seed=5)
@@ -142,32 +144,21 @@ def test_an_interval_is_the_percentiles_of_its_resamples_and_another_seed_gives_
     assert intervals(kind, sample, groups, resamples=40, confidence=0.8, seed=5) == found
     metric = measures_of(PROBLEM[kind]).margin_metric
     assert intervals(kind, sample, groups, resamples=40, seed=6)[metric].low != found[metric].low
-
-
-@every
-def test_few_resamples_at_a_time_give_what_all_at_once_give(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample, groups = MADE[kind](np.random.default_rng(3), 60), np.arange(60) // 4
-    whole = intervals(kind, sample, groups, resamples=30)
     monkeypatch.setattr(columns, "BLOCK", 100)
-    for name, interval in intervals(kind, sample, groups, resamples=30).items():
-        assert interval.as_dict() == pytest.approx(whole[name].as_dict(), rel=1e-12, nan_ok=True), name
+    for name, interval in intervals(kind, sample, groups, resamples=40, confidence=0.8, seed=5).items():
+        assert interval.as_dict() == pytest.approx(found[name].as_dict(), rel=1e-12, nan_ok=True), name
 
 
 @every
-def test_a_baseline_against_itself_has_no_margin_and_no_width(kind: str) -> None:
+def test_a_baseline_against_itself_has_no_margin_and_copies_of_rows_do_not_make_an_interval_narrow(kind: str) -> None:
     sample = MADE[kind](np.random.default_rng(4), 60)
     found = intervals(kind, {**sample, "outputs": sample["baseline"]}, np.arange(60) // 2, resamples=40)
     assert set(found["margin"].as_dict().values()) == {0.0}
     names = get_problem(PROBLEM[kind]).reported(within="within" in sample)
     assert set(names) <= {*found, "margin"}
-
-
-@every
-def test_rows_that_are_copies_do_not_make_an_interval_narrow(kind: str) -> None:
-    sample, metric = MADE[kind](np.random.default_rng(5), 60), measures_of(PROBLEM[kind]).margin_metric
-    copied = taken(sample, np.repeat(np.arange(60), 6))
+    metric, copied = measures_of(PROBLEM[kind]).margin_metric, taken(sample, np.repeat(np.arange(60), 6))
     widths = [
-        (found := intervals(kind, copied, groups, resamples=200, seed=1)[metric]).high - found.low
+        (drawn := intervals(kind, copied, groups, resamples=200, seed=1)[metric]).high - drawn.low
         for groups in (np.repeat(np.arange(60), 6), np.arange(360))
     ]
     assert widths[0] > 1.6 * widths[1]
@@ -255,6 +246,10 @@ def test_values_are_those_of_scikit_learn_and_scipy():
     expected = _by_other_libraries(table.assign(row=table.index), table["within"])
     assert list(metrics) == NAMES == list(expected)
     assert metrics == pytest.approx(expected, rel=1e-12)
+    counts = group_counts(7, 4000, 0)  # drawn with replacement, and each alike
+    assert (counts.sum(axis=1) == 7).all() and counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.06)
+    # The counts of two groups have covariance -1/7 and variance 6/7.
+    np.testing.assert_allclose(np.cov(counts.T), np.eye(7) - 1 / 7, atol=0.08)
 
 
 @pytest.mark.parametrize("groups", ["cell_line", "within", "cluster"])
@@ -314,14 +309,6 @@ def test_a_far_outlier_does_not_cost_the_other_rows_their_digits() -> None:
     each = weighted_target_metrics(y[:, None], prediction[:, None], *drawn)
     assert metrics["pearson"][0] == pytest.approx(pearsonr(y[:30], prediction[:30])[0], rel=1e-9)
     assert [metrics["r2"][0], each["r2"][0, 0]] == pytest.approx([r2_score(y[:30], prediction[:30])] * 2, rel=1e-9)
-
-
-def test_group_counts_are_drawn_with_replacement_and_each_alike():
-    counts = group_counts(7, 4000, 0)
-    assert (counts.sum(axis=1) == 7).all()
-    assert counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.06)
-    # The counts of two groups have covariance -1/7 and variance 6/7.
-    np.testing.assert_allclose(np.cov(counts.T), np.eye(7) - 1 / 7, atol=0.08)
 
 
 def table(n_rows: int = 60, n_targets: int = 4, seed: int = 0) -> dict[str, Any]:

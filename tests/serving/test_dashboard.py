@@ -409,22 +409,19 @@ def standings(folder: Path, rows: list[dict[str, Any]] | str) -> Any:
     return compare.standings(RESPONSE, folder)
 
 
-def test_a_score_without_an_interval_is_in_no_chart_and_no_download(tmp_path: Path) -> None:
-    found = standings(tmp_path, [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}])
-    assert list(compare.scores(found)["architecture"]) == ["MLP"]
-    board = compare.board(found)
-    assert board["Score"].tolist() == ["0.800\u00a0[0.780,\u00a00.820]", "– (no interval)"]
-    assert board["Standing"].tolist() == ["not compared yet"] * 2 and found.table["simulated"].all()
-    assert found.table[["value", "low", "high"]].notna().to_numpy().tolist() == [[True] * 3, [False] * 3]
-    assert found.table["margin"].notna().all() and found.table["cost_fit_seconds"].tolist() == [1.5, 1.5]
-
-
-def test_a_comparison_of_earlier_fits_is_not_shown_and_a_broken_leaderboard_reported(tmp_path: Path) -> None:
+def test_no_comparison_of_earlier_fits_broken_leaderboard_or_score_without_an_interval_is_shown(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"make train TASK=drug_response"):
         compare.standings(RESPONSE, tmp_path)
     for broken in ("{", '[{"architecture": "mlp"}]'):
         with pytest.raises(UserError, match=r"leaderboard\.json"):
             standings(tmp_path, broken)
+    found = standings(tmp_path, [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}])
+    assert list(compare.scores(found)["architecture"]) == ["MLP"]  # a score without an interval is in no chart
+    board = compare.board(found)
+    assert board["Score"].tolist() == ["0.800\u00a0[0.780,\u00a00.820]", "– (no interval)"]
+    assert board["Standing"].tolist() == ["not compared yet"] * 2 and found.table["simulated"].all()
+    assert found.table[["value", "low", "high"]].notna().to_numpy().tolist() == [[True] * 3, [False] * 3]
+    assert found.table["margin"].notna().all() and found.table["cost_fit_seconds"].tolist() == [1.5, 1.5]
     rows = [made._row("mlp", 0.8), made._row("mean_effects", 0.7)]
     assert standings(tmp_path, rows).notes == []
     path = tmp_path / RESPONSE / "comparison" / "comparison.json"

@@ -343,7 +343,7 @@ def test_aliases_and_stages_moved_behind_the_tools_back_are_found_and_put_back(t
     assert registry.history(TASK)[-1].action == "restore"
 
 
-def test_edited_files_are_found_and_not_promoted_but_not_what_loading_leaves_beside_them(two: MlflowClient) -> None:
+def test_edited_and_missing_files_runs_and_versions_are_found_but_not_what_loading_leaves(two: MlflowClient) -> None:
     folder = made_registry.model_folder(two, two.get_model_version(TASK, "2").source)
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "code.pyc").write_bytes(b"x")
@@ -355,10 +355,7 @@ def test_edited_files_are_found_and_not_promoted_but_not_what_loading_leaves_bes
         with pytest.raises(GateError, match="served files"):
             up(2, "production")
         (folder / file).write_text(before)
-
-
-def test_missing_files_runs_and_versions_are_found(two: MlflowClient) -> None:
-    (made_registry.model_folder(two, two.get_model_version(TASK, "2").source) / "MLmodel").unlink()
+    (folder / "MLmodel").unlink()
     two.delete_run(two.get_model_version(TASK, "1").run_id)
     assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("run", 1), ("files", 2)]
     two.delete_model_version(TASK, "1")
