@@ -20,21 +20,10 @@ from evaluation.problems.classification import WITHIN, metric_names, reliability
 from pipelines.problems import get_problem
 from pipelines.samples.sensitivity import CLASSES
 from pipelines.tasks.pairs_classification import Threshold
+from tests.evaluation.test_metrics import classification
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
 CLASSIFICATION, LIST = measures_of("classification"), list(CLASSES)
-LETTERS = "abcdefgh"
-
-
-def _sample(seed: int, n_rows: int, n_classes: int, decimals: int | None = 1, signal: float = 1.0) -> dict[str, Any]:
-    """Rows whose probabilities are rounded coarsely: ties among rows, and among classes of one row."""
-    rng = np.random.default_rng(seed)
-    target = rng.permutation(np.arange(n_rows) % n_classes)
-    logits = rng.normal(size=(2, n_rows, n_classes))
-    logits[0, np.arange(n_rows), target] += signal
-    tables = np.exp(logits) if decimals is None else np.round(np.exp(logits), decimals) + 0.1
-    outputs, baseline = tables / tables.sum(axis=-1, keepdims=True)
-    return {"target": target, "outputs": outputs, "baseline": baseline, "classes": list(LETTERS[:n_classes])}
 
 
 def _by_scikit_learn(
@@ -79,7 +68,7 @@ def _by_scikit_learn(
     whole=st.booleans(),
 )
 def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, n_classes, n_rows, weights, whole):
-    sample = _sample(seed, n_rows, n_classes)
+    sample = classification(np.random.default_rng(seed), n_rows, n_classes)
     weight = np.array(weights[:n_rows], dtype=float) * (1.0 if whole else 0.3)
     if len(np.unique(sample["target"][weight > 0])) < n_classes:
         return
@@ -108,7 +97,7 @@ def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity_and_only_two
 
 
 def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone():
-    sample = _sample(5, 90, 4)
+    sample = classification(np.random.default_rng(5), 90, 4)
     kept = sample["target"] != 2
     target, probabilities = sample["target"][kept], sample["outputs"][kept]
     assert (probabilities.argmax(axis=1) == 2).any()  # predicted, though it has no rows
@@ -146,7 +135,7 @@ def test_resamples_without_a_class_stay_out_of_what_needs_it():
 
 
 def test_the_bins_add_up_to_the_calibration_error_and_close_above():
-    sample = _sample(11, 200, 3)
+    sample = classification(np.random.default_rng(11), 200, 3)
     share, confidence, accuracy = reliability(sample["target"], sample["outputs"])
     assert share.sum() == pytest.approx(1)
     found = CLASSIFICATION.metrics(sample["target"], sample["outputs"], classes="abc")
