@@ -55,8 +55,8 @@ def kept(place: Path, params: Params) -> Kept:
 
 
 def planned(params: Params, folder: Path, **given: Any) -> list[Plan]:
-    given = {"modes": MODES, "architectures": (MODEL,), "models": Path("no models")} | given
-    return plans(NAME, params, folder=folder, **{"data_sha256": "of the data"} | given)
+    usual: dict[str, Any] = {"modes": MODES, "architectures": (MODEL,), "models": Path("no models")}
+    return plans(NAME, params, folder=folder, **usual | {"data_sha256": "of the data"} | given)
 
 
 @pytest.fixture(scope="module")

@@ -128,9 +128,9 @@ def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_spl
         assert trees.metric(name)["value"] == pytest.approx(value, nan_ok=True), name
         for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
             assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
-    other, known = replace(trees.fitted, split_sha256="0" * 64), {"prepared": prepared, "params": params}
+    other: Any = (NAME, replace(trees.fitted, split_sha256="0" * 64), trees.model, trees.predictions)
     with pytest.raises(UserError, match="was fitted on another split"):
-        evaluate(NAME, other, trees.model, trees.predictions, **known, folder=tmp_path)
+        evaluate(*other, prepared=prepared, params=params, folder=tmp_path)
 
 
 def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(trees: Judged, majority: Judged) -> None:

@@ -108,6 +108,11 @@ def to_production(client: MlflowClient) -> None:
     registry.promote(TASK, "production", by=BY, policy=POLICY)
 
 
+def produced(client: MlflowClient) -> None:
+    staged(client)
+    to_production(client)
+
+
 def registered_again(client: MlflowClient) -> None:
     tag = client.get_model_version(TASK, "3").tags.get("seen", "0")
     moved(action="register", alias="candidate", to_version=3, tags={"seen": str(int(tag) + 1), "other": tag})
@@ -126,7 +131,7 @@ MOVES: dict[str, tuple[Callable[[MlflowClient], object], Callable[[MlflowClient]
     "production": (to_production, staged, 2),
     "registered again": (registered_again, aliases, 1),  # nothing to prepare
     "staging": (to_staging, aliases, 2),
-    "rollback": (back, lambda client: (staged(client), to_production(client)), 2),
+    "rollback": (back, produced, 2),
 }
 
 
