@@ -145,13 +145,12 @@ def test_what_is_written_replaces_what_was_there_and_says_that_data_is_simulated
     assert "<b>&" not in as_html(content(found), read_figures(out))
 
 
-def in_view() -> set[str]:
-    runs = MlflowClient().search_runs([tracking.experiment(TASK)], FILTER, max_results=1000)
-    return {run.info.run_id for run in runs}
-
-
 def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(tmp_path: Path, params: Params, place: Path) -> None:
     experiment, client = tracking.experiment(TASK), MlflowClient()
+
+    def in_view() -> set[str]:
+        return {run.info.run_id for run in client.search_runs([experiment], FILTER, max_results=1000)}
+
     old, new, other = (client.create_run(experiment, tags={"stage": "evaluate"}).info.run_id for _ in range(3))
     evaluated(tmp_path, "mlp", predictions(0.5), run_id=old)
     evaluated(tmp_path, "xgboost", predictions(1.0), run_id=other)

@@ -34,10 +34,7 @@ WRITES = [
     *((audit_log, name) for name in ("begin", "append")),
     *((MlflowClient, name) for name in (*_ALIASED, "set_model_version_tag", "set_registered_model_tag")),
 ]
-
-
 SOAK = [pytest.param(store, marks=pytest.mark.soak) for store in ("http", "postgresql")]
-shortly_on_sqlite = pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "http", SOAK[1]])
@@ -171,7 +168,7 @@ def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient,
     sound()
 
 
-@shortly_on_sqlite
+@pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
 def test_a_restore_that_was_killed_is_finished_or_done_again(client: MlflowClient) -> None:
     to_staging(client)
     said = look(TASK).state
