@@ -58,7 +58,7 @@ def images(here: Checkout) -> list[Path]:
     return sorted((here.root / "data" / TASK / "images").rglob("*.jpg"))
 
 
-def test_the_leaderboard_has_interval_margin_and_cost_of_every_model_and_score_prints_one_line_of_json(
+def test_the_leaderboard_has_every_model_with_its_cost_and_score_prints_one_line_of_json(
     here: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = here.leaderboard(TASK)

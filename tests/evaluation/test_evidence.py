@@ -266,7 +266,7 @@ def test_the_areas_and_errors_in_the_legends_are_the_metrics():
     assert f"chance: {1 / 3:.3f}" in words and all(f"{name}: {area:.3f}" in words for name, area in areas.items())
 
 
-def test_a_class_without_rows_has_no_curve_but_its_name_and_a_panel_of_one_wrong_cell_or_of_none_is_drawn():
+def test_a_class_without_rows_has_no_curve_and_a_panel_of_one_wrong_cell_or_of_none_is_drawn():
     target, probabilities = np.arange(60) % 3, np.random.default_rng(0).dirichlet(np.ones(3), 60)
     words = _words(_drawn(plots.roc_curves(target * 0, probabilities, CLASSES, "resnet50")))
     assert "monocyte: undefined, 0 of 60 rows" in words and "basophil: undefined, 60 of 60 rows" in words

@@ -128,7 +128,7 @@ def test_a_weighting_gives_what_the_rows_give_repeated_that_often(kind: str) -> 
 
 
 @every
-def test_an_interval_is_the_percentiles_of_its_resamples_few_at_a_time_or_all_and_another_seed_gives_another(
+def test_an_interval_is_the_percentiles_of_its_resamples_few_or_all_at_a_time_and_of_its_seed(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(2)

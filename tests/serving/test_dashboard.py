@@ -276,7 +276,7 @@ def test_the_first_page_loads_nothing_heavy_and_no_two_threads_import_at_once(he
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_unknown_features_are_left_out_a_missing_table_is_left_to_imputation_and_a_needed_one_demanded() -> None:
+def test_unknown_features_are_left_out_a_missing_table_imputed_and_a_needed_one_demanded() -> None:
     values = pd.DataFrame({"tp53": [1.0], "FOO": [2.0], "EGFR": [math.nan]}, index=["S1"])
     known = {"genes": ["TP53|7157", "EGFR|1956"], "known": ["TP53|7157", "EGFR|1956", "KRAS|3845"]}
     question = profiles.of_profiles(values, known)
@@ -319,7 +319,7 @@ def answer(prediction: float, **more: Any) -> dict[str, Any]:
     return {"prediction": prediction, "low": prediction - 1, "high": prediction + 1, "coverage": 0.9, **novelty, **more}
 
 
-def test_the_most_sensitive_drug_of_each_sample_comes_first_and_no_sample_beyond_the_threshold_is_familiar() -> None:
+def test_the_most_sensitive_drug_comes_first_and_no_sample_beyond_the_threshold_is_familiar() -> None:
     about = pd.DataFrame({"sample": list("aabb"), "drug": list("xyxy"), "drug_id": list("xyxy")})
     table = ranked([answer(2), answer(-1, note="unlike the training data; no mutation"), answer(0), answer(3)], about)
     assert table["drug"].tolist() == ["y", "x", "x", "y"] and table["rank"].tolist() == [1, 2, 1, 2]
