@@ -355,7 +355,8 @@ def test_no_score_stands_in_the_card_without_its_interval(tmp_path: Path) -> Non
 
 
 def test_what_is_not_defined_is_no_number_and_no_audit_is_not_a_clean_audit(tmp_path: Path) -> None:
-    for audit in (None, {"findings": [], "shortcuts": [], "groups": {}, "duplicates": {}}):
+    clean: dict[str, Any] = {"findings": [], "shortcuts": [], "groups": {}, "duplicates": {}}
+    for audit in (None, clean):
         data: dict[str, Any] = {"validation": {"passed": None, "warnings": []}, "audit": audit}
         markdown, _ = written(made_evidence(data=data, simulated=False), tmp_path / str(audit is None))
         assert "imulated" not in markdown and "is not recorded" in markdown

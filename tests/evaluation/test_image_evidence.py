@@ -71,7 +71,8 @@ def params() -> Params:
 @pytest.fixture(scope="module")
 def prepared(place: Path, params: Params) -> Prepared:
     """Return simulated cells whose frame tells the label: a shortcut."""
-    folder, task = place / "data" / NAME, params.task(NAME)
+    folder = place / "data" / NAME
+    task: Any = params.task(NAME)
     simulate_blood_cell(folder, per_class=24, subjects=12)
     for code, label in enumerate(task.data.classes):
         for path in (folder / "images" / label).iterdir():

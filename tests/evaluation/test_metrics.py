@@ -438,7 +438,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("targets", {"scale": [1.0, -2.0]}, "scale is -2.0 at target 1"),
     (
         "targets",
-        {"baseline": [[0.0] * 2] * 3, "margin_metric": "rmse_sd"},
+        {"baseline": np.ones((3, 2)), "margin_metric": "rmse_sd"},
         "margin_metric is 'rmse_sd', not one of r2,",
     ),
     ("times", {"target": [[0.0, 1.0], [2.0, 0.0]]}, "time is 0 at row 0"),

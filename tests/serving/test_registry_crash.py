@@ -306,7 +306,7 @@ def test_of_people_who_promote_different_versions_one_wins(people: MlflowClient)
         others = [number for number in range(1, PEOPLE + 1) if number != staged]
 
         def person(number: int, barrier: Any, others: list[int] = others) -> str:
-            registry.look = lambda task: (look(task), barrier.wait(timeout=60))[0]  # type: ignore[assignment]
+            registry.look = lambda task: (look(task), barrier.wait(timeout=60))[0]
             done = registry.promote(TASK, "staging", others[number], by=f"Person {number}", policy=POLICY)
             return f"won: {done.version}"
 
