@@ -436,11 +436,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("targets", {"y": [1.0, 2.0, 3.0]}, r"y has shape \(3,\), not \(n_rows, n_targets\)"),
     ("targets", {"scale": [1.0]}, r"scale has shape \(1,\), not \(2,\)"),
     ("targets", {"scale": [1.0, -2.0]}, "scale is -2.0 at target 1"),
-    (
-        "targets",
-        {"baseline": np.ones((3, 2)), "margin_metric": "rmse_sd"},
-        "margin_metric is 'rmse_sd', not one of r2,",
-    ),
+    ("targets", {"baseline": [[1, 1]] * 3, "margin_metric": "rmse_sd"}, "margin_metric is 'rmse_sd', not one of r2,"),
     ("times", {"target": [[0.0, 1.0], [2.0, 0.0]]}, "time is 0 at row 0"),
     ("times", {"target": [[1.0, 1.0], [2.0, 2.0]]}, "event is 2 at row 1"),
     ("times", {"target": [[1.0, 1.0], [np.nan, 0.0]]}, "target is nan at row 1"),

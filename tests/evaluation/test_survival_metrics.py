@@ -95,12 +95,9 @@ def test_true_curves_score_better_than_those_of_all_and_risks_that_hold_are_cali
     assert found["ece"] < 0.03
     assert _measured(target, true**3)["ece"] > 0.1
     # Rows that were censored too early count as those that were followed longer.
-    table, at = pd.DataFrame(target, columns=["time", "event"]), np.array([5.0])
-    held, expected = (
-        free_of_event(table, np.full(4000, 5.0)),
-        kaplan_meier(target[:, 0], target[:, 1], at, before=True)[0],
-    )
-    assert ((held >= 0) & (held <= 1)).all() and held.mean() == pytest.approx(expected, abs=1e-9)
+    followed = kaplan_meier(target[:, 0], target[:, 1], np.array([5.0]), before=True)[0]
+    held = free_of_event(pd.DataFrame(target, columns=["time", "event"]), np.full(4000, 5.0))
+    assert ((held >= 0) & (held <= 1)).all() and held.mean() == pytest.approx(followed, abs=1e-9)
     # Harrell's index moves with the censoring; Uno's estimates what it would be without, up to the horizon.
     early = (time < HORIZONS[-1]).astype(float)
     whole = np.column_stack([np.minimum(time, HORIZONS[-1]), early])
