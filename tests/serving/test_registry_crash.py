@@ -134,8 +134,7 @@ MOVES: dict[str, tuple[Callable[[MlflowClient], object], Callable[[MlflowClient]
 
 def sound() -> None:
     found = look(TASK)
-    assert found.intent is None
-    assert found.broken() == found.moved() == found.staged_wrongly() == []
+    assert found.intent is None and found.broken() == found.moved() == found.staged_wrongly() == []
 
 
 SHORT = [("sqlite", "production"), ("sqlite", "registered again"), ("http", "production")]
