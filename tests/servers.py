@@ -41,7 +41,7 @@ def listening(
                     if requests.get(url, timeout=5).status_code == 200:
                         break
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")[-3000:]
-                time.sleep(0.2)
+                time.sleep(0.05)
             yield process
         finally:
             for sent in (signal.SIGTERM, signal.SIGKILL):

@@ -20,9 +20,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import ROOT, small_params
+from tests.end_to_end.small_platform import ROOT, Checkout, checked_out, small_params
 from tests.serving.served import serving
+from tests.training.image_samples import encoded
 
 pytestmark = pytest.mark.slow
 TASK = "blood_cell"
@@ -36,12 +36,8 @@ STAGED = f"models:/{TASK}@staging"
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Return a checkout in which the models that need no download have been evaluated, and the network is staged."""
-    changes = {
-        "data.size": SIZE,
-        "tune.modes": ["head"],
-        "tune.epochs": {"quick": 20, "full": 20},
-        "evaluate.explained_samples": {"quick": 8, "full": 8},
-    }
+    changes: dict[str, Any] = {"data.size": SIZE, "tune.modes": ["head"], "tune.epochs": {"quick": 20, "full": 20}}
+    changes["evaluate.explained_samples"] = {"quick": 8, "full": 8}
     with checked_out(tmp_path_factory.mktemp("images"), small_params(TASK, changes=changes, waive=True)) as made:
         simulate_blood_cell(made.root / "data" / TASK, per_class=24, subjects=12)
         made.train(TASK, ARCHITECTURES)
@@ -62,7 +58,9 @@ def images(here: Checkout) -> list[Path]:
     return sorted((here.root / "data" / TASK / "images").rglob("*.jpg"))
 
 
-def test_the_leaderboard_has_interval_margin_and_cost_of_every_model(here: Checkout) -> None:
+def test_the_leaderboard_has_every_model_with_its_cost_and_score_prints_one_line_of_json(
+    here: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = here.leaderboard(TASK)
     assert set(rows) == set(ARCHITECTURES) and list(rows)[-1] == "majority_class"
     for name, row in rows.items():
@@ -77,6 +75,11 @@ def test_the_leaderboard_has_interval_margin_and_cost_of_every_model(here: Check
     page = (here.root / f"reports/{TASK}/validation.html").read_text()
     assert all(name in page for name in names)
     assert [finding["name"] for finding in here.evidence(TASK, SERVED)["audit"]["findings"]] == names
+    version = MlflowClient().get_model_version_by_alias(TASK, "staging")
+    assert (version.tags["architecture"], version.tags["simulated"]) == (SERVED, "true")
+    scored = here.score(TASK, here.root / "data", capsys)
+    assert scored["n"] == here.read(f"prepared/{TASK}/split.json")["rows"]["kept"]
+    assert set(scored["metrics"]) == set(here.evidence(TASK, SERVED)["test"]["metrics"])
 
 
 def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) -> None:
@@ -116,14 +119,6 @@ def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(her
     assert runs and {run.info.status for run in runs} == {"FAILED"}
 
 
-def test_score_prints_one_line_of_json(here: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
-    version = MlflowClient().get_model_version_by_alias(TASK, "staging")
-    assert (version.tags["architecture"], version.tags["simulated"]) == (SERVED, "true")
-    scored = here.score(TASK, here.root / "data", capsys)
-    assert scored["n"] == here.read(f"prepared/{TASK}/split.json")["rows"]["kept"]
-    assert set(scored["metrics"]) == set(here.evidence(TASK, SERVED)["test"]["metrics"])
-
-
 def test_the_model_loads_elsewhere_without_pickle_network_or_a_trace(here: Checkout, tmp_path: Path) -> None:
     script = (
         "import base64, json, mlflow, pandas as pd, pathlib\n"
@@ -144,16 +139,9 @@ def test_the_model_loads_elsewhere_without_pickle_network_or_a_trace(here: Check
     assert not list(work.iterdir()) and not empty.exists()  # a request's image is nobody's to keep
 
 
-def encoded(content: bytes | Image.Image) -> str:
-    if isinstance(content, Image.Image):
-        content.save(file := io.BytesIO(), "PNG")
-        content = file.getvalue()
-    return base64.b64encode(content).decode()
-
-
 def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(here: Checkout) -> None:
     """All kinds of bad images: `tests/training/test_image_payload.py`."""
-    asked = [{"image": encoded(images(here)[number].read_bytes())} for number in (0, 40, 100)]
+    asked = [{"image": base64.b64encode(images(here)[number].read_bytes()).decode()} for number in (0, 40, 100)]
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3)).astype(np.uint8))
     with serving(here.root, TASK, "--stage", "staging") as (url, _):
 
@@ -178,7 +166,8 @@ def test_the_endpoint_answers_good_images_and_names_the_row_of_bad_ones(here: Ch
         # What is served is what was evaluated, but for features that were cached in half precision.
         judged = pd.read_parquet(here.root / f"models/{TASK}/{SERVED}/predictions.parquet")
         files = [here.root / "data" / TASK / "images" / name for name in judged["sample_id"]]
-        answers = post([{"image": encoded(file.read_bytes())} for file in files]).json()["predictions"]
+        sent = [{"image": base64.b64encode(file.read_bytes()).decode()} for file in files]
+        answers = post(sent).json()["predictions"]
         served = np.array([[answer["probabilities"][label] for label in classes(here)] for answer in answers])
         np.testing.assert_allclose(served, judged[[f"probability_{label}" for label in classes(here)]], atol=0.01)
         assert post([{"image": encoded(noise.convert("L"))}]).status_code == 200

@@ -19,8 +19,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from pipelines.simulate.response import Size, simulate_drug_response
-from tests.end_to_end.checkout import checked_out
-from tests.end_to_end.small_platform import small_params
+from tests.end_to_end.small_platform import checked_out, small_params
 
 pytestmark = pytest.mark.slow
 SEED = 5
@@ -99,13 +98,8 @@ def first_profile(folder: Path) -> dict[str, Any]:
     return {"expression": {gene: float(value) for gene, value in profile.items()}}
 
 
-_FEW: dict[str, Any] = {
-    "data.exclude": {},
-    "split.folds": 3,
-    "validate.minimum_genes": 20,
-    "tune.rounds": {"quick": 10, "full": 10},
-    "evaluate.explained_samples": {"quick": 6, "full": 6},
-}
+_FEW: dict[str, Any] = {"data.exclude": {}, "split.folds": 3, "validate.minimum_genes": 20}
+_FEW |= {"tune.rounds": {"quick": 10, "full": 10}, "evaluate.explained_samples": {"quick": 6, "full": 6}}
 _MEMBERS = {"quick": 1, "full": 3}
 SUBTYPE = NewTask(
     *("subtype", "tumor_type", subtypes),

@@ -29,8 +29,7 @@ from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.audit_log import INTENTS, TABLE
 from serving.registry import verify
-from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import small_params
+from tests.end_to_end.small_platform import Checkout, checked_out, small_params
 from tests.end_to_end.test_new_tasks import SUBTYPE, first_profile
 from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
 from tests.serving.served import serving
@@ -103,7 +102,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         yield Installation(here, url, database, folder, store)
 
 
-def test_what_was_made_lies_on_the_servers_and_is_served(installed: Installation) -> None:
+def test_what_was_made_lies_on_the_servers_and_is_served_but_to_no_stranger(installed: Installation) -> None:
     assert verify(TASK) == []
     assert not (installed.folder / "mlflow.db").exists() and not (installed.folder / "optuna.db").exists()
     assert not (installed.folder / "mlruns").exists()
@@ -115,9 +114,6 @@ def test_what_was_made_lies_on_the_servers_and_is_served(installed: Installation
         answer = requests.post(f"{url}/invocations", json={"dataframe_records": [row]}, timeout=60)
     assert answer.status_code == 200, answer.text[:500]
     assert answer.json()["predictions"][0]["label"] in CASE.answers
-
-
-def test_the_server_answers_neither_strangers_nor_under_a_foreign_name(installed: Installation) -> None:
     asked = f"{installed.url}/api/2.0/mlflow/experiments/search?max_results=5"
     right = ("platform", PASSWORDS["platform"])
     assert requests.get(asked, auth=right, timeout=20).status_code == 200

@@ -11,8 +11,7 @@ from mlflow import pyfunc
 from mlflow.exceptions import MlflowException
 
 from pipelines.simulate.survival import simulate_breast_survival
-from tests.end_to_end.checkout import Checkout, checked_out
-from tests.end_to_end.small_platform import small_params
+from tests.end_to_end.small_platform import Checkout, checked_out, small_params
 
 pytestmark = pytest.mark.slow
 NAME, SERVED = "breast_survival", "cox_net"
@@ -33,7 +32,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
         yield made
 
 
-def test_a_model_of_survival_beats_the_curve_of_all_and_shows_risk_groups_and_calibration(here: Checkout) -> None:
+def test_a_model_beats_the_curve_of_all_shows_risk_groups_and_calibration_and_scores_a_cohort(
+    here: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows, folder = here.leaderboard(NAME), here.root / "reports" / NAME / "models" / SERVED
     assert rows["kaplan_meier"]["value"] == 0.5 and rows[SERVED]["margin_low"] > 0 and set(rows) == set(MODELS)
     found, naive = (here.evidence(NAME, name) for name in (SERVED, "kaplan_meier"))
@@ -45,16 +46,13 @@ def test_a_model_of_survival_beats_the_curve_of_all_and_shows_risk_groups_and_ca
     assert found["test"]["log_rank"]["p"] < 0.05 and naive["test"]["risk_groups"][0]["group"] == "all"
     card = (here.root / "reports" / NAME / "candidate" / "card.md").read_text()
     assert "survival curve" in card and "curves_by_risk_group.png" in card
-
-
-def test_a_cohort_is_scored(here: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     cohort = here.root / "cohort"
     simulate_breast_survival(cohort, patients=150)  # the same tumors, of which only the first are kept
     kept = pd.read_csv(cohort / "samples.csv").iloc[:60].assign(relapse=lambda table: table["relapse"] == 1)
     kept.to_csv(cohort / "samples.csv", index=False)  # true and false are 1 and 0
-    found = here.score(NAME, cohort, capsys)
-    assert found["n"] == 60 and (concordance := found["metrics"]["concordance"]["value"]) > 0.6
-    assert found["metrics"]["margin"]["value"] == pytest.approx(concordance - 0.5, abs=1e-9)
+    scored = here.score(NAME, cohort, capsys)
+    assert scored["n"] == 60 and (concordance := scored["metrics"]["concordance"]["value"]) > 0.6
+    assert scored["metrics"]["margin"]["value"] == pytest.approx(concordance - 0.5, abs=1e-9)
 
 
 def test_it_answers_explains_and_is_watched(

@@ -5,9 +5,15 @@ Adding an architecture is a file and a line in params.yaml: `NEW` goes from the 
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +133,7 @@ def runs_of(client: MlflowClient, stage: str) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=200))
 
 
-def test_leaderboard_has_every_architecture_with_an_interval(platform: Platform) -> None:
+def test_leaderboard_and_dashboard_have_every_architecture_with_an_interval(platform: Platform) -> None:
     rows = platform.read(f"reports/{TASK}/leaderboard.json")
     assert {row["architecture"] for row in rows} == ARCHITECTURES
     assert all(row["low"] <= row["value"] <= row["high"] and row["simulated"] is True for row in rows)
@@ -135,6 +141,9 @@ def test_leaderboard_has_every_architecture_with_an_interval(platform: Platform)
     assert baseline["margin"] == pytest.approx(0, abs=1e-12)
     assert set(platform.read(f"models/{TASK}/{NEW}/tuned.json")["hyperparameters"]) == {"shrinkage"}
     assert "up to date" in platform.dvc("repro").stdout
+    done = platform.python("-c", COMPARE, str(platform.root / "serving" / "dashboard_app.py"))
+    title, shown = done.stdout.strip().splitlines()[-2:]
+    assert title == "['Compare']" and f"'{TITLE}'" in shown and "'Mean effects (baseline)'" in shown
 
 
 def test_runs_carry_their_lineage(platform: Platform, client: MlflowClient) -> None:
@@ -164,18 +173,12 @@ def test_another_search_space_reruns_that_architecture_alone(platform: Platform)
     file.write_text(before.replace("components=[32, 64, 128]", "components=[32, 64]"))
     assert file.read_text() != before
     try:
-        changed = set(re.findall(r"Running stage '([^']+)'", platform.dvc("repro", "--dry").stdout))
+        changed = would_run(platform)
     finally:
         file.write_text(before)
     assert "tune@drug_response-mlp" in changed
     of_others = {stage for stage in changed if not stage.endswith("-mlp")}
     assert of_others <= {"leaderboard@drug_response"}, of_others
-
-
-def test_the_dashboard_compares_the_new_one_under_its_title(platform: Platform) -> None:
-    done = platform.python("-c", COMPARE, str(platform.root / "serving" / "dashboard_app.py"))
-    title, rows = done.stdout.strip().splitlines()[-2:]
-    assert title == "['Compare']" and f"'{TITLE}'" in rows and "'Mean effects (baseline)'" in rows
 
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
@@ -220,36 +223,28 @@ def test_a_candidate_is_registered_once_and_promoted(platform: Platform, client:
     assert "aliases, evidence and files match" in said
 
 
-# The budget of a checkout: what `make train BUDGET=full` leaves for git and for DVC.
-
-
-MODEL = f"{TASK}-mean_effects"
-
-
-def would_run(platform: Platform) -> set[str]:
-    done = platform.dvc("repro", "--dry", f"evaluate@{MODEL}")
-    return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+def would_run(platform: Platform, *targets: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", platform.dvc("repro", "--dry", *targets).stdout))
 
 
 def test_another_budget_is_recorded_by_dvc_and_git_sees_results_alone(platform: Platform) -> None:
-    before = platform.run("git", "status", "--porcelain").stdout
-    platform.run(
-        *("make", "train", f"TASK={TASK}", "ARCH=mean_effects", "BUDGET=full"), env={"ONCOLINEAGE_READY": "Makefile"}
-    )
+    model, before = f"{TASK}-mean_effects", platform.run("git", "status", "--porcelain").stdout
+    command = ("make", "train", f"TASK={TASK}", "ARCH=mean_effects", "BUDGET=full")
+    platform.run(*command, env={"ONCOLINEAGE_READY": "Makefile"})
     assert platform.run("git", "status", "--porcelain").stdout == before
     assert platform.read(f"models/{TASK}/mean_effects/fitted.json")["budget"] == "full"
     stages = yaml.safe_load((platform.root / "dvc.lock").read_text())["stages"]
     for stage in ("tune", "fit"):
-        params = stages[f"{stage}@{MODEL}"]["params"]
+        params = stages[f"{stage}@{model}"]["params"]
         assert (params["params.yaml"]["budget"], params["budget.yaml"]) == ("quick", {"budget": "full"})
-    assert would_run(platform) == set()
+    assert would_run(platform, f"evaluate@{model}") == set()
     chosen = platform.root / "budget.yaml"
     chosen.write_text("budget: quick\n")
-    assert would_run(platform) == {"budget", f"tune@{MODEL}", f"fit@{MODEL}"}
+    assert would_run(platform, f"evaluate@{model}") == {"budget", f"tune@{model}", f"fit@{model}"}
     chosen.unlink()
     platform.dvc("repro", "budget")
     assert chosen.read_text() == "{}\n"
-    assert would_run(platform) >= {f"tune@{MODEL}", f"fit@{MODEL}"}
+    assert would_run(platform, f"evaluate@{model}") >= {f"tune@{model}", f"fit@{model}"}
 
 
 def test_refused_data_changes_nothing_downstream(platform: Platform, tmp_path: Path) -> None:
@@ -277,3 +272,43 @@ def test_refused_data_changes_nothing_downstream(platform: Platform, tmp_path: P
         assert (platform.root / f"prepared/{TASK}/samples.parquet").read_bytes() == table
     finally:
         file.write_bytes(good)
+
+
+LOOP = ("-m", "serving.retrain", "--task", TASK, "--architectures", "elastic_net", "--by", "ada")
+
+
+def snapshot(root: Path) -> dict[str, int]:
+    """Return when what a loop makes was last written."""
+    made = [path for each in ("reports", "models", "prepared") for path in (root / each).rglob("*")]
+    return {path.as_posix(): path.stat().st_mtime_ns for path in [*made, root / "dvc.lock"]}
+
+
+@pytest.mark.soak
+def test_a_killed_retraining_is_continued_and_done_once(tmp_path: Path) -> None:
+    platform, log = make_platform(tmp_path / "platform"), tmp_path / "log"
+    with log.open("w") as file:
+        given: dict[str, Any] = {"cwd": platform.root, "env": platform.env, "start_new_session": True}
+        loop = subprocess.Popen([sys.executable, *LOOP], stdout=file, stderr=subprocess.STDOUT, **given)
+        deadline = time.monotonic() + 900
+        while f"Running stage 'fit@{TASK}-elastic_net'" not in log.read_text():
+            assert loop.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.1)
+        os.killpg(loop.pid, signal.SIGKILL)  # in the midst of a fit, as a machine or a container ends
+        loop.wait()
+    assert list(platform.read(f".retrain/{TASK}.json")["steps"]) == ["look", "check"]
+    done = platform.python(*LOOP)
+    assert "going on with the loop" in done.stdout
+    assert f"Stage 'tune@{TASK}-elastic_net' didn't change, skipping" in done.stdout  # DVC went on, too
+    assert f"{TASK}: version 1 is in staging" in done.stdout
+    report = (platform.root / "reports" / TASK / "retraining.md").read_text()
+    assert "The data is simulated." in report and "- `staging`: nothing → version 1" in report
+    history = json.loads(platform.python("-m", "serving.history", "--task", TASK, "--json").stdout)
+    entries = [(entry["alias"], entry["to_version"], entry["by"]) for entry in history]
+    assert entries == [("candidate", 1, "ada"), ("staging", 1, "ada")]
+    platform.python("-m", "serving.verify", "--task", TASK)
+    files = snapshot(platform.root)
+    assert "nothing new" in platform.python(*LOOP).stdout
+    assert snapshot(platform.root) == files
+    # Where no loop is remembered, the registry is.
+    (platform.root / ".retrain" / f"{TASK}.json").unlink()
+    assert "nothing new: version 1 was made of this data" in platform.python(*LOOP).stdout

@@ -17,23 +17,12 @@ DATA_MD5 = "0123456789abcdef.dir"
 TASK_MD5 = "fedcba9876543210.dir"
 
 _EVIDENCE: dict[str, Any] = {
-    "schema": 3,
-    "task": TASK,
-    "modality": "pairs",
-    "problem": "regression",
-    "architecture": "mlp",
-    "baseline": "mean_effects",
-    "simulated": False,
-    "run_id": "run1",
-    "model_uri": "models:/m-1",
-    "budget": "quick",
-    "seconds": 1.0,
+    **{"schema": 3, "task": TASK, "modality": "pairs", "problem": "regression", "architecture": "mlp"},
+    **{"baseline": "mean_effects", "simulated": False, "budget": "quick", "seconds": 1.0},
+    **{"run_id": "run1", "model_uri": "models:/m-1"},
     "validation": {"metric": "rmse", "value": 1.0},
     "test": {
-        "samples": 100,
-        "groups": 20,
-        "mode": "cell_blind",
-        "confidence": 0.95,
+        **{"samples": 100, "groups": 20, "mode": "cell_blind", "confidence": 0.95},
         "metrics": {
             "r2": {"value": 0.8, "low": 0.75, "high": 0.85},
             "margin": {"value": 0.2, "low": 0.1, "high": 0.3},
@@ -41,8 +30,7 @@ _EVIDENCE: dict[str, Any] = {
         },
     },
     "worst": {
-        "unit": "class",
-        "metric": "recall",
+        **{"unit": "class", "metric": "recall"},
         "rows": [
             {"name": "hem", "n": 20, "value": 0.7, "low": 0.5, "high": 0.9},
             {"name": "all", "n": 80, "value": 0.9, "low": 0.8, "high": 1.0},
@@ -58,10 +46,8 @@ _EVIDENCE: dict[str, Any] = {
         ],
     },
     "cost": {
-        "cost_latency_ms_batch_1": 5.0,
-        "cost_latency_ms_batch_32": 50.0,
-        "cost_model_megabytes": 1.0,
-        "cost_multiply_adds": 1000.0,
+        **{"cost_latency_ms_batch_1": 5.0, "cost_latency_ms_batch_32": 50.0},
+        **{"cost_model_megabytes": 1.0, "cost_multiply_adds": 1000.0},
     },
     "data": {
         "validation": {"passed": True, "warnings": []},
@@ -74,8 +60,7 @@ _EVIDENCE: dict[str, Any] = {
                 {"probe": "border", "metric": "roc_auc", "score": 0.6, "low": 0.55, "high": 0.65, "finding": True},
                 {"probe": "metadata", "metric": "roc_auc", "score": 0.5, "low": 0.45, "high": 0.55, "finding": False},
             ],
-            "groups": {},
-            "duplicates": {},
+            **{"groups": {}, "duplicates": {}},
         },
     },
     "comparisons": [
@@ -85,11 +70,8 @@ _EVIDENCE: dict[str, Any] = {
     ],
     "cohorts": [],
     "hashes": {
-        "git.commit": "1" * 40,
-        "git.dirty": "false",
-        "dvc.data_md5": DATA_MD5,
-        "dvc.task_md5": TASK_MD5,
-        "data.sha256": "f" * 64,
+        **{"git.commit": "1" * 40, "git.dirty": "false", "data.sha256": "f" * 64},
+        **{"dvc.data_md5": DATA_MD5, "dvc.task_md5": TASK_MD5},
         **{f"{name}.sha256": value for name, value in HASH.items()},
     },
 }
@@ -116,20 +98,11 @@ def made_evidence(**changes: Any) -> dict[str, Any]:
 def made_situation(evidence: dict[str, Any], **changes: Any) -> Situation:
     """Return the situation in which this evidence is its version's."""
     fitting = {
-        "to": "production",
-        "today": date(2026, 11, 20),
-        "run_id": "run1",
-        "model_uri": "models:/m-1",
-        "evidence_sha256": evidence["sha256"],
-        "model_sha256": HASH["model"],
-        "files_sha256": FILES,
-        "registered_files_sha256": FILES,
-        "dvc_data_md5": DATA_MD5,
-        "data_sha256": None,
-        "split_sha256": HASH["split"],
-        "dvc_lock_md5": TASK_MD5,
-        "version": 2,
-        "production": None,
+        **{"to": "production", "today": date(2026, 11, 20), "version": 2, "production": None},
+        **{"run_id": "run1", "model_uri": "models:/m-1", "evidence_sha256": evidence["sha256"]},
+        **{"model_sha256": HASH["model"], "files_sha256": FILES, "registered_files_sha256": FILES},
+        **{"data_sha256": None, "split_sha256": HASH["split"]},
+        **{"dvc_data_md5": DATA_MD5, "dvc_lock_md5": TASK_MD5},
     }
     return Situation(**{**fitting, **changes})
 
@@ -149,19 +122,11 @@ def made_cell_evidence(classes: tuple[str, ...] = ("all", "hem"), **changed: Any
     metrics = {name: dict(interval) for name in ("roc_auc", "accuracy", "ece", "margin")}
     finding = {"name": "few_groups", "message": "few subjects", "severity": "warning", "score": None}
     made = {
-        "task": "leukemia_cell",
-        "modality": "images",
-        "problem": "classification",
-        "architecture": "resnet50",
-        "baseline": "majority_class",
-        "simulated": True,
+        **{"task": "leukemia_cell", "modality": "images", "problem": "classification"},
+        **{"architecture": "resnet50", "baseline": "majority_class", "simulated": True},
         "validation": {"metric": "roc_auc", "value": 0.8},
         "test": {"samples": 40, "groups": 12, "mode": "subject_blind", "confidence": 0.95, "metrics": metrics},
-        "worst": {
-            "unit": "class",
-            "metric": "recall",
-            "rows": [{"name": each, "n": 20, **interval} for each in classes],
-        },
+        "worst": base["worst"] | {"rows": [{"name": each, "n": 20, **interval} for each in classes]},
         "coverage": {"declared": 0.9, "observed": 0.93, "low": 0.85, "high": 0.98},
         "calibration": {"temperature": 1.3, "ece_before": 0.2, "mean_set_size": 1.2},
         "explanation": {
@@ -169,9 +134,8 @@ def made_cell_evidence(classes: tuple[str, ...] = ("all", "hem"), **changed: Any
             "checks": [{"name": "random_weights", "value": 0.1, "low": None, "high": None}],
         },
         "data": {
-            "samples": {"train": 100, "validation": 20, "test": 40},
+            **{"samples": {"train": 100, "validation": 20, "test": 40}, "dropped": {}},
             "groups": {"train": 30, "validation": 6, "test": 12},
-            "dropped": {},
             "validation": {"passed": True, "warnings": []},
             "audit": {"findings": [finding], "shortcuts": [], "groups": {}, "duplicates": {"pairs": 0}},
         },

@@ -13,6 +13,7 @@ from evaluation.evidence.parts import Evaluation, Evidence
 from pipelines.datasets import Prepared
 from pipelines.params import Task, task_text
 from pipelines.samples.expression import ExpressionSamples
+from tests.training.tiny import response_task, tiny_params
 from training.contract import contract_class
 from training.estimator import Estimator
 from training.model.cross_fit import CrossFitted
@@ -70,6 +71,12 @@ class Setting:
         return replace(self, task=replace(self.task, evaluate=replace(self.task.evaluate, **settings)))
 
 
+def pairs_setting(prepared: Any, predictions: pd.DataFrame, **settings: Any) -> Setting:
+    """Return the task of responses with these predictions; ``settings`` change how it is evaluated."""
+    contract = {"half_width": 2.0, "features": {}, "required": [], "target": "ln_ic50"}
+    return Setting(response_task(tiny_params()), prepared, predictions, contract).evaluated(**settings)
+
+
 def profile_samples(
     values: np.ndarray, genes: tuple[str, ...], label: np.ndarray, *, classes: tuple[str, ...] = (), **columns: Any
 ) -> ExpressionSamples:
@@ -87,4 +94,4 @@ def profile_samples(
 def split_by(samples: ExpressionSamples, side: np.ndarray, fold: np.ndarray) -> Prepared:
     """Return samples with a split; their groups are the patients."""
     table = samples.table.assign(group=samples.table["patient_id"], split=side, fold=fold)
-    return Prepared(samples, table, "0" * 64, {})
+    return Prepared(samples, table, "0" * 64, {"rows": {"dropped": {}}, "without": {}})

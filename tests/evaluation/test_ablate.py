@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from evaluation import ablate as command
 from evaluation import permuted_genes
 from evaluation.permuted_genes import ablate, ablation_path
+from evaluation.problems import measures_of
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, PerBudget, read_params
-from pipelines.tasks.profiles_multi_target import ProfilesMultiTarget
-from tests.evaluation.measures import bootstrap_targets
+from tests.evaluation.planted import split_by
 from tests.training.profile_samples import TARGETS, gene_samples
 from training.architectures import get_architecture
 from training.model.cross_fit import fit_final
@@ -37,26 +37,17 @@ SMALL = {"width": 8, "embedding": 8, "window": 6, "batch_size": 32, "order": "co
 @pytest.fixture(scope="module")
 def params() -> Params:
     params = read_params(ROOT / "params.yaml")
-    task = params.task(NAME)
-    assert isinstance(task, ProfilesMultiTarget)
-    few = PerBudget(2, 60)
-    small = replace(
-        task,
-        tune=replace(task.tune, epochs=few, rounds=few),
-        fit=replace(task.fit, members=PerBudget(2, 1)),
-        evaluate=replace(task.evaluate, resamples=100, explained_samples=PerBudget(6, 6)),
-    )
+    task: Any = params.task(NAME)
+    few = {"tune": replace(task.tune, **dict.fromkeys(("epochs", "rounds"), PerBudget(2, 60)))}
+    few["fit"] = replace(task.fit, members=PerBudget(2, 1))
+    small = replace(task, **few, evaluate=replace(task.evaluate, resamples=100, explained_samples=PerBudget(6, 6)))
     return replace(params, seed=7, device="cpu", budget="quick", tasks={**params.tasks, NAME: small})
 
 
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
-    samples = gene_samples(90)
     side = np.where(np.arange(90) < 60, "train", "test")
-    table = samples.table.assign(
-        group=samples.table["patient_id"], split=side, fold=np.where(side == "train", np.arange(90) % 2, -1)
-    )
-    return Prepared(samples, table, "0" * 64, {"rows": {"dropped": {}}, "without": {}})
+    return split_by(gene_samples(90), side, np.where(side == "train", np.arange(90) % 2, -1))
 
 
 @dataclass(frozen=True)
@@ -74,9 +65,8 @@ class Reference:
 def reference(place: Path, params: Params, prepared: Prepared) -> Reference:
     folder = place / "models" / NAME / ARCHITECTURE
     architecture = get_architecture(ARCHITECTURE, "profiles", "multi_target")
-    fitted = fit(
-        NAME, architecture, {**architecture.defaults, **SMALL}, prepared=prepared, params=params, folder=folder
-    )
+    chosen = {**architecture.defaults, **SMALL}
+    fitted = fit(NAME, architecture, chosen, prepared=prepared, params=params, folder=folder)
     return Reference(fitted, Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet"))
 
 
@@ -92,7 +82,9 @@ def test_permuted_fits_are_compared_with_the_fitted_model_on_its_test_rows(
     found = read_json(ablation_path(NAME, ARCHITECTURE))
     table = reference.predictions
     measured, predicted = (table[[f"{kind}_{gene}" for gene in TARGETS]] for kind in ("target", "prediction"))
-    expected = bootstrap_targets(measured, predicted, table["group"], resamples=10, seed=params.seed)
+    expected = measures_of("multi_target").bootstrap(
+        measured, predicted, table["group"], resamples=10, seed=params.seed
+    )
     assert found["as_it_is"] == pytest.approx(expected["r2"].value)
     gain, each = found["gain"], [one["difference"] for one in found["of_each"]]
     assert each == pytest.approx([found["as_it_is"] - value for value in found["permuted"]])
@@ -122,18 +114,13 @@ def test_both_sides_are_trained_alike(
     assert [gain[key] for key in ("difference", "low", "high")] == pytest.approx([0.0] * 3, abs=1e-5)
 
 
-@pytest.mark.parametrize(("task", "architecture"), [("drug_response", "mlp"), (NAME, "dnn"), (NAME, "ridge")])
-def test_an_architecture_that_sees_no_order_is_refused(
-    task: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+def test_an_architecture_that_sees_no_order_and_a_reference_of_other_rows_or_members_are_refused(
+    reference: Reference, params: Params, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match=f"{architecture!r} does not look at the order of genes"):
-        command.main(["--task", task, "--architecture", architecture])
-
-
-def test_a_reference_of_other_rows_or_members_is_refused(
-    reference: Reference, params: Params, prepared: Prepared
-) -> None:
+    for name, architecture in (("drug_response", "mlp"), (NAME, "dnn"), (NAME, "ridge")):
+        with pytest.raises(UserError, match=f"{architecture!r} does not look at the order of genes"):
+            command.main(["--task", name, "--architecture", architecture])
     with pytest.raises(UserError, match="another split"):
         reference.ablate(replace(prepared, sha256="1" * 64), params)
     task = params.task(NAME)

@@ -17,16 +17,14 @@ from evaluation.explain.atoms import DRUGS, LINES, DrugAtoms, draw, drawings, ex
 from evaluation.explain.pairs import explain_pairs
 from pipelines.params import PerBudget
 from pipelines.samples.response import ResponseSamples, make_samples
-from tests.evaluation.planted import Known, Setting
-from tests.training.tiny import build, response_task, tiny_params, tiny_prepared
+from tests.evaluation.planted import Known, pairs_setting
+from tests.training.tiny import build, tiny_prepared
 from training.architectures import get_architecture
-from training.estimator import Estimator
 from training.features.molecule_graph import drawn_molecule
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SVG = "{http://www.w3.org/2000/svg}"
 UNIT = "ln IC50 (µM)"
-CONTRACT: dict[str, Any] = {"half_width": 2.0, "features": {}, "required": [], "target": "ln_ic50"}
 
 
 class Planted(Known):
@@ -38,11 +36,6 @@ class Planted(Known):
             np.array([float(symbol == "O") for symbol in _symbols(smiles)]) * value
             for smiles, value in zip(samples.drugs["smiles"].iloc[samples.drug], gene, strict=True)
         ]
-
-
-class Blind(Planted):
-    def atom_attributions(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Any:
-        return Estimator.atom_attributions(self, samples, output)
 
 
 def _symbols(smiles: str | None) -> list[str]:
@@ -86,28 +79,23 @@ def test_planted_atoms_are_found_and_listed_beside_their_drawing(samples: Respon
         assert part["atom"].tolist() == list(range(len(drug.contributions)))
         assert part["element"].tolist() == _symbols(drug.smiles)
         assert part["contribution"].tolist() == drug.contributions.tolist()
-
-
-def test_models_without_atoms_and_drugs_without_molecules_explain_nothing(samples: ResponseSamples) -> None:
-    assert explain_atoms(Blind(), samples, seed=1) == []
+    # Models without atoms and drugs without molecules explain nothing.
+    assert explain_atoms(Known(), samples, seed=1) == []
     assert explain_atoms(Planted(), samples.take(samples.drug == 3), seed=1) == []
     assert explain_atoms(Planted(), samples.take(np.array([], dtype=int)), seed=1) == []
     assert drawings([], UNIT) == {} and table([]).empty
 
 
-def test_colors_say_which_atoms_raise_and_which_lower() -> None:
+def test_colors_say_which_atoms_raise_and_which_lower_and_those_of_another_molecule_are_refused() -> None:
     contributions = np.array([0.4, -0.4, 0.2, *[0.0] * 9, -0.1])
     colors = _highlights(draw(DrugAtoms("S1:1", "aspirin", ASPIRIN, contributions, 7), UNIT))
     red = {atom: int(color[1:3], 16) - int(color[5:7], 16) for atom, color in colors.items()}
     assert sorted(red) == list(range(13))
     assert red[0] > red[2] > abs(red[3]) and red[1] < red[12] < -abs(red[3])
     assert abs(red[3]) < 10
-
-
-@pytest.mark.parametrize("smiles", [ASPIRIN, "no molecule", ""])
-def test_contributions_of_another_molecule_are_refused(smiles: str) -> None:
-    with pytest.raises(ValueError, match="S1:1: 3 contributions do not fit"):
-        draw(DrugAtoms("S1:1", "aspirin", smiles, np.array([0.1, 0.2, 0.3]), 7), UNIT)
+    for smiles in (ASPIRIN, "no molecule", ""):
+        with pytest.raises(ValueError, match="S1:1: 3 contributions do not fit"):
+            draw(DrugAtoms("S1:1", "aspirin", smiles, np.array([0.1, 0.2, 0.3]), 7), UNIT)
 
 
 def test_evidence_of_a_graph_network_has_atoms_and_drawings(tmp_path: Path) -> None:
@@ -116,8 +104,8 @@ def test_evidence_of_a_graph_network_has_atoms_and_drawings(tmp_path: Path) -> N
     test = prepared.side("test")
     predicted = made.fit(prepared.side("train"), prepared.side("validation")).predict(test)
     predictions = test.pairs.assign(group=test.pairs["cell_line_id"], prediction=predicted)
-    setting = Setting(response_task(tiny_params()), prepared, predictions, CONTRACT)
-    found = explain_pairs(setting.evaluated(resamples=50, explained_samples=PerBudget(12, 12)).run(made), UNIT)
+    setting = pairs_setting(prepared, predictions, resamples=50, explained_samples=PerBudget(12, 12))
+    found = explain_pairs(setting.run(made), UNIT)
     listed = found.tables["atoms"]
     assert set(listed["drug_id"]) <= set(prepared.side("test").drugs["smiles"].dropna().index)
     assert 1 < listed["drug_id"].nunique() <= DRUGS

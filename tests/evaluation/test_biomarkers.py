@@ -13,18 +13,8 @@ from hypothesis import strategies as st
 
 from evaluation.evidence.evidence_file import check_schema
 from evaluation.evidence.parts import Evidence
-from evaluation.explain import genes
-from evaluation.explain.biomarkers import (
-    PLACES,
-    Marker,
-    data_effect,
-    feature_of,
-    ids_of,
-    look_up,
-    marked_drugs,
-    read_markers,
-    slope,
-)
+from evaluation.explain import biomarkers, genes
+from evaluation.explain.biomarkers import Marker, data_effect, look_up
 from evaluation.explain.genes import FEWEST, LINES, directed, explained_rows, rows_by_drug
 from evaluation.explain.pairs import explain_drugs
 from evaluation.promotion.card import _biomarkers
@@ -32,9 +22,7 @@ from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.samples.response import ResponseSamples, make_samples
 from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
-from tests.evaluation.planted import Known, Setting
-from tests.evaluation.test_atoms import CONTRACT
-from tests.training.tiny import response_task, tiny_params
+from tests.evaluation.planted import Known, pairs_setting
 from training.estimator import Attribution
 
 GENES = [f"G{number}" for number in range(30)]
@@ -112,12 +100,9 @@ def test_sums_of_any_attribution_add_up(samples: ResponseSamples, rows: int, see
     assert by_gene.sum() == pytest.approx(values[:, measured].sum(axis=1).mean() if measured.any() else 0)
 
 
-def test_a_feature_is_of_its_gene() -> None:
+def test_the_planted_gene_stands_first_with_its_direction(samples: ResponseSamples) -> None:
     features = ("methylation:NKX2-1_14_36989430_36990430", "methylation:SIMG0001_promoter", "expression:TP53|7157")
     assert [genes.gene_of(feature) for feature in features] == ["NKX2-1", "SIMG0001", "TP53"]
-
-
-def test_the_planted_gene_stands_first_with_its_direction(samples: ResponseSamples) -> None:
     attribution = Planted().attribute(samples)
     found = directed(attribution, samples)
     first = found[found["rank"] == 1].set_index("drug_id").drop("D4")
@@ -161,7 +146,7 @@ def test_marked_drugs_come_first_and_others_as_far_as_rows_go(samples: ResponseS
     ("model", "status", "why"),
     [
         (Planted(), "found", "its place is 1 of 63"),
-        (Planted(weight=0.0005), "not found", rf"its place is \d+, beyond {PLACES}"),
+        (Planted(weight=0.0005), "not found", rf"its place is \d+, beyond {biomarkers.PLACES}"),
         (Planted(sign=-1), "not found", "its direction is the other one"),
     ],
 )
@@ -177,16 +162,15 @@ def test_planted_markers_are_found_where_the_model_relies_on_them_and_always_in_
     assert (wrong["status"][0], wrong["data"][0]) == ("not found", "contrary")
 
 
-def test_what_is_not_in_the_data_is_said_to_be_missing(samples: ResponseSamples) -> None:
+def test_what_data_or_model_do_not_have_is_not_looked_at_and_what_was_left_out_not_found(
+    samples: ResponseSamples,
+) -> None:
     other = replace(BRAF, drug="Vemurafenib", synonyms=())
     found = looked_up(samples, other, replace(BRAF, gene="NRAS"), replace(BRAF, omics="copy_number"))
     assert found["status"].tolist() == ["not in the data"] * 3
     assert [why.removeprefix("there is no ") for why in found["why"]] == [
         *("Vemurafenib", "NRAS in mutation", "BRAF in copy number")
     ]
-
-
-def test_what_a_model_does_not_take_is_not_looked_at_and_what_it_left_out_not_found(samples: ResponseSamples) -> None:
     every = directed(Planted().attribute(samples), samples)
     for kept, status, why in (
         (every["omics"] != "mutation", "not looked at", "the model does not look at mutation"),
@@ -211,29 +195,21 @@ def test_slope_is_the_difference_of_means_and_its_interval_covers_it() -> None:
     rng = np.random.default_rng(0)
     x = (rng.random(80) < 0.3).astype(float)
     y = rng.normal(size=80) + 1.5 * x
-    found = slope(x, y, np.arange(80), **BOOTSTRAP)
+    found = biomarkers.slope(x, y, np.arange(80), **BOOTSTRAP)
     assert found.value == pytest.approx(y[x == 1].mean() - y[x == 0].mean())
     assert found.low < found.value < found.high
-    wider = slope(np.repeat(x, 5), np.repeat(y, 5), np.repeat(np.arange(80), 5), **BOOTSTRAP)
+    wider = biomarkers.slope(np.repeat(x, 5), np.repeat(y, 5), np.repeat(np.arange(80), 5), **BOOTSTRAP)
     assert (wider.low, wider.high) == pytest.approx((found.low, found.high))  # copies of a line are no more lines
 
 
-def test_the_mean_of_an_id_is_no_effect(samples: ResponseSamples) -> None:
-    pairs = samples.pairs.copy()
+def test_the_mean_of_an_id_is_no_effect_and_few_carriers_are_too_few(samples: ResponseSamples) -> None:
+    pairs, rng = samples.pairs.copy(), np.random.default_rng(1)
     mutated = samples.omics["mutation"]["BRAF"].to_numpy()[samples.cell] > 0
-    rng = np.random.default_rng(1)
     pairs["target"] = rng.normal(0, 1, len(pairs)) + np.where(pairs["drug_id"] == "D1", 0.0, 5.0)
     # One id met mutated lines more often: taken together without their means, it would look like an effect.
-    kept = np.flatnonzero(
-        (pairs["drug_id"].isin(["D1", "D2"])) & ((pairs["drug_id"] == "D1") | mutated | (samples.cell < 9))
-    )
-    found = data_effect(BRAF, ["D1", "D2"], "mutation:BRAF", replace(samples, pairs=pairs).take(kept),
-                        **BOOTSTRAP)  # fmt: skip
-    assert found["data"] == "not shown"
-
-
-def test_few_carriers_are_too_few(samples: ResponseSamples) -> None:
-    mutated = samples.omics["mutation"]["BRAF"].to_numpy()[samples.cell] > 0
+    some = (pairs["drug_id"] == "D1") | ((pairs["drug_id"] == "D2") & (mutated | (samples.cell < 9)))
+    kept = replace(samples, pairs=pairs).take(np.flatnonzero(some))
+    assert data_effect(BRAF, ["D1", "D2"], "mutation:BRAF", kept, **BOOTSTRAP)["data"] == "not shown"
     lines = np.unique(samples.cell[mutated])[2:]
     without = samples.take(np.flatnonzero(~np.isin(samples.cell, lines)))
     found = data_effect(BRAF, ["D1"], "mutation:BRAF", without, **BOOTSTRAP)
@@ -243,7 +219,7 @@ def test_few_carriers_are_too_few(samples: ResponseSamples) -> None:
 
 
 def test_the_shipped_markers_read_and_name_no_drug_and_gene_twice() -> None:
-    markers = read_markers()
+    markers = biomarkers.read_markers()
     keys = [(marker.drug, marker.gene, marker.omics) for marker in markers]
     assert len(set(keys)) == len(keys) >= 30
     wanted = {("Dabrafenib", "BRAF"), ("Lapatinib", "ERBB2"), ("Nutlin-3a", "MDM2"), ("Nutlin-3a", "TP53")}
@@ -255,13 +231,13 @@ def test_the_shipped_markers_read_and_name_no_drug_and_gene_twice() -> None:
 
 
 def test_drugs_and_genes_are_known_by_all_their_names(samples: ResponseSamples) -> None:
-    assert ids_of(TP53, samples) == ["D3"]  # Nutlin-3a (-)
-    assert ids_of(replace(BRAF, drug="x", synonyms=("DABRA-FENIB",)), samples) == ["D1"]
-    assert ids_of(replace(BRAF, drug="d4"), samples) == ["D4"]  # called so by its id
-    assert ids_of(BRAF, replace(samples, drugs=samples.drugs.assign(name=None))) == []
-    assert feature_of(ERBB2, samples) == "expression:ERBB2|2064"
-    assert feature_of(replace(BRAF, gene="none", aliases=("TP53",)), samples) == "mutation:TP53"
-    assert marked_drugs([TP53, BRAF, TP53], samples) == ["D3", "D1"]
+    assert biomarkers.ids_of(TP53, samples) == ["D3"]  # Nutlin-3a (-)
+    assert biomarkers.ids_of(replace(BRAF, drug="x", synonyms=("DABRA-FENIB",)), samples) == ["D1"]
+    assert biomarkers.ids_of(replace(BRAF, drug="d4"), samples) == ["D4"]  # called so by its id
+    assert biomarkers.ids_of(BRAF, replace(samples, drugs=samples.drugs.assign(name=None))) == []
+    assert biomarkers.feature_of(ERBB2, samples) == "expression:ERBB2|2064"
+    assert biomarkers.feature_of(replace(BRAF, gene="none", aliases=("TP53",)), samples) == "mutation:TP53"
+    assert biomarkers.marked_drugs([TP53, BRAF, TP53], samples) == ["D3", "D1"]
 
 
 def explained_by(model: Planted, samples: ResponseSamples) -> tuple[dict[str, Any], Evidence]:
@@ -269,8 +245,7 @@ def explained_by(model: Planted, samples: ResponseSamples) -> tuple[dict[str, An
     sides = np.where(samples.cell < 45, "train", "test")
     table = samples.pairs.assign(sample_id=[str(n) for n in range(len(samples))], group=samples.pairs["cell_line_id"])
     prepared = Prepared(samples, table.assign(split=sides, fold=0), "0", {})
-    setting = Setting(response_task(tiny_params()), prepared, table[sides == "test"], CONTRACT)
-    return explain_drugs(setting.evaluated(resamples=100).run(model), "ln IC50", 100)
+    return explain_drugs(pairs_setting(prepared, table[sides == "test"], resamples=100).run(model), "ln IC50", 100)
 
 
 def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: ResponseSamples) -> None:
@@ -292,12 +267,18 @@ def test_the_evidence_tells_what_was_found_and_what_the_data_shows(samples: Resp
 def test_markers_outside_a_model_of_expression_do_not_count_among_those_that_it_could_see(
     samples: ResponseSamples,
 ) -> None:
+    class Blind(Planted):
+        def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+            ones = np.ones(len(samples))
+            return Attribution(["drug:mean_response"], ones[:, None], ones, ones * 2, "exact")
+
     class OfExpression(Planted):
         def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
             made = super().attribute(samples, output)
             kept = [place for place, name in enumerate(made.names) if not name.startswith("mutation:")]
             return replace(made, names=[made.names[place] for place in kept], values=made.values[:, kept])
 
+    assert explained_by(Blind(), samples) == ({}, Evidence())
     said, found = explained_by(OfExpression(), samples)
     section, table = said["biomarkers"], found.tables["biomarkers"]
     assert (section["found"], section["looked_up"]) == (1, 1)  # ERBB2, of expression
@@ -309,12 +290,3 @@ def test_markers_outside_a_model_of_expression_do_not_count_among_those_that_it_
     section["rows"][0]["status"] = "overlooked"
     with pytest.raises(UserError, match="overlooked"):
         check_schema(evidence, "evidence.json")
-
-
-def test_a_model_that_looks_at_no_gene_names_no_marker(samples: ResponseSamples) -> None:
-    class Blind(Planted):
-        def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
-            ones = np.ones(len(samples))
-            return Attribution(["drug:mean_response"], ones[:, None], ones, ones * 2, "exact")
-
-    assert explained_by(Blind(), samples) == ({}, Evidence())

@@ -15,42 +15,31 @@ from sklearn import metrics as sk
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.metrics import group_counts
+from evaluation.problems import measures_of
 from evaluation.problems.classification import WITHIN, metric_names, reliability
 from pipelines.problems import get_problem
 from pipelines.samples.sensitivity import CLASSES
 from pipelines.tasks.pairs_classification import Threshold
-from tests.evaluation.measures import CLASSIFICATION, bootstrap_classification, classification_metrics
+from tests.evaluation.test_metrics import classification
 from tests.training.tiny import response_task, sensitivity_task, tiny_params
 
-LIST = list(CLASSES)
-LETTERS = "abcdefgh"
-
-
-def _sample(seed: int, n_rows: int, n_classes: int, decimals: int | None = 1, signal: float = 1.0) -> dict[str, Any]:
-    """Rows whose probabilities are rounded coarsely: ties among rows, and among classes of one row."""
-    rng = np.random.default_rng(seed)
-    target = rng.permutation(np.arange(n_rows) % n_classes)
-    logits = rng.normal(size=(2, n_rows, n_classes))
-    logits[0, np.arange(n_rows), target] += signal
-    tables = np.exp(logits) if decimals is None else np.round(np.exp(logits), decimals) + 0.1
-    outputs, baseline = tables / tables.sum(axis=-1, keepdims=True)
-    return {"target": target, "outputs": outputs, "baseline": baseline, "classes": list(LETTERS[:n_classes])}
+CLASSIFICATION, LIST = measures_of("classification"), list(CLASSES)
 
 
 def _by_scikit_learn(
-    target: np.ndarray, probabilities: np.ndarray, classes: list[str], weight: np.ndarray | None = None
+    target: np.ndarray, probabilities: np.ndarray, classes: list[str], weight: np.ndarray
 ) -> dict[str, float]:
     """The metrics of rows of all classes, by scikit-learn; the calibration error has no equal there."""
-    weight = np.ones(len(target)) if weight is None else weight
-    n_classes = len(classes)
-    labels = list(range(n_classes))
-    predicted = probabilities.argmax(axis=1)
+    n_classes, labels, predicted = len(classes), list(range(len(classes))), probabilities.argmax(axis=1)
     given: dict[str, Any] = {"sample_weight": weight}
     of_class = {"labels": labels, "zero_division": np.nan, **given}
     truth = np.eye(n_classes)[target]
     roc = [sk.roc_auc_score(truth[:, k], probabilities[:, k], **given) for k in labels]
     pr = [sk.average_precision_score(truth[:, k], probabilities[:, k], **given) for k in labels]
-    f1 = sk.f1_score(target, predicted, average=None, **of_class)
+    precision, recall, f1 = (
+        score(target, predicted, average=None, **of_class)
+        for score in (sk.precision_score, sk.recall_score, sk.f1_score)
+    )
     confidence = probabilities.max(axis=1)
     edges = np.linspace(0, 1, 16)
     inside = [(confidence > low) & (confidence <= high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
@@ -66,8 +55,6 @@ def _by_scikit_learn(
         "log_loss": sk.log_loss(target, probabilities, labels=labels, **given),
         "brier": sk.brier_score_loss(target, probabilities, labels=labels, **given),
     }
-    precision = sk.precision_score(target, predicted, average=None, **of_class)
-    recall = sk.recall_score(target, predicted, average=None, **of_class)
     for k, name in enumerate(classes):
         found |= {f"precision_{name}": precision[k], f"recall_{name}": recall[k], f"f1_{name}": f1[k]}
         found |= {f"roc_auc_{name}": roc[k], f"pr_auc_{name}": pr[k]}
@@ -76,44 +63,45 @@ def _by_scikit_learn(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10**6),
-    n_classes=st.integers(2, 4),
-    n_rows=st.integers(8, 40),
+    **{"seed": st.integers(0, 10**6), "n_classes": st.integers(2, 4), "n_rows": st.integers(8, 40)},
     weights=st.lists(st.integers(0, 3), min_size=40, max_size=40),
     whole=st.booleans(),
 )
 def test_any_weighting_gives_what_scikit_learn_gives_under_sample_weights(seed, n_classes, n_rows, weights, whole):
-    sample = _sample(seed, n_rows, n_classes)
+    sample = classification(np.random.default_rng(seed), n_rows, n_classes)
     weight = np.array(weights[:n_rows], dtype=float) * (1.0 if whole else 0.3)
     if len(np.unique(sample["target"][weight > 0])) < n_classes:
         return
     del sample["baseline"]
     found = CLASSIFICATION.weigh(**sample, groups=np.arange(n_rows), counts=[weight, np.ones(n_rows)])
-    plain = classification_metrics(**sample)
+    plain = CLASSIFICATION.metrics(**sample)
     assert list(plain) == metric_names(sample["classes"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = _by_scikit_learn(sample["target"], sample["outputs"], sample["classes"], weight)
-    assert {name: values[0] for name, values in found.items()} == pytest.approx(
-        expected, rel=1e-9, abs=1e-12, nan_ok=True
-    )
-    assert {name: values[1] for name, values in found.items()} == pytest.approx(plain, rel=1e-12, nan_ok=True)
+    first, second = ({name: values[place] for name, values in found.items()} for place in (0, 1))
+    assert first == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True)
+    assert second == pytest.approx(plain, rel=1e-12, nan_ok=True)
 
 
-def test_a_certain_and_wrong_prediction_costs_much_but_not_infinity():
+def test_certain_and_wrong_costs_no_infinity_and_only_two_classes_have_metrics_within_drugs():
     target = np.arange(12) % 2
-    found = classification_metrics(target, np.eye(2)[1 - target], classes="ab")
+    found = CLASSIFICATION.metrics(target, np.eye(2)[1 - target], classes="ab")
     assert found["accuracy"] == found["roc_auc"] == found["f1_a"] == 0
     assert found["ece"] == found["brier"] == 1
     assert found["log_loss"] == pytest.approx(36.04, abs=0.01)
+    with pytest.raises(ValueError, match="within is given with 3 classes"):
+        CLASSIFICATION.metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
+    with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
+        CLASSIFICATION.metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
 
 
 def test_a_class_without_rows_is_nan_and_leaves_the_means_over_the_others_alone():
-    sample = _sample(5, 90, 4)
+    sample = classification(np.random.default_rng(5), 90, 4)
     kept = sample["target"] != 2
     target, probabilities = sample["target"][kept], sample["outputs"][kept]
     assert (probabilities.argmax(axis=1) == 2).any()  # predicted, though it has no rows
-    found = classification_metrics(target, probabilities, classes="abcd")
+    found = CLASSIFICATION.metrics(target, probabilities, classes="abcd")
     assert {name for name, value in found.items() if np.isnan(value)} == {name for name in found if name.endswith("_c")}
     present, predicted = [0, 1, 3], probabilities.argmax(axis=1)
     of_present: dict[str, Any] = {"labels": present, "average": "macro"}
@@ -142,42 +130,18 @@ def test_resamples_without_a_class_stay_out_of_what_needs_it():
     for name in ("accuracy", "weighted_f1", "ece", "log_loss", "brier"):
         assert np.isfinite(resampled[name]).all()
     np.testing.assert_array_equal(np.isnan(resampled["recall_all"]), counts[:, :2].sum(axis=1) == 0)
-    found = bootstrap_classification(target, probabilities, subject, classes=["all", "hem"], resamples=400)
+    found = CLASSIFICATION.bootstrap(target, probabilities, subject, classes=["all", "hem"], resamples=400)
     assert (found["balanced_accuracy"].low, found["balanced_accuracy"].high) == pytest.approx((0.8, 0.8))
 
 
 def test_the_bins_add_up_to_the_calibration_error_and_close_above():
-    sample = _sample(11, 200, 3)
+    sample = classification(np.random.default_rng(11), 200, 3)
     share, confidence, accuracy = reliability(sample["target"], sample["outputs"])
     assert share.sum() == pytest.approx(1)
-    found = classification_metrics(sample["target"], sample["outputs"], classes="abc")
+    found = CLASSIFICATION.metrics(sample["target"], sample["outputs"], classes="abc")
     assert np.nansum(share * np.abs(accuracy - confidence)) == pytest.approx(found["ece"], rel=1e-12)
     share, _, _ = reliability([0, 0, 0], [[0.6, 0.4], [0.6 + 1e-9, 0.4 - 1e-9], [1.0, 0.0]])
     assert np.flatnonzero(share).tolist() == [8, 9, 14]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"target": [0, 1, 2]}, "target is 2 at row 2, and there are 2 classes"),
-        ({"target": [0.0, 1.0, 1.0]}, "of float64, not the numbers of classes"),
-        ({"target": []}, "target has shape"),
-        ({"target": [0, 1]}, r"probabilities has shape \(3, 2\), not \(2, 2\)"),
-        ({"outputs": [[0.5, 0.5], [1.0, 0.0], [3.0, 1.0]]}, "at row 2: no probabilities that sum to one"),
-        ({"baseline": [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]}, "baseline is .* at row 1"),
-        ({"classes": ["a"]}, "classes are a: at least two"),
-        ({"margin_metric": "r2"}, "margin_metric is 'r2', not one of accuracy"),
-    ],
-)
-def test_bad_input_is_refused_with_its_column_and_row(change, message):
-    good = {
-        "target": [0, 1, 1],
-        "outputs": [[0.5, 0.5], [0.2, 0.8], [1.0, 0.0]],
-        "groups": list("xyy"),
-        "classes": "ab",
-    }
-    with pytest.raises(ValueError, match=message):
-        bootstrap_classification(**(good | change))
 
 
 def of_drugs(seed: int, rows: int = 150, drugs: int = 6, groups: int = 12) -> dict[str, Any]:
@@ -240,13 +204,6 @@ def test_a_drug_of_one_group_counts_as_often_as_it_is_drawn() -> None:
         draws = dict(zip(names, row.astype(float), strict=True))
         expected = by_scikit_learn(made, np.array([draws[each] for each in made["within"]]), draws)
         np.testing.assert_allclose([found[name][place] for name in WITHIN], expected, rtol=1e-9)
-
-
-def test_more_than_two_classes_have_no_metric_within_drugs() -> None:
-    with pytest.raises(ValueError, match="within is given with 3 classes"):
-        classification_metrics([0, 1, 2], np.eye(3), classes=["a", "b", "c"], within=["D", "D", "D"])
-    with pytest.raises(ValueError, match="margin_metric is 'within_drug_roc_auc', not one of"):
-        classification_metrics([0, 1], np.eye(2), classes=LIST, margin_metric="within_drug_roc_auc")
 
 
 def predictions(seed: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What would make a leaderboard lie: differences of chance called proved, stale predictions, runs out of view."""
+"""What would make a comparison lie: chance called proved, stale or other rows, other resamples, runs out of view."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlflow import MlflowClient
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score, r2_score, roc_auc_score
 
 import evaluation.comparison.architectures
 import evaluation.comparison.ranking
 from evaluation.comparison.architectures import FILTER, compare, enough_resamples, log, view, write
 from evaluation.comparison.page import SIMULATED, as_text, content
+from evaluation.comparison.paired import holm, matched, paired_difference
+from evaluation.comparison.ranking import agreement, agreement_text, gene_table
 from evaluation.evidence.build import PREDICTIONS, file_sha256
 from evaluation.evidence.evidence_file import evidence_path
+from evaluation.metrics import group_counts
+from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from pipelines.report import as_html, read_figures
-from tests.evaluation.measures import regression_metrics
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
@@ -54,7 +61,7 @@ def evaluated(folder: Path, architecture: str, frame: pd.DataFrame, run_id: str 
     path = evidence_path(TASK, architecture, folder / "reports")
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path.parent / PREDICTIONS)
-    found = regression_metrics(frame["target"], frame["prediction"], baseline=frame["baseline"])
+    found = measures_of("regression").metrics(frame["target"], frame["prediction"], baseline=frame["baseline"])
     metrics = {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in found.items()}
     evidence = {
         **{"architecture": architecture, "budget": "quick", "simulated": True, "seconds": 1.5},
@@ -79,21 +86,16 @@ def compared(folder: Path, params: Params) -> dict[str, Any]:
         return compare(TASK, params)
 
 
-def test_what_differs_by_chance_is_not_called_better(folder: Path, params: Params) -> None:
+def test_every_pair_is_compared_and_what_differs_by_chance_is_not_called_better(folder: Path, params: Params) -> None:
     found = compared(folder, params)
     assert [row["architecture"] for row in found["rows"]][2:] == ["elastic_net", "mean_effects"]
     first, second = (row["architecture"] for row in found["rows"][:2])
-    assert {first, second} == {"xgboost", "mlp"}
-    assert found["best"]["indistinguishable"] == [second]
+    assert {first, second} == {"xgboost", "mlp"} and found["best"]["indistinguishable"] == [second]
     assert [row["standing"] for row in found["rows"]] == ["best", "indistinguishable", "worse", "worse"]
     assert f"not significantly better than {second}" in found["notes"][1]
-
-
-def test_every_pair_is_compared_and_corrected_for_all(folder: Path, params: Params) -> None:
-    pairs = compared(folder, params)["pairs"]
+    pairs = found["pairs"]
     assert len({frozenset((pair["first"], pair["second"])) for pair in pairs}) == len(pairs) == 6
-    proved = [pair for pair in pairs if pair["significant"]]
-    assert len(proved) == 5
+    assert sum(pair["significant"] for pair in pairs) == 5
     assert all(pair["p_corrected"] >= pair["p"] for pair in pairs)
     assert min(pair["p_corrected"] for pair in pairs) == pytest.approx(6 * min(pair["p"] for pair in pairs))
     assert all(pair["difference"] >= 0 for pair in pairs)  # the better one stands first
@@ -111,25 +113,18 @@ def test_less_is_better_puts_the_smallest_error_first(folder: Path, params: Para
     assert all(pair["difference"] >= 0 for pair in found["pairs"])
 
 
-def test_predictions_of_another_fit_than_the_evidence_are_refused(folder: Path, params: Params) -> None:
+def test_other_fits_and_test_rows_are_refused_and_one_model_compared_with_nothing(folder: Path, params: Params) -> None:
+    evaluated(folder / "one", "mlp", predictions(0.5))
+    found = compared(folder / "one", params)
+    write(found, folder / "one" / "comparison")
+    assert found["pairs"] == [] and "nothing is compared" in found["notes"][1]
+    assert not (folder / "one" / "comparison" / "differences.png").exists()
     predictions(0.8).to_parquet(evidence_path(TASK, "mlp", folder / "reports").parent / PREDICTIONS)
     with pytest.raises(UserError, match=r"mlp.*not what the evidence was measured on"):
         compared(folder, params)
-
-
-def test_models_of_other_test_rows_are_refused_by_name(folder: Path, params: Params) -> None:
     evaluated(folder, "mlp", predictions(0.501).iloc[3:])
     with pytest.raises(UserError, match=r"mlp.*other test rows"):
         compared(folder, params)
-
-
-def test_one_architecture_is_compared_with_nothing(tmp_path: Path, params: Params) -> None:
-    evaluated(tmp_path, "mlp", predictions(0.5))
-    found = compared(tmp_path, params)
-    write(found, tmp_path / "comparison")
-    assert found["pairs"] == []
-    assert "nothing is compared" in found["notes"][1]
-    assert not (tmp_path / "comparison" / "differences.png").exists()
 
 
 def test_what_is_written_replaces_what_was_there_and_says_that_data_is_simulated(folder: Path, params: Params) -> None:
@@ -151,53 +146,196 @@ def test_what_is_written_replaces_what_was_there_and_says_that_data_is_simulated
     assert "<b>&" not in as_html(content(found), read_figures(out))
 
 
-@pytest.fixture(scope="module")
-def client(place: Path) -> MlflowClient:
-    return MlflowClient()
+def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(tmp_path: Path, params: Params, place: Path) -> None:
+    experiment, client = tracking.experiment(TASK), MlflowClient()
 
+    def in_view() -> set[str]:
+        return {run.info.run_id for run in client.search_runs([experiment], FILTER, max_results=1000)}
 
-def in_view(client: MlflowClient) -> set[str]:
-    runs = client.search_runs([tracking.experiment(TASK)], FILTER, max_results=1000)
-    return {run.info.run_id for run in runs}
-
-
-def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(
-    tmp_path: Path, params: Params, client: MlflowClient
-) -> None:
-    experiment = tracking.experiment(TASK)
     old, new, other = (client.create_run(experiment, tags={"stage": "evaluate"}).info.run_id for _ in range(3))
     evaluated(tmp_path, "mlp", predictions(0.5), run_id=old)
     evaluated(tmp_path, "xgboost", predictions(1.0), run_id=other)
     first = compared(tmp_path, params)
     assert view(first, client) == []
-    assert in_view(client) == {old, other}
-
+    assert in_view() == {old, other}
     evaluated(tmp_path, "mlp", predictions(0.4), run_id=new, sha256="another")
     found = compared(tmp_path, params)
     assert found["id"] != first["id"]
     write(found, tmp_path / "comparison")
     assert view(found, client) == []
-    assert in_view(client) == {new, other}
-
+    assert in_view() == {new, other}
     run_id = log(found, tmp_path / "comparison")
     assert log(found, tmp_path / "comparison") == run_id  # the same comparison again is the same run
-    run = client.get_run(run_id)
-    best = found["best"]
-    assert {key: run.data.metrics[f"best_r2{key}"] for key in ("", "_low", "_high")} == {
-        "": best["value"], "_low": best["low"], "_high": best["high"],
-    }  # fmt: skip
-    assert run.data.metrics["r2_xgboost"] == found["rows"][1]["value"]
-    assert run.data.tags["best_architecture"] == "mlp"
-    assert run.data.tags["stage"] == "compare"
-    assert run.data.tags["simulated"] == "true"
-    assert client.get_run(new).data.tags["comparison"] == run.data.tags["comparison"] == found["id"]
+    run, best = client.get_run(run_id).data, found["best"]
+    for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+        assert run.metrics[f"best_r2{suffix}"] == best[key]
+    assert run.metrics["r2_xgboost"] == found["rows"][1]["value"]
+    assert run.tags.items() >= {"best_architecture": "mlp", "stage": "compare", "simulated": "true"}.items()
+    assert client.get_run(new).data.tags["comparison"] == run.tags["comparison"] == found["id"]
     assert {Path(file.path).name for file in client.list_artifacts(run_id, "comparison")} >= {
         *("comparison.json", "comparison.md", "comparison.html", "intervals.png")
     }
+    (warning,) = view({"task": TASK, "id": "x", "rows": [{"architecture": "mlp", "run_id": "0" * 32}]}, client)
+    assert "mlp" in warning and "not in the tracking store" in warning
 
 
-def test_a_fit_that_the_store_does_not_have_is_named(params: Params, client: MlflowClient) -> None:
-    rows = [{"architecture": "mlp", "run_id": "0" * 32}]
-    (warning,) = view({"task": TASK, "id": "x", "rows": rows}, client)
-    assert "mlp" in warning
-    assert "not in the tracking store" in warning
+def genes_of(**classes: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        [(label, gene) for label, genes in classes.items() for gene in genes], columns=["class", "gene"]
+    )
+
+
+def ranked(models: Path, name: str, found: pd.DataFrame, file: str = "genes_by_class.csv") -> None:
+    (models / name).mkdir(parents=True)
+    found.assign(rank=1, mean=0.5, mean_abs=0.5, rows=3).to_csv(models / name / file, index=False)
+
+
+def test_agreement_is_the_share_of_genes_that_both_name_for_a_class(tmp_path: Path) -> None:
+    models, names = tmp_path, ["linear", "trees", "network", "majority"]
+    ranked(models, "linear", genes_of(BRCA="abcd", LUAD="efgh"))
+    ranked(models, "trees", genes_of(BRCA="abxy", LUAD="efgz"))
+    ranked(models, "network", genes_of(BRCA="efgh", LUAD="abcd"))  # the same genes, of the other class
+    (models / "majority").mkdir()
+    assert agreement(models, "linear", names) == {"trees": (2 / 4 + 3 / 4) / 2, "network": 0.0}
+    assert agreement(models, "trees", names) == {"linear": (2 / 4 + 3 / 4) / 2, "network": 0.0}
+    assert agreement(models, "majority", names) == {}
+    rows: list[dict[str, Any]] = [{"architecture": name, "agreement": agreement(models, name, names)} for name in names]
+    assert "0.62" in agreement_text(rows) and agreement_text(rows[3:]) == ""
+    looks_like_numbers = pd.DataFrame({"class": ["01", "1"], "gene": ["0071", "71"]})
+    ranked(models, "one", looks_like_numbers)
+    pd.testing.assert_frame_equal(gene_table(models / "one"), looks_like_numbers)  # type: ignore[arg-type]
+    for name, genes in (("lstm", genes_of(ESR1="abc", ERBB2="def")), ("ridge", genes_of(ESR1="abz", ERBB2="xyz"))):
+        ranked(models, name, genes.rename(columns={"class": "target"}), "predictors_by_target.csv")
+    assert agreement(models, "lstm", ["lstm", "ridge"]) == {"ridge": pytest.approx((2 / 3 + 0) / 2)}  # by target
+
+
+PARAMS = read_params(ROOT / "params.yaml")
+FAMILIES = ("drug_response", "blood_cell", "tumor_type", "gene_expression")
+METRIC = {"drug_response": "r2", "blood_cell": "accuracy", "tumor_type": "macro_f1", "gene_expression": "r2"}
+LABELS = ("a", "b", "c")
+
+
+def predicted(name: str, error: float, seed: int, groups: int = 12, size: int = 4) -> pd.DataFrame:
+    """Predictions of a model whose errors are ``error`` large; what is measured is the same for every model."""
+    fixed, own = np.random.default_rng(7), np.random.default_rng(seed)
+    rows = groups * size
+    names = [(f"s{row:03}", f"g{row // size:02}", f"d{row % size}") for row in range(rows)]
+    table = pd.DataFrame(names, columns=["sample_id", "group", "drug_id"])
+    if name == "drug_response":
+        measured = fixed.normal(0, 2, rows)
+        return table.assign(target=measured, prediction=measured + error * own.normal(0, 1, rows), baseline=0.0)
+    if name == "gene_expression":
+        for gene in ("x", "y"):
+            measured = fixed.normal(5, 1, rows)
+            table[f"target_{gene}"] = measured
+            table[f"prediction_{gene}"] = measured + error * own.normal(0, 1, rows)
+            table[f"baseline_{gene}"] = 5.0
+        return table
+    code = fixed.integers(0, len(LABELS), rows)
+    scores = np.eye(len(LABELS))[code] + error * own.normal(0, 1, (rows, len(LABELS)))
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    table = table.assign(target=code)
+    for kind, values in (("probability", shares), ("baseline", np.tile([0.5, 0.3, 0.2], (rows, 1)))):
+        table = table.assign(**{f"{kind}_{label}": values[:, place] for place, label in enumerate(LABELS)})
+    return table
+
+
+def naive_metric(name: str, metric: str, frame: pd.DataFrame) -> float:
+    if name == "gene_expression":
+        scores = [r2_score(frame[f"target_{gene}"], frame[f"prediction_{gene}"]) for gene in ("x", "y")]
+        return float(np.mean(scores))
+    if metric == "within_drug_spearman":
+        inside = [spearmanr(part["target"], part["prediction"])[0] for _, part in frame.groupby("drug_id")]
+        return float(np.mean(inside))
+    if name == "drug_response":
+        return float(r2_score(frame["target"], frame["prediction"]))
+    shares = frame[[f"probability_{label}" for label in LABELS]].to_numpy()
+    if metric == "roc_auc":
+        return float(roc_auc_score(frame["target"], shares, multi_class="ovr"))
+    return float(f1_score(frame["target"], shares.argmax(axis=1), average="macro"))
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("drug_response", "r2"),
+        ("drug_response", "within_drug_spearman"),
+        ("blood_cell", "roc_auc"),
+        ("tumor_type", "macro_f1"),
+        ("gene_expression", "r2"),
+    ],
+)
+def test_it_is_what_measuring_both_models_on_each_resample_gives(name: str, metric: str) -> None:
+    ours, theirs = predicted(name, 0.8, seed=1), predicted(name, 1.2, seed=2)
+    found = paired_difference(PARAMS.task(name), ours[::-1], theirs, metric, resamples=40, confidence=0.8, seed=5)
+    labels, differences = np.unique(ours["group"]), list[float]()
+    for counts in group_counts(len(labels), 40, 5):
+        names = [label for label, times in zip(labels, counts, strict=True) for _ in range(times)]
+        drawn = (pd.concat([frame[frame["group"] == label] for label in names]) for frame in (ours, theirs))
+        one, other = (naive_metric(name, metric, frame) for frame in drawn)
+        differences.append(one - other)
+    assert found.difference == pytest.approx(naive_metric(name, metric, ours) - naive_metric(name, metric, theirs))
+    assert [found.low, found.high] == pytest.approx(np.quantile(differences, [0.1, 0.9]))
+    rarer = min(np.sum(np.array(differences) <= 0), np.sum(np.array(differences) >= 0))
+    assert found.p == pytest.approx(min(1, 2 * (rarer + 1) / 41))
+
+
+@given(st.sampled_from(FAMILIES), st.integers(0, 50), st.floats(0.1, 2), st.floats(0.1, 2))
+@settings(max_examples=25, deadline=None)
+def test_turned_around_it_is_the_negative(name: str, seed: int, error: float, other: float) -> None:
+    task = PARAMS.task(name)
+    ours, theirs = predicted(name, error, seed, groups=6), predicted(name, other, seed + 1, groups=6)
+    there = paired_difference(task, ours, theirs, METRIC[name], resamples=50, seed=seed)
+    back = paired_difference(task, theirs, ours, METRIC[name], resamples=50, seed=seed)
+    assert [-back.difference, -back.high, -back.low] == pytest.approx([there.difference, there.low, there.high])
+    assert back.p == there.p
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("drug_response", "rmse"), ("gene_expression", "mae"), ("blood_cell", "log_loss")]
+)
+def test_positive_means_better_where_less_is_and_over_the_naive_baseline(name: str, metric: str) -> None:
+    task, good, poor = PARAMS.task(name), predicted(name, 0.1, seed=1), predicted(name, 3.0, seed=2)
+    assert paired_difference(task, good, poor, metric, resamples=100).low > 0
+    assert paired_difference(task, poor, good, metric, resamples=100).high < 0
+    naive = measures_of(task.problem).naive(good)
+    found = paired_difference(task, good, naive, METRIC[name], resamples=100)
+    margin = paired_difference(task, good, naive, "margin", resamples=100)
+    assert found.low > 0 and margin.difference == pytest.approx(found.difference)  # the baseline's own margin is 0
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (lambda frame: frame.iloc[1:], "s000 of the first"),
+        (lambda frame: pd.concat([frame, frame.iloc[[0]].assign(sample_id="new")]), "new of the second"),
+        (lambda frame: pd.concat([frame, frame.iloc[[4]]]), "'s004' is a duplicate"),
+        (lambda frame: frame.assign(target=frame["target"].where(frame.index != 5, 9.5)), r"target of 1 test.*s005"),
+        (lambda frame: frame.assign(group=frame["group"].where(frame.index != 6, "g99")), r"group of 1 test.*s006"),
+        (lambda frame: frame.drop(columns="sample_id"), "second model's predictions lack the column sample_id"),
+    ],
+)
+def test_rows_that_are_not_the_same_are_refused(spoilt, said: str) -> None:
+    ours, theirs = predicted("drug_response", 0.5, seed=1), predicted("drug_response", 0.7, seed=2)
+    with pytest.raises(UserError, match=said):
+        paired_difference(PARAMS.task("drug_response"), ours, spoilt(theirs), "r2", resamples=10)
+
+
+def test_the_order_of_genes_and_classes_one_group_and_unknown_metrics() -> None:
+    task, genes = PARAMS.task("gene_expression"), predicted("gene_expression", 0.5, seed=1)
+    turned = genes[[*genes.columns[:3], *genes.columns[:2:-1]]]  # matched by name
+    found = paired_difference(task, genes, turned, "rmse_sd", resamples=20, scale=pd.Series({"x": 1.0, "y": 9.0}))
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+    ours, frame = predicted("blood_cell", 0.5, seed=1), predicted("drug_response", 0.5, seed=1)
+    theirs = ours[[*ours.columns[:4], "probability_b", "probability_a", "probability_c", *ours.columns[7:]]]
+    with pytest.raises(UserError, match="other classes"):
+        matched(PARAMS.task("blood_cell"), ours, theirs)
+    for name, table, metric, message in (
+        ("drug_response", frame.assign(group="g"), "r2", "1 group"),
+        ("drug_response", frame, "accuracy", r"accuracy' cannot be measured.*r2"),
+        ("gene_expression", genes, "rmse_sd", "rmse_sd"),
+    ):
+        with pytest.raises(UserError, match=message):
+            paired_difference(PARAMS.task(name), table, table, metric, resamples=10)
+    # Sorted 0.01, 0.02, 0.03, 0.04, times 4, 3, 2, 1, never falling.
+    assert holm([0.04, 0.01, np.nan, 0.03, 0.02]) == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)

@@ -39,8 +39,7 @@ class Planted(Known):
     """A linear model, the truth, that adds ``gap`` of what it says to its attributions of the targets ``at``."""
 
     def __init__(self, gap: float = 0.0, at: Sequence[int] = (0, 1, 2, 3)) -> None:
-        self.gap = gap
-        self.at = at
+        self.gap, self.at = gap, at
 
     def predict(self, samples: ExpressionSamples) -> np.ndarray:
         imputed = np.nan_to_num(samples.logged(PREDICTORS).astype(np.float64))  # by the mean profile, which is zero
@@ -138,7 +137,7 @@ def test_the_numbers_are_those_of_the_predictions_by_another_library(found: Evid
     assert ((by_gene["r2_low"] < by_gene["r2"]) & (by_gene["r2"] < by_gene["r2_high"])).all()
 
 
-def test_a_cohort_on_which_the_model_fails_shows(found: Evidence, setting: Setting) -> None:
+def test_a_cohort_on_which_the_model_fails_shows_and_no_cohort_is_none(found: Evidence, setting: Setting) -> None:
     rows: dict[str, Any] = {row["cohort"]: row for row in found.tables["by_cohort"].to_dict("records")}
     assert rows["A"]["rmse_sd_high"] < 0.2 < rows["C&D"]["rmse_sd_low"]
     assert rows["C&D"]["rmse_sd_high"] < 1 < rows["low"]["rmse_sd_low"]
@@ -147,6 +146,9 @@ def test_a_cohort_on_which_the_model_fails_shows(found: Evidence, setting: Setti
     of_a = setting.predictions[setting.predictions["label"] == "A"]
     assert rows["A"]["r2"] == pytest.approx(r2_score(of_kind(of_a, "target"), of_kind(of_a, "prediction")))
     assert found.test["by_cohort"]["low"]["rmse_sd"]["value"] == rows["low"]["rmse_sd"]
+    unknown = changed(setting, "label", pd.Series([None] * len(setting.predictions), dtype=object))
+    assert unknown.metrics["r2"] == found.metrics["r2"] and unknown.strata == {}
+    assert "by_cohort" not in unknown.tables and "error_by_cohort" not in unknown.figures
 
 
 def test_the_run_takes_every_metric_table_and_figure_whatever_a_cohort_is_called(
@@ -172,14 +174,7 @@ def test_the_run_takes_every_metric_table_and_figure_whatever_a_cohort_is_called
     assert table["window"].tolist() == [1] * 7 + [2] * 7 + [3] * 7 + [4] * 7 + [5] * 2
 
 
-def test_samples_without_a_cohort_are_measured_all_the_same(setting: Setting, found: Evidence) -> None:
-    unknown = changed(setting, "label", pd.Series([None] * len(setting.predictions), dtype=object))
-    assert unknown.metrics["r2"] == found.metrics["r2"]
-    assert unknown.strata == {}
-    assert "by_cohort" not in unknown.tables and "error_by_cohort" not in unknown.figures
-
-
-def test_a_gene_that_is_constant_in_the_test_rows_is_counted_and_left_out(setting: Setting) -> None:
+def test_what_is_constant_in_the_test_rows_or_was_not_measured_is_counted_and_left_out(setting: Setting) -> None:
     found = changed(setting, "target_U", 5.0)
     others = [gene for gene in TARGETS if gene != "U"]
     measured, predicted = (of_kind(setting.predictions, kind, others) for kind in ("target", "prediction"))
@@ -188,13 +183,9 @@ def test_a_gene_that_is_constant_in_the_test_rows_is_counted_and_left_out(settin
     assert found.tables["by_gene"]["gene"].iloc[-1] == "U"
     assert (found.tables["by_cohort"]["constant_genes"] == 1).all()
     assert jsonable(found.test)["by_gene"][-1]["r2"] is None
-
-
-def test_values_that_were_not_measured_do_not_end_the_evaluation(setting: Setting) -> None:
     holes = setting.predictions["target_V"].to_numpy().copy()
     holes[::4] = np.nan
-    found = changed(setting, "target_V", holes)
-    known = np.isfinite(holes)
+    found, known = changed(setting, "target_V", holes), np.isfinite(holes)
     expected = r2_score(holes[known], setting.predictions["prediction_V"][known])
     assert found.tables["by_gene"].set_index("gene").loc["V", "r2"] == pytest.approx(expected)
     assert 0.8 < found.sections["interval"]["by_gene"]["V"] <= 1
@@ -216,7 +207,9 @@ def test_intervals_cover_as_told(found: Evidence, setting: Setting) -> None:
     assert check["covered_on_test"] == pytest.approx(0.9 * 3 / 4, abs=0.02)
 
 
-def test_the_planted_predictor_leads_every_target_and_its_attributions_add_up(found: Evidence) -> None:
+def test_the_planted_predictor_leads_every_target_and_attributions_that_do_not_add_up_are_named(
+    found: Evidence, setting: Setting
+) -> None:
     table = found.tables["predictors_by_target"]
     assert list(table) == ["target", "rank", "gene", "mean", "mean_abs"]
     assert table.groupby("target").size().to_dict() == dict.fromkeys(TARGETS, TOP)
@@ -228,14 +221,11 @@ def test_the_planted_predictor_leads_every_target_and_its_attributions_add_up(fo
     completeness, deletion = found.sections["explanation"]["checks"]
     assert completeness["name"] == "completeness" and completeness["value"] < 1e-6
     assert deletion["name"] == "deletion" and 0 < deletion["low"] < deletion["value"] < deletion["high"]
-
-
-def test_the_target_whose_attributions_do_not_add_up_is_named_though_its_unit_is_small(setting: Setting) -> None:
-    found = setting.evidence(Planted(gap=0.8, at=[3]))
-    assert found.sections["explanation"]["worst_target"]["gene"] == "V"
-    assert found.sections["explanation"]["worst_target"]["additivity_relative_error"] == pytest.approx(0.8)
-    assert found.logged["explanation_additivity_error"] == pytest.approx(0.2, abs=0.05)
-    assert "V by 80.0%" in found.warnings[0]
+    wrong = setting.evidence(Planted(gap=0.8, at=[3]))  # of the target whose unit is small
+    assert wrong.sections["explanation"]["worst_target"]["gene"] == "V"
+    assert wrong.sections["explanation"]["worst_target"]["additivity_relative_error"] == pytest.approx(0.8)
+    assert wrong.logged["explanation_additivity_error"] == pytest.approx(0.2, abs=0.05)
+    assert "V by 80.0%" in wrong.warnings[0]
 
 
 def test_rows_of_every_cohort_are_explained_and_a_model_may_name_no_gene(

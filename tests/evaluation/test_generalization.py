@@ -11,21 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation import generalize as command
 from evaluation.comparison.paired import paired_difference
 from evaluation.generalization import page
+from evaluation.generalization import table as tables
 from evaluation.generalization.apart import Outcome, fit_apart, fit_here
-from evaluation.generalization.table import (
-    Plan,
-    contests,
-    generalize,
-    in_mode,
-    measure,
-    of_known_drugs,
-    plans,
-    response_task,
-    results,
-)
-from evaluation.generalize import main
+from evaluation.generalization.table import Plan, generalize, in_mode, plans, response_task, results
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines.datasets import Prepared, prepare
@@ -38,17 +29,11 @@ from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
+from training.architectures.mean_effects import MeanEffects
 from training.studies.trials import fit_settings
 
 MODES: tuple[str, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
 BASELINE, MODEL = "mean_effects", "elastic_net"
-
-
-def _part_tissues(path: Path, parts: int) -> None:
-    """Make ``parts`` of each simulated tissue: of the few that there are one alone would be tested."""
-    lines = pd.read_csv(path)
-    lines["tissue"] += " " + (np.arange(len(lines)) % parts).astype(str).astype(object)
-    lines.to_csv(path, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +48,15 @@ def kept(place: Path, params: Params) -> Kept:
     """Return all samples of a simulated raw folder, which lies in ``data``."""
     folder = place / "data" / NAME
     simulate_drug_response(folder, Size(lines=48, molecules=14, genes=30, programs=2))
-    _part_tissues(folder / "cell_lines.csv", 4)
+    lines = pd.read_csv(folder / "cell_lines.csv")  # of the few tissues that there are one alone would be tested
+    lines["tissue"] += " " + (np.arange(len(lines)) % 4).astype(str).astype(object)
+    lines.to_csv(folder / "cell_lines.csv", index=False)
     return params.task(NAME).read(folder)
 
 
-def planned(
-    params: Params,
-    folder: Path,
-    *,
-    modes: tuple[str, ...] = MODES,
-    architectures: tuple[str, ...] = (MODEL,),
-    data: str = "of the data",
-) -> list[Plan]:
-    return plans(NAME, params, modes=modes, architectures=architectures, data_sha256=data, folder=folder)
+def planned(params: Params, folder: Path, **given: Any) -> list[Plan]:
+    usual: dict[str, Any] = {"modes": MODES, "architectures": (MODEL,)}
+    return plans(NAME, params, folder=folder, **usual | {"data_sha256": "of the data"} | given)
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +66,12 @@ def done(place: Path, params: Params, kept: Kept) -> list[Plan]:
     return every
 
 
-def plan_of(every: list[Plan], mode: str, architecture: str) -> Plan:
-    return next(plan for plan in every if (plan.mode, plan.architecture) == (mode, architecture))
-
-
 def result(every: list[Plan], mode: str, architecture: str) -> Any:
     return plan_of(every, mode, architecture).read()
+
+
+def plan_of(every: list[Plan], mode: str, architecture: str) -> Plan:
+    return next(plan for plan in every if (plan.mode, plan.architecture) == (mode, architecture))
 
 
 def predictions(every: list[Plan], mode: str, architecture: str) -> pd.DataFrame:
@@ -188,7 +169,7 @@ def test_other_data_or_settings_make_every_cell_stale(what: str, done: list[Plan
         "seed": replace(params, seed=params.seed + 1),
         "shares": with_task(params, replace(task, split=replace(task.split, test=0.3))),
     }[what]
-    again = planned(changed, place / "done", data="of other data" if what == "data" else "of the data")
+    again = planned(changed, place / "done", data_sha256="of other data" if what == "data" else "of the data")
     assert all(plan.read() is None for plan in again)
     assert all(plan.read() is not None for plan in done)
 
@@ -208,7 +189,7 @@ def test_tuned_hyperparameters_are_used_and_a_new_study_makes_its_cells_stale(
         planned(params, tmp_path)
 
 
-def test_a_fit_that_fails_holds_up_no_other_but_for_a_baseline(
+def test_a_fit_that_fails_or_a_mode_that_cannot_be_split_holds_up_no_other_but_for_a_baseline(
     tmp_path: Path, place: Path, kept: Kept, params: Params
 ) -> None:
     every = planned(params, tmp_path, modes=("cell_blind", "drug_blind"), architectures=(MODEL, "xgboost"))
@@ -223,36 +204,29 @@ def test_a_fit_that_fails_holds_up_no_other_but_for_a_baseline(
     text = as_markdown(page.content(results(NAME, params, every, failed, kept.samples)))
     assert "Failed: cell_blind elastic_net: it diverged" in text
     assert "Not run yet, or made from other data or settings: `cell_blind` elastic_net, `drug_blind` " in text
-
-
-def test_a_mode_that_cannot_be_split_holds_up_no_other(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
     task: Any = response_task(NAME, params)
     nowhere = with_task(params, replace(task, split=replace(task.split, test_study="nowhere")))
-    every = planned(nowhere, tmp_path, modes=("cross_study", "cell_blind"))
-    (failed,) = generalize(NAME, nowhere, every, kept, fit=Recorded())
-    assert failed.startswith("cross_study: split.test_study is 'nowhere'")
+    every = planned(nowhere, tmp_path / "nowhere", modes=("cross_study", "cell_blind"))
+    (told,) = generalize(NAME, nowhere, every, kept, fit=Recorded())
+    assert told.startswith("cross_study: split.test_study is 'nowhere'")
     assert [plan.mode for plan in every if plan.read() is not None] == ["cell_blind"] * 2
 
 
-def test_a_fit_that_diverges_is_no_score(kept: Kept, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.architectures.mean_effects import MeanEffects
-
+def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
+    kept: Kept, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, settings = params.task(NAME), fit_settings(params, params.task(NAME))
     prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
-    monkeypatch.setattr(MeanEffects, "predict", lambda self, samples: np.full(len(samples), np.nan))
-    with pytest.raises(UserError, match="the fit of mean_effects diverged"):
-        fit_here(BASELINE, params.task(NAME), {}, prepared, fit_settings(params, params.task(NAME)))
-
-
-def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_is_told(kept: Kept, params: Params) -> None:
-    prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
-    settings = fit_settings(params, params.task(NAME))
-    here, apart = (fit(BASELINE, params.task(NAME), {}, prepared, settings) for fit in (fit_here, fit_apart))
+    here, apart = (fit(BASELINE, task, {}, prepared, settings) for fit in (fit_here, fit_apart))
     np.testing.assert_array_equal(here.predicted, apart.predicted)
     np.testing.assert_array_equal(here.held_out, apart.held_out)
     assert apart.peak_megabytes > 50
     deadly = Deadly(prepared.samples, prepared.table, prepared.sha256, prepared.counts)
     with pytest.raises(UserError, match="the process that fitted mean_effects was killed"):
-        fit_apart(BASELINE, params.task(NAME), {}, deadly, settings)
+        fit_apart(BASELINE, task, {}, deadly, settings)
+    monkeypatch.setattr(MeanEffects, "predict", lambda self, samples: np.full(len(samples), np.nan))
+    with pytest.raises(UserError, match="the fit of mean_effects diverged"):
+        fit_here(BASELINE, task, {}, prepared, settings)
 
 
 def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
@@ -263,24 +237,21 @@ def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
     lost = drugs["name"] == "simulated drug 2"  # one molecule under two ids; the first study is made to lack it
     assert drugs.index[lost].tolist() == ["SIM1:02", "SIM2:02"]
     samples = kept.samples.take((kept.samples.pairs["drug_id"] != "SIM1:02").to_numpy())
-    part = of_known_drugs(NAME, params, plan, samples)
+    part = tables.of_known_drugs(NAME, params, plan, samples)
     assert part is not None
     known = table[~table["drug_id"].isin(drugs.index[lost])]
     assert 0 < part["rows"] == len(known) < len(table)
     assert part["drugs"] == known["drug_id"].nunique()
-    alone = measure(known, response_task(NAME, params), params.seed)["r2"]
+    alone = tables.measure(known, response_task(NAME, params), params.seed)["r2"]
     assert part["metrics"]["r2"] == alone.as_dict()
-    assert of_known_drugs(NAME, params, done[0], kept.samples) is None  # of another mode
-
-
-def test_a_task_of_another_kind_is_refused(params: Params) -> None:
-    with pytest.raises(UserError, match="blood_cell does not predict the response of cell lines to drugs"):
-        response_task("blood_cell", params)
+    assert tables.of_known_drugs(NAME, params, done[0], kept.samples) is None  # of another mode
 
 
 def test_network_and_simple_model_of_a_contest_are_chosen_by_validation(
     tmp_path: Path, done: list[Plan], params: Params, place: Path
 ) -> None:
+    with pytest.raises(UserError, match="blood_cell does not predict the response of cell lines to drugs"):
+        response_task("blood_cell", params)
     every = planned(params, tmp_path, modes=("cell_blind",), architectures=("xgboost", "mlp"))
     every = [*every, replace(every[-1], architecture="cnn1d"), replace(every[-1], architecture="elastic_net")]
     truth = predictions(done, "cell_blind", MODEL)
@@ -292,7 +263,7 @@ def test_network_and_simple_model_of_a_contest_are_chosen_by_validation(
         truth.assign(prediction=truth["target"] + shift).to_parquet(plan.predictions)
         own = {"metric": "rmse", "value": validation[plan.architecture]}
         write_json(plan.result, {"fingerprint": plan.fingerprint, "architecture": plan.architecture, "validation": own})
-    (found,) = contests(NAME, params, every)
+    (found,) = tables.contests(NAME, params, every)
     assert (found["network"], found["rival"]) == ("mlp", "xgboost")  # others are better on the test rows alone
     assert found["low"] > 0
 
@@ -322,21 +293,16 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
 def test_the_command_makes_the_table_and_says_where_it_is(
     place: Path, kept: Kept, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from evaluation import generalize as command
-    from evaluation.generalization import table as generalization_table
-
     monkeypatch.setattr(command, "read_params", lambda: params)
-    monkeypatch.setattr(generalization_table, "generalize", partial(generalize, fit=fit_here))
+    monkeypatch.setattr(tables, "generalize", partial(generalize, fit=fit_here))
     arguments = ["--task", NAME, "--modes", "cell_blind", "--architectures", MODEL]
-    assert main(arguments) == 0
+    assert command.main(arguments) == 0
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if line.startswith(f"| `{MODEL}`")]
     assert [cell == "-" for cell in line.strip("| ").split(" | ")[1:]] == [True, False, True, True, True]
     assert "`drug_blind` elastic_net" in printed
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
-    monkeypatch.setattr(
-        generalization_table, "generalize", partial(generalize, fit=pytest.fail)
-    )  # nothing is left to fit
-    assert main(arguments) == 0
+    monkeypatch.setattr(tables, "generalize", partial(generalize, fit=pytest.fail))  # nothing is left to fit
+    assert command.main(arguments) == 0
     with pytest.raises(UserError, match="the architecture 'no_such' is none"):
-        main(["--task", NAME, "--architectures", "no_such"])
+        command.main(["--task", NAME, "--architectures", "no_such"])

@@ -29,7 +29,7 @@ from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain.checks import randomized
 from evaluation.explain.images import PANELS, deletion
 from evaluation.figures import plots
-from evaluation.problems import columns_of
+from evaluation.problems import columns_of, measures_of
 from evaluation.promotion import candidate_run, scoring
 from pipelines import tracking
 from pipelines.audit import audit_samples, write_audit
@@ -38,7 +38,6 @@ from pipelines.errors import DataError, UserError
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.evaluation.measures import classification_metrics
 from training.architectures import get_architecture
 from training.backbone import Backbone
 from training.model.calibration import apply_temperature, prediction_sets
@@ -50,11 +49,6 @@ from training.problems.classification import with_probabilities
 ROOT = Path(__file__).parents[2]
 NAME = "blood_cell"
 SEED = 20261120
-
-
-@pytest.fixture(autouse=True)
-def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
 
 
 def small(task: Any, **data: Any) -> Any:
@@ -75,14 +69,10 @@ def params() -> Params:
 
 
 @pytest.fixture(scope="module")
-def task(params: Params) -> Any:
-    return params.task(NAME)
-
-
-@pytest.fixture(scope="module")
-def prepared(place: Path, task: Any, params: Params) -> Prepared:
+def prepared(place: Path, params: Params) -> Prepared:
     """Return simulated cells whose frame tells the label: a shortcut."""
     folder = place / "data" / NAME
+    task: Any = params.task(NAME)
     simulate_blood_cell(folder, per_class=24, subjects=12)
     for code, label in enumerate(task.data.classes):
         for path in (folder / "images" / label).iterdir():
@@ -127,37 +117,33 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
     return judged("majority_class", prepared, params, place)
 
 
-def test_the_metrics_are_those_of_the_predictions_and_on_the_run(trees: Judged, task: Any) -> None:
-    metrics, classes = trees.evidence["test"]["metrics"], list(task.data.classes)
+def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_split(
+    trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
+) -> None:
+    metrics, classes = trees.evidence["test"]["metrics"], trees.model.contract.classes
     probabilities = columns_of(trees.predictions, "probability", classes)
-    expected = classification_metrics(trees.predictions["target"], probabilities, classes=classes)
+    expected = measures_of("classification").metrics(trees.predictions["target"], probabilities, classes=classes)
     assert set(metrics) == {*expected, "margin"}
     logged = MlflowClient().get_run(trees.fitted.run_id).data.metrics
     for name, value in expected.items():
         assert trees.metric(name)["value"] == pytest.approx(value, nan_ok=True), name
         for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
             assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
-
-
-def test_evidence_on_another_split_is_refused(
-    trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
-) -> None:
-    other = replace(trees.fitted, split_sha256="0" * 64)
-    known: dict[str, Any] = {"prepared": prepared, "params": params, "folder": tmp_path}
+    other: Any = (replace(trees.fitted, split_sha256="0" * 64), trees.model, trees.predictions)
     with pytest.raises(UserError, match="was fitted on another split"):
-        evaluate(other, trees.model, trees.predictions, **known)
+        evaluate(*other, prepared=prepared, params=params, folder=tmp_path)
 
 
-def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
-    trees: Judged, majority: Judged, task: Any
-) -> None:
-    classes = list(task.data.classes)
+def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(trees: Judged, majority: Judged) -> None:
+    classes = trees.model.contract.classes
     for one in (trees, majority):
         found, contract = one.evidence["calibration"], one.model.contract
         raw, probabilities = (columns_of(one.predictions, kind, classes) for kind in ("raw", "probability"))
         np.testing.assert_allclose(probabilities, apply_temperature(raw, contract.temperature))
         target = one.predictions["target"].to_numpy()
-        before, after = (classification_metrics(target, each, classes=classes) for each in (raw, probabilities))
+        before, after = (
+            measures_of("classification").metrics(target, each, classes=classes) for each in (raw, probabilities)
+        )
         assert found["temperature"] == contract.temperature
         assert (found["ece_before"], found["log_loss_before"]) == pytest.approx((before["ece"], before["log_loss"]))
         assert one.metric("ece")["value"] == pytest.approx(after["ece"])
@@ -193,13 +179,8 @@ def cell_on_glass(code: int, number: int, side: int = 48) -> np.ndarray:
 
 def _create(pretrained: bool) -> nn.Module:
     assert not pretrained
-    widths = [(3, 16, 1), (16, 24, 2), (24, 24, 2)]
-    return nn.Sequential(
-        *(
-            nn.Sequential(nn.Conv2d(before, after, 3, stride, 1), nn.BatchNorm2d(after), nn.ReLU())
-            for before, after, stride in widths
-        )
-    )
+    convolutions = (nn.Conv2d(3, 16, 3, 1, 1), nn.Conv2d(16, 24, 3, 2, 1), nn.Conv2d(24, 24, 3, 2, 1))
+    return nn.Sequential(*(nn.Sequential(each, nn.BatchNorm2d(each.out_channels), nn.ReLU()) for each in convolutions))
 
 
 class Small(CellNetwork):
@@ -210,20 +191,16 @@ class Small(CellNetwork):
 
 
 def _dark(self: Small, samples: ImageSamples) -> np.ndarray:
-    """Show what is dark in the image, whatever the network has learnt."""
     dark = 255.0 - samples.pixels[samples.index].mean(axis=3)
     return (dark / dark.max(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
-def _everywhere(self: Small, samples: ImageSamples) -> np.ndarray:
-    return np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32)
-
-
-def _elsewhere(self: Small, samples: ImageSamples) -> np.ndarray:
-    """Be hot where the network looks least."""
-    return 1 - Small.heatmaps(self, samples)
-
-
+# What is dark in the image, whatever the network has learnt; everywhere; where the network looks least.
+MAPS: dict[str, Callable[[Small, ImageSamples], np.ndarray]] = {
+    "dark": _dark,
+    "everywhere": lambda self, samples: np.ones((len(samples), *samples.pixels.shape[1:3]), np.float32),
+    "elsewhere": lambda self, samples: 1 - Small.heatmaps(self, samples),
+}
 SETTINGS: dict[str, Any] = {
     **{"weights": "none", "epochs": 20, "patience": 20, "batch_size": 16, "learning_rate": 5e-3, "backbone_rate": 1.0},
     **{"layer_decay": 1.0, "dropout": 0.0, "strength": 0.0, "views": 2, "test_views": 2, "device": "cpu", "seed": 1},
@@ -231,8 +208,8 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def glass_task(task: Any) -> Any:
-    return small(task, classes=("all", "hem"), crop=1.0, size=48)
+def glass_task(params: Params) -> Any:
+    return small(params.task(NAME), classes=("all", "hem"), crop=1.0, size=48)
 
 
 @pytest.fixture(scope="module")
@@ -254,12 +231,6 @@ def network(glass: Prepared) -> Small:
     fitted = Small(mode="full", **SETTINGS).fit(glass.side("train"), glass.side("validation"))
     assert (fitted.predict(glass.side("test")) == glass.side("test").target).mean() > 0.9
     return fitted
-
-
-def with_maps(maps: Any, network: Small) -> Small:
-    made: Small = type("Shows", (Small,), {"heatmaps": maps})(**network.get_params())
-    made.__dict__.update(network.__dict__)
-    return made
 
 
 Shown = Callable[[Small], Evidence]
@@ -307,20 +278,22 @@ def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weight
     assert found.logged["explanation_deletion_drop"] == explained["deletion"]["drop_top"]
 
 
-@pytest.mark.parametrize("maps", [_dark, _everywhere, _elsewhere])
+@pytest.mark.parametrize("maps", MAPS)
 def test_maps_that_show_the_image_or_what_decides_nothing_are_called_so(
-    maps: Any, network: Small, shown: Shown
+    maps: str, network: Small, shown: Shown
 ) -> None:
-    found = shown(with_maps(maps, network))
+    shows: Small = type("Shows", (Small,), {"heatmaps": MAPS[maps]})(**network.get_params())
+    shows.__dict__.update(network.__dict__)
+    found = shown(shows)
     explained = found.sections["explanation"]
-    if maps is _elsewhere:
+    if maps == "elsewhere":
         assert explained["checks"][1]["value"] < 0
         assert any("takes no more confidence" in warning for warning in found.warnings)
         return
     assert explained["correlation_with_random_weights"] == pytest.approx(1)
     assert explained["maps_depend_on_the_weights"] is False
     assert any("show the image, not the model" in warning for warning in found.warnings)
-    if maps is _everywhere:  # attribution that is everywhere is on the cell by its area alone
+    if maps == "everywhere":  # attribution that is everywhere is on the cell by its area alone
         assert explained["attribution_on_the_cell"] == pytest.approx(explained["area_of_the_cell"])
 
 
@@ -359,10 +332,8 @@ def test_randomizing_touches_no_fitted_network_and_leaves_nothing_of_it_not_even
     fitted = Small(mode=mode, **{**SETTINGS, "epochs": 2}).fit(glass.side("train"))
     test = glass.side("test")
     assert isinstance(test.pixels, np.memmap)
-    trained, state = (
-        fitted.predict_proba(test),
-        {key: value.clone() for key, value in fitted.module_.state_dict().items()},
-    )
+    trained = fitted.predict_proba(test)
+    state = {key: value.clone() for key, value in fitted.module_.state_dict().items()}
     first, second, again = (randomized(fitted, seed) for seed in (7, 8, 7))  # fitted from seed 1
     in_memory = replace(test, pixels=np.array(test.pixels))  # of which no features are cached
     np.testing.assert_allclose(first.predict_proba(test), first.predict_proba(in_memory), atol=1e-3)
@@ -387,9 +358,8 @@ def test_the_images_shown_are_of_each_class_right_and_wrong(
     explained = Explained(("a",), target, lambda *_: target)
     rows = explained.rows(count, seed, target, right)
     assert len(rows) == min(count, len(target)) and rows.tolist() == sorted(set(rows.tolist()))
-    there, chosen = (
-        Counter(zip(target[some].tolist(), right[some].tolist(), strict=True)) for some in (slice(None), rows)
-    )
+    kinds = list(zip(target.tolist(), right.tolist(), strict=True))
+    there, chosen = Counter(kinds), Counter(kinds[row] for row in rows)
     # In turn: no kind has two more than another that still had some to give.
     for kind, number in chosen.items():
         for other, total in there.items():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,18 +16,15 @@ from pipelines.errors import DataError
 from pipelines.params import read_params
 from pipelines.simulate.expression import simulate_gene_expression, simulate_tumor_type
 from pipelines.simulate.response import simulate_drug_response
+from tests.serving.served import save_fitted
 from tests.training.tiny import ROOT, SIZE
 from training.architectures import get_architecture
-from training.contract import make_contract
-from training.model.cross_fit import fit_final
 from training.model.predictor import Predictor
-from training.model.track import save_model
 
 Change = Callable[[np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     model: Predictor
     folder: Path
 
@@ -43,15 +40,9 @@ def scored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     simulate()
     params = read_params(ROOT / "params.yaml")
     task = params.task(name)
-    chosen, naive = (
-        get_architecture(each, task.modality, task.problem) for each in (architecture, task.evaluate.baseline)
-    )
     prepared = prepare(task.read(folder), task, params.seed)
-    settings = {"rounds": 20, "epochs": 5, "seed": 1, "device": "cpu"}
-    final = fit_final(chosen, chosen.defaults, prepared, members=1, settings=settings)
-    baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
-    contract = make_contract(name, architecture, task, prepared=prepared, final=final)
-    save_model(final.estimator, baseline, contract, folder.parent / "model")
+    given = get_architecture(architecture, task.modality, task.problem).defaults
+    save_fitted(name, architecture, task, prepared, folder.parent / "model", **given)
     return Scored(Predictor().read(folder.parent / "model"), folder)
 
 
@@ -89,17 +80,16 @@ CHANGES: dict[str, dict[str, Change]] = {
 }
 
 
-def test_a_cohort_in_another_unit_is_refused_by_file(scored: Scored, tmp_path: Path) -> None:
+def test_a_cohort_in_another_unit_is_refused_by_file_and_one_in_the_models_scored_without_a_warning(
+    scored: Scored, tmp_path: Path
+) -> None:
+    warnings = score(scored.model, scored.folder)["warnings"]
+    assert [each for each in warnings if "'SIMR'" not in each] == []  # the label that was too rare to learn
     for number, (what, change) in enumerate(CHANGES[scored.model.contract.task].items()):
         file = what.split()[0]
         with pytest.raises(DataError) as caught:
             score(scored.model, _cohort(scored, tmp_path / str(number), file, change))
         assert {finding.file for finding in caught.value.findings} == {file}, what
-
-
-def test_a_cohort_in_the_models_unit_is_scored_without_a_warning(scored: Scored) -> None:
-    warnings = score(scored.model, scored.folder)["warnings"]
-    assert [each for each in warnings if "'SIMR'" not in each] == []  # the label that was too rare to learn
 
 
 @pytest.mark.parametrize("scored", ["drug_response"], indirect=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from tests.servers import free_port
+from tests.servers import free_port, listening
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NO_CHROMIUM = "there is no Chromium; Debian has it as `chromium`"
@@ -34,31 +30,11 @@ class Server:
 def streamlit(script: Path, folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
     """Run a script in ``folder`` as `make dashboard` does; a traceback in its terminal is a failure."""
     port = free_port()
-    log = folder / f"streamlit-{port}.log"
+    url, log = f"http://127.0.0.1:{port}", folder / f"streamlit-{port}.log"
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
     started = time.monotonic()
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | dict(environment),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{url}/_stcore/health", timeout=2).ok:
-                    break
-            assert server.poll() is None, log.read_text(errors="replace")[-3000:]
-            time.sleep(0.02)
+    with listening(command, f"{url}/_stcore/health", log, os.environ | dict(environment), folder):
         yield Server(url, started)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
     assert "Traceback" not in log.read_text(errors="replace"), log.read_text(errors="replace")[-3000:]
 
 

@@ -39,7 +39,7 @@ from tests.empty_store import empty_store
 from tests.servers import free_port
 from tests.serving import served
 from tests.serving.made_registry import BY, POLICY, made_version, prepare_folder, tracked
-from tests.training.image_samples import draw, write_folder
+from tests.training.image_samples import draw, encoded, write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
 from training.modalities.images import as_png, overlay
@@ -62,28 +62,25 @@ class Platform:
 
     folder: Path
     environment: dict[str, str]
-    url: str
+    url: str = ""
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
 @contextmanager
 def platform(folder: Path) -> Iterator[Platform]:
     """Make the platform, and let its models answer as long as the block lasts."""
-    models = _models(folder)
-    _data(folder)
-    _reports(folder)
-    asked: list[tuple[str, dict[str, Any]]] = []
-    hurry = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(models, asked, hurry))
+    database, hurry = empty_store(folder), threading.Event()
+    made = Platform(folder, {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": database, "OMP_NUM_THREADS": "1"})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(_models(folder), made.asked, hurry))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    database = empty_store(folder)
-    _params(folder, url)
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    _data(folder)
+    _reports(folder)
+    _params(folder, made.url)
     _registry(folder, database)
-    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": database, "OMP_NUM_THREADS": "1"}
     try:
-        yield Platform(folder, environment, url, asked)
+        yield made
     finally:
         hurry.set()
         server.shutdown()
@@ -91,9 +88,7 @@ def platform(folder: Path) -> Iterator[Platform]:
 
 
 def one_image(code: int = 0, side: int = 64) -> bytes:
-    made = io.BytesIO()
-    Image.fromarray(draw(code, 7_000, side)).save(made, format="PNG")
-    return made.getvalue()
+    return base64.b64decode(encoded(Image.fromarray(draw(code, 7_000, side))))
 
 
 def _models(folder: Path) -> dict[str, Predictor]:
@@ -170,8 +165,7 @@ def _reports(folder: Path) -> None:
     reports = folder / "reports" / RESPONSE
     write_json(reports / "leaderboard.json", [_row("elastic_net", 0.86), _row("mlp", 0.81), _row("mean_effects", 0.7)])
     for name in ("elastic_net", "mlp"):
-        models = reports / "models" / name
-        models.mkdir(parents=True)
+        (models := reports / "models" / name).mkdir(parents=True)
         rng = np.random.default_rng(len(name))
         genes = [f"SIMG{number:04d}" for number in rng.permutation(12)]
         table = pd.DataFrame({"gene": genes, "omics": "expression", "mean_abs": np.linspace(0.3, 0.01, 12)})
@@ -189,8 +183,7 @@ def _reports(folder: Path) -> None:
     rows = [_row(name, value, "accuracy") for name, value in (("resnet50", 0.9), ("vgg16", 0.88))]
     write_json(reports / "leaderboard.json", [*rows, _row("majority_class", 0.7, "accuracy")])
     for code, name in enumerate(("resnet50", "vgg16")):
-        models = reports / "models" / name
-        models.mkdir(parents=True)
+        (models := reports / "models" / name).mkdir(parents=True)
         (models / "grad_cam.png").write_bytes(one_image(code, 128))
 
 

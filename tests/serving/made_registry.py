@@ -133,6 +133,7 @@ def empty_registry(kind: str, folder: Path) -> Iterator[MlflowClient]:
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         prepare_folder(folder, patch)
+        patch.delenv(HISTORY_URI, raising=False)
         if kind == "sqlite":
             uri = empty_store(folder)
         elif kind == "postgresql":

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from mlflow import MlflowClient
 
 from evaluation.promotion.registered_files import FILES_TAG, keep_hashes
@@ -37,14 +38,8 @@ def split(samples: Any, *, groups: np.ndarray | None = None) -> Prepared:
     """Return samples split in turn: a fifth to the test split, a fifth to validation, the rest to training."""
     place = np.arange(len(samples)) if groups is None else groups
     side = np.array(["test", "validation", "train", "train", "train"], dtype=object)[place % 5]
-    table = pd.DataFrame(
-        {
-            "sample_id": samples.table["sample_id"],
-            "group": [f"group:{each}" for each in place],
-            "split": side,
-            "fold": place % 4,
-        }
-    )
+    table = pd.DataFrame({"sample_id": samples.table["sample_id"], "group": [f"group:{each}" for each in place]})
+    table["split"], table["fold"] = side, place % 4
     return Prepared(samples, table, "0" * 64, {"rows": {"dropped": {}}, "without": {}})
 
 
@@ -85,8 +80,6 @@ def register(name: str, contract: Contract, folder: Path, example: Any, alias: s
 
 def with_policy(folder: Path, **changes: Any) -> None:
     """Write the repository's ``params.yaml`` into ``folder`` with other limits of serving."""
-    import yaml
-
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["policy"]["serve"] |= changes
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

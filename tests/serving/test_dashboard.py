@@ -80,7 +80,7 @@ def of_lines(platform: Platform, lines: int, drugs: list[Drug]) -> Question:
     return pairs.of_pairs({"expression": expression}, {}, drugs)
 
 
-def test_a_real_model_takes_what_the_page_asks(here: Platform) -> None:
+def test_a_real_model_takes_what_the_page_asks_and_many_rows_go_in_parts_and_come_back_in_order(here: Platform) -> None:
     drugs = collection.drugs(here.folder / "data" / RESPONSE)
     response = of_lines(here, 2, [drugs[0], Drug(None, "mine", "CC(=O)Nc1ccc(O)cc1")])
     answers = ask(endpoint(here, RESPONSE), response.rows, response.names, explain=True)
@@ -92,14 +92,9 @@ def test_a_real_model_takes_what_the_page_asks(here: Platform) -> None:
     assert table["usual"].notna().sum() == 2
     found = tables.contributions(answers[0])
     assert found["value"].sum() + answers[0]["base"] == pytest.approx(answers[0]["prediction"], abs=1e-4)
-
-
-def test_many_rows_go_in_parts_and_come_back_in_order(here: Platform) -> None:
-    question = of_lines(here, 3, collection.drugs(here.folder / "data" / RESPONSE))
-    reported: list[tuple[int, int]] = []
+    question, reported = of_lines(here, 3, drugs), list[tuple[int, int]]()
     target, rows = endpoint(here, RESPONSE), len(question.rows)
-    whole = ask(target, question.rows, question.names)
-    before = len(here.asked)
+    whole, before = ask(target, question.rows, question.names), len(here.asked)
     parts = ask(target, question.rows, question.names, rows_at_once=5, progress=lambda *how: reported.append(how))
     assert [row["prediction"] for row in parts] == pytest.approx([row["prediction"] for row in whole])
     assert len(here.asked) - before == math.ceil(rows / 5) > 2
@@ -117,7 +112,17 @@ def test_a_refusal_names_the_sample_and_suspects_a_model_of_another_task(here: P
         ask(Endpoint(IMAGES, "production", f"{here.url}/{LABELS}"), image.rows, image.names)
 
 
-def test_a_failure_of_the_server_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_fails_is_down_or_slow_is_reported_and_not_blamed_on_the_file(
+    here: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(NoAnswer, match="No model answers at") as caught:
+        ask(down, [{"a": 1}], ["a"])
+    assert caught.value.command == down.how_to_start
+    began = time.monotonic()
+    with pytest.raises(NoAnswer, match=r"within 0\.3 s"):
+        ask(Endpoint(RESPONSE, "staging", f"{here.url}/slow"), [{"a": 1}], ["a"], seconds=0.3)
+    assert time.monotonic() - began < 10
     for status, body, message in (
         (504, "Request processing time exceeded limit", "did not answer within the time limit"),
         (503, '{"message": "too many large requests wait"}', "is busy with other requests"),
@@ -130,17 +135,6 @@ def test_a_failure_of_the_server_is_not_blamed_on_the_file(monkeypatch: pytest.M
         monkeypatch.setattr(requests, "post", Mock(return_value=response))
         with pytest.raises(NoAnswer, match=message):
             ask(Endpoint(RESPONSE, "production", "http://127.0.0.1:1"), [{"a": 1}], ["a"])
-
-
-def test_an_endpoint_that_is_down_or_slow_is_reported(here: Platform) -> None:
-    down = Endpoint(RESPONSE, "production", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(NoAnswer, match="No model answers at") as caught:
-        ask(down, [{"a": 1}], ["a"])
-    assert caught.value.command == down.how_to_start
-    began = time.monotonic()
-    with pytest.raises(NoAnswer, match=r"within 0\.3 s"):
-        ask(Endpoint(RESPONSE, "staging", f"{here.url}/slow"), [{"a": 1}], ["a"], seconds=0.3)
-    assert time.monotonic() - began < 10
 
 
 def test_a_job_ends_where_nobody_waits_for_it_and_hides_the_text_of_its_faults() -> None:
@@ -282,15 +276,13 @@ def test_the_first_page_loads_nothing_heavy_and_no_two_threads_import_at_once(he
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_features_that_the_model_does_not_know_are_left_out_and_named() -> None:
+def test_unknown_features_are_left_out_a_missing_table_imputed_and_a_needed_one_demanded() -> None:
     values = pd.DataFrame({"tp53": [1.0], "FOO": [2.0], "EGFR": [math.nan]}, index=["S1"])
-    contract = {"genes": ["TP53|7157", "EGFR|1956"], "known": ["TP53|7157", "EGFR|1956", "KRAS|3845"]}
-    question = profiles.of_profiles(values, contract)
+    known = {"genes": ["TP53|7157", "EGFR|1956"], "known": ["TP53|7157", "EGFR|1956", "KRAS|3845"]}
+    question = profiles.of_profiles(values, known)
     assert question.rows == [{"expression": {"TP53|7157": 1.0, "EGFR|1956": None}, "sample_id": "S1"}]
     assert question.notes == ["The model does not know 1 column, left out: FOO."]
 
-
-def test_a_table_that_may_be_missing_is_left_to_imputation_and_a_needed_one_is_demanded() -> None:
     def of(columns: dict[str, dict[str, float]]) -> dict[str, pd.DataFrame]:
         return {omics: pd.Series(values).to_frame(omics[0].upper()) for omics, values in columns.items()}
 
@@ -327,7 +319,7 @@ def answer(prediction: float, **more: Any) -> dict[str, Any]:
     return {"prediction": prediction, "low": prediction - 1, "high": prediction + 1, "coverage": 0.9, **novelty, **more}
 
 
-def test_the_most_sensitive_drug_of_each_sample_comes_first() -> None:
+def test_the_most_sensitive_drug_comes_first_and_no_sample_beyond_the_threshold_is_familiar() -> None:
     about = pd.DataFrame({"sample": list("aabb"), "drug": list("xyxy"), "drug_id": list("xyxy")})
     table = ranked([answer(2), answer(-1, note="unlike the training data; no mutation"), answer(0), answer(3)], about)
     assert table["drug"].tolist() == ["y", "x", "x", "y"] and table["rank"].tolist() == [1, 2, 1, 2]
@@ -343,17 +335,14 @@ def test_the_most_sensitive_drug_of_each_sample_comes_first() -> None:
     assert list(classes["drug"])[:2] == ["y", "x"] and list(classes["sensitive"])[:2] == [0.7, 0.2]
     assert list(classes["holds"]) == ["either is possible", "resistant alone", "not known", "neither fits"]
     assert list(classes["called_below"])[:2] == [1.5, 1.5] and classes["called_below"].isna().tolist()[2:] == [True] * 2
-
-
-def test_a_sample_beyond_the_threshold_is_not_called_familiar() -> None:
-    for score, limit, familiar, level in (
+    for score, limit, familiar, level in (  # a sample beyond the threshold is not called familiar
         (1.0, 1.0, True, "fine"),
         (1.1, 1.0, False, "warning"),
         (None, 1.0, False, "warning"),
         (0.4, None, None, "unknown"),
     ):
         given = answer(1, out_of_distribution=score, out_of_distribution_threshold=limit)
-        table = ranked([given], pd.DataFrame({name: ["x"] for name in ("sample", "drug", "drug_id")}))
+        table = ranked([given], about[:1])
         assert table.loc[0, "familiar"] is familiar
         text, found = trust.familiarity(table, "predictions")
         assert (found, "do not hold" in text) == (level, familiar is False)
@@ -401,16 +390,13 @@ def test_a_molecule_is_drawn_as_it_was_asked_about_or_not_at_all() -> None:
         assert pairs.drawing(values, "a drug", smiles, "") is None
 
 
-def test_no_score_is_written_without_its_interval() -> None:
+def test_no_score_is_written_without_its_interval_and_text_of_others_is_text() -> None:
     assert words.with_interval({"value": 0.7654, "low": 0.7, "high": 0.8}) == "0.765\u00a0[0.700,\u00a00.800]"
     low = words.with_interval({"value": -0.5, "low": -0.75, "high": 0.25}, sign="+")
     assert low == "−0.500\u00a0[−0.750,\u00a0+0.250]"
     for missing in ({}, {"low": None, "high": 0.8}, {"low": math.nan, "high": 1}):
         said = {"value": 0.7, **missing}
         assert words.with_interval(said) == words.share_with_interval(said) == "– (no interval)"
-
-
-def test_text_of_others_is_text() -> None:
     nasty = "a_b_ *c* [x](http://y) <b>z</b> `q` $x$ :red[r] # h | ~~s~~"
     shown = MarkdownIt("commonmark").renderInline(words.plain(nasty))
     assert "<em>" not in shown and "<a " not in shown and "<b>" not in shown and "<code>" not in shown
@@ -423,17 +409,19 @@ def standings(folder: Path, rows: list[dict[str, Any]] | str) -> Any:
     return compare.standings(RESPONSE, folder)
 
 
-def test_a_score_without_an_interval_is_in_no_chart_and_no_download(tmp_path: Path) -> None:
+def test_no_comparison_of_earlier_fits_broken_leaderboard_or_score_without_an_interval_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"make train TASK=drug_response"):
+        compare.standings(RESPONSE, tmp_path)
+    for broken in ("{", '[{"architecture": "mlp"}]'):
+        with pytest.raises(UserError, match=r"leaderboard\.json"):
+            standings(tmp_path, broken)
     found = standings(tmp_path, [made._row("mlp", 0.8), {**made._row("xgboost", 0.9), "low": None}])
-    assert list(compare.scores(found)["architecture"]) == ["MLP"]
+    assert list(compare.scores(found)["architecture"]) == ["MLP"]  # a score without an interval is in no chart
     board = compare.board(found)
     assert board["Score"].tolist() == ["0.800\u00a0[0.780,\u00a00.820]", "– (no interval)"]
     assert board["Standing"].tolist() == ["not compared yet"] * 2 and found.table["simulated"].all()
     assert found.table[["value", "low", "high"]].notna().to_numpy().tolist() == [[True] * 3, [False] * 3]
     assert found.table["margin"].notna().all() and found.table["cost_fit_seconds"].tolist() == [1.5, 1.5]
-
-
-def test_a_comparison_of_earlier_fits_is_not_shown(tmp_path: Path) -> None:
     rows = [made._row("mlp", 0.8), made._row("mean_effects", 0.7)]
     assert standings(tmp_path, rows).notes == []
     path = tmp_path / RESPONSE / "comparison" / "comparison.json"
@@ -443,14 +431,6 @@ def test_a_comparison_of_earlier_fits_is_not_shown(tmp_path: Path) -> None:
     assert found.notes == ["MLP is best"] and compare.board(found)["Standing"].tolist() == ["best", "best"]
     path.write_text(text.replace("run of mlp", "an earlier run"))
     assert standings(tmp_path, rows).notes == []
-
-
-def test_a_leaderboard_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"make train TASK=drug_response"):
-        compare.standings(RESPONSE, tmp_path)
-    for text in ("{", '[{"architecture": "mlp"}]'):
-        with pytest.raises(UserError, match=r"leaderboard\.json"):
-            standings(tmp_path, text)
 
 
 def test_reports_are_read_in_order_and_a_broken_one_is_named(here: Platform) -> None:
@@ -477,7 +457,16 @@ def test_coverage_is_shown_with_its_interval() -> None:
     assert [word for _, word, _ in scores] == ["Margin", "R²"] and all("[" in value for _, _, value in scores)
 
 
-def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
+def test_drugs_and_lines_are_called_by_their_names_and_missing_or_broken_data_is_reported(tmp_path: Path) -> None:
+    for look in (collection.cell_lines, collection.drugs, collection.samples):
+        with pytest.raises(UserError, match="dvc pull"):
+            look(tmp_path)
+    assert collection.example_images(tmp_path) == {} and collection.features(tmp_path / "a.parquet", "id") == []
+    assert usual_responses(tmp_path, "ln_ic50") == {}
+    for broken in ("cell_line_id,name\nL1,HeLa,too,many\n", "name\nHeLa\n", 'cell_line_id,name\nL1,"HeLa\n'):
+        (tmp_path / "cell_lines.csv").write_text(broken)
+        with pytest.raises(UserError, match=r"cell_lines\.csv: cannot be read as a table with the column cell_line_id"):
+            collection.cell_lines(tmp_path)
     text = "drug_id,name,smiles\nA:1,Erlotinib,C\nB:1,Erlotinib,C\nA:2,Nutlin-3a,\nA:3,,CC\n"
     (tmp_path / "drugs.csv").write_text(text)
     found = {str(drug.drug_id): drug for drug in collection.drugs(tmp_path)}
@@ -497,30 +486,11 @@ def test_drugs_and_lines_are_called_by_their_names(tmp_path: Path) -> None:
         collection.cell_lines(tmp_path, known, ("methylation",))
 
 
-def test_missing_data_is_reported_with_the_command_that_brings_it(tmp_path: Path) -> None:
-    for look in (collection.cell_lines, collection.drugs, collection.samples):
-        with pytest.raises(UserError, match="dvc pull"):
-            look(tmp_path)
-    assert collection.example_images(tmp_path) == {} and collection.features(tmp_path / "a.parquet", "id") == []
-    assert usual_responses(tmp_path, "ln_ic50") == {}
-    for broken in ("cell_line_id,name\nL1,HeLa,too,many\n", "name\nHeLa\n", 'cell_line_id,name\nL1,"HeLa\n'):
-        (tmp_path / "cell_lines.csv").write_text(broken)
-        with pytest.raises(UserError, match=r"cell_lines\.csv: cannot be read as a table with the column cell_line_id"):
-            collection.cell_lines(tmp_path)
-
-
-def test_the_server_keeps_to_this_machine_and_shows_no_traceback() -> None:
-    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
-    said = theme["server"]["address"], theme["browser"]["gatherUsageStats"], theme["client"]["showErrorDetails"]
-    assert said == ("127.0.0.1", False, "none")
-
-
 def opened() -> AppTest:
     return AppTest.from_file(SCRIPT, default_timeout=60).run()
 
 
-def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
-    """Bring a table of mutations to a model that needs ``required``."""
+def test_a_table_is_demanded_only_if_the_model_needs_it(here: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"mutation": Profiles(pd.DataFrame({"M": [1.0]}, index=["my cells"]), {"my cells": "lung"}, [])}
 
     def given(task: str, omics: list[str], folder: Path, key: str, needed: list[str] | None = None) -> Any:
@@ -531,14 +501,11 @@ def brought(monkeypatch: pytest.MonkeyPatch, required: list[str]) -> AppTest:
 
     monkeypatch.setattr(choosing, "own_files", given)
     monkeypatch.setattr(choosing, "source", lambda *what: choosing.OWN)
-    monkeypatch.setattr(predict, "_contract", lambda endpoint: {"required": required})
-    return opened()
-
-
-def test_a_table_is_demanded_only_if_the_model_needs_it(here: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = brought(monkeypatch, ["expression", "smiles"])
+    monkeypatch.setattr(predict, "_contract", lambda endpoint: {"required": ["expression", "smiles"]})
+    at = opened()
     assert not at.exception and "needs a table of expression beside the others" in at.error[0].value
-    at = brought(monkeypatch, [])
+    monkeypatch.setattr(predict, "_contract", lambda endpoint: {"required": []})
+    at = opened()
     before = len(here.asked)
     assert not at.exception and not at.error
     at.button(key=f"predict {RESPONSE}").click().run()
@@ -565,7 +532,12 @@ def test_an_incomplete_request_and_a_model_that_is_not_there_say_what_to_do(here
     assert any("make serve TASK=leukemia_cell" in code.value for code in at.code)
 
 
-def test_broken_parameters_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_parameters_are_reported_and_the_server_keeps_to_this_machine_and_shows_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    said = theme["server"]["address"], theme["browser"]["gatherUsageStats"], theme["client"]["showErrorDetails"]
+    assert said == ("127.0.0.1", False, "none")
     monkeypatch.chdir(tmp_path)
     for text in ("", "seed: [\n"):
         at = opened()
@@ -595,34 +567,28 @@ def drawn(here: Platform, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return opened()
 
 
-@pytest.mark.parametrize(
-    ("name", "task", "text", "pictures"),
-    [
-        ("compare", RESPONSE, "Explanations of two models", 0),
-        ("compare", IMAGES, "Explanations of two models", 2),
-        ("registry", RESPONSE, "drug_response: mlp", 0),
-    ],
-)
-def test_a_page_without_a_model_is_drawn(drawn: AppTest, name: str, task: str, text: str, pictures: int) -> None:
+PAGES = [("compare", RESPONSE, 0), ("compare", IMAGES, 2), ("registry", RESPONSE, 0)]
+
+
+@pytest.mark.parametrize(("name", "task", "pictures"), PAGES)
+def test_a_page_without_a_model_is_drawn(drawn: AppTest, name: str, task: str, pictures: int) -> None:
     drawn.sidebar.selectbox(key="task").select(task).run()
     drawn._page_hash = calc_hash(name)
     until_done(drawn)
     assert drawn.title[0].value == name.capitalize() and not drawn.error
     pieces = [*(one.value for one in drawn.subheader), *(one.proto.body for one in drawn.get("html"))]
+    text = "Explanations of two models" if name == "compare" else "drug_response: mlp"
     assert any(text in each for each in pieces)
     if name == "compare":
         drawn.selectbox(key=f"explained {task} 1").select_index(0).run()  # beside itself
         assert not drawn.exception and not drawn.error and len(drawn.get("image")) == pictures
 
 
-def test_every_term_that_a_page_explains_is_in_the_glossary() -> None:
+def test_drift_and_the_glossary_with_every_term_that_a_page_explains_are_drawn(drawn: AppTest) -> None:
     rooms = (ROOT / "serving" / room for room in ("dashboard/pages", "modalities", "problems"))
     code = "\n".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     asked = {key for call in re.findall(r"\bmeans\((\"[^)]*)\)", code) for key in re.findall(r'"(\w+)"', call)}
     assert len(asked) > 20 and asked <= set(words.terms())
-
-
-def test_drift_and_the_glossary_are_drawn(drawn: AppTest) -> None:
     drawn._page_hash = calc_hash("monitoring")
     until_done(drawn)
     assert [each.value for each in drawn.error] == ["Time to train again."]

@@ -9,7 +9,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import io
 import json
 import os
 import socket
@@ -36,7 +35,7 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from serving.server_command import served_version
-from tests.empty_store import empty_store
+from tests.empty_store import working_in
 from tests.serving import served
 from tests.training.image_samples import draw, encoded
 from tests.training.tiny import NAME as PAIRS
@@ -96,13 +95,7 @@ class Endpoint:
 @pytest.fixture(scope="module")
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Endpoint]]:
     """Serve classifiers of profiles and of images, and a model of responses, each with a small bound on everything."""
-    folder = tmp_path_factory.mktemp("served")
-    with ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", store := empty_store(folder))
-        mlflow.set_tracking_uri(store)
+    with working_in(tmp_path_factory.mktemp("served")) as folder, ExitStack() as stack:
         served.with_policy(folder, rows=ROWS, request_megabytes=MEGABYTES, image_pixels=PIXELS)
         started = {}
         for name, architecture, (task, prepared), given in (
@@ -155,11 +148,6 @@ def _text(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _split(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    columns = list(rows[0]) if rows else []
-    return {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}
-
-
 @st.composite
 def _bodies(draw_: st.DrawFn, rows: st.SearchStrategy[Any], good: dict[str, Any]) -> bytes:
     kind = draw_(st.integers(0, 9))
@@ -168,7 +156,8 @@ def _bodies(draw_: st.DrawFn, rows: st.SearchStrategy[Any], good: dict[str, Any]
         name = draw_(st.sampled_from(_FORMATS[:4]))
         table: Any = some
         if name == "dataframe_split":
-            table = _split(some)
+            columns = list(some[0]) if some else []
+            table = {"columns": columns, "data": [[row.get(name) for name in columns] for row in some]}
         elif name == "inputs" and draw_(st.booleans()):
             table = {key: [row.get(key) for row in some] for row in some[:1] for key in row}
         content = {name: table}
@@ -221,15 +210,12 @@ def _png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def _frames(kind: str) -> bytes:
-    file = io.BytesIO()
-    frames = [Image.fromarray(np.full((20, 20, 3), shade, np.uint8)) for shade in range(60)]
-    frames[0].save(file, format=kind, save_all=True, append_images=frames[1:])
-    return file.getvalue()
+def _file(image: Image.Image, kind: str, **options: object) -> bytes:
+    return base64.b64decode(encoded(image, kind, **options))
 
 
-_PICTURE = Image.fromarray(draw(1, 3, 32))
-_FILES = [base64.b64decode(encoded(_PICTURE, kind)) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")]
+_FILES = [_file(Image.fromarray(draw(1, 3, 32)), kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")]
+_FRAMES = [Image.fromarray(np.full((20, 20, 3), shade, np.uint8)) for shade in range(60)]
 _BOMBS = [
     _png(60_000, 60_000, zlib.compress(b"\0" * 1_000_000)),
     _png(2**31 - 1, 2**31 - 1),
@@ -237,7 +223,7 @@ _BOMBS = [
     _png(0, 0),
     _png(32, 32, b"nonsense"),
     _png(32, 32, zlib.compress(bytes(32 * 97)), depth=16),
-    *(_frames(kind) for kind in ("GIF", "TIFF", "PNG", "WEBP")),
+    *(_file(_FRAMES[0], kind, save_all=True, append_images=_FRAMES[1:]) for kind in ("GIF", "TIFF", "PNG", "WEBP")),
 ]
 
 
@@ -248,10 +234,7 @@ def _images(draw_: st.DrawFn) -> dict[str, Any]:
         content = _mangled(draw_, content)[: draw_(st.integers(len(content) // 2, len(content)))]
     text = base64.b64encode(content).decode()
     image = draw_(st.one_of(*[st.just(text)] * 4, st.just(f"data:image/png;base64,{text}"), st.just(text[:-1]), _ANY))
-    row: dict[str, Any] = {"image": image}
-    if draw_(st.booleans()):
-        row["sample_id"] = draw_(_ODD)
-    return row
+    return {"image": image} | ({"sample_id": draw_(_ODD)} if draw_(st.booleans()) else {})
 
 
 _SMILES = st.one_of(
@@ -323,9 +306,10 @@ def test_requests_of_strangers_are_answered_or_refused(endpoints: dict[str, Endp
     endpoint.still_well()
 
 
-def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes | dict[str, Any], int]]:
+def test_a_request_that_would_fill_the_memory_is_refused(endpoints: dict[str, Endpoint]) -> None:
+    endpoint, good = endpoints[PAIRS], endpoints[PAIRS].good
     rows, wide = good["dataframe_records"], [{f"c{n}_{m}": 1 for m in range(1_000)} for n in range(ROWS)]
-    return {
+    bombs: dict[str, tuple[bytes | dict[str, Any], int]] = {
         "deep lists": (b'{"inputs": ' + b"[" * 2_000 + b"]" * 2_000 + b"}", 400),
         "deep maps": (b'{"a":' * 2_000 + b"1" + b"}" * 2_000, 400),
         "a number of 200,000 digits": (b'{"inputs": [' + b"9" * 200_000 + b"]}", 400),
@@ -339,11 +323,7 @@ def _bombs(good: dict[str, Any]) -> dict[str, tuple[bytes | dict[str, Any], int]
         "too long": (b" " * int(MEGABYTES * 1e6 + 1), 413),
         "much too long": (b'{"dataframe_records": "' + b"x" * int(20 * MEGABYTES * 1e6) + b'"}', 413),
     }
-
-
-def test_a_request_that_would_fill_the_memory_is_refused(endpoints: dict[str, Endpoint]) -> None:
-    endpoint = endpoints[PAIRS]
-    for what, (body, status) in _bombs(endpoint.good).items():
+    for what, (body, status) in bombs.items():
         try:
             answer = endpoint.post(body if isinstance(body, bytes) else _text(body))
         except requests.ConnectionError:  # closed while the rest was sent, once too much had come
@@ -368,11 +348,11 @@ def test_images_together_are_bounded_too(endpoints: dict[str, Endpoint]) -> None
         assert says in refused.json()["message"]
 
 
-def test_what_is_no_http_does_not_disturb_the_others(endpoints: dict[str, Endpoint]) -> None:
+def test_what_is_no_http_or_has_no_end_does_not_disturb_the_others(endpoints: dict[str, Endpoint]) -> None:
     endpoint = endpoints[served.PROFILES]
     address = urlsplit(endpoint.url)
     start = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    left_open = []
+    left_open: list[socket.socket] = []
     for sent in (
         b"\x00\xff" * 500,
         start + b"Content-Length: 1000\r\n\r\n{",
@@ -388,29 +368,18 @@ def test_what_is_no_http_does_not_disturb_the_others(endpoints: dict[str, Endpoi
                 connection.sendall(sent)
                 if closed:
                     connection.shutdown(socket.SHUT_WR)
-                    answer = connection.recv(200)
-                    assert b" 50" not in answer.split(b"\r\n")[0], (sent[:200], answer)
+                    said = connection.recv(200)
+                    assert b" 50" not in said.split(b"\r\n")[0], (sent[:200], said)
             left_open.append(connection)
     endpoint.still_well()
     for connection in left_open:
         connection.close()
-
-
-def test_a_body_without_an_end_is_not_read_to_the_end(endpoints: dict[str, Endpoint]) -> None:
-    endpoint, parts = endpoints[served.PROFILES], (b"x" * 100_000 for _ in range(2_000))
+    parts = (b"x" * 100_000 for _ in range(2_000))  # a body without an end is not read to the end
     with contextlib.suppress(requests.ConnectionError):
         answer = requests.post(f"{endpoint.url}/invocations", data=parts, headers=JSON, timeout=SLOWEST)
         assert answer.status_code == 413
     assert sum(len(part) for part in parts) > 100 * MEGABYTES * 1e6  # were not sent
     endpoint.still_well()
-
-
-def test_other_routes_and_a_stage_that_no_version_has(endpoints: dict[str, Endpoint]) -> None:
-    url = endpoints[served.PROFILES].url
-    for route, status in (("ping", 200), ("health", 200), ("version", 200), ("invocations", 405), ("nothing", 404)):
-        assert requests.get(f"{url}/{route}", timeout=SLOWEST).status_code == status, route
-    with pytest.raises(UserError, match=r"no version of 'tumor_type' has the alias 'nowhere'.*make promote"):
-        served_version(served.PROFILES, "nowhere")
 
 
 @pytest.mark.soak
@@ -431,10 +400,14 @@ def test_two_workers_serve_one_version_and_say_the_same(endpoints: dict[str, End
     assert [row["label"] for row in rows] == [row["label"] for row in endpoint.first]
 
 
-def test_an_alias_that_moves_does_not_change_what_is_served(endpoints: dict[str, Endpoint]) -> None:
-    endpoint = endpoints[served.PROFILES]
+def test_an_alias_that_moves_does_not_change_what_is_served_and_other_routes(endpoints: dict[str, Endpoint]) -> None:
+    endpoint, client = endpoints[served.PROFILES], mlflow.MlflowClient()
+    routes = {"ping": 200, "health": 200, "version": 200, "invocations": 405, "nothing": 404}
+    for route, status in routes.items():
+        assert requests.get(f"{endpoint.url}/{route}", timeout=SLOWEST).status_code == status, route
+    with pytest.raises(UserError, match=r"no version of 'tumor_type' has the alias 'nowhere'.*make promote"):
+        served_version(served.PROFILES, "nowhere")
     assert {row["model_version"] for row in endpoint.first} == {"1"}
-    client = mlflow.MlflowClient()
     first = client.get_model_version(served.PROFILES, "1")
     again = client.create_model_version(served.PROFILES, source=first.source, run_id=first.run_id)
     client.set_registered_model_alias(served.PROFILES, "production", again.version)

@@ -76,13 +76,15 @@ def test_rows_taken_out_doubled_or_swapped_are_found(data: st.DataObject) -> Non
         assert broken([entries[place] for place in places], anchor(entries))
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> sa.Engine:
-    return sa.create_engine(f"sqlite:///{tmp_path}/x.db")
-
-
-def test_rows_come_back_as_they_went_one_move_is_under_way_and_one_row_has_a_number(engine: sa.Engine) -> None:
-    """Whoever has lost the turn without noticing is stopped by the database."""
+def test_rows_come_back_as_they_went_and_the_database_stops_whoever_lost_the_turn_without_noticing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, (verbs, action, _, active) = sa.create_engine(f"sqlite:///{tmp_path}/x.db"), audit_log._TRIGGERS["sqlite"]
+    with monkeypatch.context() as patched:  # tables are made with the triggers that refuse changes, or not at all
+        patched.setitem(audit_log._TRIGGERS, "sqlite", (verbs, action, ["CREATE nonsense"], active))
+        with pytest.raises(sa.exc.OperationalError, match="nonsense"):
+            audit_log.create(engine)
+    assert sa.inspect(engine).get_table_names() == []
     entries = chained(*promoted(1), *promoted(2))
     assert broken(entries, anchor(entries)) == broken([], None) == []
     assert entries[0].previous_hash == FIRST
@@ -93,7 +95,7 @@ def test_rows_come_back_as_they_went_one_move_is_under_way_and_one_row_has_a_num
         audit_log.create(engine)
     intent = audit_log.Intent(entry, {"model.sha256": "a" * 64})
     audit_log.begin(engine, intent)
-    assert audit_log.read(engine, TASK) == audit_log.Rows((), intent, ())
+    assert audit_log.read(engine, TASK) == audit_log.Rows((), intent, ())  # and no trigger is missing
     with pytest.raises(sa.exc.IntegrityError):
         audit_log.begin(engine, audit_log.Intent(entries[1], {}))
     audit_log.append(engine, entry)
@@ -102,15 +104,3 @@ def test_rows_come_back_as_they_went_one_move_is_under_way_and_one_row_has_a_num
     assert audit_log.read(engine, TASK) == audit_log.Rows((entry,), None, ())
     assert audit_log.read(engine, "blood_cell").entries == ()
     assert broken(audit_log.read(engine, TASK).entries, anchor([entry])) == []
-
-
-def test_a_table_that_stands_has_its_triggers(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are made with their triggers or not at all: one without them would take changes."""
-    verbs, action, _, active = audit_log._TRIGGERS["sqlite"]
-    with monkeypatch.context() as patched:
-        patched.setitem(audit_log._TRIGGERS, "sqlite", (verbs, action, ["CREATE nonsense"], active))
-        with pytest.raises(sa.exc.OperationalError, match="nonsense"):
-            audit_log.create(engine)
-    assert sa.inspect(engine).get_table_names() == []
-    audit_log.create(engine)
-    assert audit_log.read(engine, TASK).missing_triggers == ()

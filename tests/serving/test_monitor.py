@@ -1,3 +1,5 @@
+"""Drift that is none, or that nobody is told of; labels that are joined or read otherwise than they are meant."""
+
 from __future__ import annotations
 
 import hashlib
@@ -12,18 +14,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from pipelines import tracking
 from pipelines.command import run_command
 from pipelines.environment import LOG_SALT
 from pipelines.errors import UserError
+from pipelines.files import write_json
 from pipelines.params import read_params, task_text
 from pipelines.policy import Monitor
 from pipelines.samples.response import ResponseSamples
 from pipelines.simulate.response import Size, simulate_drug_response
 from serving import monitor as monitor_command
+from serving.drift import distribution
 from serving.drift import report as monitoring
+from serving.drift.distribution import Drift, column_drifts, corrected, independent_rows
 from serving.drift.report import monitor
 from serving.drift.watch import (
     NOVELTY,
@@ -36,7 +43,7 @@ from serving.drift.watch import (
     since_time,
     watch,
 )
-from tests.empty_store import empty_store
+from tests.empty_store import working_in
 from tests.training.tiny import response_task, tiny_params
 from training.contract import Contract, contract_class, contract_text
 from training.features.summaries import DRUG_COLUMNS, choose_panels
@@ -47,6 +54,7 @@ ROOT = Path(__file__).parents[2]
 TASK, VERSION, SALT = "leukemia_cell", "3", "a salt of the laboratory"
 CLASSES = ["all", "hem"]
 POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
+EFFECT = POLICY.significance, POLICY.population_stability
 
 
 PARAMS = read_params(ROOT / "params.yaml")
@@ -77,15 +85,10 @@ def answers(rows: int, rng: np.random.Generator) -> pd.DataFrame:
 
 def log_rows(rows: int, seed: int = 1, version: str = VERSION) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    about = pd.DataFrame(
-        {
-            "time": pd.date_range("2026-11-01", periods=rows, freq="min", tz="UTC"),
-            **{"request_id": [f"{seed}-{row // 4}" for row in range(rows)], "row": [row % 4 for row in range(rows)]},
-            "row_sha256": [f"{seed}-{row}" for row in range(rows)],
-            "sample_sha256": [hashed(f"S{row}") for row in range(rows)],
-            **{"model_version": version, NOVELTY: rng.gamma(2, 0.15, rows), f"{NOVELTY}_threshold": 1.0},
-        }
-    )
+    ids = [(f"{seed}-{row // 4}", row % 4, f"{seed}-{row}", hashed(f"S{row}")) for row in range(rows)]
+    about = pd.DataFrame(ids, columns=["request_id", "row", "row_sha256", "sample_sha256"])
+    about["time"] = pd.date_range("2026-11-01", periods=rows, freq="min", tz="UTC")
+    about["model_version"], about[NOVELTY], about[f"{NOVELTY}_threshold"] = version, rng.gamma(2, 0.15, rows), 1.0
     return pd.concat([about, answers(rows, rng), inputs(rows, rng).add_prefix("input_")], axis=1)
 
 
@@ -101,6 +104,10 @@ def reference(seed: int = 0) -> Reference:
 def test_a_log_like_the_reference_is_fine() -> None:
     decisions = [watch(reference(100 + seed), Logged(log_rows(200, seed)), POLICY) for seed in range(10)]
     assert sum(bool(each.findings) for each in decisions) <= 1
+    rows = log_rows(200)
+    rows.loc[:99, NOVELTY] = 3.0  # a hundred rows of one new cell line are one new cell line
+    found = watch(reference(), Logged(rows), POLICY)
+    assert found.novelty.value >= 0.5 and found.findings == []
 
 
 @pytest.mark.parametrize(
@@ -121,13 +128,6 @@ def test_planted_drift_calls_for_retraining_and_is_named(planted: Any, told: str
     assert found.decision == "retrain"
     (finding,) = found.findings
     assert told in finding
-
-
-def test_a_hundred_rows_of_one_new_cell_line_are_one_new_cell_line() -> None:
-    rows = log_rows(200)
-    rows.loc[:99, NOVELTY] = 3.0
-    found = watch(reference(), Logged(rows), POLICY)
-    assert found.novelty.value >= 0.5 and found.findings == []
 
 
 def test_every_predicted_gene_is_watched() -> None:
@@ -180,7 +180,7 @@ def drifted(screen: Screen, asked: ResponseSamples | None = None) -> list[str]:
     return [each.removeprefix("input ").split(" drifted")[0] for each in found]
 
 
-def test_a_panel_of_genes_that_shifts_in_cell_lines_is_named(screen: Screen) -> None:
+def test_a_panel_of_genes_that_shifts_other_drugs_and_another_mix_of_tissues_are_named(screen: Screen) -> None:
     _, asked, contract = screen
     assert drifted(screen) == []  # lines and drugs of the same kind
     for panel, genes in contract.panels.items():
@@ -189,10 +189,6 @@ def test_a_panel_of_genes_that_shifts_in_cell_lines_is_named(screen: Screen) -> 
         found = drifted(screen, replace(asked, omics={**asked.omics, EXPRESSION: table}))
         assert f"{EXPRESSION}_{panel}" in found, (panel, found)
         assert all(each.startswith(f"{EXPRESSION}_") for each in found), found
-
-
-def test_other_drugs_and_another_mix_of_tissues_are_named(screen: Screen) -> None:
-    _, asked, _ = screen
     chains = [f"CC{'C' * length}C(=O)O{'C' * length}" for length in range(8, 8 + len(asked.drugs))]
     found = drifted(screen, replace(asked, drugs=asked.drugs.assign(smiles=chains)))
     assert {"molecular_weight", "rotatable_bonds"} <= set(found) <= {*DRUG_COLUMNS, "drug"}, found
@@ -200,8 +196,7 @@ def test_other_drugs_and_another_mix_of_tissues_are_named(screen: Screen) -> Non
     lung, others = np.flatnonzero(tissue == "lung"), np.flatnonzero(tissue != "lung")
     few = others[asked.cell[others] % 10 == 0]
     found = drifted(screen, asked.take(np.concatenate([lung, few])))
-    assert "tissue" in found
-    assert not {*DRUG_COLUMNS, "drug"} & set(found), found
+    assert "tissue" in found and not {*DRUG_COLUMNS, "drug"} & set(found), found
 
 
 def written(folder: Path, rows: pd.DataFrame, name: str = "one") -> Path:
@@ -347,51 +342,40 @@ def test_labels_are_read_as_people_write_them_and_what_is_not_joined_is_told(tmp
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A registered version with a reference, in staging, in a checkout with ``params.yaml``; its number is 1."""
-    folder, before = tmp_path_factory.mktemp("registered"), tracking.mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(tracking, "git", lambda *_: None)
-        tracking.mlflow.set_tracking_uri(empty_store(folder))
+    with working_in(tmp_path_factory.mktemp("registered")) as folder:
         text = (ROOT / "params.yaml").read_text()
         (folder / "params.yaml").write_text(re.sub(r"resamples: \d+", "resamples: 100", text))
-        write_model(folder / "files", reference())
+        made, place = reference(), folder / "files" / "artifacts" / "any" / "reference"
+        place.mkdir(parents=True)  # what a logged model keeps, but for what it predicts with
+        kept = "flavors: {python_function: {artifacts: {model: {path: artifacts/any}}}}\n"
+        (folder / "files" / "MLmodel").write_text(kept)
+        write_json(place.parent / "contract.json", {**contract_text(made.contract), "cross_fitted": False})
+        made.inputs.to_parquet(place / "inputs.parquet")
+        made.predictions.assign(target="all").to_parquet(place / "predictions.parquet")
+        write_json(place / "novelty.json", {"threshold": 1.0, "parts": []})
         client = MlflowClient()
         client.create_registered_model(TASK)
         tags = {"simulated": "true", "architecture": "resnet50"}
         version = client.create_model_version(TASK, source=str(folder / "files"), tags=tags)
         client.set_registered_model_alias(TASK, "staging", version.version)
         yield folder
-    tracking.mlflow.set_tracking_uri(before)
-
-
-def write_model(files: Path, made: Reference) -> None:
-    """Write what a logged model keeps, but for what it predicts with."""
-    place = files / "artifacts" / "any" / "reference"
-    place.mkdir(parents=True)
-    (files / "MLmodel").write_text("flavors: {python_function: {artifacts: {model: {path: artifacts/any}}}}\n")
-    content = {**contract_text(made.contract), "cross_fitted": False}
-    (place.parent / "contract.json").write_text(json.dumps(content))
-    made.inputs.to_parquet(place / "inputs.parquet")
-    made.predictions.assign(target="all").to_parquet(place / "predictions.parquet")
-    (place / "novelty.json").write_text(json.dumps({"threshold": 1.0, "parts": []}))
-
-
-def exit_code(monkeypatch: pytest.MonkeyPatch, log: Path) -> int:
-    monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(log)])
-    with pytest.raises(SystemExit) as ended:
-        run_command(monitor_command.main)
-    return int(str(ended.value.code))
 
 
 def test_the_report_is_written_and_logged(
     registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def ended(rows: pd.DataFrame) -> object:
+        monkeypatch.setattr("sys.argv", ["monitor", "--task", TASK, "--log", str(written(tmp_path, rows))])
+        with pytest.raises(SystemExit) as raised:
+            run_command(monitor_command.main)
+        return raised.value.code
+
     for rows, code, told in ((200, 0, "200 rows: fine;"), (20, 1, "error: ")):
-        assert exit_code(monkeypatch, written(tmp_path, log_rows(rows, version="1"))) == code
+        assert ended(log_rows(rows, version="1")) == code
         assert told in "".join(capsys.readouterr())
     before = set((registered / "reports" / TASK / "monitor").iterdir())
     darker = log_rows(200, version="1").assign(input_brightness=lambda rows: rows["input_brightness"] - 25)
-    assert exit_code(monkeypatch, written(tmp_path, darker)) == monitor_command.RETRAIN
+    assert ended(darker) == monitor_command.RETRAIN
     said = capsys.readouterr().out
     assert "200 rows: retrain;" in said and "input brightness drifted" in said
     (folder,) = set((registered / "reports" / TASK / "monitor").iterdir()) - before
@@ -447,3 +431,90 @@ def test_what_cannot_be_watched_is_said(registered: Path, tmp_path: Path) -> Non
     refused("keeps no reference")
     MlflowClient().delete_registered_model_alias(TASK, "staging")
     refused("in production or staging")
+
+
+TISSUES = ("lung", "skin", "blood", "breast", "colon")
+
+
+def sample(rows: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.normal(size=(rows, 12)), columns=[f"component_{place}" for place in range(12)])
+    table["sharpness"] = rng.lognormal(size=rows)
+    table["rings"] = rng.poisson(3, size=rows)
+    table["flag"] = rng.integers(0, 2, size=rows)
+    table["sometimes"] = np.where(rng.random(rows) < 0.1, np.nan, rng.normal(size=rows))
+    table["tissue"] = rng.choice(TISSUES, size=rows, p=[0.4, 0.3, 0.2, 0.07, 0.03])
+    return table
+
+
+def alarms(drifts: list[Drift]) -> set[tuple[str, str]]:
+    return {(each.column, each.kind) for each in corrected(drifts) if each.drifted(*EFFECT)}
+
+
+def test_tests_alone_alarm_as_seldom_as_significance_says() -> None:
+    # Without the effect size, which would hide a test that alarms too often.
+    level, repeats = 0.1, 40
+    drawn = ((sample(400, 5_000 + seed), sample(100, 9_000 + seed)) for seed in range(repeats))
+    alarmed = sum(any(each.adjusted < level for each in corrected(column_drifts(*both))) for both in drawn)
+    allowed = level * repeats + 2.6 * np.sqrt(level * (1 - level) * repeats)
+    assert alarmed <= allowed
+    reference, logged = sample(2_000, 1), sample(20_000, 2)
+    logged["component_3"] += 0.15  # a trifle in a large log is no alarm: it is there, and does not matter
+    drift = next(each for each in corrected(column_drifts(reference, logged)) if each.column == "component_3")
+    assert drift.adjusted < POLICY.significance and not drift.drifted(*EFFECT)
+
+
+def pairs(lines: int, drugs: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    of_line = pd.DataFrame({name: rng.normal(size=lines) for name in ("expression_mean", "expression_spread")})
+    of_line["detected"], of_line["tissue"] = rng.integers(900, 1000, size=lines), rng.choice(TISSUES, size=lines)
+    of_drug = pd.DataFrame({"weight": np.random.default_rng(0).lognormal(size=drugs)})
+    return of_line.merge(of_drug, how="cross")
+
+
+def test_fifty_rows_of_a_cell_line_are_one_cell_line_and_an_atom_is_no_entity() -> None:
+    worth = independent_rows(pairs(40, 50, 1), pairs(8, 50, 2))
+    of_line = dict.fromkeys(("expression_mean", "expression_spread", "detected", "tissue"), 8)
+    assert {column: round(rows[1]) for column, rows in worth.items()} == {**of_line, "weight": 50}
+    # Eight new lines of the same kind, in 400 rows: counted as rows they would be another population every time.
+    assert not any(alarms(column_drifts(pairs(40, 50, 100 + seed), pairs(8, 50, seed))) for seed in range(10))
+    # An atom is no entity: half of the images are all foreground, and count as images of their own.
+    table = sample(300, 1).assign(foreground=lambda table: np.minimum(1.0, table["sharpness"] + 0.5))
+    assert independent_rows(table, table)["foreground"] == (300, 300)
+
+
+_COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=12)
+
+
+@given(old=_COUNTS, new=_COUNTS)
+@settings(max_examples=60, deadline=None)
+def test_stability_is_finite_and_never_negative(old: list[int], new: list[int]) -> None:
+    bins = min(len(old), len(new))
+    first, second = np.array(old[:bins]), np.array(new[:bins])
+    if first.sum() and second.sum():
+        index = distribution.population_stability(first, second, (first.sum(), second.sum()))
+        assert 0 <= index < np.inf
+        assert distribution.population_stability(first, first, (first.sum(), first.sum())) == 0
+
+
+def test_numbers_and_categories_agree_with_their_textbook_tests() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=300), rng.normal(0.3, 1.2, size=200)
+    assert distribution.number_drift("x", one, two).p == pytest.approx(stats.ks_2samp(one, two, method="asymp").pvalue)
+    first, second = (pd.Series(rng.choice(["a", "b", "c"], 300, p=p)) for p in ([0.3, 0.3, 0.4], [0.5, 0.2, 0.3]))
+    table = np.stack([each.value_counts().sort_index() for each in (first, second)])
+    assert distribution.category_drift("x", first, second).p == pytest.approx(stats.chi2_contingency(table).pvalue)
+
+
+def test_columns_without_a_value_or_a_variation_do_not_stop_the_report() -> None:
+    reference = sample(200, 1).assign(never=np.nan, always=1.0, one="x")
+    logged = sample(100, 2).assign(never=np.nan, always=1.0, one="x")
+    found = {(each.column, each.kind): each for each in column_drifts(reference, logged)}
+    assert found["always", "number"].p == 1
+    assert found["one", "category"].p == 1
+    assert ("never", "number") not in found
+    assert alarms(list(found.values())) == set()
+    gone = logged.assign(component_0=np.nan)
+    assert alarms(column_drifts(reference, gone)) == {("component_0", "missing")}

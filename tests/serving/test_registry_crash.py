@@ -1,4 +1,7 @@
-"""A move that is killed, at any step, leaves the state before or the one after, as soon as anybody looks."""
+"""A move that is killed, at any step, leaves the state before or the one after; of two people at once one wins.
+
+On SQLite, on PostgreSQL, and over HTTP with a history in a database of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -21,17 +26,15 @@ from serving.alias_moves import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, compared_with, empty_registry, made_version, stages
 
-_FORK = multiprocessing.get_context("fork")
+PEOPLE, ROUNDS = 4, 2
+_FORK = multiprocessing.get_context("fork")  # a new interpreter would import for longer than the test runs
 # All that a move writes, to the history's database and by MLflow's client.
 _ALIASED = ("set_registered_model_alias", "delete_registered_model_alias", "transition_model_version_stage")
 WRITES = [
     *((audit_log, name) for name in ("begin", "append")),
     *((MlflowClient, name) for name in (*_ALIASED, "set_model_version_tag", "set_registered_model_tag")),
 ]
-
-
 SOAK = [pytest.param(store, marks=pytest.mark.soak) for store in ("http", "postgresql")]
-shortly_on_sqlite = pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "http", SOAK[1]])
@@ -79,10 +82,7 @@ def killed_before_write(number: int, does: Callable[[], object]) -> int:
     return killed(run)
 
 
-State = tuple[dict[str, int], dict[int, str], dict[str, str], int]
-
-
-def state(client: MlflowClient) -> State:
+def state(client: MlflowClient) -> tuple[dict[str, int], dict[int, str], dict[str, str], int]:
     """Return what holds once somebody has looked: aliases, stages, tags of version 3, and the rows of the history."""
     rows = len(registry.history(TASK))
     return aliases(client), stages(client), client.get_model_version(TASK, "3").tags, rows
@@ -110,13 +110,13 @@ def produced(client: MlflowClient) -> None:
     to_production(client)
 
 
-def back(client: MlflowClient) -> None:
-    moved(action="rollback", alias="production", to_version=aliases(client)["previous"])
-
-
 def registered_again(client: MlflowClient) -> None:
     tag = client.get_model_version(TASK, "3").tags.get("seen", "0")
     moved(action="register", alias="candidate", to_version=3, tags={"seen": str(int(tag) + 1), "other": tag})
+
+
+def back(client: MlflowClient) -> None:
+    moved(action="rollback", alias="production", to_version=aliases(client)["previous"])
 
 
 def moved(**said: Any) -> None:
@@ -134,8 +134,7 @@ MOVES: dict[str, tuple[Callable[[MlflowClient], object], Callable[[MlflowClient]
 
 def sound() -> None:
     found = look(TASK)
-    assert found.intent is None
-    assert found.broken() == found.moved() == found.staged_wrongly() == []
+    assert found.intent is None and found.broken() == found.moved() == found.staged_wrongly() == []
 
 
 SHORT = [("sqlite", "production"), ("sqlite", "registered again"), ("http", "production")]
@@ -168,7 +167,7 @@ def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient,
     sound()
 
 
-@shortly_on_sqlite
+@pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
 def test_a_restore_that_was_killed_is_finished_or_done_again(client: MlflowClient) -> None:
     to_staging(client)
     said = look(TASK).state
@@ -223,8 +222,19 @@ def test_who_may_only_read_sees_a_move_that_was_broken_off_and_leaves_it(
     assert len(registry.history(TASK)) == before[-1] + 1
 
 
-def test_a_move_that_mlflow_refuses_is_withdrawn(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = state(client)
+def test_a_move_that_mlflow_refuses_is_withdrawn_and_an_intent_that_somebody_forged_moves_nothing(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes to the history's database alone does not get a version moved by the next who looks."""
+    before, found = state(client), look(TASK)
+    said = {"by": "X", "why": "", "evidence_sha256": None, "verdicts": (), "action": "promote", "from_version": None}
+    aliased = {"alias": "production", "to_version": 5 - before[0].get("production", 1)}
+    forged = audit_log.next_entry(found.entries, TASK, "2026-11-20T10:00:00+00:00", **said, **aliased)
+    for entry in (forged, audit_log.replace(forged, previous_hash="0" * 64).sealed()):
+        with alias_moves._database() as engine:
+            audit_log.begin(engine, audit_log.Intent(entry, {}))
+        assert state(client) == before
+    sound()
 
     def refused(*_: Any, **__: Any) -> None:
         raise MlflowException("the account 'reader' may not do this")
@@ -237,19 +247,6 @@ def test_a_move_that_mlflow_refuses_is_withdrawn(client: MlflowClient, monkeypat
     assert state(client) == before
 
 
-def test_an_intent_that_somebody_forged_moves_nothing(client: MlflowClient) -> None:
-    """Who writes to the history's database alone does not get a version moved by the next who looks."""
-    before, found = state(client), look(TASK)
-    said = {"by": "X", "why": "", "evidence_sha256": None, "verdicts": (), "action": "promote", "from_version": None}
-    aliased = {"alias": "production", "to_version": 5 - before[0].get("production", 1)}
-    forged = audit_log.next_entry(found.entries, TASK, "2026-11-20T10:00:00+00:00", **said, **aliased)
-    for entry in (forged, audit_log.replace(forged, previous_hash="0" * 64).sealed()):
-        with alias_moves._database() as engine:
-            audit_log.begin(engine, audit_log.Intent(entry, {}))
-        assert state(client) == before
-    sound()
-
-
 def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:
     def hold() -> None:
         with alias_moves._database() as engine, alias_moves._turn(engine, TASK):
@@ -259,3 +256,103 @@ def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:
     began = time.monotonic()
     to_staging(client)
     assert time.monotonic() - began < alias_moves.WAIT_SECONDS / 2
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", SOAK[0]])
+def people(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    with empty_registry(request.param, tmp_path_factory.mktemp("together")) as made:
+        for _ in range(PEOPLE):
+            made_version(made)
+        yield made
+
+
+def together(does: Callable[[int, Any], str], count: int = PEOPLE) -> list[str]:
+    """Run ``does`` with a number and a barrier in so many processes at once and return what each said."""
+    barrier, said = _FORK.Barrier(count), _FORK.Queue()
+
+    def person(number: int) -> None:
+        try:
+            answer = does(number, barrier)
+        except UserError as error:
+            answer = f"told: {error}"
+        except BaseException:
+            answer = f"raised: {traceback.format_exc()}"
+        said.put((number, answer))
+
+    processes = [_FORK.Process(target=person, args=(number,)) for number in range(count)]
+    for process in processes:
+        process.start()
+    answers = dict(said.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    assert not [answer for answer in answers.values() if answer.startswith("raised")], answers
+    return [answers[number] for number in range(count)]
+
+
+def whole(people: MlflowClient) -> None:
+    sound()
+    found = look(TASK)
+    assert [entry.number for entry in found.entries] == list(range(1, len(found.entries) + 1))
+    assert aliases(people) == found.state.aliases
+    assert {version: stage for version, stage in stages(people).items() if stage != "None"} == found.state.stages
+
+
+def test_of_people_who_promote_different_versions_one_wins(people: MlflowClient) -> None:
+    for _ in range(ROUNDS):
+        before = len(registry.history(TASK))
+        staged = aliases(people).get("staging")
+        others = [number for number in range(1, PEOPLE + 1) if number != staged]
+
+        def person(number: int, barrier: Any, others: list[int] = others) -> str:
+            registry.look = lambda task: (look(task), barrier.wait(timeout=60))[0]
+            done = registry.promote(TASK, "staging", others[number], by=f"Person {number}", policy=POLICY)
+            return f"won: {done.version}"
+
+        answers = together(person, len(others))
+        (won,) = [answer for answer in answers if answer.startswith("won")]
+        winner = answers.index(won)
+        told = [answer for answer in answers if answer.startswith("told")]
+        assert len(told) == len(others) - 1
+        assert all(f"Person {winner} moved version {others[winner]} to staging" in answer for answer in told)
+        assert aliases(people)["staging"] == others[winner]
+        assert len(registry.history(TASK)) == before + 1
+        whole(people)
+
+
+def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(people: MlflowClient) -> None:
+    """Nobody waits for anybody: every success is a row, every row a success."""
+    before = len(registry.history(TASK))
+
+    def person(number: int, barrier: Any) -> str:
+        rows = 0
+        barrier.wait(timeout=60)
+        for turn in range(ROUNDS):
+            version = 1 + (number + turn) % PEOPLE
+            try:
+                moved = registry.promote(TASK, "staging", version, by=f"Person {number}", policy=POLICY)
+                rows += moved.entry is not None
+            except registry.GateError as error:  # not compared with what is in production
+                assert {each.check for each in error.verdicts if each.status == "fail"} == {"production"}
+            except UserError as error:
+                assert "a moment ago" in str(error)
+            found = look(TASK)
+            sha256 = next(entry.evidence_sha256 for entry in found.entries if entry.to_version == version)
+            said: dict[str, Any] = {"by": f"Person {number}", "why": "", "action": "register", "alias": "candidate"}
+            alias_moves.move(TASK, expected=found, to_version=version, evidence_sha256=sha256, **said)
+            rows += 1
+            assert audit_log.broken(found.entries, found.head) == []
+            assert found.moved() == []
+        return str(rows)
+
+    written = sum(int(answer) for answer in together(person))
+    assert len(registry.history(TASK)) == before + written
+    whole(people)
+
+
+def test_the_history_refuses_changes_where_it_is_kept(people: MlflowClient) -> None:
+    uri, changes = alias_moves.history_uri(), ["UPDATE {} SET why = 'x'", "DELETE FROM {}"]
+    for change in [*changes, *["TRUNCATE {}"] * uri.startswith("postgresql")]:
+        with sa.create_engine(uri).connect() as connection, pytest.raises(sa.exc.DBAPIError, match="append-only"):
+            connection.execute(sa.text(change.format(audit_log.TABLE)))
+    assert look(TASK).missing_triggers == ()

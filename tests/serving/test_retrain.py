@@ -1,7 +1,11 @@
-"""A loop that runs twice, forgets where it was, or says that it moved what it did not, costs a night and trust."""
+"""A loop that runs twice, forgets where it was, or says that it moved what it did not, costs a night and trust.
+
+Data that somebody changed by hand must survive it, and what it proposes must be what it wrote.
+"""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -18,25 +22,30 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
+from evaluation.promotion.gate import Verdict
 from pipelines import code_closure, tracking
 from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import Params, read_params
+from pipelines.policy import CHECKS
 from serving import retrain as entry
 from serving.continuous_training import loop as loops
-from serving.continuous_training import report as changes
+from serving.continuous_training import report as reports
 from serving.continuous_training import stages
-from serving.continuous_training import steps as marks
-from serving.continuous_training import steps as whole_loop
-from serving.continuous_training.loop import STOP, BusyError, Results, Step, alone, read_state
-from serving.continuous_training.report import decisions, params_changed, samples_changed
-from serving.continuous_training.steps import REFUSED, Outcome, Plan, retrain
+from serving.continuous_training import steps as under_test
+from serving.continuous_training.loop import STOP, BusyError, OutdatedError, Results, State, Step, alone, read_state
+from serving.continuous_training.report import Snapshot, decisions, params_changed, report, samples_changed
+from serving.continuous_training.steps import FINGERPRINT, REFUSED, Outcome, Plan, look, move, registered, retrain
+from serving.propose import propose
 from serving.retrain import BUSY
+from tests.empty_store import empty_store
+from tests.evaluation.made_evidence import made_evidence
 
 ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
-CODE = marks.code
+CODE = under_test.code
 NAMES = ("first", "second", "third", "fourth")
 
 
@@ -54,8 +63,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.setattr(stages, "pull", lambda: "pulled")
     monkeypatch.setattr(stages, "stale", lambda targets: {})
-    monkeypatch.setattr(whole_loop, "registered", lambda plan: None)
-    monkeypatch.setattr(marks, "code", lambda *_: {})  # is tested below, and reads every file of the platform
+    monkeypatch.setattr(under_test, "registered", lambda plan: None)
+    monkeypatch.setattr(under_test, "code", lambda *_: {})  # is tested below, and reads every file of the platform
     return tmp_path
 
 
@@ -137,7 +146,7 @@ def test_a_killed_loop_goes_on_where_it_stopped(
 def test_a_loop_killed_at_its_end_reports_and_ends(what: str, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Counted(checkout / "log")
     with monkeypatch.context() as patch:
-        patch.setattr(whole_loop, what, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        patch.setattr(under_test, what, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
         assert in_a_process(lambda: run(steps)) == -signal.SIGKILL
     once = steps.lines()
     outcome = run(steps)
@@ -147,18 +156,18 @@ def test_a_loop_killed_at_its_end_reports_and_ends(what: str, checkout: Path, mo
 
 def test_the_report_compares_with_the_version_that_is_served(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, now = table({"a": ("g1", "train")}), table({"a": ("g1", "test")})
-    monkeypatch.setattr(changes, "kept_table", lambda run_id, place: before if run_id == "r1" else None)
+    monkeypatch.setattr(reports, "kept_table", lambda run_id, place: before if run_id == "r1" else None)
     text = (checkout / "params.yaml").read_text()
     monkeypatch.setattr(tracking, "git", lambda _, what: text if what == "c1:params.yaml" else None)
-    found = changes.of_version(TASK, {"run_id": "r1", "git.commit": "c1", "budget": "full", "split.sha256": "5"})
+    found = reports.of_version(TASK, {"run_id": "r1", "git.commit": "c1", "budget": "full", "split.sha256": "5"})
     assert found.samples is before and found.split_sha256 == "5"
     assert found.params == decisions(text, TASK, "full")
-    assert changes.of_version(TASK, {"git.commit": "none"}) == changes.Snapshot()
-    assert changes.of_now(TASK).samples is None
+    assert reports.of_version(TASK, {"git.commit": "none"}) == Snapshot()
+    assert reports.of_now(TASK).samples is None
     (checkout / "prepared" / TASK).mkdir(parents=True)
     now.to_parquet(checkout / "prepared" / TASK / "samples.parquet")
     write_json(checkout / "prepared" / TASK / "split.json", {"sha256": "0" * 64})
-    after = changes.of_now(TASK)
+    after = reports.of_now(TASK)
     assert after.samples is not None and after.params is not None and after.split_sha256 == "0" * 64
     assert samples_changed(before, after.samples)["sides"] == {"moved": 1, "left_test": 0}
 
@@ -166,6 +175,12 @@ def test_the_report_compares_with_the_version_that_is_served(checkout: Path, mon
 def test_what_was_refused_is_not_tried_again_until_something_changes(checkout: Path) -> None:
     with pytest.raises(UserError, match="has no 'resnet50'; it has"):
         run(Counted(checkout / "log"), architectures=["resnet50"])
+    (checkout / ".retrain").mkdir(exist_ok=True)
+    for text in ("{", "[]", '{"schema": 1}', '{"schema": 99}'):  # a state that was edited
+        (checkout / ".retrain" / f"{TASK}.json").write_text(text)
+        with pytest.raises(UserError, match="then the loop begins anew"):
+            run(Counted(checkout / "log"))
+    (checkout / ".retrain" / f"{TASK}.json").unlink()
     steps = Counted(checkout / "log", stop="third")
     outcome = run(steps)
     assert (outcome.code, outcome.sentence) == (REFUSED, "refused for a reason")
@@ -184,26 +199,20 @@ def test_what_was_refused_is_not_tried_again_until_something_changes(checkout: P
     assert steps.lines() == [f"{what} {name}" for name in NAMES for what in ("begin", "end")]
 
 
-def test_the_registry_says_that_nothing_is_new_where_no_loop_has_run(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(whole_loop, "registered", lambda plan: "7")
-    steps = Counted(checkout / "log")
-    outcome = run(steps)
-    assert outcome.code == 0 and "version 7" in outcome.sentence
-    assert steps.lines() == []
-    assert not (checkout / ".retrain" / f"{TASK}.json").exists()
-
-
 def test_outputs_that_dvc_finds_changed_are_made_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Counted(checkout / "log")
+    with monkeypatch.context() as patch:  # the registry says that nothing is new, where no loop has run
+        patch.setattr(under_test, "registered", lambda plan: "7")
+        outcome = run(steps)
+    assert outcome.code == 0 and "version 7" in outcome.sentence and steps.lines() == []
+    assert not (checkout / ".retrain" / f"{TASK}.json").exists()
     run(steps)
     (checkout / "models" / TASK).mkdir(parents=True)
     monkeypatch.setattr(stages, "stale", lambda targets: {targets[0]: "changed outs"})
     assert run(steps).sentence == "all is well"
     assert steps.lines().count("end second") == 2
     # A runner's checkout puts dvc.lock back; what has an alias is not trained anew for that.
-    monkeypatch.setattr(whole_loop, "registered", lambda plan: "7")
+    monkeypatch.setattr(under_test, "registered", lambda plan: "7")
     assert run(steps).sentence.startswith("nothing new: the loop of")
     assert steps.lines().count("end second") == 2
 
@@ -222,15 +231,6 @@ def test_a_failure_is_reported_and_gone_on_from(checkout: Path, monkeypatch: pyt
     steps.fail = ""
     assert run(steps).code == 0
     assert steps.lines().count("begin first") == 1
-
-
-def test_a_state_that_was_edited_is_refused(checkout: Path) -> None:
-    path = checkout / ".retrain" / f"{TASK}.json"
-    path.parent.mkdir()
-    for text in ("{", "[]", '{"schema": 1}', '{"schema": 99}'):
-        path.write_text(text)
-        with pytest.raises(UserError, match="then the loop begins anew"):
-            run(Counted(checkout / "log"))
 
 
 def test_the_second_is_told_who_is_first_and_a_killed_holder_holds_nothing(
@@ -285,13 +285,13 @@ def repository(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", checkout)
     monkeypatch.setattr(code_closure, "ROOT", checkout)
-    monkeypatch.setattr(marks, "code", CODE)
+    monkeypatch.setattr(under_test, "code", CODE)
     return checkout
 
 
 def test_every_component_changes_with_its_own_input_only(repository: Path) -> None:
     def parts(given: Params = PARAMS, chosen: Sequence[str] = ("elastic_net",)) -> dict[str, str]:
-        return marks.components(given, TASK, chosen)
+        return under_test.components(given, TASK, chosen)
 
     first = parts()
 
@@ -311,11 +311,11 @@ def test_every_component_changes_with_its_own_input_only(repository: Path) -> No
     assert changed(parts(replace(PARAMS, policy=replace(PARAMS.policy, tasks=others)))) == set()
     (repository / "data" / TASK / "response.csv").write_text("2")
     assert changed(parts()) == {"data"}
-    assert marks.fingerprint(parts()) != marks.fingerprint(first)
+    assert under_test.fingerprint(parts()) != under_test.fingerprint(first)
 
 
 def test_the_code_that_a_loop_runs_changes_its_fingerprint(repository: Path) -> None:
-    before = marks.code(PARAMS.task(TASK), ["elastic_net"])
+    before = under_test.code(PARAMS.task(TASK), ["elastic_net"])
     for path, text, decides in (
         ("training/architectures/elastic_net.py", "X = 1", True),
         ("training/architectures/mean_effects.py", "X = 1", False),  # of another architecture
@@ -328,18 +328,18 @@ def test_the_code_that_a_loop_runs_changes_its_fingerprint(repository: Path) -> 
     ):
         content = (repository / path).read_text()
         (repository / path).write_text(f"{content}\n{text}\n")
-        assert (marks.code(PARAMS.task(TASK), ["elastic_net"]) != before) == decides, (path, text)
+        assert (under_test.code(PARAMS.task(TASK), ["elastic_net"]) != before) == decides, (path, text)
         (repository / path).write_text(content)
     stages_file = repository / "dvc.yaml"
     stages_file.write_text(stages_file.read_text().replace("-m training.fit --task", "-m training.fit --quick --task"))
-    assert marks.code(PARAMS.task(TASK), ["elastic_net"]) != before
+    assert under_test.code(PARAMS.task(TASK), ["elastic_net"]) != before
 
 
 def table(rows: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame([(key, *each) for key, each in rows.items()], columns=["sample_id", "group", "split"])
 
 
-def test_samples_and_groups_are_counted() -> None:
+def test_samples_and_groups_are_counted_and_decisions_of_the_task_compared_by_key() -> None:
     old = {"s1": ("g1", "train"), "s2": ("g1", "test"), "s3": ("g2", "test"), "s4": ("g3", "train")}
     new = {"s1": ("g1", "test"), "s2": ("g1", "train"), "s3": ("g2", "test")}
     new |= dict.fromkeys(["s5", "s6"], ("g4", "test"))
@@ -348,9 +348,6 @@ def test_samples_and_groups_are_counted() -> None:
         "groups": {"before": 3, "after": 3, "added": 1, "gone": 1},
         "sides": {"moved": 2, "left_test": 1},
     }
-
-
-def test_decisions_of_the_task_are_compared_by_key() -> None:
     text = (ROOT / "params.yaml").read_text()
     before = decisions(text, TASK)
     content = yaml.safe_load(text)
@@ -361,3 +358,291 @@ def test_decisions_of_the_task_are_compared_by_key() -> None:
     changed = params_changed(before, decisions(yaml.safe_dump(content), TASK))
     assert {key for key, _, _ in changed} == {"seed", f"tasks.{TASK}.split.test", "policy.gate.ece"}
     assert (f"tasks.{TASK}.split.test", 0.2, 0.3) in changed
+
+
+def dvc(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True, capture_output=True)
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def versioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a new repository of git."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "ada")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "ada@example.org")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    git("init", "-q", "-b", "main")
+    return root
+
+
+def test_pull_brings_what_git_names_and_keeps_what_dvc_does_not_know(versioned: Path, tmp_path: Path) -> None:
+    data = versioned / "data" / TASK / "response.csv"
+    dvc("init", "-q")
+    dvc("remote", "add", "-q", "-d", "here", str(tmp_path / "remote"))
+    data.parent.mkdir(parents=True)
+    data.write_text("old")
+    dvc("add", "-q", "data")
+    old = Path("data.dvc").read_text()
+    data.write_text("new")
+    dvc("add", "-q", "data")
+    dvc("push", "-q")
+    new = Path("data.dvc").read_text()
+    assert stages.pull() == "data/ is what data.dvc names"
+    Path("data.dvc").write_text(old)  # somebody else's commit names other data
+    assert "was pulled" in stages.pull() and data.read_text() == "old"
+    Path("data.dvc").write_text(new)
+    data.write_text("by hand")
+    with pytest.raises(UserError, match="record changes in data/"):
+        stages.pull()
+    assert data.read_text() == "by hand"
+    source = tmp_path / "source"  # imported data is looked up there
+    source.mkdir()
+    (source / "response.csv").write_text("1")
+    shutil.rmtree("data")
+    Path("data.dvc").unlink()
+    dvc("import-url", "-q", str(source), "data")
+    (source / "response.csv").write_text("2")
+    assert "source" in stages.pull() and Path("data", "response.csv").read_text() == "2"
+
+
+def test_only_what_the_loop_wrote_is_proposed_and_the_checkout_stays(
+    versioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`gh` writes down what it is asked, and knows what it opened."""
+    with pytest.raises(UserError, match="no loop of drug_response has ended"):
+        propose(TASK)
+    with pytest.raises(UserError, match=r"make data FROM=DIR"):
+        stages.pull()
+    git("init", "-q", "--bare", str(tmp_path / "origin"))
+    for name in ("dvc.lock", "data.dvc", "other"):
+        Path(name).write_text("old\n")
+    Path(".gitignore").write_text("/.retrain\n/reports\n")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    git("remote", "add", "origin", str(tmp_path / "origin"))
+    git("push", "-q", "origin", "main")
+    log, gh = tmp_path / "asked", tmp_path / "bin" / "gh"
+    gh.parent.mkdir()
+    listed = f'if [ "$2" = list ]; then [ -f {log} ] && echo 7; exit 0; fi'
+    gh.write_text(f'#!/bin/sh\n{listed}\nprintf "%s\\n" "$@" >> {log}\n')
+    gh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{gh.parent}{os.pathsep}{os.environ['PATH']}")
+    state = {"schema": 1, "fingerprint": "f" * 64, "components": {}, "by": "ada", "started": "", "steps": {}}
+    finished = {"at": "", "outcome": "version 2 is in staging"}
+    write_json(Path(".retrain") / f"{TASK}.json", {**state, "finished": finished})
+    Path("reports", TASK).mkdir(parents=True)
+    Path("reports", TASK, "retraining.md").write_text("# report")
+    assert propose(TASK).startswith("nothing to propose")
+    Path("dvc.lock").write_text("new\n")
+    Path("other").write_text("somebody's work\n")
+    before, branch = (git("rev-parse", "HEAD"), git("status", "--porcelain")), f"retrain/{TASK}-ffffffffffff"
+    assert propose(TASK) == f"proposed as {branch}"
+    assert (git("rev-parse", "HEAD"), git("status", "--porcelain")) == before
+    assert git("branch", "--list") == "* main"
+    git("fetch", "-q", "origin", branch)
+    assert git("diff", "--name-only", "main", "FETCH_HEAD") == "dvc.lock"
+    assert git("show", "FETCH_HEAD:dvc.lock") == "new"
+    asked = log.read_text().split("\n")
+    assert asked[:2] == ["pr", "create"]
+    assert {branch, f"Retrain {TASK}: version 2 is in staging", f"reports/{TASK}/retraining.md"} <= set(asked)
+    assert propose(TASK) == f"{branch} was proposed already"
+    assert log.read_text().split("\n") == asked
+    log.unlink()  # a push whose pull request was not opened
+    assert propose(TASK) == f"proposed as {branch}"
+
+
+PLAN = Plan(TASK, PARAMS, ("mean_effects", "elastic_net"), "ada", "f" * 64)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
+    folder = tmp_path_factory.mktemp("store")
+    uri = empty_store(folder)
+    client = MlflowClient(uri, uri)
+    client.create_registered_model(TASK)
+    for number in (1, 2, 3):
+        tags = {"data.sha256": str(number)}
+        client.create_model_version(TASK, source=f"{folder}/{number}", run_id=f"run{number}", tags=tags)
+    return client
+
+
+@pytest.fixture
+def registry(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.setattr(under_test, "MlflowClient", lambda: store)
+    for alias in store.get_registered_model(TASK).aliases:
+        store.delete_registered_model_alias(TASK, alias)
+    return store
+
+
+def test_production_is_what_the_candidate_is_held_against_and_only_an_alias_makes_known(registry: MlflowClient) -> None:
+    assert look(PLAN) == {"aliases": {}, "served": None}
+    unknown = replace(PLAN, name="blood_cell")
+    assert look(unknown) == {"aliases": {}, "served": None} and registered(unknown) is None
+    for alias, version in (("staging", "2"), ("production", "1")):
+        registry.set_registered_model_alias(TASK, alias, version)
+        served = {"alias": alias, "version": version, "run_id": f"run{version}", "data.sha256": version}
+        assert look(PLAN)["served"] == served
+    registry.delete_registered_model_alias(TASK, "staging")
+    registry.set_model_version_tag(TASK, "2", FINGERPRINT, PLAN.fingerprint)
+    assert registered(PLAN) is None  # data that came back has to bring its version back
+    for alias in ("candidate", "staging"):
+        registry.set_registered_model_alias(TASK, alias, "2")
+        assert registered(PLAN) == "2"
+        registry.delete_registered_model_alias(TASK, alias)
+
+
+def test_a_move_is_made_once_and_a_version_in_production_is_not_sent_back_to_staging(
+    registry: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted: list[tuple[str, str]] = []
+
+    def promote(name: str, to: str, version: str, **named: Any) -> None:
+        assert named["by"] == "ada" and named["why"] == "retraining ffffffffffff"
+        promoted.append((to, version))
+        registry.set_registered_model_alias(name, to, version)
+
+    monkeypatch.setattr(under_test.registry, "promote", promote)
+    registry.set_registered_model_alias(TASK, "staging", "2")
+    known: dict[str, dict[str, Any]] = {"look": look(PLAN), "register": {"version": "3"}}
+    first = move(PLAN, known, "staging")
+    assert first == {"version": "3", "alias": "staging", "before": "2", "done": "version 3 is in staging"}
+    assert move(PLAN, known, "staging") == first  # killed before the note was written
+    assert promoted == [("staging", "3")]
+    registry.delete_registered_model_alias(TASK, "staging")
+    registry.set_registered_model_alias(TASK, "production", "3")
+    known["look"] = look(PLAN)
+    moved = move(PLAN, known, "staging")
+    assert moved["done"] == "version 3 is in production" and len(promoted) == 1
+    assert "- `staging`: not moved, version 3 is in production" in written({**known, "staging": moved})
+
+
+def test_evidence_against_a_production_of_yesterday_is_collected_anew(registry: MlflowClient, tmp_path: Path) -> None:
+    registry.set_registered_model_alias(TASK, "production", "2")
+    seen, judged = iter(["1", "2", "2"]), list[str]()
+
+    def judge(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        if known["evidence"]["production"] == "1":
+            return under_test.judge(PLAN, known, "staging")
+        judged.append(known["evidence"]["production"])
+        return {}
+
+    loop = [
+        Step("look", "", lambda _: {}),
+        Step("evidence", "", lambda _: {"production": next(seen)}),
+        Step("register", "", lambda _: {"version": "3"}),
+        Step("gate", "", judge),
+    ]
+    state = loops.begin(read_state(tmp_path / "state.json"), fingerprint="f", components={}, by="ada")
+    with pytest.raises(OutdatedError, match="production was moved to version 2"):
+        loops.go(state, loop, lambda line: None)
+    again = read_state(tmp_path / "state.json")
+    assert list(again.results) == ["look"]
+    loops.go(again, loop, lambda line: None)
+    assert judged == ["2"]
+
+
+def test_the_gate_stops_the_loop_and_says_why(registry: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = [Verdict(check, "pass", "fine") for check in CHECKS]
+    monkeypatch.setattr(under_test.registry, "judged", lambda *_, **__: verdicts)
+    known: dict[str, dict[str, Any]] = {"register": {"version": "3"}, "evidence": {"production": None}}
+    assert STOP not in under_test.judge(PLAN, known, "staging")
+    verdicts[2] = Verdict("production", "fail", "worse | by far")
+    refused = under_test.judge(PLAN, known, "staging")
+    assert refused[STOP] == "version 3 may not go to staging: production: worse | by far"
+    text = written({"register": known["register"], "gate": refused})
+    assert "| production | ❌ fail | worse \\| by far |" in text
+    assert "not touched" in text
+    monkeypatch.setattr(under_test.registry, "judged", lambda *_, **__: verdicts[:2])
+    assert STOP in under_test.judge(PLAN, known, "staging")  # a check that was not made has not passed
+
+
+def test_what_changed_while_it_ran_and_what_nobody_answers_for_is_not_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(under_test, "components", lambda *_: {"data": "other"})
+    monkeypatch.setattr(under_test.registry, "register", lambda *_, **__: pytest.fail("registered"))
+    with pytest.raises(UserError, match="changed while the loop ran"):
+        under_test.register(PLAN, {})
+    monkeypatch.setattr(tracking, "git", lambda *_: None)
+    for name in ("BY", "GITHUB_ACTOR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="the history needs a name"):
+        under_test.whoever()
+    monkeypatch.setenv("GITHUB_ACTOR", "grace")
+    assert under_test.whoever() == "grace" and under_test.whoever("lin") == "lin"
+
+
+def written(found: Mapping[str, Mapping[str, Any]], **more: Any) -> str:
+    content = {
+        **{"fingerprint": PLAN.fingerprint, "components": {"data": "d" * 64}, "by": PLAN.by, "finished": None},
+        "started": "2026-11-20T12:00:00+00:00",
+        "steps": {name: {"result": result} for name, result in found.items()},
+    }
+    samples = pd.DataFrame({"sample_id": ["TCGA-AA-0001"], "group": ["TCGA-AA"], "split": ["test"]})
+    after = samples.assign(sample_id=["TCGA-BB-0002"], group=["TCGA-BB"])
+    given: dict[str, Any] = {
+        "before": Snapshot(samples, "5" * 64, {"seed": 1, "policy.note": "a|b\nc"}),
+        "after": Snapshot(after, "6" * 64, {"seed": 2}),
+        **{"evidence": None, "outcome": "done"},
+    }
+    return report(PLAN.name, State(Path("none"), content), **{**given, **more})
+
+
+def test_the_report_says_what_differs() -> None:
+    found: dict[str, Any] = {
+        "look": {"served": {"alias": "production", "version": "1", "data.sha256": "a" * 64}},
+        "check": {"warnings": 2, "findings": ["drug_under_two_ids"]},
+        "register": {"version": "2"},
+        "staging": {"version": "2", "alias": "staging", "before": "1", "done": "version 2 is in staging"},
+    }
+    evidence = made_evidence(simulated=True, test__metrics__ece=dict.fromkeys(("value", "low", "high")))
+    worse = {"kind": "production", "version": "1", "difference": -0.015, "low": -0.03, "high": 0.001}
+    evidence["comparisons"].append({**evidence["comparisons"][0], "with": "xgboost", **worse})
+    text = written(found, evidence=evidence, outcome="version 2 is in staging")
+    assert "The data is simulated." in text
+    for line in (
+        "| samples | 1 | 1 | 1 | 1 |",
+        "| groups | 1 | 1 | 1 | 1 |",
+        f"| `data.sha256` | `{'a' * 12}` | `{'d' * 12}` |",
+        f"| `split.sha256` | `{'5' * 12}` | `{'6' * 12}` |",
+        "| `seed` | `1` | `2` |",
+        "| `policy.note` | `a\\|b c` | – |",
+        "| r2 | 0.800 | [0.750, 0.850] |",
+        "| ece | – | [–, –] |",
+        "| **production**: `xgboost`, version 1 | r2 | -0.015 | [-0.030, +0.001] |",
+        "| naive: `mean_effects` | r2 | +0.200 | [+0.100, +0.300] |",
+        "- `staging`: version 1 → version 2",
+    ):
+        assert line in text.splitlines(), line
+    assert "2 warnings" in text and "`drug_under_two_ids`" in text
+    assert f"make promote TASK={TASK} TO=production VERSION=2" in text
+    assert "TCGA" not in text, "a report names no patient"
+    # A table's rows are as wide as its head, whatever a reason holds.
+    for rows, of_table in itertools.groupby(text.splitlines(), lambda line: line.startswith("|")):
+        assert not rows or len({line.replace("\\|", "").count("|") for line in of_table}) == 1
+    production = {"version": "2", "before": "1", "done": "version 2 is in production", "alias": "production"}
+    text = written({**found, "staging": {**found["staging"], "before": None}, "production": production})
+    assert "- `staging`: nothing → version 2" in text and "- `production`: version 1 → version 2" in text
+    assert f"To roll back: `make rollback TASK={TASK}" in text and "Production was not touched" not in text
+    real = written({}, evidence=made_evidence())
+    assert "simulated" not in real and "No version was in production to compare with." in real
+
+
+def test_evidence_and_choice_are_of_this_loop_and_production_is_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "read_evidence", lambda path: {"sha256": "b"})
+    assert under_test.candidate(TASK, {"evidence": {"sha256": "b"}}) == {"sha256": "b"}
+    with pytest.raises(UserError, match="not the evidence of this loop"):
+        under_test.candidate(TASK, {"evidence": {"sha256": "a"}})
+    monkeypatch.setattr(under_test, "choose", lambda name, params, among: {"architecture": "+".join(among)})
+    assert under_test.best_of(PLAN) == "elastic_net"
+    assert [step.name for step in under_test.steps(PLAN)][-1] == "staging"
+    tasks = {TASK: replace(PARAMS.policy.task(TASK), promote="production")}  # which is in the loop only if so
+    bold = replace(PLAN, params=replace(PARAMS, policy=replace(PARAMS.policy, tasks=tasks)))
+    assert [step.name for step in under_test.steps(bold)][-2:] == ["gate_of_production", "production"]

@@ -24,7 +24,7 @@ from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hash
 from pipelines.params import read_params
 from pipelines.tracking import folder_sha256
 from serving import server_command
-from tests.empty_store import empty_store
+from tests.empty_store import working_in
 from tests.serving import served
 from training.model.predictor import Predictor
 
@@ -35,21 +35,13 @@ MODEL = f"models:/{TASK}@production"
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a folder with a model in production, whose store and files are its own."""
-    folder = tmp_path_factory.mktemp("checkout")
-    uri = mlflow.get_tracking_uri()
-    store = empty_store(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        patch.setenv("MLFLOW_TRACKING_URI", store)
-        mlflow.set_tracking_uri(store)
+    with working_in(tmp_path_factory.mktemp("checkout")) as folder:
         served.with_policy(folder)
         task, prepared = served.profiles_prepared()
         given = {"selection": "top_30"}
         contract = served.save_fitted(TASK, "logistic_regression", task, prepared, folder / "model", **given)
         served.register(TASK, contract, folder / "model", prepared.samples.take(np.arange(2)))
         yield folder
-        mlflow.set_tracking_uri(uri)
 
 
 @pytest.fixture
@@ -64,14 +56,10 @@ def files(checkout: Path) -> Iterator[Path]:
     kept.rename(folder)
 
 
-def _flipped(content: bytes) -> bytes:
-    """Return content with one bit changed in the middle, or a byte if it is empty."""
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"#"
-
-
 def _flip(path: Path) -> None:
-    path.write_bytes(_flipped(path.read_bytes()))
+    """Change one bit in the middle of a file, or write a byte if it is empty."""
+    content, middle = path.read_bytes(), path.stat().st_size // 2
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"#")
 
 
 def _command() -> tuple[list[str], dict[str, Any]]:
@@ -79,17 +67,16 @@ def _command() -> tuple[list[str], dict[str, Any]]:
     return server_command.command(TASK, "1", serve, host="127.0.0.1", port=5001, workers=1)
 
 
-def test_untouched_files_are_served_and_loaded(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_untouched_files_are_served_and_loaded_by_this_code(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     own, environment = _command()
     assert own[-1] == server_command.APPLICATION
     assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"  # as make sets it, however the server is started
+    # A model is read by this code, whatever code was logged with it: one release would meet the other's in a process.
     assert load(MODEL).contract.task == TASK
-
-
-def test_a_model_is_read_by_this_code_whatever_code_was_logged_with_it(files: Path, tmp_path: Path) -> None:
-    """Its modules have our names and may lie elsewhere: in this process one release would meet the other's."""
     other = tmp_path / "of another release"
     shutil.copytree(files, other)
     shutil.rmtree(other / "code")
@@ -111,7 +98,7 @@ def test_a_byte_of_any_file_is_noticed_and_the_file_named(files: Path) -> None:
     assert {"MLmodel", "python_env.yaml", "predictor.py", "contract.json", "state.safetensors", HASHES_FILE} <= names
     for path in changed:
         content = path.read_bytes()
-        path.write_bytes(_flipped(content))
+        _flip(path)
         place = path.relative_to(files).as_posix()
         with pytest.raises(UserError, match=f"registered: {re.escape(place)} was changed; it is not loaded"):
             check_files(version, files)
