@@ -32,7 +32,7 @@ from tests.training.tiny import NAME, tiny_params, with_task
 from training.architectures import Architecture, get_architecture
 from training.estimator import Estimator, FitContext
 from training.studies import trial_queue
-from training.studies.storage import storage_url
+from training.studies.storage import open_storage, storage_url
 from training.studies.study import Tuned, study_name, tune
 from training.studies.trials import TRIAL_ORIGIN, settle_runs
 
@@ -123,7 +123,7 @@ def test_a_finished_study_is_not_run_again(
 
 
 def test_only_the_trials_of_dead_workers_are_run_again() -> None:
-    study = optuna.create_study()
+    study = optuna.create_study(storage=open_storage(wait=False))
     mine, host, no_process = trial_queue.worker(), socket.gethostname(), 2**22 + 1
     workers = {
         "alive": mine,

@@ -24,6 +24,7 @@ from tests.training.postgres import Postgres
 from tests.training.steps_worker import count, steps_made
 from tests.training.tiny import ROOT
 from training.studies import trial_queue, workers
+from training.studies.optuna_private import RunningTrial
 from training.studies.storage import open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import Beats, locked, requeue_orphans, work
 
@@ -169,7 +170,7 @@ def test_silence_counts_only_while_somebody_listens() -> None:
     trial.set_user_attr("worker", "another-host|1|1")
 
     def heard(beats: Beats, times: list[float]) -> list[bool]:
-        running = study.get_trials(states=(TrialState.RUNNING,))
+        running = [RunningTrial(each.number, each.user_attrs) for each in study.trials]
         return [bool(beats.silent(running, now)) for now in times]
 
     assert heard(Beats(), [float(second) for second in range(0, 140, 10)]) == [False] * 13 + [True]
