@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from abc import ABC, abstractmethod
@@ -253,6 +254,7 @@ def _choices() -> dict[type, Choice]:
     return {Task: (("modality", "problem"), task_types())}
 
 
+@functools.lru_cache(maxsize=64)  # a model asks for its task with each request
 def read_task(text: str) -> Task:
     """Read one task from the text that `task_text` made of it."""
     node = yaml.compose(text, Loader=yaml.CSafeLoader)

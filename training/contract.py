@@ -114,8 +114,8 @@ class Contract(ABC):
         """Return columns that summarize each input, numbers and categories; the prediction log keeps them."""
 
     @abstractmethod
-    def views(self, samples: Any, described: pd.DataFrame) -> dict[str, View]:
-        """Return what novelty is measured on; ``described`` is the result of `describe`."""
+    def views(self, samples: Any, described: pd.DataFrame | None = None) -> dict[str, View]:
+        """Return what novelty is measured on; ``described`` is the result of `describe`, where it is known."""
 
     @abstractmethod
     def identities(self, samples: Any) -> list[bytes]:

@@ -44,7 +44,7 @@ from training.backbone import Backbone
 from training.estimator import Estimator, FitContext
 from training.networks import cell_network
 from training.studies import study, trial_queue
-from training.studies.storage import storage_url
+from training.studies.storage import open_storage, storage_url
 from training.studies.study import Tuned, study_name, tune
 from training.studies.trials import TRIAL_ORIGIN, settle_runs
 
@@ -143,7 +143,7 @@ def test_a_finished_study_is_not_run_again(planned: Callable[..., Tuned]) -> Non
 
 
 def test_only_the_trials_of_dead_workers_are_run_again() -> None:
-    study = optuna.create_study()
+    study = optuna.create_study(storage=open_storage(wait=False))
     mine, host, no_process = trial_queue.worker(), socket.gethostname(), 2**22 + 1
     workers = {
         "alive": mine,

@@ -37,6 +37,7 @@ from tests.training.forked import in_threads, join, until
 from tests.training.steps_worker import count, steps_made
 from tests.training.tiny import ROOT
 from training.studies import cluster, trial_queue, workers
+from training.studies.optuna_private import RunningTrial
 from training.studies.storage import PatientStorage, open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import Beats, locked, requeue_orphans, work
 
@@ -179,7 +180,8 @@ def test_silence_counts_only_while_somebody_listens() -> None:
     trial.set_user_attr("worker", "another-host|1|1")
 
     def heard(beats: Beats, times: list[float]) -> list[bool]:
-        return [bool(beats.silent(study.get_trials(states=(TrialState.RUNNING,)), now)) for now in times]
+        running = [RunningTrial(each.number, each.user_attrs) for each in study.trials]
+        return [bool(beats.silent(running, now)) for now in times]
 
     assert heard(Beats(), [float(second) for second in range(0, 140, 10)]) == [False] * 13 + [True]
     assert not any(heard(Beats(), [0.0, 600.0, 610.0, 1200.0])), "the database was away, not the worker"

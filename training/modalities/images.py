@@ -69,9 +69,9 @@ class Images(Contract):
         """See `image_numbers`."""
         return pd.DataFrame([image_numbers(samples.pixels[row]) for row in samples.index], columns=IMAGE_COLUMNS)
 
-    def views(self, samples: ImageSamples, described: pd.DataFrame) -> dict[str, View]:
+    def views(self, samples: ImageSamples, described: pd.DataFrame | None = None) -> dict[str, View]:
         """Return the summary."""
-        return {"image": summary_view(described, IMAGE_COLUMNS)}
+        return {"image": summary_view(self.describe(samples) if described is None else described, IMAGE_COLUMNS)}
 
     def identities(self, samples: ImageSamples) -> list[bytes]:
         """Return the hash of each file."""

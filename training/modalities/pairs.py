@@ -260,7 +260,7 @@ class Pairs(Contract):
         of_lines = pd.concat(lines, axis=1).iloc[cell].reset_index(drop=True)
         return pd.concat([of_lines, molecules.iloc[drug].reset_index(drop=True)], axis=1)
 
-    def views(self, samples: ResponseSamples, described: pd.DataFrame) -> dict[str, View]:
+    def views(self, samples: ResponseSamples, described: pd.DataFrame | None = None) -> dict[str, View]:
         """Return the values of each omics, and what the molecule looks like: as numbers, and as a fingerprint."""
         smiles = samples.drugs["smiles"].tolist()
         bits = fingerprints(smiles, _BITS)

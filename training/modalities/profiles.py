@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Profiles(Contract):
             "unit": unit_of(fitted_on.raw(genes), fitted_on.scale),
         }
 
+    @cached_property
+    def _all_known(self) -> tuple[str, ...]:
+        """A symbol of two known genes is ambiguous though the model looks at one of them alone."""
+        return tuple(dict.fromkeys([*self.genes, *self.known]))
+
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """Check a request and return its samples, in its order; up to ``missing_genes`` of a profile are imputed."""
         contract.check_form(frame, ["expression"], ["expression"], MAX_ROWS)
@@ -59,10 +65,6 @@ class Profiles(Contract):
         values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)
         imputed: list[list[str]] = []
         ignored: list[list[str]] = []
-        used = set(self.genes)
-        # All that are known: a symbol of two known genes is ambiguous though the model looks at one of them alone.
-        known = [*self.genes, *(gene for gene in self.known if gene not in used)]
-        matches: dict[tuple[str, ...], Any] = {}  # profiles of one laboratory name the same genes
         read_as: list[str | None] = []
         for row, profile in enumerate(frame["expression"].tolist()):
             where = f"row {row}, field expression"
@@ -70,9 +72,7 @@ class Profiles(Contract):
                 raise PayloadError(f"{where}: must be a map of gene to value, it is {contract.kind_of(profile)}")
             given = {str(gene): value for gene, value in profile.items()}
             names = tuple(given)
-            if names not in matches:
-                matches[names] = _named_genes(names, known)
-            found, unknown, note = matches[names]
+            found, unknown, note = _named_genes(names, self._all_known)
             read_as.append(note)
             places = [column for column, gene in enumerate(self.genes) if gene in found]
             values[row, places] = _values(given, [found[self.genes[place]] for place in places], where, task)
@@ -136,9 +136,10 @@ class Profiles(Contract):
         """See `profile_summary`."""
         return profile_summary(samples.logged(self.genes), self.genes, self.panels)
 
-    def views(self, samples: ExpressionSamples, described: pd.DataFrame) -> dict[str, View]:
+    def views(self, samples: ExpressionSamples, described: pd.DataFrame | None = None) -> dict[str, View]:
         """Return the summary, without the number of missing genes, and the genes that the model looks at."""
         values = samples.logged(self.genes)
+        described = self.describe(samples) if described is None else described
         columns = [str(column) for column in described if column != "missing"]
         genes = View("profile", values, np.arange(len(values)))
         return {"summary": contract.summary_view(described, columns), "genes": genes}
@@ -148,7 +149,8 @@ class Profiles(Contract):
         return [row.tobytes() for row in samples.logged(self.genes)]
 
 
-def _named_genes(names: tuple[str, ...], known: list[str]) -> tuple[dict[str, str], list[str], str | None]:
+@lru_cache(maxsize=8)  # profiles of one laboratory name the same genes
+def _named_genes(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[dict[str, str], list[str], str | None]:
     """Return the name of each gene that was found, names of no known gene, and a note on what was normalized."""
     match = match_genes(names, known)
     if not match.missing or not match.unknown:

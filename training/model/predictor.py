@@ -57,10 +57,11 @@ class Predictor(mlflow.pyfunc.PythonModel):
         """Answer a request with the columns of the `Contract`; ``params={"explain": True}`` adds the explanation."""
         try:
             names = model_input[SAMPLE_ID].tolist() if SAMPLE_ID in model_input else None
-            samples = self.contract.read(model_input.drop(columns=SAMPLE_ID, errors="ignore"))
-            described = self.contract.describe(samples)
+            frame = model_input if names is None else model_input.drop(columns=SAMPLE_ID)
+            samples = self.contract.read(frame)
+            described = None if self.log is None else self.contract.describe(samples)
             answer = self.answer(samples, described)
-            if self.log is not None:
+            if self.log is not None and described is not None:
                 self.log.write(self.contract.identities(samples), names, answer, described)
             if (params or {}).get("explain"):
                 answer = answer.assign(**self.contract.explain(self.estimator, samples))
@@ -84,7 +85,8 @@ class Predictor(mlflow.pyfunc.PythonModel):
             remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
         answer = self.contract.answer(self.outputs(samples), samples)
         novelty = {"out_of_distribution": score, "out_of_distribution_threshold": threshold}
-        answer = self.contract.withdrawn(answer, remarks.withdrawn)
+        if remarks.withdrawn.any():
+            answer = self.contract.withdrawn(answer, remarks.withdrawn)
         return answer.assign(**novelty, model_version=self.version, note=remarks.column())
 
     def unlike(self, samples: Any) -> np.ndarray | None:
@@ -93,7 +95,6 @@ class Predictor(mlflow.pyfunc.PythonModel):
 
     def _scores(self, samples: Any, described: pd.DataFrame | None = None) -> np.ndarray:
         assert self.novelty is not None
-        described = self.contract.describe(samples) if described is None else described
         return self.novelty.scores(self.contract.views(samples, described))
 
 

@@ -1,15 +1,27 @@
 """Private interfaces of Optuna that the platform uses; review them with every release."""
 
 import copy
+import json
 from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import Any
 
+import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import TrialModel
+from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 
 SEEN_WITH = "5.0.0"
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """Number and some attributes of a running trial."""
+
+    number: int
+    user_attrs: dict[str, Any] = field(default_factory=dict)
 
 
 class _CachedEndedTrials(_CachedStorage):
@@ -37,7 +49,27 @@ class _CachedEndedTrials(_CachedStorage):
             found = [trial for _, trial in sorted(study.trials.items()) if trial._trial_id in there]
         return copy.deepcopy(found) if deepcopy else found
 
+    def running(self, study_id: int, *attributes: str) -> list[RunningTrial]:
+        """Return the running trials with those of their attributes that are named, without parameters and reports."""
+        named = (TrialUserAttributeModel.trial_id == TrialModel.trial_id) & TrialUserAttributeModel.key.in_(attributes)
+        columns = TrialModel.number, TrialUserAttributeModel.key, TrialUserAttributeModel.value_json
+        which = (TrialModel.study_id == study_id) & (TrialModel.state == TrialState.RUNNING)
+        query = sqlalchemy.select(*columns).select_from(TrialModel).outerjoin(TrialUserAttributeModel, named)
+        found: dict[int, RunningTrial] = {}
+        with self._backend.engine.connect() as connection:
+            for number, key, value in connection.execute(query.where(which).order_by(TrialModel.number)):
+                trial = found.setdefault(number, RunningTrial(number))
+                if key is not None:
+                    trial.user_attrs[key] = json.loads(value)
+        return list(found.values())
+
 
 def cached_storage(url: str) -> BaseStorage:
     """Return the storage of a database, with a cache of the trials that ended."""
     return _CachedEndedTrials(RDBStorage(url))
+
+
+def running_trials(study: optuna.Study, *attributes: str) -> list[RunningTrial]:
+    """Return the running trials of a study in a storage of `cached_storage`, see its `running`."""
+    found: list[RunningTrial] = study._storage.running(study._study_id, *attributes)
+    return found
