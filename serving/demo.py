@@ -66,9 +66,12 @@ def _run_all(params: Params) -> None:
 
     def run(name: str, stages: Sequence[str], after: Sequence[Future[bool]] = ()) -> bool:
         began = time.monotonic()
-        done = all(each.result() for each in after) and _repro(name, stages)
-        print(f"{name}: {'done' if done else 'FAILED'}, {time.monotonic() - began:.0f} s", flush=True)
-        failed.extend([] if done else [name])
+        if not all(each.result() for each in after):
+            return False
+        if done := _repro(name, stages):
+            print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
+        else:
+            failed.append(name)
         return done
 
     # A chain waits for chains that were submitted before it alone, so one that waits never holds up what it waits for.
@@ -88,7 +91,7 @@ def _run_all(params: Params) -> None:
 
 def _repro(name: str, stages: Sequence[str]) -> bool:
     """Run stages by DVC, one after another, and print what they print when they have ended."""
-    arguments = ["dvc", "repro", "--single-item", "--wait-for-lock", *stages]
+    arguments = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
     with tempfile.TemporaryFile() as output:
         code = forwarded(arguments, (0, output.fileno(), output.fileno()))
         if code is None:
