@@ -6,6 +6,7 @@ project that it starts (`pipelines.command.run_command`) is then run by a fork o
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -71,7 +72,16 @@ def forwarded(arguments: Sequence[str], streams: Sequence[int] = (0, 1, 2)) -> i
     return int(answer)
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Run the command; return its exit code."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
+    command = arguments.parse_args().command or arguments.error("name a command")
     with warm_process():
-        done = subprocess.run(sys.argv[1:])
-    sys.exit(done.returncode)
+        return subprocess.run(command).returncode
+
+
+if __name__ == "__main__":
+    from pipelines.command import run_command
+
+    run_command(main)

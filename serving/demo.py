@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -41,10 +42,11 @@ def models(params: Params) -> dict[str, list[str]]:
 
 def main() -> int:
     """Run what is not up to date; print the leaderboards, and what the served model answered."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     params = read_params()
     if _stale(params) or not _ANSWER.is_file():
         with warm_process():
-            _run_all(params)
+            run_all(params)
             _register_and_ask()
     else:
         print("nothing to do: data, code and parameters are as they were")
@@ -64,22 +66,26 @@ def main() -> int:
 
 
 def _stale(params: Params) -> bool:
-    """Whether a stage of the demo is not up to date; DVC looks at all stages at once in less time than at half of them."""
+    """Whether a stage of the demo is not up to date; DVC looks at all stages faster than at each of some."""
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     own = {stage for chain in (*checks(params).values(), *models(params).values()) for stage in chain}
     return any(stage == "budget" or stage.startswith("leaderboard@") or stage in own for stage in found)
 
 
-def _run_all(params: Params) -> None:
-    """Run every stage, with a chain of stages on each core; `UserError` names those that failed."""
+def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None = None) -> None:
+    """Run every stage, with a chain of stages on each core; `UserError` names those that failed.
+
+    What follows a chain that failed is left out, and all else runs. ``repro`` runs a chain, given its name and stages
+    (default: DVC), and returns whether each stage ended well.
+    """
     failed: list[str] = []
 
     def run(name: str, stages: Sequence[str], after: Sequence[Future[bool]] = ()) -> bool:
         began = time.monotonic()
         if not all(each.result() for each in after):
             return False
-        if done := _repro(name, stages):
+        if done := (repro or _repro)(name, stages):
             print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
         else:
             failed.append(name)

@@ -102,7 +102,7 @@ def test_a_fork_runs_it_unless_a_library_would_have_read_another_environment(
 
 def test_it_runs_the_code_as_it_then_is(folder: Path, server: psutil.Process) -> None:
     module = folder / "changing.py"
-    for number in ("1", "2"):
+    for number in ("1", "22"):
         module.write_text(f"from pipelines.command import run_command\nrun_command(lambda: print({number}))\n")
         given = {**os.environ, "PYTHONPATH": str(folder)}
         command = [sys.executable, "-m", "changing"]
@@ -131,6 +131,7 @@ def test_without_a_listening_process_a_command_runs_by_itself(folder: Path, tmp_
 
 def test_it_ends_with_the_process_that_started_it(folder: Path) -> None:
     given = {**os.environ, "PYTHONPATH": str(folder)}
+    given.pop("ONCOLINEAGE_WARM_PROCESS", None)  # of the other tests
     command = [sys.executable, "-m", "pipelines.warm_process", "sleep", "100"]
     started = psutil.Popen(command, cwd=folder, env=given)
     assert soon(lambda: len(started.children()) == 2)
