@@ -53,6 +53,8 @@ def main() -> None:
             else:
                 listener.close()
                 _answer(connection, used, at_import)
+    for pid in forks:
+        os.waitpid(pid, 0)
 
 
 def _answer(connection: socket.socket, used: Path, at_import: dict[str, str]) -> None:

@@ -28,6 +28,8 @@ BENCHES = {
     "explanations": ("explanations", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
+    "baseline": ("commands", "baseline"),
+    "demo": ("commands", "whole_demo"),
     "dvc": ("commands", "dvc_nothing_to_do"),
     "start": ("commands", "start_up"),
     "page": ("first_page", "first_pages"),
