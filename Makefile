@@ -42,17 +42,13 @@ help: ## list the verbs
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@touch $@
 
-demo: $(READY) ## set up, pull the simulated sample, run everything, show the leaderboard
+demo: $(READY) ## set up, pull the simulated samples, run everything, show leaderboards and the answer of a served model
 	@[ -d data ] || dvc pull data.dvc
-	@before=$$(git hash-object dvc.lock 2>/dev/null || true); \
-	dvc repro $$(python -m pipelines.stage_names --demo) && dvc repro --single-item $$(python -m pipelines.stage_names --leaderboards) || exit 1; \
-	if [ "$$before" = "$$(git hash-object dvc.lock)" ]; then echo "nothing to do: data, code and parameters are as they were"; fi
-	@for task in $$(ls data); do python -m evaluation.leaderboard --task $$task --show; done
+	@python -m serving.demo
 	@printf '\nNext:\n'
 	@printf '  %s\n' "make ui                                   compare the runs in the MLflow UI" \
-		"make register TASK=drug_response          register the best model with its evidence" \
-		"make promote TASK=drug_response           move it to staging, if the gate allows it" \
-		"make serve TASK=drug_response             serve it on port $(PORT)" \
+		"make serve TASK=drug_response STAGE=staging   serve the model that the demo registered on port $(PORT)" \
+		"make dashboard                            predict, compare, registry and drift in the browser" \
 		"make data FROM=DIR TASK=drug_response     bring your own data, then: make train TASK=drug_response"
 
 data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
@@ -64,7 +60,7 @@ validate: $(READY) ## TASK=T: check and audit the raw data, write validation.jso
 # The budget of a checkout is in budget.yaml, which git does not see; dvc.lock records what a result was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
 	@$(need_task)$(if $(value BUDGET),case "$$BUDGET" in (quick|full) echo "budget: $$BUDGET" > budget.yaml ;; (*) echo "BUDGET is '$$BUDGET'; it is quick or full" >&2; exit 2 ;; esac)
-	@failed=0; dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
+	@failed=0; python -m pipelines.warm_process dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
 # Values that people type reach the shell through the environment; without WORKERS and CLUSTER this is DVC's own stage.

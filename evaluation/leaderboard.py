@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
-from pipelines.params import read_params
+from pipelines.params import Params, read_params
 from pipelines.paths import REPORTS
 
 
@@ -13,32 +13,38 @@ def main() -> int:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--show", action="store_true", help="print what the stage wrote and compute nothing")
     given = arguments.parse_args()
-    from evaluation.comparison.ranking import agreement_text, as_text, cost_text, leaderboard, title_of
-    from pipelines.files import read_json, write_json
-    from pipelines.problems import higher_is_better
-
     params = read_params()
-    folder = REPORTS / given.task
-    if given.show:
-        if not (folder / "leaderboard.json").is_file():
-            raise UserError(f"there is no leaderboard of {given.task} yet; run `make train TASK={given.task}`")
-        rows = read_json(folder / "leaderboard.json")
-    else:
+    if not given.show:
+        from evaluation.comparison.ranking import leaderboard
+        from evaluation.figures import comparison  # `--show` draws nothing
+        from pipelines.files import write_json
+        from pipelines.problems import higher_is_better
+
+        folder = REPORTS / given.task
         rows = leaderboard(given.task, params)
         write_json(folder / "leaderboard.json", rows)
-        from evaluation.figures import comparison  # here: `--show` draws nothing
-
         task = params.task(given.task)
         board = {"task": given.task, "mode": task.split.mode, "metric": task.evaluate.metric, "rows": rows}
         board |= {"simulated": rows[0]["simulated"], "confidence": task.evaluate.confidence}
         board["higher_is_better"] = higher_is_better(task.evaluate.metric)
         comparison.intervals(board).savefig(folder / "leaderboard.png")
         comparison.quality_against_cost(board).savefig(folder / "quality_against_cost.png")
-    print(as_text(rows, title_of(given.task, params, rows)))
+    show(given.task, params)
+    return 0
+
+
+def show(name: str, params: Params) -> None:
+    """Print the leaderboard of a task; `UserError` where there is none yet."""
+    from evaluation.comparison.ranking import agreement_text, as_text, cost_text, title_of
+    from pipelines.files import read_json
+
+    if not (REPORTS / name / "leaderboard.json").is_file():
+        raise UserError(f"there is no leaderboard of {name} yet; run `make train TASK={name}`")
+    rows = read_json(REPORTS / name / "leaderboard.json")
+    print(as_text(rows, title_of(name, params, rows)))
     print("\n" + cost_text(rows) + "\n")
     if shown := agreement_text(rows):
         print(shown)
-    return 0
 
 
 if __name__ == "__main__":

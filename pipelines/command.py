@@ -11,6 +11,7 @@ from pipelines.errors import UserError
 from pipelines.paths import DATA, REPORTS
 from pipelines.redaction import redacted
 from pipelines.store_errors import refusal
+from pipelines.warm_process import forward_command
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -37,9 +38,14 @@ def task_and_folders(description: str, argv: Sequence[str] | None) -> tuple[str,
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Run an entry point and exit: 0, or 1 with ``error: ...`` for a `UserError`, else a traceback; no credentials."""
+    """Run an entry point and exit: 0, or 1 with ``error: ...`` for a `UserError`, else a traceback; no credentials.
+
+    Where there is a warm process, a fork of that does the work.
+    """
     try:
-        code = main()
+        code = forward_command()
+        if code is None:
+            code = main()
     except UserError as error:
         for line in redacted(str(error)).splitlines():
             print(f"error: {line}", file=sys.stderr)

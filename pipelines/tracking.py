@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from filelock import FileLock
 
 from pipelines import store_errors
 from pipelines.file_hashes import combined, file_hashes
@@ -84,8 +85,10 @@ def is_outage(error: Exception) -> bool:
 
 def patiently(call: Callable[[], Result]) -> Result:
     """Return what a call of MLflow returns, retried in an outage; `StoreError` if it fails for good or for too long."""
-    _check_database(mlflow.get_tracking_uri())
+    uri = mlflow.get_tracking_uri()
+    _check_database(uri)
     try:
+        retry(lambda: _make_tables(uri), is_outage, SERVER)
         return retry(call, is_outage, SERVER)
     except Exception as error:
         if (told := refusal(error)) is None or told is error:
@@ -111,9 +114,19 @@ def _check_database(uri: str) -> None:
             raise told from error
 
 
+@functools.cache
+def _make_tables(uri: str) -> None:
+    """Make the tables of a new SQLite file; MLflow fails where two processes do so at once."""
+    database = uri.removeprefix("sqlite:///")
+    if database != uri and os.access(Path(database).parent, os.W_OK):
+        with FileLock(f"{database}.lock"):
+            mlflow.MlflowClient(uri)
+
+
 def experiment(task: str) -> str:
     """Return the id of the experiment of ``task``, made if it is missing; `StoreError` if it is deleted."""
     _check_database(mlflow.get_tracking_uri())
+    _make_tables(mlflow.get_tracking_uri())
     found = mlflow.get_experiment_by_name(task)
     if found is None:
         try:

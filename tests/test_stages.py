@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import code_closure, stage_names
+from pipelines import code_closure
 from pipelines.code_closure import closure
 from pipelines.errors import UserError
 from pipelines.params import TuneTransfer, read_params
-from pipelines.stage_names import demo_targets
+from serving import demo
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipelines", "training", "evaluation", "serving")
@@ -101,32 +101,37 @@ def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
     assert found == {"training/studies/cluster.py"}
 
 
-def test_the_makefiles_targets_are_stages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {"${tasks}": list(PARAMS.tasks), "${models}": list(PARAMS.models)}
-    stages = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
-    monkeypatch.chdir(ROOT)
-    for which in ("--demo", "--leaderboards"):
-        assert f"python -m pipelines.stage_names {which})" in (ROOT / "Makefile").read_text()
-        monkeypatch.setattr("sys.argv", ["stage_names", which])
-        assert stage_names.main() == 0
-        (line,) = capsys.readouterr().out.splitlines()  # a shell takes it as arguments
-        names = line.split()
-        assert names and set(names) <= stages and len(set(names)) == len(names)
-
-
-def test_the_demo_covers_every_task_from_its_checks_to_a_model_beside_the_baseline_and_downloads_nothing() -> None:
-    names = demo_targets(PARAMS)
+def test_no_model_of_the_demo_has_to_download_its_weights() -> None:
     packaged = {"random_forest", "xgboost", "majority_class", "efficientnet_lite0"}
     for key, model in PARAMS.models.items():
         tune = PARAMS.tasks[model.task].tune
         if model.demo and isinstance(tune, TuneTransfer) and tune.weights != "none":
             assert model.architecture in packaged, key
-        assert (f"evaluate@{key}" in names) == model.demo
+        assert (key in demo.models(PARAMS)) == model.demo
+
+
+def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> None:
+    ran: list[str] = []
+    demo.run_all(PARAMS, lambda name, stages: ran.extend(stages) or True)
+    keys = {"${tasks}": PARAMS.tasks, "${models}": demo.models(PARAMS)}
+    needed = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
+    assert set(ran) == {"budget", *needed} and len(ran) == len(set(ran))
+    place = {stage: at for at, stage in enumerate(ran)}
     for task, decided in PARAMS.tasks.items():
-        assert f"validate@{task}" in names and f"audit@{task}" in names
-        shown = {name for name in PARAMS.architectures(task) if f"evaluate@{task}-{name}" in names}
-        assert decided.evaluate.baseline in shown and len(shown) > 1, task
-        assert f"leaderboard@{task}" not in names  # it depends on all models, those that need a download too
+        own = [f"{task}-{name}" for name in PARAMS.architectures(task) if f"{task}-{name}" in demo.models(PARAMS)]
+        assert f"{task}-{decided.evaluate.baseline}" in own and len(own) > 1, task
+        for key in own:
+            chain = ["budget", *(f"{stage}@{task}" for stage in ("validate", "audit", "prepare"))]
+            chain += [*(f"{stage}@{key}" for stage in ("tune", "fit", "evaluate")), f"leaderboard@{task}"]
+            assert sorted(chain, key=place.__getitem__) == chain
+
+
+def test_a_chain_of_the_demo_that_fails_leaves_out_what_follows_and_is_named() -> None:
+    ran: list[str] = []
+    with pytest.raises(UserError, match=r"above: tumor_type, drug_response-mlp$"):
+        demo.run_all(PARAMS, lambda name, _: ran.append(name) or name not in ("tumor_type", "drug_response-mlp"))
+    left_out = {"tumor_type-resnet50", "leaderboard of tumor_type", "leaderboard of drug_response"}
+    assert not left_out & set(ran) and {"drug_response-mean_effects", "leaderboard of blood_cell"} <= set(ran)
 
 
 # The closure that stages and kept results are compared by.

@@ -28,6 +28,8 @@ BENCHES = {
     "explanations": ("frozen_head", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
+    "baseline": ("waits", "baseline"),
+    "demo": ("waits", "whole_demo"),
     "dvc": ("waits", "dvc_nothing_to_do"),
     "start": ("waits", "start_up"),
     "page": ("waits", "first_pages"),

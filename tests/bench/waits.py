@@ -1,15 +1,20 @@
-"""What a person waits for: the start of a command, ``dvc repro`` with nothing to do, the dashboard's first page."""
+"""What a person waits for: the demo, the start of a command, ``dvc repro`` with nothing to do, the first page."""
 
 from __future__ import annotations
 
 import os
 import re
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+from pipelines.params import read_params
+from serving import demo
 from tests.bench.measured import Record, in_turn, medians
 from tests.end_to_end.small_platform import ROOT, make_platform
 from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, chromium, first_page, streamlit
@@ -45,6 +50,64 @@ def start_up(small: bool = False) -> list[Record]:
     nothing, *times = in_turn(jobs, 1 if small else 3)
     named = zip(found, times, strict=True)
     return [waited(f"python -m {module} --help", seconds, nothing, sides, AT_MOST) for module, seconds in named]
+
+
+def baseline(small: bool = False) -> list[Record]:
+    """Measure processor seconds of tune, fit and evaluate of a baseline, beside a warm process and each by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        platform = make_platform(Path(folder) / "platform", models=["mean_effects"])
+        platform.dvc("repro", *(f"{stage}@{platform.task}" for stage in ("validate", "audit", "prepare")))
+        given = f"--task {platform.task} --architecture mean_effects"
+        stages = ("training.tune", "training.fit", "evaluation.evaluate")
+        one_by_one = ("bash", "-ec", "\n".join(f"python -m {module} {given}" for module in stages))
+
+        def fresh(*command: str) -> None:
+            shutil.rmtree(platform.root / "models", ignore_errors=True)
+            for store in platform.root.glob("*.db"):
+                store.unlink()
+            platform.run(*command)
+
+        beside = ("python", "-m", "pipelines.warm_process", *one_by_one)
+        jobs = [lambda: fresh(*beside), lambda: fresh(*one_by_one)]
+        ours, other = in_turn(jobs, 1 if small else 3, _processor_seconds)
+    other_median, own_median, ratio = medians(other, ours)
+    what = "tune, fit and evaluate of mean_effects, with all imports and a new tracking store"
+    bound: dict[str, Any] = {"bound": 8.0, "bound_on": "ours"}
+    sides = ("beside a warm process", "each by itself")
+    return [Record(what, own_median, other_median, ratio, "processor s", sides=sides, **bound)]
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def whole_demo(small: bool = False) -> list[Record]:
+    """Time ``make demo`` in a fresh clone with the packages there, once and again, and its stages by plain DVC."""
+    params = read_params(ROOT / "params.yaml")
+    boards = [f"leaderboard@{task}" for task in params.tasks]
+    chains = [*demo.checks(params).values(), *demo.models(params).values(), boards]
+    plain = f"dvc pull -q data.dvc; dvc repro -s budget {' '.join(stage for chain in chains for stage in chain)}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "OPTUNA", "PYTHON"))}
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, commands in {"ours": ["make -o .venv/.ready demo"] * 2, "other": [plain]}.items():
+            place = Path(folder) / name
+            subprocess.run(["git", "clone", "-q", str(ROOT), str(place)], check=True)
+            (place / ".venv").symlink_to(sys.prefix)
+            for command in commands:
+                began = time.perf_counter()
+                subprocess.run(["bash", "-ec", command], cwd=place, env=kept, check=True, stdout=subprocess.DEVNULL)
+                seconds.append(time.perf_counter() - began)
+    first, again, one_by_one = seconds
+    sides = ("make demo", "stages one by one")
+    return [
+        Record("the demo", first, one_by_one, one_by_one / first, "s", bound=360.0, bound_on="ours", sides=sides),
+        Record(
+            "the demo again", again, first, first / again, "s", bound=6.0, bound_on="ours", sides=("again", "first")
+        ),
+    ]
 
 
 def dvc_nothing_to_do(small: bool = False) -> list[Record]:

@@ -1,0 +1,87 @@
+"""A process that has imported the large libraries, and forks for each command: none spends seconds on imports.
+
+``python -m pipelines.warm_process COMMAND...`` runs a command, such as ``dvc repro``, beside one. Each command of the
+project that it starts (`pipelines.command.run_command`) is then run by a fork of `pipelines.warm_server`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ADDRESS = "ONCOLINEAGE_WARM_PROCESS"  # the variable that names its socket
+
+
+@contextlib.contextmanager
+def warm_process() -> Iterator[None]:
+    """Keep a warm process of this working directory, for this process and those that it starts."""
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(Path(folder) / "socket"))
+        listener.listen(64)
+        command = [sys.executable, "-m", "pipelines.warm_server", str(listener.fileno()), folder]
+        # It ends with its standard input: when this process closes that, or dies.
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+        listener.close()
+        os.environ[ADDRESS] = str(Path(folder) / "socket")
+        try:
+            yield
+        finally:
+            del os.environ[ADDRESS]
+            server.communicate()
+
+
+def forward_command() -> int | None:
+    """Have the warm process run this command; return its exit code, or None where this process has to run it."""
+    if ADDRESS not in os.environ:
+        return None
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal reaches the fork as well
+    code = forwarded([sys.modules["__main__"].__spec__.name, *sys.argv[1:]])
+    signal.signal(signal.SIGINT, before)
+    return code
+
+
+def forwarded(arguments: Sequence[str], streams: Sequence[int] = (0, 1, 2)) -> int | None:
+    """Have the warm process run ``python -m`` with these arguments; return the exit code.
+
+    None where it has ended, or where its folder or what libraries read of its environment is not that of this process.
+    Where this process is killed, so is the command.
+    """
+    request = {"arguments": [*arguments], "folder": str(Path.cwd()), "environment": dict(os.environ)}
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(os.environ[ADDRESS])
+            socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], streams)
+            with connection.makefile() as answers:
+                answer = answers.readline().strip()
+        except OSError:  # it has ended
+            return None
+    if answer == "refused":
+        return None
+    if not answer:
+        print(f"error: the process of {arguments[0]} was killed; run the same command again", file=sys.stderr)
+        return 1
+    return int(answer)
+
+
+def main() -> int:
+    """Run the command; return its exit code."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
+    command = arguments.parse_args().command or arguments.error("name a command")
+    with warm_process():
+        return subprocess.run(command).returncode
+
+
+if __name__ == "__main__":
+    from pipelines.command import run_command
+
+    run_command(main)

@@ -1,0 +1,158 @@
+"""``make demo``: every stage on the simulated samples, then one model is registered, promoted, served and asked."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import requests
+
+from pipelines.command import run_command
+from pipelines.errors import UserError
+from pipelines.files import cores, read_json, write_json
+from pipelines.params import Params, read_params
+from pipelines.paths import REPORTS
+from pipelines.warm_process import ADDRESS, forwarded, warm_process
+
+ASKED = "drug_response"  # the task whose best model is registered, served and asked
+_ANSWER = REPORTS / "demo.json"
+_START_SECONDS = 120  # that the endpoint may take to start
+
+
+def checks(params: Params) -> dict[str, list[str]]:
+    """Return the stages over the data of each task."""
+    return {task: [f"{stage}@{task}" for stage in ("validate", "audit", "prepare")] for task in params.tasks}
+
+
+def models(params: Params) -> dict[str, list[str]]:
+    """Return the stages of each model that needs no download."""
+    names = ("tune", "fit", "evaluate")
+    return {key: [f"{stage}@{key}" for stage in names] for key, model in params.models.items() if model.demo}
+
+
+def main() -> int:
+    """Run what is not up to date; print the leaderboards, and what the served model answered."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    params = read_params()
+    if _stale(params) or not _ANSWER.is_file():
+        with warm_process():
+            run_all(params)
+            _register_and_ask()
+    else:
+        print("nothing to do: data, code and parameters are as they were")
+    from evaluation.leaderboard import show
+
+    for task in params.tasks:
+        show(task, params)
+    answered = read_json(_ANSWER)
+    print(f"{ASKED} version {answered['version']}, in staging, was asked over HTTP:")
+    asked = answered["question"]["dataframe_split"]
+    for column, value in zip(asked["columns"], asked["data"][0], strict=True):
+        print(f"  {column}: {f'{len(value)} values' if isinstance(value, dict) else value}")
+    print("and answered:")
+    for column, value in answered["answer"][0].items():
+        print(f"  {column}: {value}")
+    return 0
+
+
+def _stale(params: Params) -> bool:
+    """Whether a stage of the demo is not up to date; DVC looks at all stages faster than at each of some."""
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    own = {stage for chain in (*checks(params).values(), *models(params).values()) for stage in chain}
+    return any(stage == "budget" or stage.startswith("leaderboard@") or stage in own for stage in found)
+
+
+def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None = None) -> None:
+    """Run every stage, with a chain of stages on each core; `UserError` names those that failed.
+
+    What follows a chain that failed is left out, and all else runs. ``repro`` runs a chain, given its name and stages
+    (default: DVC), and returns whether each stage ended well.
+    """
+    failed: list[str] = []
+
+    def run(name: str, stages: Sequence[str], after: Sequence[Future[bool]] = ()) -> bool:
+        began = time.monotonic()
+        if not all(each.result() for each in after):
+            return False
+        if done := (repro or _repro)(name, stages):
+            print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
+        else:
+            failed.append(name)
+        return done
+
+    # A chain waits for chains that were submitted before it alone, so one that waits never holds up what it waits for.
+    with ThreadPoolExecutor(cores()) as pool:
+        first = pool.submit(run, "budget", ["budget"])
+        checked = {task: pool.submit(run, task, stages, [first]) for task, stages in checks(params).items()}
+        fitted = {
+            key: pool.submit(run, key, stages, [checked[params.models[key].task]])
+            for key, stages in models(params).items()
+        }
+        for task in params.tasks:
+            of_task = [future for key, future in fitted.items() if params.models[key].task == task]
+            pool.submit(run, f"leaderboard of {task}", [f"leaderboard@{task}"], of_task)
+    if failed:
+        raise UserError(f"these failed, see above: {', '.join(failed)}")
+
+
+def _repro(name: str, stages: Sequence[str]) -> bool:
+    """Run stages by DVC, one after another, and print what they print when they have ended."""
+    arguments = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+    with tempfile.TemporaryFile() as output:
+        code = forwarded(arguments, (0, output.fileno(), output.fileno()))
+        if code is None:
+            code = subprocess.run([sys.executable, "-m", *arguments], stdout=output, stderr=output).returncode
+        output.seek(0)
+        print(f"== {name}\n{output.read().decode(errors='replace')}", end="", flush=True)
+    return code == 0
+
+
+def _register_and_ask() -> None:
+    for module in ("evaluation.candidate", "serving.register", "serving.promote"):
+        code = subprocess.run([sys.executable, "-m", module, "--task", ASKED]).returncode
+        if code:
+            raise UserError(f"{module} ended with {code}, see above")
+    from mlflow import MlflowClient, artifacts
+
+    version = MlflowClient().get_model_version_by_alias(ASKED, "staging").version
+    question = artifacts.load_dict(f"models:/{ASKED}/{version}/serving_input_example.json")
+    write_json(_ANSWER, {"version": version, "question": question, "answer": _answer(question)})
+
+
+def _answer(question: dict[str, Any]) -> Any:
+    """Serve the version in staging, and return its answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "serving.endpoint", "--task", ASKED, "--stage", "staging", "--port", str(port)]
+    environment = {name: value for name, value in os.environ.items() if name != ADDRESS}  # it replaces its process
+    address, latest = f"http://127.0.0.1:{port}", time.monotonic() + _START_SECONDS
+    with subprocess.Popen(command, env=environment) as server:
+        try:
+            while True:
+                if server.poll() is not None or time.monotonic() > latest:
+                    raise UserError(f"the endpoint of {ASKED} did not start, see above")
+                with contextlib.suppress(requests.ConnectionError):
+                    requests.get(f"{address}/health", timeout=5).raise_for_status()
+                    break
+                time.sleep(0.1)
+            answer = requests.post(f"{address}/invocations", json=question, timeout=_START_SECONDS)
+            answer.raise_for_status()
+            return answer.json()["predictions"]
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    run_command(main)
