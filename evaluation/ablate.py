@@ -4,8 +4,6 @@
 `evaluation.permuted_genes`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pipelines.command import architecture_parser, run_command

@@ -4,8 +4,6 @@ Its evidence is completed by comparisons on the same test rows and by outside co
 of it is kept at the run of the fit below ``evidence/<sha256>/``: what was judged stays as it was.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipelines.command import parser, run_command

@@ -3,8 +3,6 @@
 All is written to ``reports/<task>/comparison`` and logged on one MLflow run; see `evaluation.comparison.architectures`.
 """
 
-from __future__ import annotations
-
 import sys
 
 from pipelines.command import parser, run_command

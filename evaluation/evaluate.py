@@ -1,7 +1,5 @@
 """Stage ``evaluate``: a fitted model becomes evidence, on the test split that nothing was chosen by."""
 
-from __future__ import annotations
-
 from pipelines.command import architecture_parser, run_command
 from pipelines.errors import UserError
 from pipelines.params import read_params

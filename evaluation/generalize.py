@@ -6,8 +6,6 @@ What is finished is kept: each fit is written, with a fingerprint of its data an
 run that was killed goes on with what is missing, and what was made from other data or settings is made again.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Stage ``leaderboard``: the architectures of a task side by side, each with its interval and its margin."""
 
-from __future__ import annotations
-
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
 from pipelines.params import Params, read_params

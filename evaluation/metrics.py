@@ -4,8 +4,6 @@ Groups are resampled, never rows. The rows of one cell line share its biology an
 and an interval that resamples them as if they were is too narrow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -4,8 +4,6 @@ The interval says how the difference varies with the patients of the test split;
 of a fit shows in the differences between permutations.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

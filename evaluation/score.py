@@ -3,8 +3,6 @@
 ``python -m evaluation.score --model models:/drug_response@staging --data DIR`` prints one line of JSON.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

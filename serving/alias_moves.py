@@ -6,8 +6,6 @@ tags are set; the row is appended and the intent deleted. A lock on the task is 
 holder dies. Whoever takes it next and finds an intent finishes the move if its alias was moved, else withdraws it.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator, Mapping

@@ -3,8 +3,6 @@
 They are registry, history, runs, accounts, studies and every artifact. `serving.restore` brings them back.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 from pathlib import Path

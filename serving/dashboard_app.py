@@ -4,8 +4,6 @@ It asks the served endpoints and reads the registry, the reports and the data; i
 file from top to bottom at every interaction. Pages are imported when they are opened: the first is there at once.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``make demo``: every stage on the simulated samples, then one model is registered, promoted, served and asked."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -5,8 +5,6 @@ all workers serve the version that is printed, even if the alias moves while the
 in place of MLflow's application, to bound the size of requests.
 """
 
-from __future__ import annotations
-
 import os
 
 from pipelines.command import parser, run_command

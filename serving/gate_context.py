@@ -1,7 +1,5 @@
 """What the gate compares evidence with: the version's files, the run, and the recorded data, as they are now."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

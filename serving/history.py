@@ -1,7 +1,5 @@
 """Print the history of a task's versions: ``python -m serving.history --task T [--json]``, see `serving.audit_log`."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 

@@ -3,8 +3,6 @@
 Exit code 0: fine; 2: retrain; 1: an error, such as too few rows.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipelines.command import parser, run_command

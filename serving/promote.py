@@ -1,7 +1,5 @@
 """Promote a version if the gate allows it: ``python -m serving.promote --task T [--to production] --by NAME``."""
 
-from __future__ import annotations
-
 import sys
 
 from pipelines.command import parser, run_command

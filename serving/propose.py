@@ -4,8 +4,6 @@ A loop writes ``dvc.lock``, and ``data.dvc`` where the data was imported. They a
 without a change to the checkout; the report of the loop is the text of the pull request.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tempfile

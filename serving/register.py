@@ -1,7 +1,5 @@
 """Register a candidate with its evidence: ``python -m serving.register --task T``, after ``evaluation.candidate``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipelines.command import parser, run_command

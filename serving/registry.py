@@ -5,8 +5,6 @@ recorded in the history. If two users move at once, one is refused. A crash leav
 `verify` finds what does not match between registry, history, evidence and files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 

@@ -3,8 +3,6 @@
 Exit code 0: the same; 2: something differs; 1: it cannot be fitted again.
 """
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

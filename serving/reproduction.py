@@ -1,7 +1,5 @@
 """A second fit of a registered version from its tags, in a separate worktree and store, and the comparison with it."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib.metadata

@@ -3,8 +3,6 @@
 Nothing is overwritten. Stop the tracking server first: it creates tables as it starts.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Exit codes: 0 done, or nothing new; 1 error; 2 the gate refused; 3 another loop 
 interrupted loop is continued when the command is given again.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import sys

@@ -1,7 +1,5 @@
 """Put the previous version back into production: ``python -m serving.rollback --task T --by NAME --why WHY``."""
 
-from __future__ import annotations
-
 import time
 
 from pipelines.command import parser, run_command

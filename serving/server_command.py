@@ -1,7 +1,5 @@
 """The command that serves a version of a registered model, and its environment."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -5,8 +5,6 @@ others. The artifacts of a tracking server (``mlflow-artifacts:/...``) are read 
 ``ONCOLINEAGE_ARTIFACTS_URI``, without a running server.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -4,8 +4,6 @@ Names stay text as the file has them (``0012``, ``1E5``); cells are read as numb
 for a missing value. A note says what is read otherwise than it is written.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

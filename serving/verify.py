@@ -3,8 +3,6 @@
 Prints a line a problem; exit code 1 if there is one. ``--restore`` puts aliases and stages where the history says.
 """
 
-from __future__ import annotations
-
 from pipelines.command import parser, run_command
 
 

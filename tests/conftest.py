@@ -1,7 +1,5 @@
 """What every test is protected from: the tracking server and the main module of tests that ran before it."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

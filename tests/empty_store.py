@@ -1,7 +1,5 @@
 """An MLflow database with nothing in it: its migrations take seconds, a copy of one takes none."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 import tempfile

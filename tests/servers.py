@@ -1,7 +1,5 @@
 """The servers that an installation has, for tests: MLflow's with accounts, and an S3-compatible store's stand-in."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

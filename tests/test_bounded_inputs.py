@@ -1,7 +1,5 @@
 """What a small file or request could unpack to: it is refused before the memory is full. Requests: `serving.app`."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import io

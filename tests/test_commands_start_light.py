@@ -1,7 +1,5 @@
 """A command that loads what it does not need yet lets people wait seconds for its help, and for a word misspelt."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """What would let a package with a known hole, or with a license that nobody looked at, come in unseen."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

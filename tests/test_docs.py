@@ -1,7 +1,5 @@
 """What would let documentation break, call somebody else's server, or name what is not there."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """How it runs elsewhere: manifests that are hardened and fit their schemas, and checks that refuse what is not."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

@@ -1,7 +1,5 @@
 """What would let a file run code when it is loaded: a pickle, planted on every path that a file takes."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -3,8 +3,6 @@
 A task is a modality and a problem, and nothing but their own modules decides by which it is.
 """
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Iterable
 from functools import cache

@@ -1,7 +1,5 @@
 """Where a password would end up: on a terminal, in a log, in a report, in MLflow. It is planted and searched for."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

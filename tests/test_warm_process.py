@@ -1,7 +1,5 @@
 """A command in a fork of the warm process does what it does by itself, and ends with whoever asked for it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -3,8 +3,6 @@
 What would let data, weights, a large file or a subject that no log shows whole into the repository.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

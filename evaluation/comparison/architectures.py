@@ -1,7 +1,5 @@
 """A comparison of a task's architectures, pair by pair on the same resamples; p-values are corrected for the pairs."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -1,7 +1,5 @@
 """A comparison in words: for the terminal, and as a report with its figures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipelines.formatting import cost, counted, ends, interval, lines, number, p_value

@@ -4,8 +4,6 @@ Two intervals that overlap say little: models err on the same hard samples. Both
 same resamples, and the difference is taken within each. As everywhere, groups are resampled, never rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The architectures of a task side by side, each with its interval and its margin, the best first."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The evidence of a fitted model on the test split: measured, explained, sealed and logged."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

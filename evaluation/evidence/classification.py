@@ -1,7 +1,5 @@
 """The evidence of every classifier: how often it is right and how sure it is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix

@@ -3,8 +3,6 @@
 It needs nothing of what made the evidence: who only reads it (the gate, the registry, the dashboard) loads no network.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The evidence of every model of many targets: errors gene by gene and stratum by stratum, and intervals."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """The evidence of every model of one number: its errors, over all and within strata, and its interval."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The evidence of every model of a time to an event: its curves, its risk groups, and the calibration of its risks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib.pyplot as plt

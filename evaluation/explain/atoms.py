@@ -1,7 +1,5 @@
 """What the atoms of drugs add to predictions: chosen, averaged over cell lines, listed, and drawn on the molecules."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Known biomarkers, looked up in the explanation of a model by `RULE`, and tested in the data without any model."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

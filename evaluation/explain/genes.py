@@ -4,8 +4,6 @@ Every sum is one of signed contributions, so what is additive stays so: over a d
 mean base plus the mean sum of each table, up to the gap of the attribution itself.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

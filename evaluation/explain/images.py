@@ -1,7 +1,5 @@
 """Where in an image of a cell a model looks (Grad-CAM), and whether the maps depend on the model at all."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Why a model predicts a response: features of cell lines, over all and by drug, known biomarkers, atoms of drugs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which genes the answer to a profile relies on: its class or a number, or each of many target genes."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Figures of a comparison: intervals, pairwise differences, quality against cost."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures, in one style."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec

@@ -1,7 +1,5 @@
 """A fit in a process of its own, which gives all its memory back and says how much it took at most."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

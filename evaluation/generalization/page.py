@@ -1,7 +1,5 @@
 """The table of architectures and split modes: as a report, and as a figure."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

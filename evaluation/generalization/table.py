@@ -4,8 +4,6 @@ The stage ``prepare`` splits the rows anew for each mode. Hyperparameters are th
 run, else the defaults. The study saw validation rows of the task's own mode; some are test rows in another mode.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Signs that a cohort is in other units than the training data: warnings, and findings that refuse it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

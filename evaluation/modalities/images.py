@@ -1,7 +1,5 @@
 """How images of cells are read for scoring."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The model card of a version (Mitchell et al., 2019, FAT*), made from its evidence, as Markdown and one HTML file."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache, partial

@@ -4,8 +4,6 @@ A check passes, fails, or is waived by a person. What does not apply passes and 
 fails. Thresholds, answers and waivers are under ``policy`` in ``params.yaml``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -4,8 +4,6 @@ Where both were fitted on one split, their predictions of its test rows are comp
 the version in production answers today's test rows anew; those that it was fitted on flatter it and are left out.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 The version's run keeps the hash of each file, whose combined hash is the tag, so that changed files can be named.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A logged or registered model scored on a labelled folder of the raw format, such as an outside cohort."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

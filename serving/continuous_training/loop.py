@@ -1,7 +1,5 @@
 """A loop of named steps that survives a kill: the result of each step is written down before the next begins."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

@@ -1,7 +1,5 @@
 """What changed since the version that is served, and what a loop found and moved, as Markdown for a pull request."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The DVC commands of the loop: pull the data that git names, list stale stages, and run them."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

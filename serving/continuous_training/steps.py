@@ -1,7 +1,5 @@
 """The loop from new data to a version in staging: the fingerprint of its input, its steps, its run and its report."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Drift of two samples, by effective numbers of independent rows: one cell line is asked about with many drugs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,7 +1,5 @@
 """The comparison of a task's prediction log with its version's reference: the report as JSON and as a page, logged."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import io

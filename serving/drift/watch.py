@@ -1,7 +1,5 @@
 """The prediction log of a version, and the decision from it: the version is fine, or it is time to retrain."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

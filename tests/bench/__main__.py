@@ -1,7 +1,5 @@
 """``python -m tests.bench [NAME ...] [--small] [--report docs]``: run all benchmarks, or those named."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

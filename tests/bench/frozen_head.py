@@ -1,7 +1,5 @@
 """``head`` mode on cached features against a backbone in every epoch; explanations of many samples against each."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import tempfile

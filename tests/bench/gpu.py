@@ -1,7 +1,5 @@
 """What a GPU makes of training: images a second, how busy it is, trees against the processor, a network end to end."""
 
-from __future__ import annotations
-
 import statistics
 import threading
 import time

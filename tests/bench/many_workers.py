@@ -5,8 +5,6 @@ where a real one trains, so that what it takes beyond its sleep is the overhead;
 it claims, reports and asks for pruning after each epoch, has a run with step metrics, and ends.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import multiprocessing

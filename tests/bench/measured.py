@@ -1,7 +1,5 @@
 """Timing two ways of doing one thing side by side, and the record that comes of it."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 The streaming reader of PanCanAtlas against pandas: each alone in a process, in time and peak memory.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

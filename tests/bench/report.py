@@ -1,7 +1,5 @@
 """``docs/performance.md``, its picture and the records that both are drawn from, in ``performance.json`` beside it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The endpoint: HTTP against the call in this process, batches against rows, logged against not logged."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

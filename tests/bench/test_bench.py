@@ -1,7 +1,5 @@
 """A benchmark that no longer runs, or a page that cannot be written, would be found by whoever needs the figures."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop against a bare PyTorch loop of the same work, and against Lightning's Trainer."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

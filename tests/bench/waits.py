@@ -1,7 +1,5 @@
 """What a person waits for: the demo, the start of a command, ``dvc repro`` with nothing to do, the first page."""
 
-from __future__ import annotations
-
 import os
 import re
 import resource

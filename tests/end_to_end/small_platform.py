@@ -1,7 +1,5 @@
 """Tiny samples and budgets: a copy of the repository driven by its commands, and a checkout without processes."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import json

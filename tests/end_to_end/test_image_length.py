@@ -1,7 +1,5 @@
 """From image files to a served model: every command in this process, the endpoint in one of its own."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

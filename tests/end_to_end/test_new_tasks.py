@@ -4,8 +4,6 @@ The new tasks differ from the shipped ones where code might depend on them: othe
 another scale, one target gene.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

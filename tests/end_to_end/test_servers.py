@@ -4,8 +4,6 @@ What `infra/compose.yaml` starts in containers runs here in processes: the same 
 the place of the store.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io

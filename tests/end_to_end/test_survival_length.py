@@ -1,7 +1,5 @@
 """A problem that came as new files goes the whole length: from times and events to an answer and the monitor."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

@@ -3,8 +3,6 @@
 Adding an architecture is a file and a line in params.yaml: `NEW` goes from the study to the dashboard like the others.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

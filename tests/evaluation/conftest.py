@@ -1,7 +1,5 @@
 """What the tests of the room share: a working directory with a tracking store of its own."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from pathlib import Path

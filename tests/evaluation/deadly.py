@@ -1,7 +1,5 @@
 """Samples whose reading kills the process, as one does that has no memory left; alone, so that a child starts fast."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Evidence of schema 3 that was never measured, and a situation that fits it: what tests change one thing of."""
 
-from __future__ import annotations
-
 import copy
 from datetime import date
 from typing import Any

@@ -1,7 +1,5 @@
 """A gain of the gene order that is none: other rows, other fits, a network that sees no order."""
 
-from __future__ import annotations
-
 import io
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace

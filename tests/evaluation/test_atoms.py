@@ -1,7 +1,5 @@
 """Drawings of molecules that would mislead: colors of other atoms, a drug that stands twice, another molecule."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path

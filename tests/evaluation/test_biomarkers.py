@@ -1,7 +1,5 @@
 """A marker is found because it is there: planted ones are, absent ones and those of the wrong sign are not."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

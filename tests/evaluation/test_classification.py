@@ -1,7 +1,5 @@
 """What would make a classification metric or its interval lie: another definition, a lost class, chance, drugs."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """What would make a comparison lie: chance called proved, stale or other rows, other resamples, runs out of view."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evidence that is not what it says, a score that a confounder reaches too, figures that draw what is not there."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

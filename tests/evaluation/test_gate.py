@@ -1,7 +1,5 @@
 """A model without proof must not pass: each check is seen failing, each alone, and nothing that is lacking passes."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """Evidence of a gene predictor that hides something: a cohort that fails, attributions that do not add up."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

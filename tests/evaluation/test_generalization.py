@@ -1,7 +1,5 @@
 """A table of scores that mixes rows, settings or runs: every cell is of its own mode, beside its own baseline."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evidence of an image model that flatters it: scores, calibration, maps that show the image and not the model."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """Evidence of a classifier of profiles that misleads: genes not its own, parts that do not add up, luck of a seed."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

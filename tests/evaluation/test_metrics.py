@@ -1,7 +1,5 @@
 """What would make a metric or its interval lie: another definition, resampled rows, chance, row order, bad input."""
 
-from __future__ import annotations
-
 import time
 import tracemalloc
 from collections.abc import Callable

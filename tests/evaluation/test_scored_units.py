@@ -1,7 +1,5 @@
 """A cohort in other units than the training data, which would be scored without a word."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What would make a metric of survival lie: another definition, censoring taken for health, rows taken for groups."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Where the tests of the sources write."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

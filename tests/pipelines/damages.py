@@ -1,7 +1,5 @@
 """Ways to damage files of a folder, each named by a pattern."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Stand-ins of the official files of GDSC, DepMap and the CCLE: their columns, with invented lines and values."""
 
-from __future__ import annotations
-
 import gzip
 from collections import namedtuple
 from collections.abc import Mapping

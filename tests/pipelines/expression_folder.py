@@ -1,7 +1,5 @@
 """A tiny valid raw folder of kind ``expression``: simulated, the same bytes every time."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast

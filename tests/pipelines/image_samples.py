@@ -1,7 +1,5 @@
 """Images for tests: a tiny valid raw folder, the same bytes every time, and textured ones in memory and as files."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path

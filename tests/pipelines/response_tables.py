@@ -1,7 +1,5 @@
 """Raw data of kind ``response``: a tiny valid folder, the same bytes every time, and tables in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What neither validation nor a score shows: each planted fault is found, and clean data raises no finding."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Real collections hold faults that nobody simulates.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Official drug-response files, also as people have them, become a valid raw folder, or are refused."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import zipfile

@@ -3,8 +3,6 @@
 A gene that is taken for another gives a wrong answer that nothing shows: names are matched one to one, or not.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

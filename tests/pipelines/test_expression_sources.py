@@ -1,7 +1,5 @@
 """Official expression files must become raw folders with the very values of the file; anything else must be refused."""
 
-from __future__ import annotations
-
 import gzip
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Images that come out in another order, turned, squeezed or stale are wrong samples that no metric shows."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import replace

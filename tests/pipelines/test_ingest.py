@@ -1,7 +1,5 @@
 """``make data`` must put sound data in place whole, and leave everything as it was when the data is not."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A fault in ``params.yaml`` must be refused by file, line and key, before hours of work go into a wrong setting."""
 
-from __future__ import annotations
-
 import math
 import re
 import shutil

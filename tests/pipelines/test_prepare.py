@@ -1,7 +1,5 @@
 """A split that is stale, edited or half written must not be trained on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Tables as people have them lead to the same samples, or to a finding that names the file: never to others unsaid."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A number without its interval, a page that hides a finding, or a name from the data that writes markup."""
 
-from __future__ import annotations
-
 import html
 import math
 import re

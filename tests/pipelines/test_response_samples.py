@@ -1,7 +1,5 @@
 """No row may vanish uncounted, no call depend on test rows: what is kept of pairs, and what is called sensitive."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from dataclasses import replace

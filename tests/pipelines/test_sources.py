@@ -1,7 +1,5 @@
 """Official layouts must become raw folders with their subjects, byte for byte; anything else must be refused."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

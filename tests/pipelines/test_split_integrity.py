@@ -1,7 +1,5 @@
 """A cell line or a drug on two sides of the split makes every metric a lie: groups, identities, folds and the guard."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Mapping

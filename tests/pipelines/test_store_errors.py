@@ -3,8 +3,6 @@
 Tests run as root, whom permissions do not bind: stores are read-only by their address, full by SQLite's own bound.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 import sqlite3

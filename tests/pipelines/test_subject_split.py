@@ -3,8 +3,6 @@
 Two cells that are taken for one are lost to it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 The tables of faults name a batch each: the faults of a batch are planted in one folder, which is validated once.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os

@@ -1,7 +1,5 @@
 """A Streamlit server and a real Chromium that looks at it, for tests and for the bench."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

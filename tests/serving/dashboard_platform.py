@@ -5,8 +5,6 @@ The models are real ones, fitted in a moment; what answers for them is a plain H
 `test_endpoint_fuzz`.
 """
 
-from __future__ import annotations
-
 import base64
 import copy
 import io

@@ -1,7 +1,5 @@
 """A registry with versions whose evidence passes, in folders and databases of its own."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import urllib.parse

@@ -1,7 +1,5 @@
 """What the tests of the endpoint share: simulated models, fitted as the fit stage does, registered and served."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A backup that does not come back is none: originals are destroyed, then registry, history and studies read."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

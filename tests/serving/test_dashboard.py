@@ -1,7 +1,5 @@
 """The dashboard without a browser: wrong or missing figures, errors without a sentence, pages that wait."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import json

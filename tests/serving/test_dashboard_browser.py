@@ -4,8 +4,6 @@ One server and one browser for all; how soon the first page is there is measured
 where there is no Chromium (Debian: ``apt-get install chromium``).
 """
 
-from __future__ import annotations
-
 import re
 import resource
 import shutil

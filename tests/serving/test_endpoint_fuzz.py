@@ -3,8 +3,6 @@
 ``ONCOLINEAGE_FUZZ=5000`` (``make soak``) sends so many requests instead of 150.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

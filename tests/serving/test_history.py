@@ -1,7 +1,5 @@
 """A history that can be edited unseen proves nothing: an edit breaks the chain, and aliases follow from it alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

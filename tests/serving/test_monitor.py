@@ -1,7 +1,5 @@
 """Drift that is none, or that nobody is told of; labels that are joined or read otherwise than they are meant."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """No alias may move without passing evidence, and nobody may move one, or edit what it rests on, unseen."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

@@ -3,8 +3,6 @@
 On SQLite, on PostgreSQL, and over HTTP with a history in a database of its own.
 """
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os

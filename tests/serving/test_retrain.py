@@ -3,8 +3,6 @@
 Data that somebody changed by hand must survive it, and what it proposes must be what it wrote.
 """
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os

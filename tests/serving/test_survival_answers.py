@@ -1,7 +1,5 @@
 """A risk that is shown without its interval, a curve that rises, or labels of the monitor that are guessed at."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

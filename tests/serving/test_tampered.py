@@ -1,7 +1,5 @@
 """What would let files be served that are not those that were registered."""
 
-from __future__ import annotations
-
 import json
 import os
 import py_compile

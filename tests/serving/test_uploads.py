@@ -1,7 +1,5 @@
 """What people bring as they have it: a table that is read otherwise than it is meant, without a word, is the danger."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import random

@@ -1,7 +1,5 @@
 """Tiny simulated samples, fitted models and a tracking store, made once; nothing is written into the repository."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """Processes that start in a moment: forks of a server that has imported the platform; and waiting for others."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

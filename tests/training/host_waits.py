@@ -1,7 +1,5 @@
 """Counts, without a GPU, where the host would wait for one: every tensor is the device's but those made on the host."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What the tests on images share: cells that a network tells apart in a few steps, in memory and as files."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import replace

@@ -4,8 +4,6 @@ In each round four workers share a study on PostgreSQL; between one and six of t
 during claims, and others follow.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import json

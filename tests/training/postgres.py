@@ -1,7 +1,5 @@
 """A real PostgreSQL of a test's own, from a wheel, that can be stopped and started."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import tempfile

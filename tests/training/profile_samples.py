@@ -1,7 +1,5 @@
 """What the tests on expression profiles share: simulated profiles in memory, learnt in a moment."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -3,8 +3,6 @@
 A fit makes eight steps, writes each down in ``steps.jsonl`` with its process, and a checkpoint after each.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

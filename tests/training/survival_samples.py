@@ -1,7 +1,5 @@
 """What the tests on times to an event share: invented profiles with a follow-up, and the breast tumors of GSE7390."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

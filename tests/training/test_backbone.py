@@ -1,7 +1,5 @@
 """What would make transfer learning a lie: weights of another network, weights cut short, or none at all, silently."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What would make probabilities wrong: a useless temperature, a changed prediction, sets without the truth."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

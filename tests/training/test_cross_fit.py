@@ -1,7 +1,5 @@
 """What would make the final model look better than it is: members that saw what they predict, a leaking test split."""
 
-from __future__ import annotations
-
 import statistics
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 Over every architecture and a tiny data set of its modality and problem, see `tests.training.tiny_sets`.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import random

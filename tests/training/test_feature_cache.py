@@ -1,7 +1,5 @@
 """What would make cached features wrong: another network's, another size's, half a file, or another order of images."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import time

@@ -1,7 +1,5 @@
 """What would make features wrong: statistics of unseen rows, mixed-up columns, noise kept for signal, lost maps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product

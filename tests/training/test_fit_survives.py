@@ -1,7 +1,5 @@
 """A final fit that is cut off from its tracking server, killed, or shared by two processes: one run shows all of it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

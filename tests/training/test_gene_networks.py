@@ -1,7 +1,5 @@
 """What would make a network of genes lie: genes mixed up, two on one pixel, a start that saw its answer."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """What only runs on a GPU, run without one: a fake device that says it is CUDA and computes on the CPU."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator

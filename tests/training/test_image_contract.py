@@ -1,7 +1,5 @@
 """Models of images at their smallest size: what is trained and what is frozen, the start of a head, trees, views."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Requests that are no images of cells must end in a clear refusal, never in a wrong answer or a 500."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

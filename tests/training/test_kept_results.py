@@ -1,7 +1,5 @@
 """What would repeat work that is still valid, or keep results that are not: edits in a copy of the repository."""
 
-from __future__ import annotations
-
 import ast
 import shutil
 from dataclasses import replace

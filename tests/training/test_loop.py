@@ -1,7 +1,5 @@
 """What would waste a night on a GPU: the wrong weights kept, an epoch forgotten, processes that train other models."""
 
-from __future__ import annotations
-
 import ctypes
 import json
 import math

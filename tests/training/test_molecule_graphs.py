@@ -1,7 +1,5 @@
 """What would make a molecule's graph lie: the order of its atoms, its salt, a drug that has none, shares that leak."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The prediction log must show no patient's data, log what was answered, and never keep an answer back."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import logging

@@ -1,7 +1,5 @@
 """Requests that are not what the model was fitted on must end in a clear refusal, never in a wrong answer or a 500."""
 
-from __future__ import annotations
-
 import functools
 import json
 import math

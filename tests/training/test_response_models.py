@@ -1,7 +1,5 @@
 """What would make models of drug response lie: unseen inputs, test rows, orders, gaps, a start that saw its targets."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

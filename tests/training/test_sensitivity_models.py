@@ -1,7 +1,5 @@
 """A probability that test rows, other units or a weak regressor bend, or a model of responses that is no classifier."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

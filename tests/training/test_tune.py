@@ -1,7 +1,5 @@
 """What would waste or falsify a study: trials lost with a process, two questions in one study, a broken trial."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

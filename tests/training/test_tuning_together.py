@@ -1,7 +1,5 @@
 """What many workers on one study would break, servers that fail included: the budget, a trial, a run, a metric."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

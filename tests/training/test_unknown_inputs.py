@@ -1,7 +1,5 @@
 """What a model does not know, or what is in another unit, must not be answered as if it were known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

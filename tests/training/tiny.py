@@ -1,7 +1,5 @@
 """What the tests of the room share: a simulated task small enough to fit every architecture in a second."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Charts in the colors of the platform's figures; pages add a text alternative and a table of the numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The samples, drugs and images that a page offers, read without pandas, whose import would hold up the first page."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The versions of a task by alias, their moves and evidence, read only. Imports MLflow: pages call it from a job."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Profiles that people bring as tables: which way round they are, and the names of samples and genes in them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Page "Compare": the architectures of a task side by side, their costs, and the features of their explanations."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

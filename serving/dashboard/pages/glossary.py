@@ -1,7 +1,5 @@
 """Page "Glossary": every term that pages explain on hover."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from serving.dashboard.data.words import means, plain, terms

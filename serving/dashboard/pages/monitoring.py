@@ -1,7 +1,5 @@
 """Page "Monitoring": whether requests to a model and its answers have drifted away from its training data."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path

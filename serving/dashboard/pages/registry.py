@@ -1,7 +1,5 @@
 """Page "Registry": which version has which alias, since when, who moved it, and its evidence."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import quote
 

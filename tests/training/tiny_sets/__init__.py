@@ -3,8 +3,6 @@
 `training.architectures.names` says which architectures there are; a new problem brings a module of its own.
 """
 
-from __future__ import annotations
-
 import importlib
 from abc import ABC, abstractmethod
 from functools import cached_property

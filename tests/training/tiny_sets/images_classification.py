@@ -1,7 +1,5 @@
 """Drawn cells of three colors."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The same responses, called sensitive or resistant."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np

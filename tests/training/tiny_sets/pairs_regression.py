@@ -1,7 +1,5 @@
 """Responses of simulated cell lines to drugs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar

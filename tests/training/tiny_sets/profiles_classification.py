@@ -1,7 +1,5 @@
 """Expression profiles of three classes, each of which raises genes of its own."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Expression profiles whose first genes follow the others."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np
