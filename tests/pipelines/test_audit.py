@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines import audit as stage
-from pipelines import audits, validate
+from pipelines import audits, tracking, validate
 from pipelines.audit import Audit, audit_samples
 from pipelines.audits.images import image_confounders
 from pipelines.audits.pairs import pair_confounders
@@ -493,6 +493,7 @@ def test_stage_writes_a_report_and_a_page_and_logs_it(tmp_path: Path, capsys: py
     assert all(f"{finding['severity']}: {finding['name']}: " in printed.err for finding in found.values())
     assert f"60 samples audited, findings: {len(found)}" in printed.out
     assert run.data.tags["stage"] == "audit" and logged == ["audit.json"]
+    assert str(tracking.git("--version")).startswith("git") and tracking.git("no such command") is None
     assert run.data.metrics["audit_findings"] == len(found)
     assert run.data.metrics["probe_metadata"] == pytest.approx(scores["metadata"])
 
