@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from evaluation.promotion.card import use_of
+from evaluation.promotion.card_text import use_of
 from pipelines.problems import metrics
 
 if TYPE_CHECKING:
