@@ -1,14 +1,12 @@
 """The model card of a version (Mitchell et al., 2019, FAT*), made from its evidence, as Markdown and one HTML file."""
 
 import re
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evaluation.problems import measures_of
+from evaluation.promotion.card_text import use_of
 from pipelines import report as reports
 from pipelines.files import written_whole
 from pipelines.formatting import cost, interval, number, share
@@ -46,27 +44,6 @@ _HOW_CHECKED = {
 }
 _KINDS = {"naive": "naive baseline", "simple": "simple model", "peer": "other model", "production": "in production"}
 _score = partial(interval, alone="– (no interval: too few groups to resample)")
-
-
-@dataclass(frozen=True)
-class Use:
-    """The intended use of models of a modality and a problem."""
-
-    what: str = "A model of a modality and problem without a description of its use."
-    intended: tuple[str, ...] = ()
-    not_intended: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-
-
-@cache
-def use_of(modality: str, problem: str) -> Use:
-    """Return the intended use of models of a modality and a problem; a general text if there is no file."""
-    path = Path(__file__).parents[1] / "uses" / f"{modality}_{problem}.yaml"
-    said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    lists: dict[str, Any] = {key: tuple(said.get(key, ())) for key in ("intended", "not_intended", "limits")}
-    no_device = "Diagnosis or treatment of patients: it is a research model and no medical device."
-    lists["not_intended"] = (no_device, *lists["not_intended"])
-    return Use(said["what"], **lists) if said else Use(**lists)
 
 
 def write_card(evidence: dict[str, Any], folder: Path) -> None:

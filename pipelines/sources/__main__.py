@@ -14,8 +14,6 @@ gdsc              nothing; the official files of GDSC, DepMap and the CCLE are i
                   [--methylation M] [--genes CSV] [--replicates best]
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -5,8 +5,6 @@ https://depmap.org/portal/data_page (doi 10.1038/s41586-019-1186-3). Later relea
 ``CCLE_expression.csv``, have a model a row and are read by `depmap`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path

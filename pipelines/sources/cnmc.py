@@ -4,8 +4,6 @@
 the preliminary test phase have numbers for names; a table says which file of the first kind each was.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple

@@ -6,8 +6,6 @@ own tool for downloads writes (``Copy_Number_Public_24Q4_subsetted.csv``) begins
 ``cell_line_display_name`` and lineages, and names genes by their bare symbols.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterator

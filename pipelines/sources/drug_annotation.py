@@ -1,7 +1,5 @@
 """Drugs of a response table with what is known of them: names, targets, PubChem ids, and structures as SMILES."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable

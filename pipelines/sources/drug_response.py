@@ -1,7 +1,5 @@
 """A drug-response collection from the files that one has of it: GDSC's screens, and DepMap's or the CCLE's omics."""
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The raw folder ``expression``, and TCGA barcodes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

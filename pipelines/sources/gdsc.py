@@ -5,8 +5,6 @@ doi 10.1016/j.cell.2016.06.017); ``screened_compounds_rel_8.5.csv`` the compound
 lines.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path

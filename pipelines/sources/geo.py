@@ -1,7 +1,5 @@
 """Series matrices of GEO (https://www.ncbi.nlm.nih.gov/geo/info/soft.html): ``*_series_matrix.txt``, often gzipped."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace

@@ -3,8 +3,6 @@
 They are read block by block: only the values, as float32, are ever in memory as a whole.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 

@@ -9,8 +9,6 @@ The UCI set "gene expression cancer RNA-Seq" (doi 10.24432/C5R88H, CC BY 4.0), `
 patients: each sample is taken for its own, so two samples of one person cannot be held together.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

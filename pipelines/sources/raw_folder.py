@@ -1,7 +1,5 @@
 """Raw folders written whole or not at all; images of a source, and their raw folder ``images``."""
 
-from __future__ import annotations
-
 import contextlib
 import fnmatch
 import os

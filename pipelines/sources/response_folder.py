@@ -3,8 +3,6 @@
 What has no certain cell line is left out, and listed in ``unmatched.csv`` with the reason and the rows that it costs.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

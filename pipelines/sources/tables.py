@@ -3,8 +3,6 @@
 The same table has other column names in other releases (``COSMICID``, ``COSMIC identifier``); a `Layout` names them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import datetime

@@ -1,7 +1,5 @@
 """Matrices of UCSC Xena (https://xenabrowser.net): genes in rows, samples in columns, log2(x + 1), often gzipped."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

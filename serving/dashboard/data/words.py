@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from evaluation.promotion.card import use_of
+from evaluation.promotion.card_text import use_of
 from pipelines import formatting
 from pipelines.formatting import counted as counted
 from pipelines.formatting import listed as listed

@@ -1,0 +1,33 @@
+"""Intended use of models by modality and problem."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+USES = Path(__file__).parents[1] / "uses"  # <modality>_<problem>.yaml
+
+
+@dataclass(frozen=True)
+class Use:
+    """The intended use of models of a modality and a problem."""
+
+    what: str = "A model of a modality and problem without a description of its use."
+    intended: tuple[str, ...] = ()
+    not_intended: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+_NO_DEVICE = "Diagnosis or treatment of patients: it is a research model and no medical device."
+
+
+@cache
+def use_of(modality: str, problem: str) -> Use:
+    """Return the intended use of models of a modality and a problem; a general text if there is no file."""
+    path = USES / f"{modality}_{problem}.yaml"
+    said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    lists: dict[str, Any] = {key: tuple(said.get(key, ())) for key in ("intended", "not_intended", "limits")}
+    lists["not_intended"] = (_NO_DEVICE, *lists["not_intended"])
+    return Use(said["what"], **lists) if said else Use(**lists)
