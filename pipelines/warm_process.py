@@ -44,7 +44,9 @@ def forward_command() -> int | None:
     if ADDRESS not in os.environ:
         return None
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal reaches the fork as well
-    code = forwarded([sys.modules["__main__"].__spec__.name, *sys.argv[1:]])
+    module = sys.modules["__main__"].__spec__
+    assert module is not None  # it runs as ``python -m``
+    code = forwarded([module.name, *sys.argv[1:]])
     signal.signal(signal.SIGINT, before)
     return code
 

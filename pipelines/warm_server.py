@@ -65,7 +65,12 @@ def _answer(connection: socket.socket, used: Path, at_import: dict[str, str]) ->
     if request["folder"] != str(Path.cwd()) or _at_import(request["environment"]) != at_import:
         connection.sendall(b"refused\n")
         os._exit(0)
-    threading.Thread(target=lambda: connection.recv(1) or os.kill(os.getpid(), signal.SIGTERM), daemon=True).start()
+
+    def end_with_the_caller() -> None:
+        if not connection.recv(1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_with_the_caller, daemon=True).start()
     _become(request, streams)
     code = _run(request["arguments"][0])
     for library in sys.modules.keys() & set(_ONCE_USED):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,8 +113,13 @@ def test_no_model_of_the_demo_has_to_download_its_weights() -> None:
 
 def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> None:
     ran: list[str] = []
-    demo.run_all(PARAMS, lambda name, stages: ran.extend(stages) or True)
-    keys = {"${tasks}": PARAMS.tasks, "${models}": demo.models(PARAMS)}
+
+    def repro(name: str, stages: Sequence[str]) -> bool:
+        ran.extend(stages)
+        return True
+
+    demo.run_all(PARAMS, repro)
+    keys: dict[str, Iterable[str]] = {"${tasks}": PARAMS.tasks, "${models}": demo.models(PARAMS)}
     needed = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
     assert set(ran) == {"budget", *needed} and len(ran) == len(set(ran))
     place = {stage: at for at, stage in enumerate(ran)}
@@ -128,8 +134,13 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
 
 def test_a_chain_of_the_demo_that_fails_leaves_out_what_follows_and_is_named() -> None:
     ran: list[str] = []
+
+    def repro(name: str, stages: Sequence[str]) -> bool:
+        ran.append(name)
+        return name not in ("tumor_type", "drug_response-mlp")
+
     with pytest.raises(UserError, match=r"above: tumor_type, drug_response-mlp$"):
-        demo.run_all(PARAMS, lambda name, _: ran.append(name) or name not in ("tumor_type", "drug_response-mlp"))
+        demo.run_all(PARAMS, repro)
     left_out = {"tumor_type-resnet50", "leaderboard of tumor_type", "leaderboard of drug_response"}
     assert not left_out & set(ran) and {"drug_response-mean_effects", "leaderboard of blood_cell"} <= set(ran)
 

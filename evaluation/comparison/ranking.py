@@ -63,7 +63,10 @@ def agreement_text(rows: list[dict[str, Any]]) -> str:
     found = {row["architecture"]: row["agreement"] for row in rows if row.get("agreement")}
     if len(found) < 2:
         return ""
-    shown = [[name, *("-" if other == name else f"{own[other]:.2f}" for other in found)] for name, own in found.items()]
+    shown = [
+        [name, *("-" if other == name else number(own[other], ".2f", nothing="nan") for other in found)]
+        for name, own in found.items()
+    ]
     return lines(["same top genes", *found], shown) + "\n"
 
 

@@ -195,10 +195,11 @@ def _write(found: Evidence, folder: Path) -> None:
     """Write tables and figures into ``folder`` and log them to the active run."""
     for key, table in found.tables.items():
         table.to_csv(folder / f"{key}.csv", index=False)
-        mlflow.log_artifact(str(folder / f"{key}.csv"), "tables")
     for key, figure in found.figures.items():
         figure.savefig(folder / f"{key}.png")
-        mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
     for key, drawing in found.drawings.items():
         (folder / f"{key}.svg").write_text(drawing, encoding="utf-8")
-        mlflow.log_artifact(str(folder / f"{key}.svg"), "figures")
+    tables = [(f"{key}.csv", "tables") for key in found.tables]
+    figures = [f"{key}.png" for key in found.figures] + [f"{key}.svg" for key in found.drawings]
+    for name, kind in [*tables, *((each, "figures") for each in figures)]:
+        mlflow.log_artifact(str(folder / name), kind)

@@ -1,6 +1,7 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-The stage ``prepare`` splits the rows anew for each mode. Hyperparameters are those of the task's study where it has
+The stage ``prepare`` splits the rows anew for each mode. Intervals resample drugs in ``drug_blind``, tissues in
+``tissue_blind``, cell lines in every other mode. Hyperparameters are those of the task's study where it has
 run, else the defaults. The study saw validation rows of the task's own mode; some are test rows in another mode.
 """
 
@@ -250,9 +251,9 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
     }
 
 
-def _on_validation(row: dict[str, Any]) -> float:
-    value: float = row["validation"]["value"]
-    return value if higher_is_better(row["validation"]["metric"]) else -value
+def _best(rows: list[dict[str, Any]]) -> str:
+    sign = 1 if higher_is_better(rows[0]["validation"]["metric"]) else -1
+    return str(max(rows, key=lambda row: sign * row["validation"]["value"])["architecture"])
 
 
 def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
@@ -266,7 +267,7 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         sides = [[done[each].read() or {} for each in done if roles[each] == role] for role in ("model", "simple")]
         if not all(sides):
             continue
-        best, rival = (max(rows, key=_on_validation)["architecture"] for rows in sides)
+        best, rival = map(_best, sides)
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
         if ours["group"].nunique() < 2:
             continue

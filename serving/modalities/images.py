@@ -1,5 +1,7 @@
 """Images of single cells: brought or chosen, sent as files, and shown beside their Grad-CAM."""
 
+from __future__ import annotations
+
 import base64
 import io
 import warnings

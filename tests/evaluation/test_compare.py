@@ -199,6 +199,8 @@ def test_agreement_is_the_share_of_genes_that_both_name_for_a_class(tmp_path: Pa
     assert agreement(models, "majority", names) == {}
     rows: list[dict[str, Any]] = [{"architecture": name, "agreement": agreement(models, name, names)} for name in names]
     assert "0.62" in agreement_text(rows) and agreement_text(rows[3:]) == ""
+    rows[0]["agreement"]["trees"] = None  # as a leaderboard is written where two models share no class
+    assert "nan" in agreement_text(rows)
     looks_like_numbers = pd.DataFrame({"class": ["01", "1"], "gene": ["0071", "71"]})
     ranked(models, "one", looks_like_numbers)
     pd.testing.assert_frame_equal(gene_table(models / "one"), looks_like_numbers)  # type: ignore[arg-type]

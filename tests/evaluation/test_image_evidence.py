@@ -118,7 +118,8 @@ def majority(prepared: Prepared, params: Params, place: Path) -> Judged:
 def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_split(
     trees: Judged, prepared: Prepared, params: Params, tmp_path: Path
 ) -> None:
-    metrics, classes = trees.evidence["test"]["metrics"], trees.model.contract.classes
+    task: Any = params.task(NAME)
+    metrics, classes = trees.evidence["test"]["metrics"], list(task.data.classes)
     probabilities = columns_of(trees.predictions, "probability", classes)
     expected = measures_of("classification").metrics(trees.predictions["target"], probabilities, classes=classes)
     assert set(metrics) == {*expected, "margin"}
@@ -132,8 +133,11 @@ def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_spl
         evaluate(*other, prepared=prepared, params=params, folder=tmp_path)
 
 
-def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(trees: Judged, majority: Judged) -> None:
-    classes = trees.model.contract.classes
+def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
+    trees: Judged, majority: Judged, params: Params
+) -> None:
+    task: Any = params.task(NAME)
+    classes = list(task.data.classes)
     for one in (trees, majority):
         found, contract = one.evidence["calibration"], one.model.contract
         raw, probabilities = (columns_of(one.predictions, kind, classes) for kind in ("raw", "probability"))

@@ -1,5 +1,7 @@
 """Widgets that choose samples: of the task's data, or a file that somebody brings."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 
