@@ -119,7 +119,10 @@ def _make_tables(uri: str) -> None:
     """Make the tables of a new SQLite file; MLflow fails where two processes do so at once."""
     database = uri.removeprefix("sqlite:///")
     if database != uri and os.access(Path(database).parent, os.W_OK):
-        with FileLock(f"{database}.lock"):
+        with (
+            contextlib.suppress(PermissionError),
+            FileLock(f"{database}.lock"),
+        ):  # an account that only reads makes none
             mlflow.MlflowClient(uri)
 
 

@@ -4,8 +4,6 @@
 project that it starts (`pipelines.command.run_command`) is then run by a fork of `pipelines.warm_server`.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json
@@ -19,13 +17,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ADDRESS = "ONCOLINEAGE_WARM_PROCESS"  # the variable that names its socket
+_waiting: set[socket.socket] = set()  # a connection for each command that the warm process runs for this process
 
 
 @contextlib.contextmanager
 def warm_process() -> Iterator[None]:
     """Keep a warm process of this working directory, for this process and those that it starts."""
     with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(Path(folder) / "socket"))
+        try:
+            listener.bind(str(Path(folder) / "socket"))
+        except OSError:  # the name of the folder for temporary files is too long for a socket
+            yield
+            return
         listener.listen(64)
         command = [sys.executable, "-m", "pipelines.warm_server", str(listener.fileno()), folder]
         # It ends with its standard input: when this process closes that, or dies.
@@ -41,31 +44,51 @@ def warm_process() -> Iterator[None]:
 
 def forward_command() -> int | None:
     """Have the warm process run this command; return its exit code, or None where this process has to run it."""
-    if ADDRESS not in os.environ:
-        return None
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal reaches the fork as well
     module = sys.modules["__main__"].__spec__
-    assert module is not None  # it runs as ``python -m``
+    if ADDRESS not in os.environ or module is None:
+        return None
+    interrupted = False
+
+    def interrupt_it(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        interrupt()
+
+    before = signal.signal(signal.SIGINT, interrupt_it)
     code = forwarded([module.name, *sys.argv[1:]])
     signal.signal(signal.SIGINT, before)
+    if code is None and interrupted:
+        raise KeyboardInterrupt
     return code
+
+
+def interrupt() -> None:
+    """Interrupt the commands that this process waits for, as Ctrl-C does."""
+    for connection in [*_waiting]:
+        with contextlib.suppress(OSError):  # it has just ended
+            connection.send(b"i")
 
 
 def forwarded(arguments: Sequence[str], streams: Sequence[int] = (0, 1, 2)) -> int | None:
     """Have the warm process run ``python -m`` with these arguments; return the exit code.
 
-    None where it has ended, or where its folder or what libraries read of its environment is not that of this process.
+    None where there is none, or where its folder or what libraries read of its environment is not that of this process.
     Where this process is killed, so is the command.
     """
+    if ADDRESS not in os.environ:
+        return None
     request = {"arguments": [*arguments], "folder": str(Path.cwd()), "environment": dict(os.environ)}
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(os.environ[ADDRESS])
             socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], streams)
+            _waiting.add(connection)
             with connection.makefile() as answers:
                 answer = answers.readline().strip()
         except OSError:  # it has ended
             return None
+        finally:
+            _waiting.discard(connection)
     if answer == "refused":
         return None
     if not answer:
@@ -76,11 +99,20 @@ def forwarded(arguments: Sequence[str], streams: Sequence[int] = (0, 1, 2)) -> i
 
 def main() -> int:
     """Run the command; return its exit code."""
+    from pipelines.errors import UserError
+
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     command = arguments.parse_args().command or arguments.error("name a command")
     with warm_process():
-        return subprocess.run(command).returncode
+        try:
+            started = subprocess.Popen(command)
+        except OSError as error:
+            raise UserError(f"{command[0]} cannot be run: {error}") from error
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides what an interrupt ends
+        signal.signal(signal.SIGTERM, lambda *_: started.terminate())
+        code = started.wait()
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":

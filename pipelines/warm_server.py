@@ -4,13 +4,12 @@ No module of the project is imported before a fork, so a command runs the code a
 standard input does, and a fork with the process that asked for it.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import select
@@ -18,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,17 @@ _ONCE_USED = (
     *("dvc.cli", "great_expectations", "matplotlib.pyplot", "sklearn.ensemble", "torch", "torchvision", "xgboost"),
 )
 # What libraries read while they are imported: a command with other values runs in a process of its own.
-_READ_AT_IMPORT = ("CUDA_", "GX_", "LD_", "MKL_", "MLFLOW_", "MPL", "NUMEXPR_", "OMP_", "OPENBLAS_", "PYTHON", "TORCH")
+_READ_AT_IMPORT = (
+    *("CUDA_", "GOMP_", "GX_", "KMP_", "LANG", "LC_", "LD_", "MKL_", "MLFLOW_", "MPL", "NUMEXPR_", "OMP_", "OPENBLAS_"),
+    *("PYTHON", "SCIPY_", "TORCH"),
+)
 
 
 def main() -> None:
     """Fork for each request until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this decides what an interrupt ends
     at_import = _at_import(dict(os.environ))  # before libraries set variables themselves
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # as in `pipelines.tracking`: MLflow reads it at import
     used = Path(sys.argv[2])
     for library in _FIRST:
         importlib.import_module(library)
@@ -60,21 +64,30 @@ def main() -> None:
 def _answer(connection: socket.socket, used: Path, at_import: dict[str, str]) -> None:
     """Run what is asked for in this fork, and end it."""
     text, streams, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-    with connection.makefile("rb") as rest:
-        request = json.loads(text if text.endswith(b"\n") else text + rest.readline())
+    while b"\n" not in text and (more := connection.recv(1 << 16)):
+        text += more
+    line, _, early = text.partition(b"\n")
+    request = json.loads(line)
     if request["folder"] != str(Path.cwd()) or _at_import(request["environment"]) != at_import:
         connection.sendall(b"refused\n")
         os._exit(0)
-
-    def end_with_the_caller() -> None:
-        if not connection.recv(1):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=end_with_the_caller, daemon=True).start()
+    os.register_at_fork(after_in_child=connection.close)  # else a child would keep the caller waiting
+    os.setpgid(0, 0)  # Ctrl-C reaches the caller alone, which sends it on, also to a fork that has not begun
     _become(request, streams)
-    code = _run(request["arguments"][0])
+    ended = threading.Event()
+
+    def obey_the_caller(said: bytes) -> None:
+        while said:
+            os.killpg(0, signal.SIGINT)
+            said = connection.recv(1)
+        if not ended.is_set():  # the caller was killed
+            os.killpg(0, signal.SIGTERM)
+
+    obeying = threading.Thread(target=lambda: obey_the_caller(early or connection.recv(1)), daemon=True)
+    code = _run(request["arguments"][0], obeying)
     for library in sys.modules.keys() & set(_ONCE_USED):
         (used / library).touch()
+    ended.set()
     connection.sendall(b"%d\n" % code)
     os._exit(0)
 
@@ -89,6 +102,11 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         os.dup2(stream, number)
         os.close(stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What the libraries registered belongs to the process that they were imported in.
+    atexit._clear()
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    atexit.register(logging.shutdown)
     os.environ.clear()
     os.environ.update(request["environment"])
     if request["arguments"][0] != "dvc":
@@ -99,19 +117,22 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         del sys.modules[name]
 
 
-def _run(module: str) -> int:
+def _run(module: str, obeying: threading.Thread) -> int:
     """Run a module as the main one to its end, exit handlers included; return the exit code.
 
     What Python does after that, taking every imported module apart, would take two seconds.
     """
     code: Any = 0
     try:
+        obeying.start()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as error:
         code = error.code or 0
         if not isinstance(code, int):
             print(code, file=sys.stderr)
             code = 1
+    except KeyboardInterrupt:  # before the command was ready for it
+        code = 130
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1

@@ -34,8 +34,10 @@ def working_in(folder: Path, uri: str | None = None, **env: str) -> Iterator[Pat
         for name, value in {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false", "MLFLOW_TRACKING_URI": uri, **env}.items():
             patch.setenv(name, value)
         mlflow.set_tracking_uri(uri)
-        yield folder
-    mlflow.set_tracking_uri(before)
+        try:
+            yield folder
+        finally:
+            mlflow.set_tracking_uri(before)
 
 
 @cache

@@ -35,6 +35,11 @@ PROBE = """
         if what == "wait":
             print(os.getpid(), flush=True)
             time.sleep(100)
+        if what == "leave":
+            if os.fork():
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.close(1), os.close(2)
+            time.sleep(15)
         if what == "parent":
             print(os.getppid())
 
@@ -93,7 +98,7 @@ def test_a_fork_runs_it_unless_a_library_would_have_read_another_environment(
     folder: Path, server: psutil.Process
 ) -> None:
     for threads, forked in ((os.environ.get("OMP_NUM_THREADS", ""), True), ("7", False)):
-        started = start(folder, "parent", **({"OMP_NUM_THREADS": threads} if threads else {}))
+        started = start(folder, "parent", OMP_NUM_THREADS=threads) if threads else start(folder, "parent")
         said, _, code = outcome(started)
         assert code == 0 and (said.split()[-1] == str(server.pid)) is forked
 
@@ -121,6 +126,49 @@ def test_a_killed_fork_is_an_error_and_a_killed_caller_ends_its_fork(folder: Pat
     waiting.wait()
     assert soon(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE)
     assert outcome(start(folder, "say"))[2] == 0
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_interrupt_of_the_caller_reaches_its_fork_also_one_that_has_not_begun(
+    folder: Path, server: psutil.Process, begun: bool
+) -> None:
+    if not begun:
+        server.suspend()
+    waiting = start(folder, "wait")
+    assert waiting.stdin is not None and waiting.stdout is not None
+    waiting.stdin.close()
+    if begun:
+        waiting.stdout.readline()
+        waiting.stdout.readline()
+    else:
+        process = psutil.Process(waiting.pid)
+        assert soon(lambda: bool(process.net_connections("unix")))  # it has asked
+        time.sleep(0.2)
+    waiting.send_signal(signal.SIGINT)
+    server.resume()
+    assert waiting.wait(timeout=20) == 130
+
+
+def test_a_child_of_a_killed_fork_does_not_keep_the_caller_waiting(folder: Path, server: psutil.Process) -> None:
+    began = time.monotonic()
+    assert outcome(start(folder, "leave"))[2] == 1
+    assert time.monotonic() - began < 15
+
+
+def test_in_another_folder_a_command_runs_by_itself(folder: Path, server: psutil.Process, tmp_path: Path) -> None:
+    given = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "probe", "parent"]
+    done = subprocess.run(command, cwd=tmp_path, env=given, input="", capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == str(os.getpid())
+
+
+def test_a_folder_for_temporary_files_with_a_long_name_costs_warmth_alone(folder: Path, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    given = {**os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(long)}
+    given.pop("ONCOLINEAGE_WARM_PROCESS", None)
+    command = [sys.executable, "-m", "pipelines.warm_process", sys.executable, "-m", "probe", "exit", "3"]
+    assert subprocess.run(command, cwd=folder, env=given, input="", text=True, check=False).returncode == 3
 
 
 def test_without_a_listening_process_a_command_runs_by_itself(folder: Path, tmp_path: Path) -> None:

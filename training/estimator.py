@@ -165,8 +165,11 @@ class Estimator(BaseEstimator, ABC):
         return {"parameters": sum(map(np.size, parts))} if parts else {}
 
     def save(self, folder: Path) -> None:
-        """Write the fitted model into ``folder``."""
-        save_state({"hyperparameters": self.get_params(deep=False), "fitted": self.state()}, folder)
+        """Write the fitted model into ``folder``; TypeError where the class does not declare what `fit` sets."""
+        state = self.state()
+        if not state and any(name.endswith("_") for name in vars(self)):
+            raise TypeError(f"{type(self).__name__} was fitted, but names nothing in `fitted` or `featurizers`")
+        save_state({"hyperparameters": self.get_params(deep=False), "fitted": state}, folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -98,7 +98,8 @@ class _Facts:
     def values_of(self, name: str, notes: list[str]) -> list[str]:
         """Return each sample's only value of a characteristic, or of a line; ``""`` where unknown."""
         key, line = folded(name), re.sub("^!?sample_", "", folded(name))
-        chosen = self._find((key, f"{key}:ch1", f"{key}:ch2"), characteristics=True)
+        own = [key] if ":" in key else []  # a characteristic's key, with its channel; any other is a line's name
+        chosen = self._find((*own, f"{key}:ch1", f"{key}:ch2"), characteristics=True)
         chosen = chosen or self._find((key, line, f"{line}_ch1", f"{line}_ch2"), characteristics=False)
         if chosen is None:
             raise UserError(f"{self.file}: its samples have no characteristic {name!r}; {self.described()}")

@@ -158,7 +158,15 @@ def _separator(lines: list[str], layout: Layout) -> str:
     for line in lines:
         headers = {sign: [cell.strip(' "\r\n') for cell in line.split(sign)] for sign in "\t,;"}
         if fits := [sign for sign, cells in headers.items() if not layout.missing(cells)]:
-            return max(fits, key=lambda sign: len(layout.places(headers[sign])))
+            # A header of one column fits every sign; the line's own, or that of another line, is meant.
+            return max(
+                fits,
+                key=lambda sign: (
+                    len(layout.places(headers[sign])),
+                    line.count(sign),
+                    max(each.count(sign) for each in lines),
+                ),
+            )
     return max(map(separator_of, lines), key=lambda sign: max(line.count(sign) for line in lines))
 
 

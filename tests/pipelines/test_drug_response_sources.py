@@ -355,7 +355,10 @@ def test_a_match_is_the_same_in_any_order_and_never_contradicts(
 
 
 def test_genes_are_chosen_and_those_that_the_file_lacks_are_listed(origin: Path, out: Path) -> None:
-    (origin / "genes.csv").write_text("gene\nGENE2\nGENE-6\nGENE9\n")
+    (origin / "genes.csv").write_text("gene\nGENE2\nGENE-6,kinase\n")
+    with pytest.raises(DataError, match="row 2: has 2 fields, the header 1"):
+        run(out, origin / "gdsc", *named(origin), "--genes", origin / "genes.csv")
+    (origin / "genes.csv").write_text("gene;\nGENE2;\nGENE-6;\nGENE9;\n")
     run(out, origin / "gdsc", *named(origin), "--genes", origin / "genes.csv")
     assert list(table(out, "expression").columns) == ["GENE2", "GENE-6"]
     assert unmatched(out, "identifier file", kind="gene") == [["GENE9", X], ["GENE9", MUT], ["GENE9", CN]]

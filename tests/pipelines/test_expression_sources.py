@@ -353,6 +353,7 @@ LINES = {
     "characteristics_ch1": ["smoker", "never"] * 2,
     "characteristics_ch1 ": ["cell type: B", "cell type: T"] * 2,
     "characteristics_ch1  ": ["data row count: 5", "data row count: 6"] * 2,
+    "characteristics_ch1   ": ["source name: X", "source name: Y"] * 2,
     "data_row_count": ["4"] * 4,
     "characteristics_ch2": ["cell type: pool"] * 4,
 }
@@ -361,7 +362,8 @@ LINES = {
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
-        ("source_name", "tumor normal tumor normal"),
+        ("source_name", "X Y X Y"),
+        ("source_name_ch1", "tumor normal tumor normal"),
         ("!Sample_Source_Name_ch1", "tumor normal tumor normal"),
         ("title", "one two three four"),
         ("description.1", "a b a b"),

@@ -108,6 +108,8 @@ def test_augmentation_and_the_reading_of_pairs_discard_the_studies_of_their_mode
     discarded = discarded_by(copy, "pipelines/samples/response.py", params)
     assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= discarded
     assert not discarded & of_images
+    ordered = discarded & discarded_by(copy, "training/features/gene_layout.py", params)
+    assert ordered and {params.models[key].architecture for key in ordered} <= {"cnn1d", "transformer"}
 
 
 def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:

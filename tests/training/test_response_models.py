@@ -26,7 +26,7 @@ from training.features.cell_line import CellLineFeatures
 from training.features.gene_layout import correlation_order
 from training.model.predictor import Predictor
 from training.model.track import alone, save_model
-from training.networks.response_network import OrderedResponseNetwork
+from training.networks.ordered_response import OrderedResponseNetwork
 from training.trees.responses import _ALPHA, PairTrees
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,25 @@ from tests.training.forked import in_threads, join, until
 from tests.training.steps_worker import count, steps_made
 from tests.training.tiny import ROOT
 from training.studies import cluster, trial_queue, workers
-from training.studies.optuna_private import RunningTrial
+from training.studies.optuna_private import UnfinishedTrial, unfinished_trials
 from training.studies.storage import PatientStorage, open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import Beats, locked, requeue_orphans, work
 
 STATES = [None, *((state,) for state in TrialState), (TrialState.COMPLETE, TrialState.PRUNED)]
+
+
+@contextlib.contextmanager
+def sqlalchemy_statements(asked: list[str]) -> Iterator[None]:
+    """Add to ``asked`` what is asked of any database meanwhile."""
+
+    def note(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+        asked.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
 
 def _study(name: str) -> optuna.Study:
@@ -172,13 +187,36 @@ def test_a_trial_that_takes_every_worker_with_it_is_given_up(shared: str) -> Non
     assert len({trial.params["x"] for trial in study.trials}) == 1
 
 
+def test_of_trials_that_others_run_a_claim_reads_the_names_of_their_workers_alone(shared: str) -> None:
+    study = _study("read")
+    for number in range(3):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        trial.set_user_attr("worker", f"another-host|{number}|1")
+        trial.set_user_attr("note", "not asked for")
+        trial.report(0.5, 1)
+    study.tell(1, 0.25)
+    study.enqueue_trial({"x": 0.5}, user_attrs={"retry_of": 7})
+    found = unfinished_trials(study, "worker", "retry_of")
+    expected = [trial for trial in study.trials if not trial.state.is_finished()]
+    assert [(each.number, each.state) for each in found] == [(each.number, each.state) for each in expected]
+    assert [each.user_attrs for each in found] == [
+        *({"worker": f"another-host|{number}|1"} for number in (0, 2)),
+        {"retry_of": 7},
+    ]
+    asked: list[str] = []
+    with sqlalchemy_statements(asked):
+        states = requeue_orphans(study)
+    assert sorted(states, key=int) == sorted((trial.state for trial in study.trials), key=int)
+    assert asked and not any("trial_intermediate_values" in statement for statement in asked)
+
+
 def test_silence_counts_only_while_somebody_listens() -> None:
     study = optuna.create_study()
     trial = study.ask()
     trial.set_user_attr("worker", "another-host|1|1")
 
     def heard(beats: Beats, times: list[float]) -> list[bool]:
-        running = [RunningTrial(each.number, each.user_attrs) for each in study.trials]
+        running = [UnfinishedTrial(each.number, each.state, each.user_attrs) for each in study.trials]
         return [bool(beats.silent(running, now)) for now in times]
 
     assert heard(Beats(), [float(second) for second in range(0, 140, 10)]) == [False] * 13 + [True]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from training.architectures import Range, architecture, joined, ranges
-from training.networks.response_network import OrderedModule, OrderedResponseNetwork, response_space
+from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
+from training.networks.response_network import response_space
 
 TITLE = "1D CNN"
 

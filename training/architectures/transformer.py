@@ -19,7 +19,8 @@ from training.architectures import Range, architecture, joined, ranges
 from training.estimator import Featurizer
 from training.networks import response_network
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
-from training.networks.response_network import ACTIVATIONS, OrderedModule, OrderedResponseNetwork
+from training.networks.ordered_response import OrderedModule, OrderedResponseNetwork
+from training.networks.response_network import ACTIVATIONS
 
 # Of OpenSMILES: atoms in brackets, the organic subset, bonds, branches, ring closures, dots; then whatever is left.
 _TOKEN = re.compile(r"\[[^][]*\]|Br|Cl|[BCNOPSFI]|[bcnops]|\*|[-=#$:/\\]|[().]|%\d\d|\d|.")

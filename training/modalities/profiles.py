@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,10 @@ MAX_ROWS = 2_000
 _MOST = {"log2": 128.0, "as_is": 1e30}  # above, a feature may be infinite; linear values are logged
 _LISTED = 200  # genes that a refusal names
 _ABOUT_GENES = ("imputed", "ignored")  # columns of an answer: genes that a profile, or the training data, lacks
+_REMEMBERED = 8  # sets of names, from request to request
 _READ_AS = "read_as"  # column of the profiles of a request: what was normalized
+
+_Match = tuple[dict[str, str], list[str], str | None]  # see `_named_genes`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,10 @@ class Profiles(Contract):
         """A symbol of two known genes is ambiguous though the model looks at one of them alone."""
         return tuple(dict.fromkeys([*self.genes, *self.known]))
 
+    @cached_property
+    def _matched(self) -> dict[tuple[str, ...], _Match]:
+        return {}
+
     def read(self, frame: pd.DataFrame) -> ExpressionSamples:
         """Check a request and return its samples, in its order; up to ``missing_genes`` of a profile are imputed."""
         contract.check_form(frame, ["expression"], ["expression"], MAX_ROWS)
@@ -65,6 +72,7 @@ class Profiles(Contract):
         values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)
         imputed: list[list[str]] = []
         ignored: list[list[str]] = []
+        matches: dict[tuple[str, ...], _Match] = {}  # profiles of one laboratory name the same genes
         read_as: list[str | None] = []
         for row, profile in enumerate(frame["expression"].tolist()):
             where = f"row {row}, field expression"
@@ -72,7 +80,9 @@ class Profiles(Contract):
                 raise PayloadError(f"{where}: must be a map of gene to value, it is {contract.kind_of(profile)}")
             given = {str(gene): value for gene, value in profile.items()}
             names = tuple(given)
-            found, unknown, note = _named_genes(names, self._all_known)
+            if names not in matches:
+                matches[names] = self._matched.get(names) or _named_genes(names, self._all_known)
+            found, unknown, note = matches[names]
             read_as.append(note)
             places = [column for column, gene in enumerate(self.genes) if gene in found]
             values[row, places] = _values(given, [found[self.genes[place]] for place in places], where, task)
@@ -90,6 +100,10 @@ class Profiles(Contract):
                 )
             imputed.append(lacking)
             ignored.append(list(unknown))
+        for names, match in matches.items():
+            # For the next request. Names that are all known are as long as the model's, and few laboratories ask it.
+            if not match[1] and len(self._matched) < _REMEMBERED:
+                self._matched[names] = match
         ids = [f"row:{row}" for row in range(len(frame))]
         lists: dict[str, list[Any]] = dict(zip((*_ABOUT_GENES, _READ_AS), (imputed, ignored, read_as), strict=True))
         columns = {name: pd.Series(each, dtype=object) for name, each in lists.items()}
@@ -149,8 +163,7 @@ class Profiles(Contract):
         return [row.tobytes() for row in samples.logged(self.genes)]
 
 
-@lru_cache(maxsize=8)  # profiles of one laboratory name the same genes
-def _named_genes(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[dict[str, str], list[str], str | None]:
+def _named_genes(names: tuple[str, ...], known: tuple[str, ...]) -> _Match:
     """Return the name of each gene that was found, names of no known gene, and a note on what was normalized."""
     match = match_genes(names, known)
     if not match.missing or not match.unknown:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -17,7 +17,6 @@ from training.architectures import Range, draw
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineChoices, CellLineFeatures, cell_line_space
-from training.features.gene_layout import correlation_order
 from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
@@ -324,45 +323,3 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 def _array(values: Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()
-
-
-class OrderedModule(PairModule):
-    """A network on columns of lines: ``order`` of genes in their order, ``others`` of all else."""
-
-    order: Tensor
-    others: Tensor
-
-    def __init__(self, of: OrderedResponseNetwork) -> None:
-        super().__init__()
-        for name in ("order", "others"):
-            self.register_buffer(name, torch.as_tensor(of.learnt_[name]), persistent=False)
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class OrderedResponseNetwork(ResponseNetwork):
-    """A network that reads a line's genes, the most variable of very many, in the order of a clustering."""
-
-    widest: ClassVar[int] = 2000  # genes
-
-    def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
-        features = self.cell_line_features(train)
-        genes = sum(train.omics[name].shape[1] for name in features.omics)
-        if self.selection == "all" and genes > self.widest:
-            return replace(features, selection="variance", keep_share=self.widest / genes)
-        return features
-
-    def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        features, lines = self.features_.cell_line, np.unique(train.cell)
-        values = features.transform(
-            train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}
-        ).astype(np.float64)
-        columns = np.concatenate([np.arange(values.shape[1])[block] for block in features.blocks.values()])
-        genes = values[:, columns] - values[:, columns].mean(axis=0)
-        others = np.setdiff1d(np.arange(values.shape[1]), columns)
-        return {"order": columns[correlation_order(genes)], "others": others, **super()._learn(train)}
-
-    @property
-    def gene_order(self) -> list[str]:
-        """Return the genes, ``<table>:<gene>``, in the order in which the network reads them."""
-        names = self.features_.cell_line.names
-        return [names[column] for column in self.learnt_["order"]]

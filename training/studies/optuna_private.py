@@ -17,10 +17,11 @@ SEEN_WITH = "5.0.0"
 
 
 @dataclass(frozen=True)
-class RunningTrial:
-    """Number and some attributes of a running trial."""
+class UnfinishedTrial:
+    """Number, state and some attributes of a trial that is running or waiting."""
 
     number: int
+    state: TrialState = TrialState.RUNNING
     user_attrs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,16 +50,17 @@ class _CachedEndedTrials(_CachedStorage):
             found = [trial for _, trial in sorted(study.trials.items()) if trial._trial_id in there]
         return copy.deepcopy(found) if deepcopy else found
 
-    def running(self, study_id: int, *attributes: str) -> list[RunningTrial]:
-        """Return the running trials with those of their attributes that are named, without parameters and reports."""
+    def unfinished(self, study_id: int, *attributes: str) -> list[UnfinishedTrial]:
+        """Return the trials that run or wait, with those of their attributes that are named, without reports."""
         named = (TrialUserAttributeModel.trial_id == TrialModel.trial_id) & TrialUserAttributeModel.key.in_(attributes)
-        columns = TrialModel.number, TrialUserAttributeModel.key, TrialUserAttributeModel.value_json
-        which = (TrialModel.study_id == study_id) & (TrialModel.state == TrialState.RUNNING)
+        columns = TrialModel.number, TrialModel.state, TrialUserAttributeModel.key, TrialUserAttributeModel.value_json
+        states = TrialModel.state.in_([TrialState.RUNNING, TrialState.WAITING])
         query = sqlalchemy.select(*columns).select_from(TrialModel).outerjoin(TrialUserAttributeModel, named)
-        found: dict[int, RunningTrial] = {}
+        found: dict[int, UnfinishedTrial] = {}
         with self._backend.engine.connect() as connection:
-            for number, key, value in connection.execute(query.where(which).order_by(TrialModel.number)):
-                trial = found.setdefault(number, RunningTrial(number))
+            which = query.where(TrialModel.study_id == study_id, states).order_by(TrialModel.number)
+            for number, state, key, value in connection.execute(which):
+                trial = found.setdefault(number, UnfinishedTrial(number, state))
                 if key is not None:
                     trial.user_attrs[key] = json.loads(value)
         return list(found.values())
@@ -69,7 +71,7 @@ def cached_storage(url: str) -> BaseStorage:
     return _CachedEndedTrials(RDBStorage(url))
 
 
-def running_trials(study: optuna.Study, *attributes: str) -> list[RunningTrial]:
-    """Return the running trials of a study in a storage of `cached_storage`, see its `running`."""
-    found: list[RunningTrial] = study._storage.running(study._study_id, *attributes)
+def unfinished_trials(study: optuna.Study, *attributes: str) -> list[UnfinishedTrial]:
+    """Return the trials of a study that run or wait; its storage is one of `cached_storage`, see there."""
+    found: list[UnfinishedTrial] = study._storage.unfinished(study._study_id, *attributes)
     return found

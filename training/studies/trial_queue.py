@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipelines.retry import pauses
 from pipelines.store_errors import StoreError
-from training.studies.optuna_private import RunningTrial, running_trials
+from training.studies.optuna_private import UnfinishedTrial, unfinished_trials
 from training.studies.storage import StudyLock
 
 RUN_ID, WORKER, ORIGIN = "mlflow_run_id", "worker", "origin"
@@ -68,7 +68,7 @@ class Beats:
         self._heard: dict[int, tuple[Any, float]] = {}
         self._last = float("-inf")
 
-    def silent(self, trials: list[RunningTrial], now: float | None = None) -> set[int]:
+    def silent(self, trials: list[UnfinishedTrial], now: float | None = None) -> set[int]:
         """Return the numbers of the running ``trials`` whose worker has been silent for too long."""
         now = time.monotonic() if now is None else now
         before = self._heard if now - self._last <= 2 * _BEAT_SECONDS else {}
@@ -85,15 +85,17 @@ def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[Tri
 
     Of running trials only what names their worker is read: a claim takes as long among a thousand as among one.
     """
-    running = running_trials(study, WORKER, _BEAT, _RETRY_OF)
+    # In this order: a trial that ends meanwhile is seen twice, none is overlooked.
+    unfinished = unfinished_trials(study, WORKER, _BEAT, _RETRY_OF)
+    running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]
     silent = beats.silent(running) if beats is not None else set()
     dead = [trial for trial in running if _is_dead(trial, silent)]
     for trial in dead:
         with contextlib.suppress(UpdateFinishedTrialError, ValueError):  # it ended just now
             study.tell(trial.number, state=TrialState.FAIL)
-    others = study.get_trials(deepcopy=False, states=(*DONE, TrialState.FAIL, TrialState.WAITING))
-    succeeded = {trial.user_attrs.get(_RETRY_OF) for trial in (*running, *others)}
-    orphans = [trial for trial in others if _is_orphan(trial) and trial.number not in succeeded]
+    ended_ones = study.get_trials(deepcopy=False, states=(*DONE, TrialState.FAIL))
+    succeeded = {trial.user_attrs.get(_RETRY_OF) for trial in (*unfinished, *ended_ones)}
+    orphans = [trial for trial in ended_ones if _is_orphan(trial) and trial.number not in succeeded]
     for trial in orphans:
         kept = {
             ORIGIN: trial.user_attrs.get(ORIGIN, trial.number),
@@ -103,11 +105,12 @@ def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[Tri
         }
         kept |= {RUN_ID: trial.user_attrs[RUN_ID]} if RUN_ID in trial.user_attrs else {}
         study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params}, user_attrs=kept)
-    alive = [TrialState.RUNNING] * (len(running) - len(dead)) + [TrialState.WAITING] * len(orphans)
-    return [trial.state for trial in others] + alive
+    numbers = {trial.number for trial in dead}
+    alive = [trial.state for trial in unfinished if trial.number not in numbers]
+    return [*alive, *(trial.state for trial in ended_ones), *[TrialState.WAITING] * len(orphans)]
 
 
-def _is_dead(trial: RunningTrial, silent: set[int]) -> bool:
+def _is_dead(trial: UnfinishedTrial, silent: set[int]) -> bool:
     name = trial.user_attrs.get(WORKER)
     alive = False if name is None else _is_alive(name)
     return alive is False or (alive is None and trial.number in silent)
