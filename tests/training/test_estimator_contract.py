@@ -26,6 +26,7 @@ from tests.training.profile_samples import CLASSES, GENES
 from tests.training.tiny import ROOT
 from tests.training.tiny_sets import TinySet, tiny_set, tiny_sets
 from training.architectures import Architecture, get_architecture, names
+from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.model.cross_fit import CrossFitted
 from training.networks.transfer import MODES
@@ -467,3 +468,14 @@ def test_a_killed_fit_goes_on_to_the_same_model(case: Case, tmp_path: Path) -> N
     resumed = case.fit(context=context, epochs=3)
     assert seen == [0, 1, 1, 2]
     np.testing.assert_array_equal(resumed.outputs(case.unseen), whole.outputs(case.unseen))
+
+
+def test_a_fitted_estimator_that_names_nothing_to_save_is_refused(tmp_path: Path) -> None:
+    class Forgetful(MeanEffects):
+        fitted, featurizers = (), {}
+
+    model = Forgetful()
+    vars(model)["mean_"] = 1.0
+    with pytest.raises(TypeError, match="Forgetful was fitted"):
+        model.save(tmp_path)
+    assert not list(tmp_path.iterdir())
