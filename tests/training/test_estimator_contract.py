@@ -471,10 +471,8 @@ def test_a_killed_fit_goes_on_to_the_same_model(case: Case, tmp_path: Path) -> N
 
 
 def test_a_fitted_estimator_that_names_nothing_to_save_is_refused(tmp_path: Path) -> None:
-    class Forgetful(MeanEffects):
-        fitted, featurizers = (), {}
-
-    model = Forgetful()
+    forgetful = type("Forgetful", (MeanEffects,), {"fitted": (), "featurizers": {}})
+    model = forgetful()
     vars(model)["mean_"] = 1.0
     with pytest.raises(TypeError, match="Forgetful was fitted"):
         model.save(tmp_path)
