@@ -79,7 +79,7 @@ def outcome(started: subprocess.Popen[str]) -> tuple[str, str, int]:
 
 
 def soon(holds: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60  # imports of seconds take many times as long beside other work
     while not holds() and time.monotonic() < until:
         time.sleep(0.05)
     return holds()
