@@ -32,8 +32,8 @@ from training.model.novelty import View
 MAX_ROWS = 10_000
 EXPRESSION = "expression"
 _READ_AS = "read_as"  # column of the pairs of a request: what was normalized
-_PAIR = pd.Index(["cell_line_id", "drug_id", _READ_AS])  # made once: pandas finds columns by a table in the index
-_LINE, _DRUG = pd.Index(["tissue"]), pd.Index(["smiles"])
+_COLUMNS = (["cell_line_id", "drug_id", _READ_AS], ["tissue"], ["smiles"])
+_PAIR, _LINE, _DRUG = map(pd.Index, _COLUMNS)  # made once: pandas finds a column by a table that its index keeps
 _BITS = 1024
 SENSITIVE = CLASSES.index("sensitive")
 _HELD_OUT = 0.25  # of the drugs, in one fold, for the interval of unseen drugs

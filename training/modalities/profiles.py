@@ -81,8 +81,7 @@ class Profiles(Contract):
             where = f"row {row}, field expression"
             if not isinstance(profile, Mapping):
                 raise PayloadError(f"{where}: must be a map of gene to value, it is {contract.kind_of(profile)}")
-            named = set(map(type, profile)) <= {str}
-            given = profile if named else {str(gene): value for gene, value in profile.items()}
+            given = profile if set(map(type, profile)) <= {str} else {str(gene): profile[gene] for gene in profile}
             names = tuple(given)
             if names not in matches:
                 matches[names] = self._matched.get(names) or _named_genes(names, self._all_known, self.genes)
@@ -106,8 +105,7 @@ class Profiles(Contract):
             if not match[2] and len(self._matched) < _REMEMBERED:
                 self._matched[names] = match
         table, rows = pd.DataFrame(about, columns=_COLUMNS, dtype=object), np.arange(len(about))
-        samples = ExpressionSamples(table, values, rows, tuple(self.genes), self._about_genes, task.data.scale)
-        return self.aimed(samples)
+        return self.aimed(ExpressionSamples(table, values, rows, tuple(self.genes), self._about_genes, task.data.scale))
 
     def request(self, samples: ExpressionSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""

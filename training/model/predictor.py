@@ -81,17 +81,16 @@ class Predictor(mlflow.pyfunc.PythonModel):
         return pd.DataFrame(self._columns(samples, described))
 
     def _columns(self, samples: Any, described: Columns | None = None) -> Columns:
-        count = len(samples)
-        score, threshold = np.full((2, count), None)  # null without a reference
+        score, threshold = np.full((2, len(samples)), None)  # null without a reference
         remarks = self.contract.remarks(samples)
         if self.novelty is not None:
-            score, threshold = self._scores(samples, described), np.full(count, self.novelty.threshold)
+            score, threshold = self._scores(samples, described), np.full(len(samples), self.novelty.threshold)
             remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
         answer = self.contract.answer(self.outputs(samples), samples)
         if remarks.withdrawn.any():
             answer = self.contract.withdrawn(answer, remarks.withdrawn)
         novelty = {"out_of_distribution": score, "out_of_distribution_threshold": threshold}
-        return answer | novelty | {"model_version": [self.version] * count, "note": remarks.column()}
+        return answer | novelty | {"model_version": [self.version] * len(samples), "note": remarks.column()}
 
     def unlike(self, samples: Any) -> np.ndarray | None:
         """Return which samples are called unlike the training data, bool, ``(n,)``; None without a reference."""
@@ -104,9 +103,8 @@ class Predictor(mlflow.pyfunc.PythonModel):
 
 def _nulls(values: Any) -> Any:
     """Return a column with None for NaN: MLflow's server writes NaN, which is not JSON."""
-    if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not (gaps := np.isnan(values)).any():
-        return values
-    return np.where(gaps, np.array(None), values)
+    floats = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return np.where(np.isnan(values), np.array(None), values) if floats and np.isnan(values).any() else values
 
 
 mlflow.models.set_model(Predictor())

@@ -36,9 +36,8 @@ class Number(Contract):
         """Return prediction, interval and its coverage; `unseen` samples have their own interval."""
         half, half_unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
         width = np.where(unseen, half_unseen, half)
-        interval = {"low": outputs - width, "high": outputs + width}
         coverage = np.where(np.isnan(width), np.nan, self.coverage)
-        return {"prediction": outputs, **interval, "coverage": coverage}
+        return {"prediction": outputs, "low": outputs - width, "high": outputs + width, "coverage": coverage}
 
     @property
     def promises_unseen(self) -> bool:
