@@ -368,8 +368,8 @@ def _profile(values: Any, name: str, row: int, model: Pairs) -> bytes:
         return np.full(len(wanted), np.nan).tobytes()
     if not isinstance(values, Mapping):
         raise PayloadError(f"{where}: must be a map of feature to value, it is {contract.kind_of(values)}")
-    if not all(map(values.__contains__, wanted)):
-        missing = [feature for feature in wanted if feature not in values]
+    in_order = list(values) == wanted  # as most requests are: then nothing is looked up
+    if not in_order and (missing := [feature for feature in wanted if feature not in values]):
         by_folded = _by_folded([str(feature) for feature in values])
         alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
         hint = f"; write {quoted(alike, 3)} as the model does" if alike else ""
@@ -378,7 +378,7 @@ def _profile(values: Any, name: str, row: int, model: Pairs) -> bytes:
         raise PayloadError(
             f"{where}: unknown features: {contract.listed([str(each) for each in {*values} - {*wanted}])}"
         )
-    numbers = contract.numbers_of(list(map(values.__getitem__, wanted)), wanted, where)
+    numbers = contract.numbers_of(list(values.values() if in_order else map(values.get, wanted)), wanted, where)
     scale = model.scale_of(name)
     lowest, highest, reason = LIMITS.get(scale, (-math.inf, math.inf, ""))
     refused = (numbers != 0) & (numbers != 1) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
