@@ -153,9 +153,9 @@ class Pairs(Contract):
             values = np.frombuffer(b"".join(table)).reshape(len(lines), len(names))
             omics[name] = pd.DataFrame(values.astype(np.float32), index=line_ids, columns=names)
         return ResponseSamples(
-            pairs=pd.DataFrame(list(zip(line_ids[cell], drug_ids[drug], read_as, strict=True)), None, _PAIR, object),
-            cell_lines=pd.DataFrame([[tissue] for tissue in tissues], line_ids, _LINE, object),
-            drugs=pd.DataFrame([[smiles] for _, smiles in drugs.values()], drug_ids, _DRUG, object),
+            pairs=pd.DataFrame(np.array([line_ids[cell], drug_ids[drug], read_as], object).T, None, _PAIR, object),
+            cell_lines=pd.DataFrame(np.array([tissues], object).T, line_ids, _LINE, object),
+            drugs=pd.DataFrame(np.array([[smiles for _, smiles in drugs.values()]], object).T, drug_ids, _DRUG, object),
             omics=omics,
             cell=np.array(cell, dtype=np.int32),
             drug=np.array(drug, dtype=np.int32),
