@@ -29,6 +29,8 @@ Columns = dict[str, Any]  # as in `training.contract`
 _ROWS = 20_000  # that wait to be written, at most, or one request's more
 _SECONDS = 5.0
 _JSON_OF_MANY = ("prediction", "low", "high")
+_NOVELTY = ["out_of_distribution", "out_of_distribution_threshold"]
+_KEPT = ("label", "probability", *_JSON_OF_MANY, *_NOVELTY, "model_version")
 _logger = logging.getLogger(__name__)
 
 
@@ -94,7 +96,8 @@ class PredictionLog:
             return
         hashed = [self._hash(each) for each in identities]
         ids = [self._hash(name.encode()) if isinstance(name, str) else None for name in names or [None] * len(hashed)]
-        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, ids, answer, described))
+        kept = {name: answer[name] for name in _KEPT if name in answer}
+        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, ids, kept, described))
         self._count(len(hashed))
         if self._rows > _ROWS // 4:  # not before: a thread that runs after every request costs 5 % of its time
             self._due.set()
@@ -139,7 +142,7 @@ class PredictionLog:
     def _table(self, waiting: Sequence[Asked]) -> pd.DataFrame:
         """Return the rows of several requests, made at once: pandas is slow on small tables."""
         answer, described = (
-            pd.DataFrame({name: [value for part in parts for value in part[name]] for name in parts[0]})
+            pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
             for parts in ([asked.answer for asked in waiting], [asked.described for asked in waiting])
         )
         counts = [len(asked.identities) for asked in waiting]
@@ -154,7 +157,7 @@ class PredictionLog:
                 "model_version": answer["model_version"].astype("string"),
             }
         )
-        novelty = answer[["out_of_distribution", "out_of_distribution_threshold"]]
+        novelty = answer[_NOVELTY]
         return pd.concat([about, prediction_columns(answer), novelty, described.add_prefix(INPUT)], axis=1)
 
     def _hash(self, content: bytes) -> str:
