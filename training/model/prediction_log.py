@@ -157,8 +157,7 @@ class PredictionLog:
                 "model_version": answer["model_version"].astype("string"),
             }
         )
-        novelty = answer[_NOVELTY]
-        return pd.concat([about, prediction_columns(answer), novelty, described.add_prefix(INPUT)], axis=1)
+        return pd.concat([about, prediction_columns(answer), answer[_NOVELTY], described.add_prefix(INPUT)], axis=1)
 
     def _hash(self, content: bytes) -> str:
         return hmac.digest(self.salt, content, hashlib.sha256).hex()
