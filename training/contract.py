@@ -147,8 +147,8 @@ class Contract(ABC):
 
     def withdrawn(self, answer: Columns, rows: np.ndarray) -> Columns:
         """Return the answer with the columns `promised` empty in ``rows`` (bool)."""
-        held = {name: answer[name] for name in self.promised if name in answer}
-        nothing = {name: np.array(np.nan if isinstance(each, np.ndarray) else None) for name, each in held.items()}
+        held = {name: np.asarray(answer[name]) for name in self.promised if name in answer}
+        nothing = {name: np.array(None if each.dtype == object else np.nan) for name, each in held.items()}
         return answer | {name: np.where(rows, nothing[name], each) for name, each in held.items()}
 
     @property

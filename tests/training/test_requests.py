@@ -358,7 +358,9 @@ def test_an_interval_lies_around_its_prediction(kind: str, models: Models) -> No
     asked, of_targets = models(kind), kind != KINDS[0]
     outputs, name = asked.estimator.predict(asked.unseen), "half_widths" if of_targets else "half_width"
     widths: Any = [0.5, 1.0, 1.5, 2.0] if of_targets else 1.5
-    answer = pd.DataFrame(replace(asked.contract, **{name: widths}).answer(outputs, asked.unseen))
+    columns = replace(asked.contract, **{name: widths}).answer(outputs, asked.unseen)
+    answer, gone = pd.DataFrame(columns), asked.contract.withdrawn(columns, np.ones(len(outputs), dtype=bool))
+    assert np.isnan(gone["coverage"]).all() and (gone["low"][0] is None) == of_targets, "NaN is not JSON"
     for column, sign in (("prediction", 0), ("low", -1), ("high", 1)):
         found = pd.DataFrame(answer[column].tolist())
         assert not of_targets or list(found) == asked.contract.targets
