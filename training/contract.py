@@ -22,6 +22,7 @@ from training.model.cross_fit import FinalFit
 from training.model.novelty import View
 
 Refit = Callable[[Any, Any], Estimator]
+Columns = dict[str, Any]  # arrays, lists and Series of one length, by the name of the column
 EXPLAINED_FEATURES = 25
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 _SHOWN = 160  # characters of a place in a message: names of features come from the request
@@ -110,11 +111,11 @@ class Contract(ABC):
         return None
 
     @abstractmethod
-    def describe(self, samples: Any) -> pd.DataFrame:
+    def describe(self, samples: Any) -> Columns:
         """Return columns that summarize each input, numbers and categories; the prediction log keeps them."""
 
     @abstractmethod
-    def views(self, samples: Any, described: pd.DataFrame | None = None) -> dict[str, View]:
+    def views(self, samples: Any, described: Columns | None = None) -> dict[str, View]:
         """Return what novelty is measured on; ``described`` is the result of `describe`, where it is known."""
 
     @abstractmethod
@@ -137,16 +138,18 @@ class Contract(ABC):
         return outputs
 
     @abstractmethod
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return the columns `answered`, from calibrated outputs; ``unseen`` as `Contract.unseen` returns it."""
 
-    def answer(self, outputs: np.ndarray, samples: Any) -> pd.DataFrame:
+    def answer(self, outputs: np.ndarray, samples: Any) -> Columns:
         """Return the answer to a request, from calibrated outputs; a modality may add columns."""
         return self.said(outputs, self.unseen(samples))
 
-    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    def withdrawn(self, answer: Columns, rows: np.ndarray) -> Columns:
         """Return the answer with the columns `promised` empty in ``rows`` (bool)."""
-        return answer.assign(**{name: answer[name].mask(rows) for name in self.promised})
+        held = {name: np.asarray(answer[name]) for name in self.promised if name in answer}
+        nothing = {name: np.array(None if each.dtype == object else np.nan) for name, each in held.items()}
+        return answer | {name: np.where(rows, nothing[name], each) for name, each in held.items()}
 
     @property
     def promises_unseen(self) -> bool:
@@ -190,9 +193,9 @@ def contract_class(modality: str, problem: str) -> Any:
     return dataclass(frozen=True, kw_only=True)(joined)
 
 
-def named_numbers(names: Sequence[str], table: np.ndarray) -> pd.Series:
+def named_numbers(names: Sequence[str], table: np.ndarray) -> list[dict[str, float]]:
     """Return a map name -> number of each row of ``table`` ``(n, names)``."""
-    return pd.Series([dict(zip(names, map(float, row), strict=True)) for row in table], dtype=object)
+    return [dict(zip(names, row, strict=True)) for row in table.tolist()]
 
 
 def contribution_columns(attribution: Attribution) -> dict[str, pd.Series]:
@@ -237,9 +240,10 @@ def contract_from(content: dict[str, Any]) -> Contract:
     return contract_class(content["modality"], content["problem"])(**fields)
 
 
-def summary_view(described: pd.DataFrame, columns: Sequence[str]) -> View:
+def summary_view(described: Columns, columns: Sequence[str]) -> View:
     """Return the view of ``columns`` of the result of `Contract.describe`."""
-    return View("summary", described[list(columns)].to_numpy(np.float64), np.arange(len(described)))
+    values = np.array([described[name] for name in columns], dtype=np.float64).T
+    return View("summary", values, np.arange(len(values)))
 
 
 # Checks of a request that the modalities share.
@@ -280,7 +284,7 @@ def numbers_of(values: Sequence[Any], names: Sequence[str], where: str) -> np.nd
     if set(map(type, values)) <= {int, float}:
         with contextlib.suppress(OverflowError):
             found = np.array(values, dtype=np.float64)
-            if (np.abs(found) <= _LARGEST).all():
+            if np.abs(found).max(initial=0) <= _LARGEST:
                 return found
     return np.array([_number(value, f"{where}.{name}"[:_SHOWN]) for value, name in zip(values, names, strict=True)])
 

@@ -72,7 +72,7 @@ class Pairs(Modality):
         if task.data.target == "ln_ic50" and not contract.thresholds:
             used = samples.pairs["drug_id"].nunique()
             found.doubt("response.parquet", response_doubt(samples.target, used), task.data.target)
-        if strangers := int((~contract.known_drugs(samples)).sum()):
+        if strangers := int(contract.unseen(samples).sum()):
             message = f"{strangers} of {len(samples)} samples are of drugs that the model does not know"
             found.warnings.append(f"drugs.csv: {message}")
         return found.judged()
@@ -145,10 +145,10 @@ def line_score(predictions: pd.DataFrame, train: ResponseSamples, **bootstrap: A
 def _translated(tables: ResponseTables, contract: Contract) -> tuple[ResponseTables, list[str]]:
     """Return ids of drugs and tissues in the model's spelling, as the endpoint reads them, and notes on them."""
     notes = []
-    ids = {each: contract.drug_id_as_known(each) for each in tables.drugs["drug_id"].dropna().unique()}
+    ids = {each: contract.as_known(each, "drug_id") for each in tables.drugs["drug_id"].dropna().unique()}
     if len(set(ids.values())) < len(ids):  # ids that the cohort tells apart stay apart
         ids = {each: each for each in ids}
-    tissues = {each: contract.tissue_as_known(each) for each in tables.cell_lines["tissue"].dropna().unique()}
+    tissues = {each: contract.as_known(each, "tissue") for each in tables.cell_lines["tissue"].dropna().unique()}
     for file, what, names in (("drugs.csv", "ids", ids), ("cell_lines.csv", "tissues", tissues)):
         if read := [each for each, name in names.items() if each != name]:
             notes.append(f"{file}: {what} in another case were read as the model's: {quoted(read)}")

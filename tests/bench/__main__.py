@@ -25,6 +25,7 @@ BENCHES = {
     "pancan": ("reading", "pancan_reader"),
     "explanations": ("frozen_head", "explanations"),
     "workers": ("many_workers", "many_workers"),
+    "row": ("served_endpoint", "one_row"),
     "endpoint": ("served_endpoint", "endpoint"),
     "baseline": ("waits", "baseline"),
     "demo": ("waits", "whole_demo"),

@@ -1,4 +1,4 @@
-"""The endpoint: HTTP against the call in this process, batches against rows, logged against not logged."""
+"""The endpoint: HTTP, the call in this process and the model alone; batches and rows; logged and not logged."""
 
 import contextlib
 import json
@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,10 +16,34 @@ import mlflow
 import numpy as np
 import requests
 
-from tests.bench.measured import Record, medians
+from pipelines.datasets import prepare
+from pipelines.params import read_params
+from pipelines.simulate.__main__ import simulators
+from tests.bench.measured import Record, in_turn, medians
 from tests.serving import served
+from training.model.predictor import Predictor
 
+ONE_ROW = 2.0  # ms in this process, at most
 MOST_LOGGED = 1.05  # an answer that is logged takes at most this times as long as one that is not
+
+
+def one_row(small: bool = False) -> list[Record]:
+    """Compare the answer to one row in this process with the model alone, on simulated profiles and pairs."""
+    found = []
+    for name, architecture in (("tumor_type", "logistic_regression"), ("drug_response", "elastic_net")):
+        with tempfile.TemporaryDirectory() as folder:
+            simulators()[name](Path(folder) / "raw")
+            task = read_params(served.ROOT / "params.yaml").task(name)
+            prepared = prepare(task.read(Path(folder) / "raw"), task, 0)
+            contract = served.save_fitted(name, architecture, task, prepared, Path(folder) / "model")
+            model = Predictor().read(Path(folder) / "model")
+        frame = contract.request(prepared.side("test").take(np.arange(1)))
+        jobs = (partial(model.predict, None, frame), partial(model.outputs, contract.read(frame)))
+        whole, alone, ratio = medians(*in_turn(jobs, 5 if small else 500))
+        about: dict[str, Any] = {"higher_is_better": False, "sides": ("in this process", "the model alone")}
+        about |= {"bound": None if small else ONE_ROW, "bound_on": "ours"}
+        found.append(Record(f"one row, {name}, {architecture}", 1e3 * whole, 1e3 * alone, ratio, "ms", **about))
+    return found
 
 
 def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> list[Record]:

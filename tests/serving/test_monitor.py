@@ -168,7 +168,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
 def drifted(screen: Screen, asked: ResponseSamples | None = None) -> list[str]:
     """Return the inputs that a watch names, the farthest first, if a version is ``asked`` so; nothing else may be."""
     trained, usual, contract = screen
-    old, new = contract.describe(trained), contract.describe(usual if asked is None else asked)
+    old, new = (pd.DataFrame(contract.describe(each)) for each in (trained, asked or usual))
     rng = np.random.default_rng(0)
     said, rows = (pd.DataFrame({"prediction": rng.choice(np.linspace(-3, 6, 99), len(each))}) for each in (old, new))
     kept = Reference("drug_response", "1", contract, old, monitoring.predictions_of(contract, said), 1.0)

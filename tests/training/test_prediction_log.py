@@ -147,7 +147,7 @@ def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monke
     monkeypatch.setattr("training.model.prediction_log._ROWS", 50)
     log = PredictionLog(tmp_path, PROFILES, SALT, seconds=0.01)
     names = ("prediction", "out_of_distribution", "out_of_distribution_threshold", "model_version")
-    write = partial(log.write, [b"row"], None, pd.DataFrame([[1.0] * 4], columns=names), pd.DataFrame({"level": [1.0]}))
+    write = partial(log.write, [b"row"], None, {name: [1.0] for name in names}, {"level": [1.0]})
     began = time.monotonic()
     while not log.dropped:
         write()
@@ -155,20 +155,18 @@ def test_a_slow_disk_holds_nobody_up_and_memory_is_bounded(tmp_path: Path, monke
     for _ in range(100):
         write()
     assert log.dropped == 101
-    assert log._rows == sum(len(asked.answer) for asked in log._waiting) + sum(taken[:1]) == 50
+    assert log._rows == sum(len(asked.identities) for asked in log._waiting) + sum(taken[:1]) == 50
     free.set()
     log.close()
 
 
 ENDING = """
 from pathlib import Path
-import pandas as pd
 from training.model.prediction_log import PredictionLog
 log = PredictionLog(Path.cwd(), "tumor_type", b"salt", 60.0)
 novelty = {"out_of_distribution": [0.5], "out_of_distribution_threshold": [1.0]}
 for value in range(5):
-    answer = pd.DataFrame({"prediction": [value], **novelty, "model_version": ["1"]})
-    log.write([b"row"], None, answer, pd.DataFrame({"level": [value]}))
+    log.write([b"row"], None, {"prediction": [value], **novelty, "model_version": ["1"]}, {"level": [value]})
 """
 
 

@@ -283,7 +283,7 @@ def _read_or_refused(asked: Asked, contract: Any, field: str, values: list[Any],
     except PayloadError as error:
         assert len(str(error)) < 2000
     else:
-        _json(contract.answer(contract.calibrated(asked.estimator.outputs(samples)), samples))
+        _json(pd.DataFrame(contract.answer(contract.calibrated(asked.estimator.outputs(samples)), samples)))
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
@@ -358,13 +358,16 @@ def test_an_interval_lies_around_its_prediction(kind: str, models: Models) -> No
     asked, of_targets = models(kind), kind != KINDS[0]
     outputs, name = asked.estimator.predict(asked.unseen), "half_widths" if of_targets else "half_width"
     widths: Any = [0.5, 1.0, 1.5, 2.0] if of_targets else 1.5
-    answer = replace(asked.contract, **{name: widths}).answer(outputs, asked.unseen)
+    columns = replace(asked.contract, **{name: widths}).answer(outputs, asked.unseen)
+    answer, gone = pd.DataFrame(columns), asked.contract.withdrawn(columns, np.ones(len(outputs), dtype=bool))
+    assert np.isnan(gone["coverage"]).all() and (gone["low"][0] is None) == of_targets, "NaN is not JSON"
     for column, sign in (("prediction", 0), ("low", -1), ("high", 1)):
         found = pd.DataFrame(answer[column].tolist())
         assert not of_targets or list(found) == asked.contract.targets
         np.testing.assert_allclose(found, outputs.reshape(len(outputs), -1) + sign * np.array(widths), atol=1e-9)
     assert (answer["coverage"] == 0.9).all()
-    none = replace(asked.contract, **{name: [None] * 4 if of_targets else None}).answer(outputs, asked.unseen)
+    unmeasured = replace(asked.contract, **{name: [None] * 4 if of_targets else None})
+    none = pd.DataFrame(unmeasured.answer(outputs, asked.unseen))
     assert none.reindex(columns=["low", "high"] if of_targets else ["low", "high", "coverage"]).isna().all(axis=None)
 
 
@@ -377,6 +380,7 @@ def test_equal_profiles_and_drugs_of_pairs_are_stored_once(pairs: Asked) -> None
     assert (len(samples), len(samples.cell_lines), samples.cell.tolist()) == (6, 2, [0, 0, 1, 0, 0, 1])
     assert samples.drugs.index[samples.drug].tolist() == [row["drug_id"] for row in rows] * 2
     assert samples.cell_lines["tissue"].iloc[samples.cell].tolist() == [row["tissue"] for row in rows] * 2
+    assert "field methylation" in _refusal(pairs.contract, [{**rows[0], "methylation": rows[0]["expression"]}])
     other = {**rows[0], "tissue": "another"}  # one profile in two tissues is two lines
     assert pairs.read([rows[0], other]).cell_lines["tissue"].tolist() == [rows[0]["tissue"], "another"]
 

@@ -144,7 +144,7 @@ def test_an_answer_tells_class_probability_set_and_threshold(contract: Any, mode
     asked = contract.read(contract.request(test))
     np.testing.assert_array_equal(asked.drugs.index[asked.drug], test.drugs.index[test.drug])
     probability = contract.calibrated(model_of("elastic_net").outputs(asked))
-    answer = contract.answer(probability, asked)
+    answer = pd.DataFrame(contract.answer(probability, asked))
     assert list(answer) == [column.name for column in contract.outputs() if column.required]
     np.testing.assert_allclose(answer["threshold"], test.pairs["threshold"])
     np.testing.assert_allclose(answer["probability_sensitive"], probability[:, 1])
@@ -158,7 +158,8 @@ def test_an_answer_tells_class_probability_set_and_threshold(contract: Any, mode
 
 def test_an_unseen_drug_is_answered_with_the_threshold_over_all(contract: Any, called: Prepared) -> None:
     asked, known = question(called.samples, line="NEW", drug="NEW", smiles="CC(=O)Oc1ccccc1C(=O)O"), called.side("test")
-    answer, told = (contract.answer(np.tile([0.4, 0.6], (len(each), 1)), each) for each in (asked, known))
+    outputs = (np.tile([0.4, 0.6], (len(each), 1)) for each in (asked, known))
+    answer, told = (pd.DataFrame(contract.answer(*each)) for each in zip(outputs, (asked, known), strict=True))
     assert answer["threshold"].tolist() == [called.samples.thresholds.overall]
     assert answer["coverage"].isna().all() and not answer["drug_known"].any(), "nothing is promised of it"
     assert told["coverage"].eq(0.9).all() and told["drug_known"].all()

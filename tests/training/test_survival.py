@@ -133,7 +133,7 @@ def test_the_log_hazard_is_explained_by_the_genes_that_raise_it(name: str) -> No
 def test_an_answer_holds_a_falling_curve_and_an_interval(name: str, prepared: Prepared, final_of: Finals) -> None:
     final, test = final_of(name), prepared.side("test")
     contract: Any = contract_from(json.loads(json.dumps(contract_text(_contract(final, prepared, name)))))
-    answer = contract.answer(contract.calibrated(final.estimator.outputs(test)), test)
+    answer = pd.DataFrame(contract.answer(contract.calibrated(final.estimator.outputs(test)), test))
     curves = np.array([list(each.values()) for each in answer["survival"]])
     assert list(answer["survival"][0]) == ["40", "80", "160"]
     assert (np.diff(curves, axis=1) <= 0).all() and ((curves >= 0) & (curves <= 1)).all()
@@ -145,7 +145,7 @@ def test_an_answer_holds_a_falling_curve_and_an_interval(name: str, prepared: Pr
         base, rows = contract.explain(final.estimator, test).values()
         total = [start + sum(each["value"] for each in row) for start, row in zip(base, rows, strict=True)]
         np.testing.assert_allclose(total, answer["log_hazard"], rtol=0, atol=1e-6)
-    withdrawn = contract.withdrawn(answer, np.ones(len(test), dtype=bool))
+    withdrawn = pd.DataFrame(contract.withdrawn(dict(answer), np.ones(len(test), dtype=bool)))
     assert withdrawn[["low", "high", "event_free_until", "coverage"]].isna().all(axis=None)
     assert withdrawn["prediction"].notna().all()
 
@@ -164,7 +164,7 @@ def test_too_large_log_hazards_are_scaled_and_wrong_ones_not_turned_round(final:
     assert humble.slope == pytest.approx(plain.slope / 4, rel=1e-3) and wrong.slope == 0
     given = np.linspace(-1, 1, 5)
     np.testing.assert_allclose(humble.calibrated(given * 4), plain.calibrated(given), rtol=0, atol=1e-3)
-    said = wrong.said(wrong.calibrated(given), np.zeros(5, dtype=bool))
+    said = pd.DataFrame(wrong.said(wrong.calibrated(given), np.zeros(5, dtype=bool)))
     assert said["prediction"].nunique() == 1
     assert np.isfinite(said[["low", "high", "event_free_until"]].to_numpy()).all()
 
@@ -176,7 +176,7 @@ def test_a_horizon_that_nobody_reaches_with_the_event_is_refused(final: FinalFit
 
 def test_what_is_answered_holds_on_samples_that_no_fit_has_seen(final: FinalFit, prepared: Prepared) -> None:
     contract, many = _contract(final, prepared), follow_up_samples(3000, seed=9)
-    answer = contract.said(contract.calibrated(final.estimator.outputs(many)), contract.unseen(many))
+    answer = pd.DataFrame(contract.said(contract.calibrated(final.estimator.outputs(many)), contract.unseen(many)))
     time, event = many.target.T
     covered = kaplan_meier(time / answer["event_free_until"].to_numpy(), event, np.ones(1), before=True)[0]
     assert covered == pytest.approx(contract.coverage, abs=0.05)
@@ -246,7 +246,7 @@ def test_a_model_of_real_tumors_answers(tmp_path: Path) -> None:
     final = _final("cox_net", prepared, {})
     contract: Any = make_contract(NAME, "cox_net", task, prepared=prepared, final=final)
     test = prepared.side("test")
-    answer = contract.answer(contract.calibrated(final.estimator.outputs(test)), test)
+    answer = pd.DataFrame(contract.answer(contract.calibrated(final.estimator.outputs(test)), test))
     assert 0.1 < answer["prediction"].mean() < 0.5  # 26 % have a metastasis within ten years or so
     assert (answer["low"] < answer["high"]).all()
     assert contract.slope > 0.1

@@ -109,7 +109,7 @@ def test_without_measured_width_an_unseen_drug_has_no_interval(prepared: Prepare
     contract = make_contract(NAME, "xgboost", response_task(params), prepared=prepared, final=final)
     samples = replace(prepared.samples, drugs=prepared.samples.drugs.assign(smiles=NO_KNOWN_MOLECULE))
     samples.drugs.index = pd.Index([f"new {number}" for number in range(len(samples.drugs))])
-    found = contract.answer(np.zeros(len(samples)), samples)
+    found = pd.DataFrame(contract.answer(np.zeros(len(samples)), samples))
     assert found[["low", "high", "coverage"]].isna().all(axis=None) and not found["drug_known"].any()
 
 

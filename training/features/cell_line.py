@@ -59,7 +59,7 @@ class _Table:
 
     def scaled(self, table: pd.DataFrame, impute: bool = True) -> np.ndarray:
         """Return the kept features, found by name and scaled, ``(lines, len(kept))``; gaps are imputed or left."""
-        aligned = table if list(table.columns) == self.names else table.reindex(columns=self.names)
+        aligned = table if table.columns.tolist() == self.names else table.reindex(columns=self.names)
         values = aligned.to_numpy(np.float64)[:, self.kept]
         if impute:
             values = np.where(np.isnan(values), self.fill, values)
@@ -272,8 +272,8 @@ def _ranked(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     levels = np.linspace(0, 1, len(quantiles))
     ranks = np.empty_like(values)
     for column, (value, at) in enumerate(zip(values.T, quantiles.T, strict=True)):
-        above, below = np.interp(value, at, levels), -np.interp(-value, -at[::-1], -levels[::-1])
-        ranks[:, column] = np.select([value <= at[0], value >= at[-1]], [0.0, 1.0], (above + below) / 2)
+        ranks[:, column] = (np.interp(value, at, levels) - np.interp(-value, -at[::-1], -levels[::-1])) / 2
+    ranks = np.where(values <= quantiles[0], 0.0, np.where(values >= quantiles[-1], 1.0, ranks))
     return ndtri(np.clip(ranks, _TAIL, 1 - _TAIL))
 
 

@@ -57,7 +57,7 @@ class DrugFeatures(Featurizer):
         """Return for each drug its position among the training drugs, by id or else by molecule; -1 if unseen."""
         position = {name: index for index, name in enumerate(self.ids)}
         found = np.full(len(drugs), -1)
-        for row, (drug_id, smiles) in enumerate(zip(drugs.index, drugs["smiles"], strict=True)):
+        for row, (drug_id, smiles) in enumerate(zip(drugs.index.tolist(), drugs["smiles"].tolist(), strict=True)):
             name = str(drug_id)
             if name not in position and isinstance(smiles, str):
                 name = self.molecules.get(parent(smiles) or "", name)

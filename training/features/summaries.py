@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from rdkit import Chem
 from rdkit.Chem import rdMolDescriptors
 from scipy.ndimage import laplace
@@ -90,7 +89,7 @@ def choose_panels(values: np.ndarray, genes: Sequence[str]) -> dict[str, list[st
     }
 
 
-def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Return level, spread, shares and panel means of profiles ``(n, genes)``; NaN where nothing is known."""
     known = np.isfinite(values)
     count = known.sum(axis=1)
@@ -106,7 +105,7 @@ def profile_summary(values: np.ndarray, genes: Sequence[str], panels: Mapping[st
         columns = [place[gene] for gene in members if gene in place]
         inside = known[:, columns].sum(axis=1)
         found[name] = np.where(inside, filled[:, columns].sum(axis=1) / np.maximum(inside, 1), np.nan)
-    return pd.DataFrame(found)
+    return found
 
 
 DRUG_COLUMNS: dict[str, Callable[[Any], float]] = {
@@ -133,9 +132,9 @@ def drug_numbers(smiles: str | None) -> tuple[float, ...]:
     return tuple(float(descriptor(molecule)) for descriptor in DRUG_COLUMNS.values())
 
 
-def drug_summary(smiles: Sequence[str | None]) -> pd.DataFrame:
+def drug_summary(smiles: Sequence[str | None]) -> dict[str, np.ndarray]:
     """Return `drug_numbers` of each, and ``drug``: a short hash of the molecule."""
-    table = pd.DataFrame([drug_numbers(each) for each in smiles], columns=list(DRUG_COLUMNS))
+    table = np.array([drug_numbers(each) for each in smiles]).reshape(-1, len(DRUG_COLUMNS))
     parents = [parent(each) if isinstance(each, str) else None for each in smiles]
     hashed = ["unknown" if each is None else hashlib.sha256(each.encode()).hexdigest()[:8] for each in parents]
-    return table.assign(drug=pd.Series(hashed, dtype=object))
+    return {**dict(zip(DRUG_COLUMNS, table.T, strict=True)), "drug": np.array(hashed, dtype=object)}

@@ -19,7 +19,7 @@ from pipelines.modalities.images import ImagesTask
 from pipelines.params import read_task
 from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from pipelines.samples.raw_files import FORMATS
-from training.contract import Contract, PayloadError, check_form, kind_of, summary_view
+from training.contract import Columns, Contract, PayloadError, check_form, kind_of, summary_view
 from training.estimator import Estimator
 from training.features.summaries import IMAGE_COLUMNS, image_numbers
 from training.model.novelty import View
@@ -65,11 +65,12 @@ class Images(Contract):
         """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
         return [*self.answered, ColSpec(DataType.string, name="overlay", required=False)]
 
-    def describe(self, samples: ImageSamples) -> pd.DataFrame:
+    def describe(self, samples: ImageSamples) -> Columns:
         """See `image_numbers`."""
-        return pd.DataFrame([image_numbers(samples.pixels[row]) for row in samples.index], columns=IMAGE_COLUMNS)
+        table = np.array([image_numbers(samples.pixels[row]) for row in samples.index])
+        return dict(zip(IMAGE_COLUMNS, table.reshape(-1, len(IMAGE_COLUMNS)).T, strict=True))
 
-    def views(self, samples: ImageSamples, described: pd.DataFrame | None = None) -> dict[str, View]:
+    def views(self, samples: ImageSamples, described: Columns | None = None) -> dict[str, View]:
         """Return the summary."""
         return {"image": summary_view(self.describe(samples) if described is None else described, IMAGE_COLUMNS)}
 

@@ -14,12 +14,12 @@ from mlflow.types.schema import AnyType, Map
 from pipelines.datasets import Prepared
 from pipelines.groups.pairs import drug_groups
 from pipelines.samples.molecules import canonical, parent, stereochemistry
-from pipelines.samples.response import UNKNOWN, ResponseSamples, make_samples, required_fields
+from pipelines.samples.response import UNKNOWN, ResponseSamples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
 from pipelines.text_values import folded, known, quoted
 from training import contract
 from training.architectures import get_architecture
-from training.contract import Contract, PayloadError, Refit, Remarks
+from training.contract import Columns, Contract, PayloadError, Refit, Remarks
 from training.estimator import Estimator
 from training.features.cell_line import CellLineChoices, measured
 from training.features.pair import fingerprints
@@ -32,6 +32,8 @@ from training.model.novelty import View
 MAX_ROWS = 10_000
 EXPRESSION = "expression"
 _READ_AS = "read_as"  # column of the pairs of a request: what was normalized
+_COLUMNS = (["cell_line_id", "drug_id", _READ_AS], ["tissue"], ["smiles"])
+_PAIR, _LINE, _DRUG = map(pd.Index, _COLUMNS)  # made once: pandas finds a column by a table that its index keeps
 _BITS = 1024
 SENSITIVE = CLASSES.index("sensitive")
 _HELD_OUT = 0.25  # of the drugs, in one fold, for the interval of unseen drugs
@@ -81,20 +83,17 @@ class Pairs(Contract):
         return unseen_half_width(prepared, refit, coverage)
 
     @cached_property
+    def _feature_index(self) -> dict[str, pd.Index]:
+        return {omics: pd.Index(names) for omics, names in self.features.items()}
+
+    @cached_property
     def _folded(self) -> dict[str, dict[str, list[str]]]:
-        return {"drug": _by_folded(self.drugs), "tissue": _by_folded(self.tissues)}
+        return {"drug_id": _by_folded(self.drugs), "tissue": _by_folded(self.tissues)}
 
-    def _as_known(self, text: str | None, what: str, names: Collection[str]) -> str | None:
-        alike = [] if text is None or text in names else self._folded[what].get(folded(text), [])
-        return alike[0] if len(alike) == 1 else text
-
-    def drug_id_as_known(self, text: str | None) -> str | None:
-        """Return the one training drug whose id differs from ``text`` in case or blanks alone, or ``text``."""
-        return self._as_known(text, "drug", self.drugs)
-
-    def tissue_as_known(self, text: str | None) -> str | None:
-        """Return the one training tissue that differs from ``text`` in case or blanks alone, or ``text``."""
-        return self._as_known(text, "tissue", self.tissues)
+    def as_known(self, text: str | None, field: str) -> str | None:
+        """Return the one training ``drug_id`` or ``tissue`` that is ``text`` but for case and blanks, or ``text``."""
+        alike = self._folded[field].get(folded(text or ""), [])
+        return alike[0] if text and len(alike) == 1 else text
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -119,47 +118,47 @@ class Pairs(Contract):
         own = self.drugs[found]
         return found if smiles is None or own is None or _one_molecule(own, smiles) else None
 
-    def known_drugs(self, samples: ResponseSamples) -> np.ndarray:
-        """Return which samples' drugs were in the training rows, bool, ``(n,)``; all True without `drugs`."""
-        known = [not self.drugs or self.known_drug(*drug) is not None for drug in _drugs_in(samples)]
-        return np.array(known, dtype=bool)[samples.drug]
-
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once."""
-        by_id = "drug_id" in frame.columns
-        needed = [name for name in (*self.required, "smiles") if not (by_id and name == "smiles")]
-        contract.check_form(frame, [*self.features, "tissue", "smiles", "drug_id"], needed, MAX_ROWS)
-        lines: dict[tuple[Any, ...], tuple[int, str | None, dict[str, np.ndarray | None]]] = {}
-        drugs: dict[tuple[str | None, str | None], tuple[int, str | None]] = {}
-        molecules: dict[str, str | None] = {}
+        needed = [name for name in (*self.required, "smiles") if name != "smiles" or "drug_id" not in frame]
+        fields = [*self.features, "tissue", "smiles", "drug_id"]
+        contract.check_form(frame, fields, needed, MAX_ROWS)
+        columns = [frame[name].tolist() if name in frame else [None] * len(frame) for name in fields]
+        texts, maps = dict[str, str | None](), dict[tuple[str, int], bytes]()  # many rows may share a text or a map
+        named, molecules = dict[Any, tuple[str | None, ...]](), dict[str, str | None]()
+        lines, drugs = dict[tuple[Any, ...], int](), dict[tuple[str | None, str | None], tuple[int, str | None]]()
         cell, drug, read_as = [], [], []
-        for row, record in enumerate(frame.to_dict("records")):
-            profile = {name: _profile(record.get(name), name, row, self) for name in self.features}
-            tissue = self.tissue_as_known(_text(record.get("tissue"), "tissue", row))
-            key = (tissue, *(None if values is None else values.tobytes() for values in profile.values()))
-            cell.append(lines.setdefault(key, (len(lines), tissue, profile))[0])
-            drug_id, smiles, note = _drug(record, row, self)
-            read_as.append(note)
-            molecule = None if smiles is None else canonical(smiles)
+        for row, (*profiles, tissue, smiles, given_id) in enumerate(zip(*columns, strict=True)):
+            line: list[Any] = []
+            for name, values in zip(self.features, profiles, strict=True):
+                if (place := (name, id(values))) not in maps:
+                    maps[place] = _profile(values, name, row, self)
+                line.append(maps[place])
+            line.append(self.as_known(_text(tissue, "tissue", row, texts), "tissue") or UNKNOWN)
+            cell.append(lines.setdefault(tuple(line), len(lines)))
+            given = _text(smiles, "smiles", row, texts), _text(given_id, "drug_id", row, texts)
+            if given not in named:
+                named[given] = _drug(*given, row, self)
+            drug_id, molecule, spelled, note = named[given]
             if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
                 raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
-            drug.append(drugs.setdefault((drug_id, molecule), (len(drugs), smiles))[0])
-        names = [f"row:{index}" for index in range(len(lines))]
+            drug.append(drugs.setdefault((drug_id, molecule), (len(drugs), spelled))[0])
+            read_as.append(note)
+        *tables, tissues = zip(*lines, strict=True)
+        line_ids = pd.Index([f"row:{index}" for index in range(len(lines))], dtype=object)
         # Ids that were given are stripped, so none of them begins with a space.
-        drug_ids = [drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)]
+        drug_ids = pd.Index([drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)], dtype=object)
         omics = {}
-        for name, columns in self.features.items():
-            profiles = [profile[name] for _, _, profile in lines.values()]
-            values = np.array([np.full(len(columns), np.nan) if each is None else each for each in profiles])
-            omics[name] = pd.DataFrame(values, index=pd.Index(names), columns=pd.Index(columns))
-        pairs = pd.DataFrame({"cell_line_id": np.array(names)[cell], "drug_id": np.array(drug_ids)[drug]})
-        tissues = pd.Series([tissue for _, tissue, _ in lines.values()], index=names, dtype=object)
-        spellings = pd.Series([smiles for _, smiles in drugs.values()], index=drug_ids, dtype=object)
-        return make_samples(
-            pairs.assign(**{_READ_AS: pd.Series(read_as, dtype=object)}),
-            pd.DataFrame({"tissue": tissues}, index=pd.Index(names)),
-            pd.DataFrame({"smiles": spellings}),
-            omics,
+        for (name, names), table in zip(self._feature_index.items(), tables, strict=True):
+            values = np.frombuffer(b"".join(table)).reshape(len(lines), len(names))
+            omics[name] = pd.DataFrame(values.astype(np.float32), index=line_ids, columns=names)
+        return ResponseSamples(
+            pairs=pd.DataFrame(np.array([line_ids[cell], drug_ids[drug], read_as], object).T, None, _PAIR, object),
+            cell_lines=pd.DataFrame(np.array([tissues], object).T, line_ids, _LINE, object),
+            drugs=pd.DataFrame(np.array([[smiles for _, smiles in drugs.values()]], object).T, drug_ids, _DRUG, object),
+            omics=omics,
+            cell=np.array(cell, dtype=np.int32),
+            drug=np.array(drug, dtype=np.int32),
         )
 
     def request(self, samples: ResponseSamples) -> pd.DataFrame:
@@ -199,14 +198,15 @@ class Pairs(Contract):
         """Return notes on what was normalized, is in another unit, is missing, and is not in the training data."""
         made = Remarks(len(samples))
         made.add(samples.pairs.get(_READ_AS, pd.Series([None] * len(samples), dtype=object)).tolist())
+        used, row = np.unique(samples.cell, return_inverse=True)
         for name, unit in self.units.items():
-            used, row = np.unique(samples.cell, return_inverse=True)
             notes = outside(samples.omics[name].to_numpy()[used], self.features[name], unit, name)
             made.add([notes[place] for place in row], withdraw=True)
-        lacks = {name: ~measured(samples.omics[name])[samples.cell] for name in self.needed}
-        lacking = [", ".join(name for name in self.needed if lacks[name][row]) for row in range(len(samples))]
-        made.add([each and f"the sample lacks {each}, without which a baseline answers" for each in lacking])
-        tissues = samples.cell_lines["tissue"].astype(str).tolist()
+        if self.needed:
+            lacks = {name: ~measured(samples.omics[name])[samples.cell] for name in self.needed}
+            lacking = [", ".join(name for name in self.needed if lacks[name][row]) for row in range(len(samples))]
+            made.add([each and f"the sample lacks {each}, without which a baseline answers" for each in lacking])
+        tissues = samples.cell_lines["tissue"].tolist()
         strange = {*tissues} - {*self.tissues, UNKNOWN} if self.tissues else set()
         notes = [f"the tissue {each!r} is not in the training data" if each in strange else None for each in tissues]
         made.add([notes[cell] for cell in samples.cell])
@@ -230,10 +230,11 @@ class Pairs(Contract):
         return f"drug{named} is not known: it was in no training row; {interval}"
 
     def unseen(self, samples: ResponseSamples) -> np.ndarray:
-        """Return which samples' drugs were in no training row."""
-        return ~self.known_drugs(samples)
+        """Return which samples' drugs were in no training row; none without `drugs`."""
+        unseen = [bool(self.drugs) and self.known_drug(*drug) is None for drug in _drugs_in(samples)]
+        return np.array(unseen, dtype=bool)[samples.drug]
 
-    def answer(self, outputs: np.ndarray, samples: ResponseSamples) -> pd.DataFrame:
+    def answer(self, outputs: np.ndarray, samples: ResponseSamples) -> Columns:
         """Return the answer with ``drug_known``; for calls also ``probability_sensitive`` and the drug's threshold."""
         unseen = self.unseen(samples)
         answer = self.said(outputs, unseen)
@@ -241,26 +242,25 @@ class Pairs(Contract):
             answer["probability_sensitive"] = outputs[:, SENSITIVE]
             answer["threshold"] = Thresholds(**self.thresholds).of(samples.drugs)[samples.drug]
         known_drugs = (~unseen).tolist() if self.drugs else [None] * len(samples)
-        return answer.assign(drug_known=pd.Series(known_drugs, dtype=object))
+        return answer | {"drug_known": pd.Series(known_drugs, dtype=object)}
 
-    def describe(self, samples: ResponseSamples) -> pd.DataFrame:
+    def describe(self, samples: ResponseSamples) -> Columns:
         """Return `profile_summary` of the expression, the mean of each other omics, tissue, and `drug_summary`."""
         cells, cell = np.unique(samples.cell, return_inverse=True)
         drugs, drug = np.unique(samples.drug, return_inverse=True)
-        tissue = samples.cell_lines["tissue"].iloc[cells].astype(str)
-        known = {*self.tissues, UNKNOWN}
-        shown = pd.Series([each if each in known else "other" for each in tissue], dtype=object)
-        lines = [pd.DataFrame({"tissue": shown})]
-        for omics in self.features:
+        tissues, known = samples.cell_lines["tissue"].tolist(), {*self.tissues, UNKNOWN}
+        shown = [tissues[line] if tissues[line] in known else "other" for line in cells]
+        lines = {"tissue": np.array(shown, dtype=object)}
+        for omics, features in self.features.items():
             panels = self.panels if omics == EXPRESSION else {}
-            summary = profile_summary(samples.omics[omics].to_numpy()[cells], self.features[omics], panels)
-            summary = summary if omics == EXPRESSION else summary[["level", "missing"]]
-            lines.append(summary.add_prefix(f"{omics}_"))
+            summary = profile_summary(samples.omics[omics].to_numpy()[cells], features, panels)
+            kept = summary if omics == EXPRESSION else ("level", "missing")
+            lines |= {f"{omics}_{name}": summary[name] for name in kept}
         molecules = drug_summary(samples.drugs["smiles"].iloc[drugs].tolist())
-        of_lines = pd.concat(lines, axis=1).iloc[cell].reset_index(drop=True)
-        return pd.concat([of_lines, molecules.iloc[drug].reset_index(drop=True)], axis=1)
+        own = {name: values[cell] for name, values in lines.items()}
+        return own | {name: values[drug] for name, values in molecules.items()}
 
-    def views(self, samples: ResponseSamples, described: pd.DataFrame | None = None) -> dict[str, View]:
+    def views(self, samples: ResponseSamples, described: Columns | None = None) -> dict[str, View]:
         """Return the values of each omics, and what the molecule looks like: as numbers, and as a fingerprint."""
         smiles = samples.drugs["smiles"].tolist()
         bits = fingerprints(smiles, _BITS)
@@ -320,8 +320,8 @@ def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> floa
 
 
 def _drugs_in(samples: ResponseSamples) -> list[tuple[str, str | None]]:
-    known = [each if isinstance(each, str) else None for each in samples.drugs["smiles"]]
-    return list(zip(map(str, samples.drugs.index), known, strict=True))
+    known = [each if isinstance(each, str) else None for each in samples.drugs["smiles"].tolist()]
+    return list(zip(map(str, samples.drugs.index.tolist()), known, strict=True))
 
 
 def _drugs_of(samples: ResponseSamples) -> dict[str, str | None]:
@@ -359,17 +359,17 @@ def _expression_panels(samples: ResponseSamples, lines: np.ndarray) -> dict[str,
     return choose_panels(table.dropna(how="all").to_numpy(), [str(gene) for gene in table])
 
 
-def _profile(values: Any, name: str, row: int, model: Pairs) -> np.ndarray | None:
-    """Return the values in the model's order, or None where the row has none and need not."""
-    where = f"row {row}, field {name}"
+def _profile(values: Any, name: str, row: int, model: Pairs) -> bytes:
+    """Return the values in the model's order, float64; NaN where the row has none and need not."""
+    where, wanted = f"row {row}, field {name}", model.features[name]
     if contract.is_null(values):
         if name in model.required:
             raise PayloadError(f"{where}: missing; this model needs it")
-        return None
+        return np.full(len(wanted), np.nan).tobytes()
     if not isinstance(values, Mapping):
         raise PayloadError(f"{where}: must be a map of feature to value, it is {contract.kind_of(values)}")
-    wanted = model.features[name]
-    if missing := [feature for feature in wanted if feature not in values]:
+    in_order = list(values) == wanted  # as most requests are: then nothing is looked up
+    if not in_order and (missing := [feature for feature in wanted if feature not in values]):
         by_folded = _by_folded([str(feature) for feature in values])
         alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
         hint = f"; write {quoted(alike, 3)} as the model does" if alike else ""
@@ -378,19 +378,17 @@ def _profile(values: Any, name: str, row: int, model: Pairs) -> np.ndarray | Non
         raise PayloadError(
             f"{where}: unknown features: {contract.listed([str(each) for each in {*values} - {*wanted}])}"
         )
-    numbers = contract.numbers_of([values[feature] for feature in wanted], wanted, where)
+    numbers = contract.numbers_of(list(values.values() if in_order else map(values.get, wanted)), wanted, where)
     scale = model.scale_of(name)
     lowest, highest, reason = LIMITS.get(scale, (-math.inf, math.inf, ""))
-    refused = ~np.isin(numbers, (0, 1)) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
+    refused = (numbers != 0) & (numbers != 1) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
     contract.refuse_values(refused, numbers, wanted, where, reason)
-    return numbers
+    return numbers.tobytes()
 
 
-def _drug(record: Mapping[Any, Any], row: int, model: Pairs) -> tuple[str | None, str | None, str | None]:
-    """Return id and SMILES as the training data writes them, and a note where the request does not."""
-    smiles = _text(record.get("smiles"), "smiles", row)
-    given = _text(record.get("drug_id"), "drug_id", row)
-    drug_id = model.drug_id_as_known(given)
+def _drug(smiles: str | None, given: str | None, row: int, model: Pairs) -> tuple[str | None, ...]:
+    """Return id, molecule and SMILES as the training data writes them, and a note where the request does not."""
+    drug_id = model.as_known(given, "drug_id")
     notes = [] if drug_id == given else [f"drug_id {given!r} was read as {drug_id!r}"]
     if smiles is None and drug_id is not None:
         smiles = model.drugs.get(drug_id)  # what the training rows of this id had
@@ -408,7 +406,7 @@ def _drug(record: Mapping[Any, Any], row: int, model: Pairs) -> tuple[str | None
         if own is not None and canonical(own) != canonical(smiles):
             notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
             smiles = own
-    return drug_id, smiles, "; ".join(notes) or None
+    return drug_id, smiles and canonical(smiles), smiles, "; ".join(notes) or None
 
 
 def _by_folded(names: Collection[str]) -> dict[str, list[str]]:
@@ -424,12 +422,14 @@ def _one_molecule(one: str, other: str) -> bool:
     return parent(one) == parent(other) and (not all(ends) or ends[0] == ends[1])
 
 
-def _text(value: Any, name: str, row: int) -> str | None:
+def _text(value: Any, name: str, row: int, texts: dict[str, str | None]) -> str | None:
     if contract.is_null(value):
         return None
     if not isinstance(value, str):
         raise PayloadError(f"row {row}, field {name}: must be text, it is {contract.kind_of(value)}")
-    return known(value)
+    if value not in texts:
+        texts[value] = known(value)
+    return texts[value]
 
 
 TAKEN = Pairs

@@ -1,7 +1,7 @@
 """Requests of expression profiles: maps of genes to values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.gene_names import match_genes, respelled
 from pipelines.text_values import quoted
 from training import contract
-from training.contract import Contract, PayloadError, Remarks
+from training.contract import Columns, Contract, PayloadError, Remarks
 from training.estimator import Estimator
 from training.features.summaries import choose_panels, profile_summary
 from training.features.units import outside, unit_of
@@ -30,8 +30,9 @@ _LISTED = 200  # genes that a refusal names
 _ABOUT_GENES = ("imputed", "ignored")  # columns of an answer: genes that a profile, or the training data, lacks
 _REMEMBERED = 8  # sets of names, from request to request
 _READ_AS = "read_as"  # column of the profiles of a request: what was normalized
+_COLUMNS = ["sample_id", "patient_id", *_ABOUT_GENES, _READ_AS]
 
-_Match = tuple[dict[str, str], list[str], str | None]  # see `_named_genes`
+_Match = tuple[list[str], list[int], list[str], str | None]  # see `_named_genes`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,10 @@ class Profiles(Contract):
         return tuple(dict.fromkeys([*self.genes, *self.known]))
 
     @cached_property
+    def _about_genes(self) -> pd.DataFrame:
+        return pd.DataFrame(index=pd.Index(self.genes))
+
+    @cached_property
     def _matched(self) -> dict[tuple[str, ...], _Match]:
         return {}
 
@@ -70,22 +75,18 @@ class Profiles(Contract):
         contract.check_form(frame, ["expression"], ["expression"], MAX_ROWS)
         task: Any = read_task(self.task_text)
         values = np.full((len(frame), len(self.genes)), np.nan, dtype=np.float32)
-        imputed: list[list[str]] = []
-        ignored: list[list[str]] = []
         matches: dict[tuple[str, ...], _Match] = {}  # profiles of one laboratory name the same genes
-        read_as: list[str | None] = []
+        about: list[list[Any]] = []
         for row, profile in enumerate(frame["expression"].tolist()):
             where = f"row {row}, field expression"
             if not isinstance(profile, Mapping):
                 raise PayloadError(f"{where}: must be a map of gene to value, it is {contract.kind_of(profile)}")
-            given = {str(gene): value for gene, value in profile.items()}
+            given = profile if set(map(type, profile)) <= {str} else {str(gene): profile[gene] for gene in profile}
             names = tuple(given)
             if names not in matches:
-                matches[names] = self._matched.get(names) or _named_genes(names, self._all_known)
-            found, unknown, note = matches[names]
-            read_as.append(note)
-            places = [column for column, gene in enumerate(self.genes) if gene in found]
-            values[row, places] = _values(given, [found[self.genes[place]] for place in places], where, task)
+                matches[names] = self._matched.get(names) or _named_genes(names, self._all_known, self.genes)
+            wanted, places, unknown, note = matches[names]
+            values[row, places] = _values(given, wanted, where, task)
             lacking = [self.genes[place] for place in np.flatnonzero(np.isnan(values[row]))]
             allowed = task.data.missing_genes
             if len(unknown) > allowed * max(1, len(names)):
@@ -98,19 +99,13 @@ class Profiles(Contract):
                     f"{where}: lacks {len(lacking)} of the model's {len(self.genes)} genes, {allowed:.1%} may be "
                     f"missing: {contract.listed(lacking, _LISTED)}"
                 )
-            imputed.append(lacking)
-            ignored.append(list(unknown))
+            about.append([f"row:{row}", f"row:{row}", lacking, list(unknown), note])
         for names, match in matches.items():
             # For the next request. Names that are all known are as long as the model's, and few laboratories ask it.
-            if not match[1] and len(self._matched) < _REMEMBERED:
+            if not match[2] and len(self._matched) < _REMEMBERED:
                 self._matched[names] = match
-        ids = [f"row:{row}" for row in range(len(frame))]
-        lists: dict[str, list[Any]] = dict(zip((*_ABOUT_GENES, _READ_AS), (imputed, ignored, read_as), strict=True))
-        columns = {name: pd.Series(each, dtype=object) for name, each in lists.items()}
-        table = pd.DataFrame({"sample_id": ids, "patient_id": ids, **columns})
-        no_positions = pd.DataFrame(index=pd.Index(self.genes))
-        rows, genes = np.arange(len(table)), tuple(self.genes)
-        return self.aimed(ExpressionSamples(table, values, rows, genes, no_positions, task.data.scale))
+        table, rows = pd.DataFrame(about, columns=_COLUMNS, dtype=object), np.arange(len(about))
+        return self.aimed(ExpressionSamples(table, values, rows, tuple(self.genes), self._about_genes, task.data.scale))
 
     def request(self, samples: ExpressionSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
@@ -131,11 +126,11 @@ class Profiles(Contract):
         about = [ColSpec(Array(DataType.string), name=name) for name in _ABOUT_GENES]
         return [*self.answered, *about, *self.explained]
 
-    def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> pd.DataFrame:
+    def answer(self, outputs: np.ndarray, samples: ExpressionSamples) -> Columns:
         """Return the answer with the genes that were imputed and ignored: none for samples of a training table."""
-        nothing: pd.Series = pd.Series([[] for _ in range(len(samples))], dtype=object)
+        nothing: list[list[str]] = [[] for _ in range(len(samples))]
         about = {name: samples.table.get(name, nothing) for name in _ABOUT_GENES}
-        return super().answer(outputs, samples).assign(**about)
+        return super().answer(outputs, samples) | about
 
     def remarks(self, samples: ExpressionSamples) -> Remarks:
         """Return notes on what was normalized and which profiles are in another unit than the training data."""
@@ -146,15 +141,15 @@ class Profiles(Contract):
             made.add(outside(samples.raw(self.genes), self.genes, self.unit, "expression"), withdraw=True)
         return made
 
-    def describe(self, samples: ExpressionSamples) -> pd.DataFrame:
+    def describe(self, samples: ExpressionSamples) -> Columns:
         """See `profile_summary`."""
         return profile_summary(samples.logged(self.genes), self.genes, self.panels)
 
-    def views(self, samples: ExpressionSamples, described: pd.DataFrame | None = None) -> dict[str, View]:
+    def views(self, samples: ExpressionSamples, described: Columns | None = None) -> dict[str, View]:
         """Return the summary, without the number of missing genes, and the genes that the model looks at."""
         values = samples.logged(self.genes)
         described = self.describe(samples) if described is None else described
-        columns = [str(column) for column in described if column != "missing"]
+        columns = [name for name in described if name != "missing"]
         genes = View("profile", values, np.arange(len(values)))
         return {"summary": contract.summary_view(described, columns), "genes": genes}
 
@@ -163,16 +158,18 @@ class Profiles(Contract):
         return [row.tobytes() for row in samples.logged(self.genes)]
 
 
-def _named_genes(names: tuple[str, ...], known: tuple[str, ...]) -> _Match:
-    """Return the name of each gene that was found, names of no known gene, and a note on what was normalized."""
+def _named_genes(names: tuple[str, ...], known: tuple[str, ...], genes: Sequence[str]) -> _Match:
+    """Return the names of the ``genes`` that were found, their places, names of no known gene, and a note on them."""
     match = match_genes(names, known)
-    if not match.missing or not match.unknown:
-        return match.found, match.unknown, None
-    certain = {gene: given[0] for gene, given in respelled(names, known).items() if len(given) == 1}
-    left = set(match.unknown) - set(certain.values())
-    note = f"{len(certain)} genes were matched but for case or blanks, such as {quoted(certain.values(), 3)}"
-    unknown = [name for name in match.unknown if name in left]
-    return {**match.found, **certain}, unknown, note if certain else None
+    found, unknown, note = match.found, match.unknown, None
+    if match.missing and unknown:
+        certain = {gene: given[0] for gene, given in respelled(names, known).items() if len(given) == 1}
+        if certain:
+            note = f"{len(certain)} genes were matched but for case or blanks, such as {quoted(certain.values(), 3)}"
+        left = set(unknown) - set(certain.values())
+        found, unknown = {**found, **certain}, [name for name in unknown if name in left]
+    places = [place for place, gene in enumerate(genes) if gene in found]
+    return [found[genes[place]] for place in places], places, unknown, note
 
 
 def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:
@@ -184,8 +181,10 @@ def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:
 
 def _values(given: Mapping[str, Any], names: list[str], where: str, task: ProfilesTask) -> np.ndarray:
     """Return the values under ``names``; NaN for null, which is a gene that was not measured."""
-    measured = [name for name in names if given[name] is not None]
-    numbers = contract.numbers_of([given[name] for name in measured], measured, where)
+    values, measured = list(map(given.__getitem__, names)), names
+    if missing := type(None) in set(map(type, values)):
+        measured = [name for name, value in zip(names, values, strict=True) if value is not None]
+    numbers = contract.numbers_of([given[name] for name in measured] if missing else values, measured, where)
     scale = task.data.scale
     if scale != "as_is":
         contract.refuse_values(numbers < 0, numbers, measured, where, f"{scale} expression is never below 0")
@@ -193,6 +192,8 @@ def _values(given: Mapping[str, Any], names: list[str], where: str, task: Profil
     contract.refuse_values(
         np.abs(numbers) > most, numbers, measured, where, f"{scale} expression is never beyond {most:g}"
     )
+    if not missing:
+        return numbers
     found = dict(zip(measured, numbers, strict=True))
     return np.array([found.get(name, math.nan) for name in names], dtype=np.float64)
 

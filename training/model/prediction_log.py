@@ -25,9 +25,12 @@ import pandas as pd
 from pipelines.environment import LOG_SALT, PREDICTION_LOG
 
 INPUT = "input_"
+Columns = dict[str, Any]  # as in `training.contract`
 _ROWS = 20_000  # that wait to be written, at most, or one request's more
 _SECONDS = 5.0
 _JSON_OF_MANY = ("prediction", "low", "high")
+_NOVELTY = ["out_of_distribution", "out_of_distribution_threshold"]
+_KEPT = ("label", "probability", *_JSON_OF_MANY, *_NOVELTY, "model_version")
 _logger = logging.getLogger(__name__)
 
 
@@ -39,8 +42,8 @@ class Asked:
     request_id: str
     identities: list[str]
     names: list[str | None]
-    answer: pd.DataFrame
-    described: pd.DataFrame
+    answer: Columns
+    described: Columns
 
 
 def prediction_columns(answer: pd.DataFrame) -> pd.DataFrame:
@@ -85,16 +88,17 @@ class PredictionLog:
         return cls(Path(folder), task, salt)
 
     def write(
-        self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: pd.DataFrame, described: pd.DataFrame
+        self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: Columns, described: Columns
     ) -> None:
         """Queue a request; never waits and never raises. Features and ids are hashed at once, and not kept."""
         if self._rows >= _ROWS:
-            self._lost(len(answer), "answers are faster than they can be written")
+            self._lost(len(identities), "answers are faster than they can be written")
             return
         hashed = [self._hash(each) for each in identities]
-        ids = [self._hash(name.encode()) if isinstance(name, str) else None for name in names or [None] * len(answer)]
-        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, ids, answer, described))
-        self._count(len(answer))
+        ids = [self._hash(name.encode()) if isinstance(name, str) else None for name in names or [None] * len(hashed)]
+        kept = {name: answer[name] for name in _KEPT if name in answer}
+        self._waiting.append(Asked(datetime.now(UTC), uuid.uuid4().hex, hashed, ids, kept, described))
+        self._count(len(hashed))
         if self._rows > _ROWS // 4:  # not before: a thread that runs after every request costs 5 % of its time
             self._due.set()
 
@@ -112,7 +116,7 @@ class PredictionLog:
             self._due.clear()
             closing = self._closing.is_set()
             if taken := [self._waiting.popleft() for _ in range(len(self._waiting))]:
-                rows = sum(len(asked.answer) for asked in taken)
+                rows = sum(len(asked.identities) for asked in taken)
                 try:
                     self._write(taken)
                 except Exception as error:  # answers go on
@@ -138,10 +142,10 @@ class PredictionLog:
     def _table(self, waiting: Sequence[Asked]) -> pd.DataFrame:
         """Return the rows of several requests, made at once: pandas is slow on small tables."""
         answer, described = (
-            pd.concat([getattr(asked, name) for asked in waiting], ignore_index=True)
-            for name in ("answer", "described")
+            pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            for parts in ([asked.answer for asked in waiting], [asked.described for asked in waiting])
         )
-        counts = [len(asked.answer) for asked in waiting]
+        counts = [len(asked.identities) for asked in waiting]
         moments = pd.to_datetime([asked.moment for asked in waiting], utc=True)
         about = pd.DataFrame(
             {
@@ -153,8 +157,7 @@ class PredictionLog:
                 "model_version": answer["model_version"].astype("string"),
             }
         )
-        novelty = answer[["out_of_distribution", "out_of_distribution_threshold"]]
-        return pd.concat([about, prediction_columns(answer), novelty, described.add_prefix(INPUT)], axis=1)
+        return pd.concat([about, prediction_columns(answer), answer[_NOVELTY], described.add_prefix(INPUT)], axis=1)
 
     def _hash(self, content: bytes) -> str:
         return hmac.digest(self.salt, content, hashlib.sha256).hex()

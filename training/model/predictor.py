@@ -15,7 +15,7 @@ from pipelines.environment import MODEL_VERSION
 from pipelines.errors import UserError
 from pipelines.file_hashes import check_hashes
 from training.architectures import get_architecture
-from training.contract import Contract, contract_from
+from training.contract import Columns, Contract, contract_from
 from training.estimator import Estimator
 from training.model.cross_fit import CrossFitted
 from training.model.novelty import Novelty
@@ -60,48 +60,51 @@ class Predictor(mlflow.pyfunc.PythonModel):
             frame = model_input if names is None else model_input.drop(columns=SAMPLE_ID)
             samples = self.contract.read(frame)
             described = None if self.log is None else self.contract.describe(samples)
-            answer = self.answer(samples, described)
+            answer = self._columns(samples, described)
             if self.log is not None and described is not None:
                 self.log.write(self.contract.identities(samples), names, answer, described)
             if (params or {}).get("explain"):
-                answer = answer.assign(**self.contract.explain(self.estimator, samples))
+                answer = answer | self.contract.explain(self.estimator, samples)
         except UserError as error:  # MLflow's server makes a 400 of this
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         except Exception as error:  # and of this, though the request is not at fault
             message = f"the model failed: {type(error).__name__}"
             raise MlflowException(message, error_code=INTERNAL_ERROR) from error
-        return _nulls(answer)
+        return pd.DataFrame({name: _nulls(values) for name, values in answer.items()}, index=answer["note"].index)
 
     def outputs(self, samples: Any) -> np.ndarray:
         """Return predicted values ``(n,)`` or ``(n, targets)``, or calibrated probabilities ``(n, classes)``."""
         return self.contract.calibrated(self.estimator.outputs(samples))
 
-    def answer(self, samples: Any, described: pd.DataFrame | None = None) -> pd.DataFrame:
+    def answer(self, samples: Any, described: Columns | None = None) -> pd.DataFrame:
         """Return the answer to ``samples``, in their order; ``described`` by `Contract.describe`, if it is known."""
-        score, threshold = None, None  # null without a reference
+        return pd.DataFrame(self._columns(samples, described))
+
+    def _columns(self, samples: Any, described: Columns | None = None) -> Columns:
+        score, threshold = np.full((2, len(samples)), None)  # null without a reference
         remarks = self.contract.remarks(samples)
         if self.novelty is not None:
-            score, threshold = self._scores(samples, described), self.novelty.threshold
+            score, threshold = self._scores(samples, described), np.full(len(samples), self.novelty.threshold)
             remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
         answer = self.contract.answer(self.outputs(samples), samples)
-        novelty = {"out_of_distribution": score, "out_of_distribution_threshold": threshold}
         if remarks.withdrawn.any():
             answer = self.contract.withdrawn(answer, remarks.withdrawn)
-        return answer.assign(**novelty, model_version=self.version, note=remarks.column())
+        novelty = {"out_of_distribution": score, "out_of_distribution_threshold": threshold}
+        return answer | novelty | {"model_version": [self.version] * len(samples), "note": remarks.column()}
 
     def unlike(self, samples: Any) -> np.ndarray | None:
         """Return which samples are called unlike the training data, bool, ``(n,)``; None without a reference."""
         return None if self.novelty is None else self._scores(samples) > self.novelty.threshold
 
-    def _scores(self, samples: Any, described: pd.DataFrame | None = None) -> np.ndarray:
+    def _scores(self, samples: Any, described: Columns | None = None) -> np.ndarray:
         assert self.novelty is not None
         return self.novelty.scores(self.contract.views(samples, described))
 
 
-def _nulls(answer: pd.DataFrame) -> pd.DataFrame:
-    """Return an answer with None for NaN: MLflow's server writes NaN, which is not JSON."""
-    gaps = [str(name) for name in answer if answer[name].dtype.kind == "f" and answer[name].isna().any()]
-    return answer.assign(**{name: answer[name].astype(object).where(answer[name].notna(), None) for name in gaps})
+def _nulls(values: Any) -> Any:
+    """Return a column with None for NaN: MLflow's server writes NaN, which is not JSON."""
+    floats = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return np.where(np.isnan(values), np.array(None), values) if floats and np.isnan(values).any() else values
 
 
 mlflow.models.set_model(Predictor())

@@ -65,8 +65,8 @@ def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> R
     places = some(np.arange(len(final.held_out_rows)))
     unseen = prepared.samples.take(final.held_out_rows[places])
     answer = contract.answer(contract.calibrated(final.held_out[places]), unseen)
-    predictions = prediction_columns(answer).assign(target=contract.targets_text(unseen.target))
-    return Reference(described, predictions, novelty)
+    predictions = prediction_columns(pd.DataFrame(answer)).assign(target=contract.targets_text(unseen.target))
+    return Reference(pd.DataFrame(described), predictions, novelty)
 
 
 def log_dataset(name: str, prepared: Prepared) -> None:

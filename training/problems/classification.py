@@ -11,7 +11,7 @@ from mlflow.types.schema import Array, Map
 
 from pipelines.datasets import Prepared
 from pipelines.params import Task
-from training.contract import Contract, Refit, named_numbers
+from training.contract import Columns, Contract, Refit, named_numbers
 from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
 from training.model.cross_fit import FinalFit
 
@@ -48,20 +48,17 @@ class Classes(Contract):
         """Return calibrated probabilities, ``(n, classes)``."""
         return apply_temperature(outputs, self.temperature)
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return label, probabilities and the set of classes; for `unseen` samples without coverage."""
         classes = np.array(self.classes)
         sets = prediction_sets(outputs, self.threshold)
-        answer = pd.DataFrame(
-            {
-                "label": classes[outputs.argmax(axis=1)],
-                "probability": outputs.max(axis=1),
-                "probabilities": named_numbers(self.classes, outputs),
-                "labels": pd.Series([classes[row].tolist() for row in sets], dtype=object),
-                "coverage": self.coverage,
-            }
-        )
-        return self.withdrawn(answer, unseen)
+        return {
+            "label": classes[outputs.argmax(axis=1)],
+            "probability": outputs.max(axis=1),
+            "probabilities": named_numbers(self.classes, outputs),
+            "labels": [classes[row].tolist() for row in sets],
+            "coverage": np.where(unseen, np.nan, self.coverage),
+        }
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return the name of each class."""

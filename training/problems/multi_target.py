@@ -13,7 +13,7 @@ from mlflow.types.schema import Array, Map, Object, Property
 
 from pipelines.datasets import Prepared
 from pipelines.params import Task
-from training.contract import Contract, Refit, largest_contributions, named_numbers
+from training.contract import Columns, Contract, Refit, largest_contributions, named_numbers
 from training.estimator import Estimator
 from training.model.cross_fit import FinalFit
 
@@ -55,19 +55,14 @@ class Targets(Contract):
         """Return samples with the model's targets."""
         return samples.aimed(self.targets, samples.genes)
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return each target with its interval."""
         half = np.array([np.nan if width is None else width for width in self.half_widths])
         parts = {"prediction": outputs}
         if np.isfinite(half).all():
             parts |= {"low": outputs - half, "high": outputs + half}
         columns = {name: named_numbers(self.targets, values) for name, values in parts.items()}
-        return pd.DataFrame({**columns, "coverage": self.coverage})
-
-    def withdrawn(self, answer: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-        """Return an answer without intervals in ``rows``."""
-        maps = {name: answer[name].astype(object).where(~rows, None) for name in ("low", "high") if name in answer}
-        return answer.assign(coverage=answer["coverage"].mask(rows), **maps)
+        return {**columns, "coverage": np.full(len(outputs), self.coverage)}
 
     def targets_text(self, target: np.ndarray) -> pd.Series:
         """Return JSON text of all targets."""

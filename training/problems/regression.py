@@ -11,7 +11,7 @@ from mlflow.types import ColSpec, DataType
 
 from pipelines.datasets import Prepared
 from pipelines.params import Task
-from training.contract import Contract, Refit
+from training.contract import Columns, Contract, Refit
 from training.model.cross_fit import FinalFit
 
 
@@ -32,13 +32,12 @@ class Number(Contract):
         unseen = None if refit is None else cls.measure_unseen(task, prepared, final, refit)
         return {"half_width": half if math.isfinite(half) else None, "unseen_half_width": unseen}
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return prediction, interval and its coverage; `unseen` samples have their own interval."""
         half, half_unseen = (np.nan if each is None else each for each in (self.half_width, self.unseen_half_width))
         width = np.where(unseen, half_unseen, half)
-        interval = {"low": outputs - width, "high": outputs + width}
         coverage = np.where(np.isnan(width), np.nan, self.coverage)
-        return pd.DataFrame({"prediction": outputs, **interval, "coverage": coverage})
+        return {"prediction": outputs, "low": outputs - width, "high": outputs + width, "coverage": coverage}
 
     @property
     def promises_unseen(self) -> bool:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 from mlflow.types.schema import Map
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.samples.survival import kaplan_meier
-from training.contract import Contract, Refit, contribution_columns, named_numbers
+from training.contract import Columns, Contract, Refit, contribution_columns, named_numbers
 from training.estimator import Estimator
 from training.model.cross_fit import FinalFit
 
@@ -100,27 +100,27 @@ class Survival(Contract):
         steps = np.r_[0.0, self.hazard][np.searchsorted(self.times, at, side="right")]
         return np.exp(-np.exp(log_hazard)[:, None] * steps)
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> pd.DataFrame:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return the risk of the event until the horizon with its interval, and the curve."""
         log_hazard, curves = outputs[:, 0], outputs[:, 1:]
         risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]
         raw = log_hazard / self.slope if self.slope > _TINY else np.zeros(len(log_hazard))
         direction = np.column_stack([np.ones(len(raw)), raw])
         error = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", direction, np.array(self.spread), direction), 0))
-        reach = np.exp(norm.ppf((1 + self.coverage) / 2) * error)
+        reach = np.exp(ndtri((1 + self.coverage) / 2) * error)
         log_survival = np.log1p(-np.minimum(risk, 1 - _TINY))
         columns = {
             "prediction": risk,
             "low": -np.expm1(log_survival / reach),
             "high": -np.expm1(log_survival * reach),
-            "horizon": self.horizon,
-            "time_unit": self.time_unit,
+            "horizon": np.full(len(risk), self.horizon),
+            "time_unit": [self.time_unit] * len(risk),
             "log_hazard": log_hazard,
             "survival": named_numbers([f"{at:g}" for at in self.horizons], curves),
             "event_free_until": self.event_free_until(log_hazard),
-            "coverage": self.coverage,
+            "coverage": np.full(len(risk), self.coverage),
         }
-        return self.withdrawn(pd.DataFrame(columns), unseen)
+        return self.withdrawn(columns, unseen)
 
     def event_free_until(self, log_hazard: np.ndarray) -> np.ndarray:
         """Return the time before which the share ``coverage`` of samples has no event, at most `end`; ``(n,)``."""

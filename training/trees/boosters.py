@@ -67,7 +67,6 @@ class TreeEstimator(Estimator):
         self.booster_ = booster[: best + 1]
 
     def _predicted(self, matrix: np.ndarray) -> np.ndarray:
-        self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
         return self.booster_.inplace_predict(matrix).astype(np.float64)
 
     def cost(self) -> dict[str, float]:
@@ -82,6 +81,7 @@ class TreeEstimator(Estimator):
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         self.booster_ = from_array(state["booster"])
+        self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
         return super().restore(state)
 
 
