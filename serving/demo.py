@@ -68,10 +68,17 @@ def main() -> int:
 
 def _stale(params: Params) -> bool:
     """Whether a stage of the demo is not up to date; DVC looks at all stages faster than at each of some."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     own = {stage for chain in (*checks(params).values(), *models(params).values()) for stage in chain}
-    return any(stage == "budget" or stage.startswith("leaderboard@") or stage in own for stage in found)
+    own |= {f"leaderboard@{task}" for task in params.tasks}
+    if "inputs" in (found := _status()) and own.isdisjoint(found):  # what changed may be of no stage
+        subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "inputs"], check=True)
+        found = _status()
+    return not own.isdisjoint(found)
+
+
+def _status() -> dict[str, Any]:
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None = None) -> None:
@@ -99,7 +106,7 @@ def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None =
 
     # A chain waits for chains that were submitted before it alone, so one that waits never holds up what it waits for.
     with ThreadPoolExecutor(cores()) as pool:
-        first = pool.submit(run, "budget", ["budget"])
+        first = pool.submit(run, "inputs", ["budget", "inputs"])
         checked = {task: pool.submit(run, task, stages, [first]) for task, stages in checks(params).items()}
         fitted = {
             key: pool.submit(run, key, stages, [checked[params.models[key].task]])
