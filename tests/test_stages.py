@@ -5,6 +5,7 @@ Also what would let a demo leave a task out or download.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -134,6 +135,31 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
             chain = ["budget", "inputs", *(f"{stage}@{task}" for stage in ("validate", "audit", "prepare"))]
             chain += [*(f"{stage}@{key}" for stage in ("tune", "fit", "evaluate")), f"leaderboard@{task}"]
             assert sorted(chain, key=place.__getitem__) == chain
+
+
+STALE = [
+    *(([], [], False), (["tune@blood_cell-vgg16"], [], False), (["leaderboard@blood_cell"], [], True)),
+    *(
+        (["inputs"], [], False),
+        (["inputs"], ["tune@blood_cell-vgg16"], False),
+        (["inputs"], ["prepare@blood_cell"], True),
+    ),
+]
+
+
+@pytest.mark.parametrize(("at_first", "with_new_inputs", "stale"), STALE)
+def test_the_demo_runs_again_where_a_stage_of_its_own_is_stale(
+    at_first: list[str], with_new_inputs: list[str], stale: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"status": at_first}
+
+    def dvc(command: list[str], **_: Any) -> SimpleNamespace:
+        if command[3] == "repro":
+            found["status"] = with_new_inputs
+        return SimpleNamespace(stdout=json.dumps(dict.fromkeys(found["status"])))
+
+    monkeypatch.setattr("serving.demo.subprocess", SimpleNamespace(run=dvc, PIPE=-1))
+    assert demo._stale(PARAMS) == stale
 
 
 def test_a_chain_of_the_demo_that_fails_leaves_out_what_follows_and_is_named() -> None:
