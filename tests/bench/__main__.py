@@ -76,7 +76,7 @@ def regressions(result: dict[str, Any], recorded: dict[str, Any] | None) -> list
     if recorded is None or any(result[key] != recorded[key] for key in ("small", "cores")):
         print("not compared: there are no recorded figures of this size and number of cores")
         return []
-    before, now = ({each.measures: each for each in records_of(found)} for found in (recorded, result))
+    before, now = ({(each.name, each.sides, each.unit): each for each in records_of(of)} for of in (recorded, result))
     for name, *_ in before.keys() ^ now.keys():
         print(f"not compared, since it is new, no longer measured or measured otherwise: {name}")
     found = (worse(now[each], before[each]) for each in now if each in before)

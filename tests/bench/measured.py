@@ -27,11 +27,6 @@ class Record:
     spread: float = 0.0  # of the pairs' ratios, see `spread`; 0 where it was not kept
 
     @property
-    def measures(self) -> tuple[str, str, tuple[str, str], bool]:
-        """Return what two records have in common that can be compared."""
-        return self.name, self.unit, self.sides, self.higher_is_better
-
-    @property
     def holds(self) -> bool | None:
         """Whether the bound is kept; None where there is none."""
         if self.bound is None:
