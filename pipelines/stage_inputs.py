@@ -1,15 +1,14 @@
-"""Stage ``inputs``: the parameters and the code of each other stage of ``dvc.yaml``, a file a stage.
+"""Stage ``inputs`` of a task: the parameters and the code of each of its other stages in ``dvc.yaml``, a file a stage.
 
 DVC compares that file, in place of dozens of files and parameters a stage.
 """
 
-import argparse
 from dataclasses import asdict
 from functools import reduce
 from typing import Any
 
 from pipelines.code_closure import closure
-from pipelines.command import run_command
+from pipelines.command import parser, run_command
 from pipelines.files import write_json
 from pipelines.params import Params, read_params
 from pipelines.paths import INPUTS
@@ -28,29 +27,31 @@ OF_MODELS: dict[str, tuple[str, ...]] = {
 }
 
 
-def inputs(params: Params) -> dict[str, dict[str, Any]]:
-    """Return parameters and hashes of code of every stage, by the name of its file: ``tune/<task>-<architecture>``."""
+def inputs(params: Params, name: str) -> dict[str, dict[str, Any]]:
+    """Return parameters and hashes of code of each stage of a task: ``validate``, ``tune-<architecture>``."""
+    task = params.task(name)
+    own = f"pipelines.tasks.{task.modality}_{task.problem}"  # `pipelines.params` imports it, which is not followed
+    every = {"seed": params.seed, "budget": params.budget, "device": params.device, **asdict(task)}
+    stages = [(module, "") for module in OF_TASKS]
+    stages += [(module, architecture) for module in OF_MODELS for architecture in params.architectures(name)]
     found = {}
-    for module, keys in (OF_TASKS | OF_MODELS).items():
-        for key in params.models if module in OF_MODELS else params.tasks:
-            model = params.models.get(key)
-            task = params.task(model.task if model else key)
-            names = [model.architecture] if model else []
-            if module == "training.fit":  # which fits the baseline beside the model
-                names.append(task.evaluate.baseline)
-            every = {"seed": params.seed, "budget": params.budget, "device": params.device, **asdict(task)}
-            found[f"{module.partition('.')[2]}/{key}"] = {
-                "params": {each: reduce(lambda content, part: content[part], each.split("."), every) for each in keys},
-                "code": closure(module, task=task, architectures=names),
-            }
+    for module, architecture in stages:
+        names = [architecture] if architecture else []
+        if module == "training.fit":  # which fits the baseline beside the model
+            names.append(task.evaluate.baseline)
+        keys = (OF_TASKS | OF_MODELS)[module]
+        found["-".join([module.partition(".")[2], *names[:1]])] = {
+            "params": {key: reduce(lambda content, part: content[part], key.split("."), every) for key in keys},
+            "code": closure(module, own, task=task, architectures=names),
+        }
     return found
 
 
 def main() -> None:
     """Write the files; DVC has removed those of before."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    for name, content in inputs(read_params()).items():
-        write_json(INPUTS / f"{name}.json", content)
+    name = parser(__doc__ or "").parse_args().task
+    for stage, content in inputs(read_params(), name).items():
+        write_json(INPUTS / name / f"{stage}.json", content)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _START_SECONDS = 120  # that the endpoint may take to start
 
 def checks(params: Params) -> dict[str, list[str]]:
     """Return the stages over the data of each task."""
-    return {task: [f"{stage}@{task}" for stage in ("validate", "audit", "prepare")] for task in params.tasks}
+    return {task: [f"{stage}@{task}" for stage in ("inputs", "validate", "audit", "prepare")] for task in params.tasks}
 
 
 def models(params: Params) -> dict[str, list[str]]:
@@ -70,10 +70,13 @@ def _stale(params: Params) -> bool:
     """Whether a stage of the demo is not up to date; DVC looks at all stages faster than at each of some."""
     own = {stage for chain in (*checks(params).values(), *models(params).values()) for stage in chain}
     own |= {f"leaderboard@{task}" for task in params.tasks}
-    if "inputs" in (found := _status()) and own.isdisjoint(found):  # what changed may be of no stage
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "inputs"], check=True)
-        found = _status()
-    return not own.isdisjoint(found)
+    first = {f"inputs@{task}" for task in params.tasks}
+    found = set(_status())
+    if found & first and not found & (own - first):  # what changed may be of no stage
+        if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "inputs"]).returncode:
+            raise UserError("`dvc repro inputs` failed, see above")
+        found = set(_status())
+    return bool(found & own)
 
 
 def _status() -> dict[str, Any]:
@@ -106,7 +109,7 @@ def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None =
 
     # A chain waits for chains that were submitted before it alone, so one that waits never holds up what it waits for.
     with ThreadPoolExecutor(cores()) as pool:
-        first = pool.submit(run, "inputs", ["budget", "inputs"])
+        first = pool.submit(run, "budget", ["budget"])
         checked = {task: pool.submit(run, task, stages, [first]) for task, stages in checks(params).items()}
         fitted = {
             key: pool.submit(run, key, stages, [checked[params.models[key].task]])

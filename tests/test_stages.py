@@ -34,19 +34,31 @@ STAGES: dict[str, dict[str, Any]] = {name: stage["do"] for name, stage in LOOPS.
 KEYS: dict[str, Iterable[str]] = {"${tasks}": PARAMS.tasks, "${models}": PARAMS.models}
 
 
+def inputs_of(params: Params) -> dict[str, dict[str, Any]]:
+    """Return the inputs of all stages by their names in DVC, with a slash."""
+    every = {(task, name): content for task in params.tasks for name, content in inputs(params, task).items()}
+    return {
+        f"{name.partition('-')[0]}/{'-'.join([task, *name.split('-')[1:]])}": each
+        for (task, name), each in every.items()
+    }
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, Any]]:
-    return inputs(PARAMS)
+    return inputs_of(PARAMS)
 
 
 def test_each_stage_depends_on_the_file_of_its_own_module_and_on_no_other_code(found: dict[str, Any]) -> None:
-    assert set(found) == {f"{name}/{key}" for name, stage in LOOPS.items() for key in KEYS[stage["foreach"]]}
-    assert {stage["cmd"].split()[2] for stage in STAGES.values()} == {*OF_TASKS, *OF_MODELS}
-    for name, stage in STAGES.items():
-        assert f"{INPUTS}/{name}/${{key}}.json" in stage["deps"]
+    stages, first = dict(STAGES), STAGES["inputs"]
+    del stages["inputs"]
+    assert set(found) == {f"{name}/{key}" for name in stages for key in KEYS[LOOPS[name]["foreach"]]}
+    assert {stage["cmd"].split()[2] for stage in stages.values()} == {*OF_TASKS, *OF_MODELS}
+    for name, stage in stages.items():
+        of_task = LOOPS[name]["foreach"] == "${tasks}"
+        own = f"${{key}}/{name}" if of_task else f"${{item.task}}/{name}-${{item.architecture}}"
+        assert f"{INPUTS}/{own}.json" in stage["deps"]
         assert not [each for each in stage["deps"] if each.split("/")[0] in ROOMS or (ROOT / each).is_file()]
-    first = WRITTEN["inputs"]
-    assert [list(each) for each in first["outs"]] == [[str(INPUTS)]]
+    assert [list(each) for each in first["outs"]] == [[f"{INPUTS}/${{key}}"]]
     assert [list(each) for each in first["params"]] == [["params.yaml"], ["budget.yaml"]]
     # Else they could change, and DVC would take what this stage wrote before for up to date.
     assert {file.split("/")[0] for content in found.values() for file in content["code"]} == set(first["deps"])
@@ -82,7 +94,7 @@ def test_a_stage_runs_again_for_what_it_reads_of_the_parameters_alone(monkeypatc
     task = PARAMS.tasks["drug_response"]
 
     def again(params: Params) -> set[str]:
-        before, after = inputs(PARAMS), inputs(params)
+        before, after = inputs_of(PARAMS), inputs_of(params)
         return {name.split("/")[0] for name in before if before[name] != after[name]}
 
     def with_task(**changes: Any) -> Params:
@@ -125,13 +137,13 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
     demo.run_all(PARAMS, repro)
     keys: dict[str, Iterable[str]] = {**KEYS, "${models}": demo.models(PARAMS)}
     needed = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
-    assert set(ran) == {"budget", "inputs", *needed} and len(ran) == len(set(ran))
+    assert set(ran) == {"budget", *needed} and len(ran) == len(set(ran))
     place = {stage: at for at, stage in enumerate(ran)}
     for task, decided in PARAMS.tasks.items():
         own = [f"{task}-{name}" for name in PARAMS.architectures(task) if f"{task}-{name}" in demo.models(PARAMS)]
         assert f"{task}-{decided.evaluate.baseline}" in own and len(own) > 1, task
         for key in own:
-            chain = ["budget", "inputs", *(f"{stage}@{task}" for stage in ("validate", "audit", "prepare"))]
+            chain = ["budget", *(f"{stage}@{task}" for stage in ("inputs", "validate", "audit", "prepare"))]
             chain += [*(f"{stage}@{key}" for stage in ("tune", "fit", "evaluate")), f"leaderboard@{task}"]
             assert sorted(chain, key=place.__getitem__) == chain
 
@@ -140,13 +152,14 @@ def test_the_demo_runs_again_where_a_stage_of_its_own_is_stale(monkeypatch: pyte
     found: list[Sequence[str]] = []
 
     def dvc(command: Sequence[str], **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(stdout=json.dumps(dict.fromkeys(found.pop(0))) if "status" in command else "")
+        stdout = json.dumps(dict.fromkeys(found.pop(0))) if "status" in command else ""
+        return SimpleNamespace(stdout=stdout, returncode=0)
 
     monkeypatch.setattr("serving.demo.subprocess", SimpleNamespace(run=dvc, PIPE=-1))
-    left_out, own = "tune@blood_cell-vgg16", "prepare@blood_cell"
+    left_out, own, first = "tune@blood_cell-vgg16", "prepare@blood_cell", "inputs@blood_cell"
     for statuses, stale in (
-        *(([[]], False), ([[left_out]], False), ([[own]], True), ([["inputs"], []], False)),
-        *(([["inputs"], [left_out]], False), ([["inputs"], [own]], True), ([["inputs", own]], True)),
+        *(([[]], False), ([[left_out]], False), ([[own]], True), ([[first], []], False)),
+        *(([[first], [left_out]], False), ([[first], [own]], True), ([[first, own]], True)),
     ):
         found[:] = statuses
         assert demo._stale(PARAMS) == stale and not found, statuses

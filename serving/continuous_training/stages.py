@@ -32,9 +32,9 @@ def pull() -> str:
     return "data/ was pulled to what data.dvc names"
 
 
-def stale(targets: Sequence[str]) -> dict[str, Any]:
-    """Return what changed, by stage and dependency, once the stages' inputs are those of the present code."""
-    reproduce(["inputs"], "--quiet")
+def stale(inputs: str, targets: Sequence[str]) -> dict[str, Any]:
+    """Return what changed, by stage and dependency, once the stage ``inputs`` knows the present code."""
+    reproduce([inputs], "--quiet")
     return _changes(targets)
 
 

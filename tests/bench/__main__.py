@@ -93,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     if unknown := [name for name in given.names if name not in BENCHES]:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHES)}")
+    if given.accept and given.report is None:
+        parser.error("--accept: name the folder of the figures with --report")
     kept = (given.report or Path("docs")) / RECORDED
     recorded, failed = read_json(kept) if kept.is_file() else {}, []
     for name in given.names or BENCHES:
@@ -105,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         slower = [] if given.accept else regressions(result, recorded.get(name))
         failed += [f"{name} is WORSE: {line}" for line in slower]
         failed += [f"{name}: {each.line()}" for each in records_of(result) if each.holds is False]
-        if given.report is not None and not slower:
+        of_full_size = given.small and not recorded.get(name, result)["small"]
+        if given.report is not None and not slower and (given.accept or not of_full_size):
             add(given.report, name, result, order=list(BENCHES))
     if failed:
         sys.exit("\n".join(["", *failed]))

@@ -8,7 +8,7 @@ from typing import Literal
 
 Job = Callable[[], object]
 Clock = Callable[[], float]
-NOISE = 0.15  # share by which a ratio differs from one run to the next
+NOISE, MOST_NOISE = 0.15, 0.5  # shares by which a ratio may differ from one run to the next
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,12 @@ class Record:
 def worse(now: Record, before: Record) -> str | None:
     """Return what is worse than ``before`` by more than noise explains, None where nothing is.
 
-    Ratios are compared, which differ less between days and machines than seconds do.
+    Ratios are compared, which differ less between days and machines than seconds do, but where a bound is on `ours`.
     """
+    if now.bound_on == "ours":  # the other side is the platform's own too, or says little
+        return None
     change = before.ratio / now.ratio if now.higher_is_better else now.ratio / before.ratio
-    noise = max(NOISE, 2 * (now.spread + before.spread))
+    noise = min(max(NOISE, 2 * (now.spread + before.spread)), MOST_NOISE)
     if change <= 1 + noise:
         return None
     times = "times better" if now.higher_is_better else "times as much"

@@ -83,10 +83,14 @@ def test_a_figure_worse_than_noise_or_its_bound_is_an_error_and_none_is_forgotte
     assert (bench(1.7, spread=0.1), bench(1.2, "--accept")) == (1.7, 1.2)
     with pytest.raises(SystemExit, match=r"head: a thing: .*MISSED, asked: at least 1.3"):
         bench(1.2, bound=1.3)
+    with pytest.raises(SystemExit, match=r"MISSED"):
+        bench(1.2, bound=1.3, bound_on="ours")
     beside: dict[str, Any] = {"higher_is_better": False, "sides": ("ours", "less")}
     assert (bench(1.2, **beside), bench(1.0, **beside)) == (1.2, 1.0)
     with pytest.raises(SystemExit, match=r"1.500 times as much, recorded 1.000"):
         bench(1.5, **beside)
+    main(["head", "--report", str(tmp_path), "--small"])
+    assert kept() == 1.0  # of full size
     monkeypatch.setattr("tests.bench.__main__.cores", lambda: 64)
     assert bench(9.0, **beside) == 9.0 and "not compared" in capsys.readouterr().out
 

@@ -218,7 +218,7 @@ def test_another_budget_is_recorded_by_dvc_and_git_sees_results_alone(platform: 
     assert platform.run("git", "status", "--porcelain").stdout == before
     assert platform.read(f"models/{TASK}/mean_effects/fitted.json")["budget"] == "full"
     stages = yaml.safe_load((platform.root / "dvc.lock").read_text())["stages"]
-    params = stages["inputs"]["params"]
+    params = stages[f"inputs@{TASK}"]["params"]
     assert (params["params.yaml"]["budget"], params["budget.yaml"]) == ("quick", {"budget": "full"})
     assert would_run(platform, f"evaluate@{model}") == set()
     chosen = platform.root / "budget.yaml"

@@ -276,9 +276,9 @@ def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
     finally:
         (tmp_path / "end").touch()
         assert orphan.wait(timeout=120) == 0
-    assert (tmp_path / "made").read_text() == "1\n" and stages.stale(["fit"]) == {}
+    assert (tmp_path / "made").read_text() == "1\n" and stages.stale("inputs", ["fit"]) == {}
     (tmp_path / "code").write_text("2\n")
-    assert [*stages.stale(["fit"])] == ["fit"]
+    assert [*stages.stale("inputs", ["fit"])] == ["fit"]
 
 
 @pytest.fixture
