@@ -57,7 +57,7 @@ data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
 
-# The budget of a checkout is in budget.yaml, which git does not see; dvc.lock records what a result was made with.
+# The budget of a checkout is in budget.yaml, which git does not see; the tags of a run say what it was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
 	@$(need_task)$(if $(value BUDGET),case "$$BUDGET" in (quick|full) echo "budget: $$BUDGET" > budget.yaml ;; (*) echo "BUDGET is '$$BUDGET'; it is quick or full" >&2; exit 2 ;; esac)
 	@failed=0; python -m pipelines.warm_process dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \

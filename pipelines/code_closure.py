@@ -1,6 +1,6 @@
 """The code that a result depends on: every file that its entry points import, without docstrings, comments and layout.
 
-Studies, final fits, caches and retraining are valid while it is unchanged; `dvc.yaml` is checked against it.
+Studies, final fits, caches, retraining and DVC's stages (`pipelines.stage_inputs`) are valid while it is unchanged.
 """
 
 import ast
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 
-# Modules that change no result, and are not followed. Values of `params.yaml` count one by one (in `dvc.yaml` and in
-# the name of a study), not the code that reads them.
+# Modules that change no result, and are not followed. Values of `params.yaml` count one by one (in
+# `pipelines.stage_inputs` and the name of a study), not the code that reads them.
 WITHOUT_RESULT = frozenset(
     f"pipelines.{name}"
     for name in (
         *("code_closure", "command", "environment", "errors", "files", "formatting", "params", "paths"),
-        *("policy", "redaction", "report", "retry", "step_metrics", "store_errors", "tracking"),
-        *("typed_yaml", "validation_page"),
+        *("policy", "redaction", "report", "retry", "stage_inputs", "step_metrics"),
+        *("store_errors", "tracking", "typed_yaml", "validation_page"),
     )
 )
 _FILE_NAME = re.compile(r"[\w-][\w.-]*\.\w+")
@@ -56,12 +56,15 @@ def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[s
     found: dict[str, str] = {}
     seen: set[str] = set()
     waiting = list(entries)
+    here = {path.stem for path in ROOT.iterdir()}
     names = {*architectures, *((task.modality, task.problem, f"{task.modality}_{task.problem}") if task else ())}
     while waiting:
         name = waiting.pop()
-        if name in seen or name in WITHOUT_RESULT or (path := _file(name)) is None:
+        if name in seen or name.partition(".")[0] not in here:
             continue
         seen.add(name)
+        if name in WITHOUT_RESULT or (path := _file(name)) is None:
+            continue
         module = _read(path.read_bytes())
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         waiting += [importlib.util.resolve_name("." * dots + other, package) for other, dots in module.imports]

@@ -5,6 +5,7 @@ from pathlib import Path
 DATA = Path("data")  # raw folders, one a task
 PREPARED = Path("prepared")  # splits
 MODELS = Path("models")  # what studies and fits leave, a folder an architecture below the task's
+INPUTS = Path("cache/inputs")  # what each stage of DVC depends on of code and parameters
 REPORTS = Path("reports")  # what people read
 VALIDATION_FILE = "validation.json"  # in the task's folder below it
 AUDIT_FILE = "audit.json"

@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pipelines.errors import UserError
+
 ADDRESS = "ONCOLINEAGE_WARM_PROCESS"  # the variable that names its socket
 _waiting: set[socket.socket] = set()  # a connection for each command that the warm process runs for this process
 
@@ -99,8 +101,6 @@ def forwarded(arguments: Sequence[str], streams: Sequence[int] = (0, 1, 2)) -> i
 
 def main() -> int:
     """Run the command; return its exit code."""
-    from pipelines.errors import UserError
-
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("command", nargs=argparse.REMAINDER, help="the command and its arguments")
     command = arguments.parse_args().command or arguments.error("name a command")

@@ -29,7 +29,7 @@ _START_SECONDS = 120  # that the endpoint may take to start
 
 def checks(params: Params) -> dict[str, list[str]]:
     """Return the stages over the data of each task."""
-    return {task: [f"{stage}@{task}" for stage in ("validate", "audit", "prepare")] for task in params.tasks}
+    return {task: [f"{stage}@{task}" for stage in ("inputs", "validate", "audit", "prepare")] for task in params.tasks}
 
 
 def models(params: Params) -> dict[str, list[str]]:
@@ -68,10 +68,20 @@ def main() -> int:
 
 def _stale(params: Params) -> bool:
     """Whether a stage of the demo is not up to date; DVC looks at all stages faster than at each of some."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     own = {stage for chain in (*checks(params).values(), *models(params).values()) for stage in chain}
-    return any(stage == "budget" or stage.startswith("leaderboard@") or stage in own for stage in found)
+    own |= {f"leaderboard@{task}" for task in params.tasks}
+    first = {f"inputs@{task}" for task in params.tasks}
+    found = set(_status())
+    if found & first and not found & (own - first):  # what changed may be of no stage
+        if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "inputs"]).returncode:
+            raise UserError("`dvc repro inputs` failed, see above")
+        found = set(_status())
+    return bool(found & own)
+
+
+def _status() -> dict[str, Any]:
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None = None) -> None:

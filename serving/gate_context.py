@@ -24,6 +24,7 @@ from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined
 from pipelines.paths import PREPARED
+from pipelines.split import split_sha256
 
 DVC_LOCK = Path("dvc.lock")
 SECONDS = 300
@@ -54,8 +55,6 @@ def situation(
     registering: bool = False,
 ) -> Situation:
     """Return the situation of a version; ``registering``: it is about to get its tags from this evidence."""
-    from pipelines.split import split_sha256  # imports RDKit, which a look at the registry does not need
-
     recorded, samples = data_md5(), PREPARED / name / "samples.parquet"
     other = recorded is None or evidence.get("hashes", {}).get("dvc.data_md5") != recorded
     folder, files = tracking.DATA / name, hashes(version.source)

@@ -5,10 +5,11 @@ Also what would let a demo leave a task out or download.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,90 +17,105 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import code_closure
+from pipelines import code_closure, stage_inputs
 from pipelines.code_closure import closure
 from pipelines.errors import UserError
-from pipelines.params import TuneTransfer, read_params
+from pipelines.params import Params, TuneTransfer, read_params
+from pipelines.paths import INPUTS
+from pipelines.stage_inputs import OF_MODELS, OF_TASKS, inputs
 from serving import demo
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("pipelines", "training", "evaluation", "serving")
 PARAMS = read_params(ROOT / "params.yaml")
-LOOPS = {name: each for name, each in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items() if "do" in each}
+WRITTEN: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+LOOPS = {name: each for name, each in WRITTEN.items() if "do" in each}
 STAGES: dict[str, dict[str, Any]] = {name: stage["do"] for name, stage in LOOPS.items()}
-# Stages before one that leave another receipt, an MLflow run's id, whenever they run; it need not list what they do.
-RUNS_BEFORE = {"evaluate": ["fit"], "leaderboard": ["fit", "evaluate"]}
+KEYS: dict[str, Iterable[str]] = {"${tasks}": PARAMS.tasks, "${models}": PARAMS.models}
 
 
-@cache
-def entries(stage: str, architecture: str) -> dict[str, set[str]]:
-    found = {}
-    for written in STAGES[stage]["deps"]:
-        path = ROOT / written.replace("${item.architecture}", architecture)
-        if path.relative_to(ROOT).parts[0] in ROOMS:
-            assert path.exists(), f"{stage} depends on {written}, which is not there"
-            files = path.rglob("*") if path.is_dir() else [path]
-            found[written] = {file.relative_to(ROOT).as_posix() for file in files}
-    return found
+def inputs_of(params: Params) -> dict[str, dict[str, Any]]:
+    """Return the inputs of all stages by their names in DVC, with a slash."""
+    every = {(task, name): content for task in params.tasks for name, content in inputs(params, task).items()}
+    return {
+        f"{name.partition('-')[0]}/{'-'.join([task, *name.split('-')[1:]])}": each
+        for (task, name), each in every.items()
+    }
 
 
-def listed(stage: str, architecture: str) -> set[str]:
-    return set().union(*entries(stage, architecture).values())
+@pytest.fixture(scope="module")
+def found() -> dict[str, dict[str, Any]]:
+    return inputs_of(PARAMS)
 
 
-@cache
-def closed(module: str, task: str, architectures: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(closure(module, task=PARAMS.task(task), architectures=architectures))
+def test_each_stage_depends_on_the_file_of_its_own_module_and_on_no_other_code(found: dict[str, Any]) -> None:
+    stages, first = dict(STAGES), STAGES["inputs"]
+    del stages["inputs"]
+    assert set(found) == {f"{name}/{key}" for name in stages for key in KEYS[LOOPS[name]["foreach"]]}
+    assert {stage["cmd"].split()[2] for stage in stages.values()} == {*OF_TASKS, *OF_MODELS}
+    for name, stage in stages.items():
+        of_task = LOOPS[name]["foreach"] == "${tasks}"
+        own = f"${{key}}/{name}" if of_task else f"${{item.task}}/{name}-${{item.architecture}}"
+        assert f"{INPUTS}/{own}.json" in stage["deps"]
+        assert not [each for each in stage["deps"] if each.split("/")[0] in ROOMS or (ROOT / each).is_file()]
+    assert [list(each) for each in first["outs"]] == [[f"{INPUTS}/${{key}}"]]
+    assert [list(each) for each in first["params"]] == [["params.yaml"], ["budget.yaml"]]
+    # Else they could change, and DVC would take what this stage wrote before for up to date.
+    assert {file.split("/")[0] for content in found.values() for file in content["code"]} == set(first["deps"])
 
 
-def code(module: str, key: str, *, baseline: bool = False) -> frozenset[str]:
-    """Return the files that a module runs for a model in params.yaml; tasks of one kind run the same."""
-    model, kinds = PARAMS.models[key], {name: (task.modality, task.problem) for name, task in PARAMS.tasks.items()}
-    alike = next(name for name, kind in kinds.items() if kind == kinds[model.task])
-    names = {model.architecture, *([PARAMS.task(model.task).evaluate.baseline] if baseline else [])}
-    return closed(module, alike, () if module.startswith("pipelines.") else tuple(sorted(names)))
+OF_MODEL = {f"{stage}/{key}" for stage in ("tune", "fit", "evaluate") for key in PARAMS.models}
+OF_PAIRS = {name for name in OF_MODEL if "/drug_response-" in name}
+OF_TASK = {f"{stage}/{task}" for stage in ("prepare", "leaderboard") for task in PARAMS.tasks}
+EVALUATE = {f"evaluate/{key}" for key in PARAMS.models}
+BASELINE = {name for name in OF_PAIRS if name.startswith("fit/") or name.endswith("-mean_effects")}
+RUN_AGAIN = {
+    "training/architectures/gnn.py": {name for name in OF_PAIRS if name.endswith("-gnn")},
+    "training/architectures/mean_effects.py": BASELINE,
+    "training/tune.py": {f"tune/{key}" for key in PARAMS.models},
+    "pipelines/expectations/pairs.py": {"validate/drug_response"},
+    "pipelines/probes.py": {f"audit/{task}" for task in PARAMS.tasks},
+    "pipelines/split.py": OF_MODEL | OF_TASK,
+    "evaluation/explain/biomarkers.yaml": (OF_PAIRS & EVALUATE) | {"leaderboard/drug_response"},
+    "serving/app.py": set(),
+}
 
 
-def run(stage: str, key: str) -> frozenset[str]:
-    _, _, module, *_ = STAGES[stage]["cmd"].split()
-    return code(module, key, baseline=stage == "fit")
+def test_what_a_change_of_a_file_runs_again(found: dict[str, Any]) -> None:
+    for file, stages in RUN_AGAIN.items():
+        assert (ROOT / file).is_file()
+        assert {name for name, content in found.items() if file in content["code"]} == stages, file
+    assert "training/networks/augment.py" in found["tune/blood_cell-vgg16"]["code"]
+    assert "training/networks/augment.py" not in found["tune/tumor_type-logistic_regression"]["code"]
 
 
-def missing(stage: str, key: str, *, leave_out: str = "nothing") -> set[str]:
-    """Return what a stage runs and could change without a new run of the stage."""
-    stages, architecture = [stage, *RUNS_BEFORE.get(stage, [])], PARAMS.models[key].architecture
-    watched = {file for each in stages for file in listed(each, architecture) if not file.startswith(leave_out)}
-    if stage == "fit" or stage in RUNS_BEFORE:  # what `tune` leaves for them changes with the name of its study
-        watched |= code("training.studies.study", key)
-    return set(run(stage, key) - watched)
+def test_a_stage_runs_again_for_what_it_reads_of_the_parameters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_inputs, "closure", lambda *modules, **names: {})
+    task = PARAMS.tasks["drug_response"]
+
+    def again(params: Params) -> set[str]:
+        before, after = inputs_of(PARAMS), inputs_of(params)
+        return {name.split("/")[0] for name in before if before[name] != after[name]}
+
+    def with_task(**changes: Any) -> Params:
+        return replace(PARAMS, tasks={**PARAMS.tasks, "drug_response": replace(task, **changes)})
+
+    assert again(replace(PARAMS, seed=1)) == {"audit", "prepare", "tune", "fit"}
+    assert again(replace(PARAMS, budget="full")) == again(replace(PARAMS, device="cpu")) == {"tune", "fit"}
+    assert again(with_task(split=replace(task.split, folds=3))) == {"validate", "audit", "prepare"}
+    assert again(with_task(tune=replace(task.tune, metric="mae"))) == {"tune"}
+    assert again(with_task(evaluate=replace(task.evaluate, metric="mae"))) == {"evaluate", "leaderboard"}
+    assert again(with_task(evaluate=replace(task.evaluate, interval_coverage=0.5))) == {"fit", "evaluate"}
+    other: Any = None
+    assert again(replace(PARAMS, policy=other)) == set()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_runs_again_when_code_that_it_runs_is_another_and_lists_no_more(stage: str) -> None:
-    assert {key: found for key in PARAMS.models if (found := missing(stage, key))} == {}
-    needed = set().union(*(run(stage, key) for key in PARAMS.models))
-    assert [entry for entry, files in entries(stage, "mlp").items() if not files & needed] == []
-
-
-LEFT_OUT = [
-    *(("prepare", "pipelines/split.py"), ("audit", "pipelines/samples"), ("tune", "training/device.py")),
-    *(("tune", "training/features"), ("fit", "training/model/novelty.py"), ("evaluate", "evaluation/explain")),
-    ("fit", "training/architectures/mean_effects.py"),
-]
-
-
-@pytest.mark.parametrize(("stage", "left_out"), LEFT_OUT)
-def test_what_is_left_out_is_found(stage: str, left_out: str) -> None:
-    found = missing(stage, "drug_response-mlp", leave_out=left_out)
-    assert found and all(name.startswith(left_out) for name in found)
-
-
-def test_no_stage_imports_by_a_name_that_cannot_be_followed() -> None:
+def test_no_stage_imports_by_a_name_that_cannot_be_followed(found: dict[str, Any]) -> None:
     """But for Ray's workers, which import the command that they are part of."""
-    every = set().union(*(run(stage, key) for stage in STAGES for key in PARAMS.models))
+    every = {name for content in found.values() for name in content["code"]}
     of_unknown = re.compile(r"import_module\((?!f?\"(\{__name__\}|[a-z])[\w.]*\.)")
-    found = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
-    assert found == {"training/studies/cluster.py"}
+    unknown = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
+    assert unknown == {"training/studies/cluster.py"}
 
 
 def test_no_model_of_the_demo_has_to_download_its_weights() -> None:
@@ -119,7 +135,7 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
         return True
 
     demo.run_all(PARAMS, repro)
-    keys: dict[str, Iterable[str]] = {"${tasks}": PARAMS.tasks, "${models}": demo.models(PARAMS)}
+    keys: dict[str, Iterable[str]] = {**KEYS, "${models}": demo.models(PARAMS)}
     needed = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
     assert set(ran) == {"budget", *needed} and len(ran) == len(set(ran))
     place = {stage: at for at, stage in enumerate(ran)}
@@ -127,9 +143,26 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
         own = [f"{task}-{name}" for name in PARAMS.architectures(task) if f"{task}-{name}" in demo.models(PARAMS)]
         assert f"{task}-{decided.evaluate.baseline}" in own and len(own) > 1, task
         for key in own:
-            chain = ["budget", *(f"{stage}@{task}" for stage in ("validate", "audit", "prepare"))]
+            chain = ["budget", *(f"{stage}@{task}" for stage in ("inputs", "validate", "audit", "prepare"))]
             chain += [*(f"{stage}@{key}" for stage in ("tune", "fit", "evaluate")), f"leaderboard@{task}"]
             assert sorted(chain, key=place.__getitem__) == chain
+
+
+def test_the_demo_runs_again_where_a_stage_of_its_own_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Sequence[str]] = []
+
+    def dvc(command: Sequence[str], **_: Any) -> SimpleNamespace:
+        stdout = json.dumps(dict.fromkeys(found.pop(0))) if "status" in command else ""
+        return SimpleNamespace(stdout=stdout, returncode=0)
+
+    monkeypatch.setattr("serving.demo.subprocess", SimpleNamespace(run=dvc, PIPE=-1))
+    left_out, own, first = "tune@blood_cell-vgg16", "prepare@blood_cell", "inputs@blood_cell"
+    for statuses, stale in (
+        *(([[]], False), ([[left_out]], False), ([[own]], True), ([[first], []], False)),
+        *(([[first], [left_out]], False), ([[first], [own]], True), ([[first, own]], True)),
+    ):
+        found[:] = statuses
+        assert demo._stale(PARAMS) == stale and not found, statuses
 
 
 def test_a_chain_of_the_demo_that_fails_leaves_out_what_follows_and_is_named() -> None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.explain.gene_tables import gene_table, overlap
 from pipelines.errors import UserError
 from pipelines.formatting import interval, lines, number
 from pipelines.params import Params
@@ -44,18 +43,7 @@ def agreement(models: Path, architecture: str, others: list[str]) -> dict[str, f
     own = tables[architecture]
     if own is None:
         return {}
-    from evaluation.explain.profiles import overlap  # here: most tasks name no genes, and it loads what models need
-
     return {name: overlap(own, table) for name, table in tables.items() if table is not None and name != architecture}
-
-
-def gene_table(folder: Path) -> pd.DataFrame | None:
-    """Return ``class, gene`` of a model's evidence: the genes that it names for each class or target, None without."""
-    for file, key in (("genes_by_class.csv", "class"), ("predictors_by_target.csv", "target")):
-        if (folder / file).is_file():
-            table = pd.read_csv(folder / file, dtype={key: str, "gene": str})
-            return table.rename(columns={key: "class"})[["class", "gene"]]
-    return None
 
 
 def agreement_text(rows: list[dict[str, Any]]) -> str:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
+from evaluation.explain.gene_tables import overlap
 from evaluation.explain.genes import ranked
 from evaluation.figures.plots import styled
 from evaluation.modalities import Modality
@@ -112,14 +113,6 @@ def stability(run: Evaluation, explained: Explained, rows: np.ndarray, seeds: in
         assert attribution is not None
         tables.append(genes_of_classes(attribution, explained.names, explained.of_row[rows])[0])
     return float(np.mean([overlap(one, other) for one, other in itertools.combinations(tables, 2)]))
-
-
-def overlap(one: pd.DataFrame, other: pd.DataFrame) -> float:
-    """Return the mean share of the top genes of a class that two gene tables have in common."""
-    sets = [table.groupby("class")["gene"].agg(set) for table in (one, other)]
-    pairs = [(sets[0][label], sets[1][label]) for label in sets[0].index.intersection(sets[1].index)]
-    shares = [len(a & b) / max(1, min(len(a), len(b))) for a, b in pairs]
-    return float(np.mean(shares)) if shares else float("nan")
 
 
 def layout_of(estimator: Estimator) -> pd.DataFrame | None:

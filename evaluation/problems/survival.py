@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from evaluation.metrics import Floats, encode, gain, in_blocks, numbers, weights_of
 from evaluation.problems import Columns, Measures, columns_of, names_of
@@ -191,7 +191,7 @@ def log_rank(target: npt.ArrayLike, groups: npt.ArrayLike) -> dict[str, float]:
     spread = d * np.divide(n - d, n - 1, out=np.zeros_like(n), where=n > 1)
     covariance = np.diag((spread[:, None] * share).sum(axis=0)) - (spread[:, None] * share).T @ share
     statistic = float(excess @ np.linalg.pinv(covariance[:-1, :-1]) @ excess)
-    return {"statistic": statistic, "df": count - 1, "p": float(chi2.sf(statistic, count - 1))}
+    return {"statistic": statistic, "df": count - 1, "p": float(chdtrc(count - 1, statistic))}
 
 
 def _follow_up(target: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -22,7 +22,7 @@ def pull() -> str:
     imported = bool((yaml.safe_load(tracking.DATA_DVC.read_text(encoding="utf-8")) or {}).get("deps"))
     if imported:
         _dvc("update", target, hint="the source that the data was imported from must be reachable")
-    if not stale([target]):
+    if not _changes([target]):
         return "data/ was compared with its source" if imported else "data/ is what data.dvc names"
     _dvc(
         *("pull", target),
@@ -32,8 +32,14 @@ def pull() -> str:
     return "data/ was pulled to what data.dvc names"
 
 
-def stale(targets: Sequence[str]) -> dict[str, Any]:
-    """Return the changes that `dvc status` finds, by stage and dependency; empty where all is up to date."""
+def stale(inputs: str, targets: Sequence[str]) -> dict[str, Any]:
+    """Return what changed, by stage and dependency, once the stage ``inputs`` knows the present code."""
+    reproduce([inputs], "--quiet")
+    return _changes(targets)
+
+
+def _changes(targets: Sequence[str]) -> dict[str, Any]:
+    """Return the changes that `dvc status` finds; empty where all is up to date."""
     found = _dvc("status", "--json", "--with-deps", *targets, hint="run `dvc status` to see more")
     return json.loads(found.strip().splitlines()[-1] if found.strip() else "{}")
 

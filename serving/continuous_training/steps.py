@@ -283,7 +283,9 @@ def _nothing_new(plan: Plan, state: State) -> str | None:
         return None
     version = registered(plan)
     if state.of(plan.fingerprint) and (
-        version or not (MODELS / plan.name).is_dir() or not stages.stale(plan.checks + plan.models)
+        version
+        or not (MODELS / plan.name).is_dir()
+        or not stages.stale(f"inputs@{plan.name}", plan.checks + plan.models)
     ):
         ended = state.content["finished"]
         return f"the loop of {ended['at']} had this data and these decisions; {ended['outcome']}"

@@ -8,6 +8,7 @@ from typing import Literal
 
 Job = Callable[[], object]
 Clock = Callable[[], float]
+NOISE, MOST_NOISE = 0.15, 0.5  # shares by which a ratio may differ from one run to the next
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Record:
     higher_is_better: bool = True
     bound_on: Literal["ratio", "ours"] = "ratio"  # `ours` may then not be higher
     sides: tuple[str, str] = ("ours", "other")
+    spread: float = 0.0  # of the pairs' ratios, see `spread`; 0 where it was not kept
 
     @property
     def holds(self) -> bool | None:
@@ -50,6 +52,21 @@ class Record:
             f"{self.name}: {one} {number(self.ours)} {unit}, {two} {number(self.other)} {unit}, "
             f"{number(self.ratio)} {times}{verdict}"
         )
+
+
+def worse(now: Record, before: Record) -> str | None:
+    """Return what is worse than ``before`` by more than noise explains, None where nothing is.
+
+    Ratios are compared, which differ less between days and machines than seconds do, but where a bound is on `ours`.
+    """
+    if now.bound_on == "ours":  # the other side is the platform's own too, or says little
+        return None
+    change = before.ratio / now.ratio if now.higher_is_better else now.ratio / before.ratio
+    noise = min(max(NOISE, 2 * (now.spread + before.spread)), MOST_NOISE)
+    if change <= 1 + noise:
+        return None
+    times = "times better" if now.higher_is_better else "times as much"
+    return f"{now.name}: {number(now.ratio)} {times}, recorded {number(before.ratio)}; noise explains {noise:.0%}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,12 @@ def medians(ours: Sequence[float], other: Sequence[float]) -> tuple[float, float
     return statistics.median(ours), statistics.median(other), ratio
 
 
+def spread(ours: Sequence[float], other: Sequence[float]) -> float:
+    """Return the median distance of the pairs' ratios from their median, as a share of it."""
+    ratio = medians(ours, other)[2]
+    return statistics.median(abs(a / b / ratio - 1) for a, b in zip(ours, other, strict=True))
+
+
 def paired(ours: Job, other: Job, *, rounds: int, clock: Clock = time.perf_counter) -> tuple[float, float, float]:
     """Return the median seconds of both, measured in turn, and the median ratio other / ours."""
     theirs, mine, ratio = medians(*reversed(in_turn([ours, other], rounds, clock)))
@@ -101,4 +124,6 @@ def paired(ours: Job, other: Job, *, rounds: int, clock: Clock = time.perf_count
 
 
 def compare(name: str, ours: Job, other: Job, *, sides: tuple[str, str], rounds: int) -> Record:
-    return Record(name, *paired(ours, other, rounds=rounds), "s", sides=sides)
+    mine, theirs = in_turn([ours, other], rounds)
+    others, seconds, ratio = medians(theirs, mine)
+    return Record(name, seconds, others, ratio, "s", sides=sides, spread=spread(theirs, mine))

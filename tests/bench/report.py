@@ -9,6 +9,7 @@ from evaluation.figures.plots import BLUE, GRAY, RED, STYLE
 from pipelines.files import read_json, write_json, written_whole
 from tests.bench.measured import Record, Table, number
 
+RECORDED = "performance.json"
 BEGIN, END = "<!-- what follows is written by: python -m tests.bench --report docs -->", "<!-- end -->"
 
 
@@ -17,7 +18,7 @@ def add(folder: Path, name: str, result: dict[str, Any], order: list[str]) -> No
 
     ``folder`` has ``performance.md``, whose text outside the marks stays as it is, and ``images/``.
     """
-    kept = folder / "performance.json"
+    kept = folder / RECORDED
     results = (read_json(kept) if kept.is_file() else {}) | {name: result}
     results = {each: results[each] for each in order if each in results}
     write_json(kept, results)

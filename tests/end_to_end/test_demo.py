@@ -18,7 +18,7 @@ def test_the_demo_ends_with_an_answer_and_finds_nothing_to_do_the_second_time(tm
     assert again.startswith("nothing to do") and f"prediction: {answered['answer'][0]['prediction']}" in again
     lock = yaml.safe_load((platform.root / "dvc.lock").read_text())["stages"]
     stages = {name.partition("@")[0] for name in lock}
-    assert stages == {"budget", "validate", "audit", "prepare", "tune", "fit", "evaluate", "leaderboard"}
+    assert stages == {"budget", "inputs", "validate", "audit", "prepare", "tune", "fit", "evaluate", "leaderboard"}
     (platform.root / "data" / "drug_response" / "drugs.csv").write_text("other\n1\n")
     broken = platform.python("-m", "serving.demo", check=False)
     assert broken.returncode == 1 and "these failed, see above: drug_response\n" in broken.stderr

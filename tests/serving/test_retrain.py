@@ -256,11 +256,14 @@ def test_the_second_is_told_who_is_first_and_a_killed_holder_holds_nothing(
 def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """DVC's own lock keeps two runs from writing the same outputs."""
+    """DVC's own lock keeps two runs from writing the same outputs; what they made is up to date until code changes."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").write_text("1\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
-    stage = {"cmd": "touch begun; while [ ! -e end ]; do sleep 0.1; done; echo 1 > made", "outs": ["made"]}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"fit": stage}}))
+    wait = "touch begun; while [ ! -e end ]; do sleep 0.1; done"
+    fit = {"cmd": f"{wait}; echo 1 > made", "deps": ["inputs"], "outs": ["made"]}
+    inputs = {"cmd": "cp code inputs", "deps": ["code"], "outs": ["inputs"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"fit": fit, "inputs": inputs}}))
     orphan = subprocess.Popen([sys.executable, "-m", "dvc", "repro", "-q", "fit"])
     try:
         deadline = time.monotonic() + 120
@@ -273,8 +276,9 @@ def test_a_run_that_outlived_its_loop_is_not_joined_by_another(
     finally:
         (tmp_path / "end").touch()
         assert orphan.wait(timeout=120) == 0
-    stages.reproduce(["fit"])
-    assert (tmp_path / "made").read_text() == "1\n"
+    assert (tmp_path / "made").read_text() == "1\n" and stages.stale("inputs", ["fit"]) == {}
+    (tmp_path / "code").write_text("2\n")
+    assert [*stages.stale("inputs", ["fit"])] == ["fit"]
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from tests.training.tiny import ROOT
 from training.architectures import Architecture, get_architecture
 from training.feature_cache import FeatureCache
 from training.model.final_fit import Unfinished
-from training.networks.cell_network import CellNetwork
-from training.networks.transfer import TransferNetwork
 from training.studies.study import study_name
 
 ROOMS = ("pipelines", "training", "evaluation", "serving")
@@ -60,17 +58,6 @@ def append(path: Path) -> None:
         file.write("ANOTHER = 1\n")
 
 
-def discarded_by(copy: Path, file: str, params: Params) -> set[str]:
-    """Return the models whose studies a change of ``file`` discards."""
-    before = studies(params)
-    append(copy / file)
-    return others(before, studies(params))
-
-
-def networks_of_images(params: Params, kind: type[Any]) -> set[str]:
-    return {key for key in params.models if issubclass(architecture_of(params, key).estimator, kind)}
-
-
 def others(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     return {key for key, value in before.items() if after[key] != value}
 
@@ -100,16 +87,6 @@ def test_comments_and_docstrings_discard_nothing(copy: Path, params: Params) -> 
         path.write_text(ast.unparse(ast.fix_missing_locations(tree)) + "\n# a comment\n", encoding="utf-8")
     assert len(files) > 200 and "Another docstring." in (copy / "training/networks/augment.py").read_text()
     assert others(before, kept(params)) == set()
-
-
-def test_augmentation_and_the_reading_of_pairs_discard_the_studies_of_their_models(copy: Path, params: Params) -> None:
-    of_cells, of_images = (networks_of_images(params, kind) for kind in (CellNetwork, TransferNetwork))
-    assert of_cells <= discarded_by(copy, "training/networks/augment.py", params) <= of_images
-    discarded = discarded_by(copy, "pipelines/samples/response.py", params)
-    assert {key for key, model in params.models.items() if params.task(model.task).modality == "pairs"} <= discarded
-    assert not discarded & of_images
-    ordered = discarded & discarded_by(copy, "training/features/gene_layout.py", params)
-    assert ordered and {params.models[key].architecture for key in ordered} <= {"cnn1d", "transformer"}
 
 
 def test_a_search_space_discards_the_studies_of_its_architecture_alone(copy: Path, params: Params) -> None:
