@@ -31,14 +31,14 @@ class CrossFitted(Estimator):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
         self.members_: list[Estimator] = []
-        unseen: list[np.ndarray] = []
+        parts = []
         for number, fold in enumerate(np.unique(folds)):
             on_step = _numbered(context.on_step, number) if context.on_step else None
             checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{number}.pt")
-            held_out = train.take(folds == fold)
+            parts.append(held_out := train.take(folds == fold))
             own = FitContext(on_step=on_step, checkpoint=checkpoint, progress=context.progress)
             self.members_.append(self._unfitted().fit(train.take(folds != fold), held_out, own))
-            unseen.append(self.members_[-1].outputs(held_out))
+        unseen = type(self.members_[0]).held_out_outputs(self.members_, parts)
         self.out_of_fold_ = np.full((len(train), *unseen[0].shape[1:]), np.nan)
         for fold, outputs in zip(np.unique(folds), unseen, strict=True):
             self.out_of_fold_[folds == fold] = outputs
@@ -135,7 +135,7 @@ def fit_final(
         watched = prepared.rows("validation")
         validation = prepared.samples.take(watched)
         estimator = architecture.build(hyperparameters, **settings).fit(prepared.side("train"), validation, context)
-        final = FinalFit(estimator, watched, estimator.outputs(validation))
+        final = FinalFit(estimator, watched, *type(estimator).held_out_outputs([estimator], [validation]))
     else:
         crossed = CrossFitted(
             of=architecture.name,
