@@ -307,7 +307,7 @@ def test_no_more_views_are_averaged_than_pay_for_themselves() -> None:
 def test_views_are_chosen_on_held_out_rows_alone(members: int, monkeypatch: Any, tmp_path: Path) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(cell_network, "fewest", lambda *given: (2, seen.append(given) or {}))
-    table = pd.DataFrame({"fold": np.arange(24) % 3, "split": np.repeat(["train", "validation", "test"], [12, 6, 6])})
+    table = pd.DataFrame({"fold": np.arange(24) % 3, "split": np.repeat(["train", "validation", "test"], [12, 7, 5])})
     prepared = Prepared(in_memory(24, 32), table.assign(sample_id=table.index.astype(str)), "", {})
     architecture = get_architecture("efficientnet_lite0", "images", "classification")
     few: dict[str, Any] = {"epochs": 1, "views": 1, "test_views": 3, "seed": 1, "device": "cpu"}
