@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 from urllib.parse import unquote
 
 import numpy as np
@@ -29,8 +29,6 @@ IMAGES_TABLE = "images.csv"
 CACHE = Path("cache")
 _TOGETHER = 16  # files that a thread takes at a time
 _ALIKE = 0.85  # share of the letters that two names of a class have in common
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -227,12 +225,11 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData,
 
 
 def _decode_all(files: Sequence[Path], data: ImagesData, into: Path) -> None:
-    """Write the pixels of ``files`` behind what is in the file ``into``, in their order."""
     start, each = into.stat().st_size, 3 * data.size**2
 
     def decode(part: range) -> list[Finding]:
         findings = []
-        with into.open("r+b") as place:  # a map of the file would fault at each of its pages
+        with into.open("r+b") as place:  # behind the header, in the order of `files`
             place.seek(start + part.start * each)
             for path in (files[row] for row in part):
                 try:
@@ -249,7 +246,7 @@ def _decode_all(files: Sequence[Path], data: ImagesData, into: Path) -> None:
         raise DataError(findings)
 
 
-def in_threads(job: Callable[[range], list[_T]], count: int) -> list[_T]:
+def in_threads(job: Callable[[range], list[Any]], count: int) -> list[Any]:
     """Return what ``job`` returns of all parts of ``range(count)``; a thread a core takes one after the other."""
     parts = [range(count)[start : start + _TOGETHER] for start in range(0, count, _TOGETHER)]
     with ThreadPoolExecutor(cores()) as pool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -102,10 +103,9 @@ def check_same_accuracy(ours: float, other: float) -> None:
 
 
 def image_scoring(small: bool = False) -> list[Record]:
-    """Score images by five members and four views, against the bare forward passes: as large batches, ready as tensors.
+    """Score images by five members and four views, against bare forward passes in as large batches of ready tensors.
 
-    Members share their frozen stages, which run once a view; their trained stages run once a member and view. The views
-    of many images are also made outside of the passes; one image comes as a request does.
+    Frozen stages run once a view for all members, trained ones and heads once a member and view, on both sides.
     """
     size, rounds, counts = (32, 3, (1, 8)) if small else (96, 9, (1, 256))
     task: Any = read_params().task("blood_cell")
@@ -121,7 +121,7 @@ def image_scoring(small: bool = False) -> list[Record]:
         model = CrossFitted(of="efficientnet_lite0", **kind).fit(train, folds=np.arange(len(train)) % 5)
         members: Any = model.members_
         for member in members:
-            member.test_views_ = 4  # as many as there may be
+            member.test_views_ = 4  # the most
         images = members[0]._float(asked.pixels)
         views = [members[0]._normalized(viewed(images, view, members[0].strength)) for view in range(4)]
 
@@ -132,9 +132,7 @@ def image_scoring(small: bool = False) -> list[Record]:
                     for member in members:
                         member.module_.head(member.module_.summary(*seen)).softmax(dim=1)
 
-        def whole(model: CrossFitted = model, asked: ImageSamples = asked) -> None:
-            model.outputs(asked)
-
+        whole = functools.partial(model.outputs, asked)
         ours, other, ratio = paired(whole, bare, rounds=rounds, clock=time.process_time)
         name = f"scoring {count} image{'s' * (count > 1)} of {size} px, five members in {mode} mode, four views"
         bound, sides = None if small else MOST, ("ours", "bare forward passes")

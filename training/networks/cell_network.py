@@ -113,7 +113,6 @@ class CellNetwork(TransferNetwork):
     def _start(self, train: ImageSamples, context: FitContext, criterion: Criterion, codes: Tensor) -> bool:
         if self.penalty is None or self.weights == "none":
             return False
-        self.module_.eval()
         features = self._summaries(train, context)
         probe(self.module_.head, features, codes.repeat(len(features) // len(train)), criterion, self.penalty)
         return True
@@ -186,10 +185,8 @@ class CellNetwork(TransferNetwork):
     @classmethod
     def held_out_outputs(cls, members: Sequence[Self], parts: Sequence[ImageSamples]) -> list[np.ndarray]:
         """See `Estimator.held_out_outputs`; predictions then average as many views as `fewest` chooses."""
-        pairs = list(zip(members, parts, strict=True))
-        every = [member._softmax(part, member._held(part, member.test_views)) for member, part in pairs]
-        target = np.concatenate([part.target for part in parts])
-        views, found = fewest(np.concatenate(every, axis=1), target)
+        every = [one._softmax(part, one._held(part, one.test_views)) for one, part in zip(members, parts, strict=True)]
+        views, found = fewest(np.concatenate(every, axis=1), np.concatenate([part.target for part in parts]))
         for member in members:
             member.test_views_, member.by_views_ = views, found
         return [outputs[views - 1] for outputs in every]
@@ -227,7 +224,6 @@ class CellNetwork(TransferNetwork):
         """Return Grad-CAM of the predicted class (HiResCAM; Draelos and Carin, 2020), 0..1, ``(n, size, size)``."""
         from captum.attr import LayerAttribution, LayerGradientXActivation
 
-        self.module_.eval()
         size = samples.pixels.shape[1]
         explainer = LayerGradientXActivation(self.module_, self.module_.seen_stages)
         maps = np.zeros((len(samples), size, size), np.float32)
