@@ -193,8 +193,7 @@ def read_images(
     """Read a raw folder ``images``; `DataError` names images that cannot be decoded, and faults of `list_images`."""
     folder = Path(folder)
     table = list_images(folder, task, labelled=labelled, every_class=every_class)
-    root = folder / IMAGES_FOLDER
-    files = [root / name for name in table["sample_id"]]
+    files = [folder / IMAGES_FOLDER / name for name in table["sample_id"]]
     pixels = load_pixels(files, table["digest"].tolist(), task.data, cache)
     counts = {
         "rows": {"raw": len(table), "kept": len(table), "dropped": {}},

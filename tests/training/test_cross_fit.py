@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,8 @@ from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
-from training.model.cross_fit import CrossFitted, FinalFit, fit_final
+from training.model.cross_fit import CrossFitted, FinalFit, fewest, fit_final
 from training.model.final_fit import LARGEST_MODEL, _refuse_large, affordable, cross_validated
-from training.networks import cell_network
-from training.networks.cell_network import fewest
 
 SETTINGS = {"rounds": 25, "epochs": 4, "seed": 3, "device": "cpu"}
 
@@ -305,14 +304,14 @@ def test_no_more_views_are_averaged_than_pay_for_themselves() -> None:
 
 @pytest.mark.parametrize("members", [1, 3])
 def test_views_are_chosen_on_held_out_rows_alone(members: int, monkeypatch: Any, tmp_path: Path) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(cell_network, "fewest", lambda *given: (2, seen.append(given) or {}))
+    choose = Mock(return_value=(2, {}))
+    monkeypatch.setattr(training.model.cross_fit, "fewest", choose)
     table = pd.DataFrame({"fold": np.arange(24) % 3, "split": np.repeat(["train", "validation", "test"], [12, 7, 5])})
     prepared = Prepared(in_memory(24, 32), table.assign(sample_id=table.index.astype(str)), "", {})
     architecture = get_architecture("efficientnet_lite0", "images", "classification")
     few: dict[str, Any] = {"epochs": 1, "views": 1, "test_views": 3, "seed": 1, "device": "cpu"}
     final = fit_final(architecture, architecture.defaults, prepared, members=members, settings=few)
-    ((outputs, target),) = seen
+    ((outputs, target), _) = choose.call_args
     assert sorted(target) == sorted(prepared.samples.target[final.held_out_rows])
     assert not set(final.held_out_rows) & set(prepared.rows("test")) and len(outputs) == 3
     np.testing.assert_array_equal(np.sort(final.held_out, axis=None), np.sort(outputs[1], axis=None))

@@ -16,7 +16,6 @@ from training.architectures import Range, declare, draw
 from training.backbone import Backbone, fingerprint
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
-from training.model.calibration import apply_temperature, fit_temperature
 from training.networks.augment import augment, augmentation, grayed, restained, standardized
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, Criterion, TransferNetwork, probe, training_space
@@ -175,21 +174,15 @@ class CellNetwork(TransferNetwork):
             return super().mean_outputs(members, samples)
         first = members[0]
         if len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples):  # too many at once
-            parts = [samples.take(positions).alone() for _, positions in _batches(samples)]
-            return np.concatenate([cls.mean_outputs(members, part) for part in parts])
+            return np.concatenate([cls.mean_outputs(members, samples.take(at).alone()) for _, at in _batches(samples)])
         held = first._held(samples, first.test_views_)
         for member in members:
             member._shape = first._shape
         return np.mean([member._softmax(samples, held)[-1] for member in members], axis=0)
 
-    @classmethod
-    def held_out_outputs(cls, members: Sequence[Self], parts: Sequence[ImageSamples]) -> list[np.ndarray]:
-        """See `Estimator.held_out_outputs`; predictions then average as many views as `fewest` chooses."""
-        every = [one._softmax(part, one._held(part, one.test_views)) for one, part in zip(members, parts, strict=True)]
-        views, found = fewest(np.concatenate(every, axis=1), np.concatenate([part.target for part in parts]))
-        for member in members:
-            member.test_views_, member.by_views_ = views, found
-        return [outputs[views - 1] for outputs in every]
+    def outputs_by_views(self, samples: ImageSamples) -> np.ndarray:
+        """Return probabilities averaged over 1, 2, ... ``test_views`` views, ``(views, n, classes)``."""
+        return self._softmax(samples, self._held(samples, self.test_views))
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned; models of earlier releases average all views."""
@@ -242,22 +235,6 @@ class CellNetwork(TransferNetwork):
 def register(name: str, backbone: Backbone) -> type[Any]:
     """Register a network for images of cells."""
     return declare(name, CellNetwork, "images", "classification", space=space, backbone=backbone)
-
-
-def fewest(outputs: np.ndarray, target: np.ndarray) -> tuple[int, dict[str, list[float]]]:
-    """Return how many views pay for themselves, and measures of each number of them; ``outputs`` is as of `_softmax`.
-
-    It is the smallest number whose log loss, once calibrated, exceeds that of all views by at most a standard error of
-    the difference (Breiman et al., 1984).
-    """
-    if len(target) < 2 or not np.isfinite(outputs).all():
-        return len(outputs), {}
-    served = np.stack([apply_temperature(each, fit_temperature(each, target)) for each in outputs])
-    losses = -np.log(served[:, np.arange(len(target)), target].clip(np.finfo(np.float64).eps))  # (views, n)
-    worse = losses - losses[-1]
-    enough = worse.mean(axis=1) <= worse.std(axis=1, ddof=1) / np.sqrt(len(target))
-    right = (outputs.argmax(axis=2) == target).mean(axis=1)
-    return int(enough.argmax()) + 1, {"accuracy": right.tolist(), "log_loss": losses.mean(axis=1).tolist()}
 
 
 def viewed(images: Tensor, view: int, strength: float) -> Tensor:
