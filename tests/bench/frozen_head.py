@@ -107,14 +107,15 @@ def image_scoring(small: bool = False) -> list[Record]:
 
     Frozen stages run once a view for all members, trained ones and heads once a member and view, on both sides.
     """
-    size, rounds, counts = (32, 3, (1, 8)) if small else (96, 9, (1, 256))
+    size, rounds = (32, 3) if small else (96, 5)
+    cases = [("partial", 8)] if small else [("head", 1), ("head", 256), ("partial", 256)]
     task: Any = read_params().task("blood_cell")
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=size))
     records = []
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         simulate_blood_cell(Path("raw"), per_class=10 if small else 60)
         samples = read_images(Path("raw"), task, cache=Path("cache")).samples.alone()
-    for mode, count in [("head", counts[0]), ("head", counts[1]), ("partial", counts[1])]:
+    for mode, count in cases:
         settings = {"mode": mode, "epochs": 1, "views": 1, "seed": 1, "device": "cpu"}
         kind: dict[str, Any] = {"modality": "images", "problem": "classification", "hyperparameters": settings}
         train, asked = samples.take(np.arange(0, len(samples), 5)), samples.take(np.arange(count)).alone()
