@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # NVIDIA's driver, on Tegra, under Windows, and AMD's.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-ctrl", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
-_TRIM_THRESHOLD, _MMAP_MAX, _NEVER = -1, -4, 2**31 - 1  # of glibc's mallopt(3)
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX, _NEVER = -1, -4, -8, 2**31 - 1  # of glibc's mallopt(3)
 
 
 def threads() -> int:
@@ -61,7 +61,7 @@ def keep_freed_memory() -> bool:
     """Let the process keep up to 2 GiB of freed memory; return whether the C library can.
 
     glibc returns blocks of more than 32 MiB to the kernel, and zeroing and mapping them again takes half of the forward
-    pass of a convolutional network.
+    pass of a convolutional network. Arenas of other threads than the first cannot keep such blocks: all share one.
     """
     if sys.platform != "linux":
         return False
@@ -69,7 +69,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl has none
         return False
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER))
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _NEVER) and mallopt(_ARENA_MAX, 1))
 
 
 def _may_have_gpu() -> bool:

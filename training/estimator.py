@@ -117,6 +117,10 @@ class Estimator(BaseEstimator, ABC):
         """Return the mean of the outputs of ``members``; a subclass may run a part that they share once."""
         return np.mean([member.outputs(samples) for member in members], axis=0)
 
+    def outputs_by_views(self, samples: Any) -> np.ndarray | None:
+        """Return the outputs averaged over 1, 2, ... views of a sample, ``(views, n, ...)``; None without views."""
+        return None
+
     def attribute(self, samples: Any, output: np.ndarray | None = None) -> Attribution | None:
         """Return what each raw feature adds to each prediction, or None where the model uses no feature.
 

@@ -58,8 +58,11 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     }
     logged = {"on_the_cell": share, "random_correlation": correlation}
     logged |= {"deletion_drop": fell.drop_top, "deletion_drop_random": fell.drop_random}
+    member = getattr(estimator, "members_", [estimator])[0]  # all of an ensemble average the same views
+    by_views = pd.DataFrame(getattr(member, "by_views_", {})).rename(lambda row: row + 1).rename_axis("views")
     return Evidence(
         sections={"explanation": section},
+        tables={} if by_views.empty else {"views": by_views.reset_index()},
         figures={"grad_cam": _panel(run, explained, rows, maps)},
         logged={f"explanation_{name}": value for name, value in logged.items()},
         warnings=warnings,

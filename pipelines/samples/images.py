@@ -2,12 +2,12 @@
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import unquote
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipelines.text_values import folded, is_unknown, known, quoted
 IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"
 CACHE = Path("cache")
+_TOGETHER = 16  # files that a thread takes at a time
 _ALIKE = 0.85  # share of the letters that two names of a class have in common
 
 
@@ -90,9 +91,9 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
             raise DataError(findings)
         listed = listed.rename(columns={"file": "sample_id"}).drop(columns="label")
         table = table.drop(columns="subject_id").merge(listed, on="sample_id", how="left", validate="one_to_one")
-    with ThreadPoolExecutor(cores()) as pool:
-        contents = pool.map(lambda name: hashlib.sha256((root / name).read_bytes()), table["sample_id"])
-        table["digest"] = [content.hexdigest() for content in contents]
+    paths = [root / name for name in table["sample_id"]]
+    hashed = in_threads(lambda part: [hashlib.sha256(paths[row].read_bytes()) for row in part], len(paths))
+    table["digest"] = [content.hexdigest() for content in hashed]
     if labelled:
         table["target"] = table["label"].map({name: code for code, name in enumerate(task.data.classes)})
     return table
@@ -100,7 +101,8 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
 
 def entries(folder: Path) -> list[Path]:
     """Return the entries of a folder without hidden files and those that operating systems write."""
-    return sorted(path for path in (folder.iterdir() if folder.is_dir() else ()) if not is_of_system(path.name))
+    found = [path for path in (folder.iterdir() if folder.is_dir() else ()) if not is_of_system(path.name)]
+    return sorted(found, key=lambda path: path.name)
 
 
 def without_images(folder: Path, label: str, task: ImagesTask) -> str:
@@ -141,7 +143,9 @@ def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[
 def _files_of(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     """Return the file of each row with slashes, below ``images/``, in the case and spelling of the folders."""
     there, classes = set(table["sample_id"]), set(map(folded, table["label"]))
-    spelled = table["sample_id"].groupby(table["sample_id"].map(folded)).agg(list).to_dict()
+    spelled: dict[str, list[str]] = {}
+    for name in table["sample_id"]:
+        spelled.setdefault(folded(name), []).append(name)
 
     def meant(file: str | None, label: str | None) -> str | None:
         if file is None or is_unknown(file):
@@ -162,8 +166,8 @@ def _table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     """Return where ``images.csv`` and the folders disagree."""
     file, label_of = listed["file"], table.set_index("sample_id")["label"]
     folder = file.map(label_of)
-    given, expected = ([folded(known(label) or "") for label in column] for column in (listed["label"], folder))
-    other = np.array(given, dtype=object) != np.array(expected, dtype=object)
+    read = {label: folded(known(label) or "") for label in {*listed["label"], *folder}}
+    other = listed["label"].map(read) != folder.map(read)
     nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
     findings = []
     for column, wrong, message in (
@@ -213,36 +217,48 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData,
         return np.load(path, mmap_mode="r")
     with written_whole(path) as temporary:
         shape = (len(files), data.size, data.size, 3)
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        _decode_all(files, data, array)
-        array.flush()
-        del array
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        _decode_all(files, data, temporary)
     return np.load(path, mmap_mode="r")
 
 
-def _decode_all(files: Sequence[Path], data: ImagesData, into: np.ndarray) -> None:
-    def decode(position: int) -> Finding | None:
-        path = files[position]
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                into[position] = to_pixels(image, data)
-        except Exception as error:  # Pillow raises many types
-            name = f"{IMAGES_FOLDER}/{path.parent.name}/{path.name}"
-            return Finding("image_readable", name, f"cannot be decoded ({error}); copy it again")
-        return None
+def _decode_all(files: Sequence[Path], data: ImagesData, into: Path) -> None:
+    start, each = into.stat().st_size, 3 * data.size**2
 
-    with ThreadPoolExecutor(cores()) as pool:
-        findings = [found for found in pool.map(decode, range(len(files))) if found is not None]
-    if findings:
+    def decode(part: range) -> list[Finding]:
+        findings = []
+        with into.open("r+b") as place:  # behind the header, in the order of `files`
+            place.seek(start + part.start * each)
+            for path in (files[row] for row in part):
+                try:
+                    with Image.open(path, formats=FORMATS) as image:
+                        pixels = to_pixels(image, data)
+                except Exception as error:  # Pillow raises many types
+                    name = f"{IMAGES_FOLDER}/{path.parent.name}/{path.name}"
+                    findings.append(Finding("image_readable", name, f"cannot be decoded ({error}); copy it again"))
+                else:
+                    place.write(pixels.data)
+        return findings
+
+    if findings := in_threads(decode, len(files)):
         raise DataError(findings)
+
+
+def in_threads(job: Callable[[range], list[Any]], count: int) -> list[Any]:
+    """Return what ``job`` returns of all parts of ``range(count)``; a thread a core takes one after the other."""
+    parts = [range(count)[start : start + _TOGETHER] for start in range(0, count, _TOGETHER)]
+    with ThreadPoolExecutor(cores()) as pool:
+        return [each for found in pool.map(job, parts) for each in found]
 
 
 def to_pixels(image: Image.Image, data: ImagesData) -> np.ndarray:
     """Return the upright central square of an opened image in RGB, resized; uint8, shape ``(size, size, 3)``."""
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    ImageOps.exif_transpose(image, in_place=True)
+    upright = image if image.mode == "RGB" else image.convert("RGB")
     side = max(1, round(min(upright.size) * data.crop))
     left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    square = upright.crop((left, top, left + side, top + side))
+    square = upright if upright.size == (side, side) else upright.crop((left, top, left + side, top + side))
     if side != data.size:
         square = square.resize((data.size, data.size), Image.Resampling.BICUBIC)
     return np.asarray(square)

@@ -28,6 +28,7 @@ BENCHES = {
     "images": ("reading", "image_reading"),
     "tables": ("reading", "table_reading"),
     "pancan": ("reading", "pancan_reader"),
+    "scoring": ("frozen_head", "image_scoring"),
     "explanations": ("frozen_head", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "row": ("served_endpoint", "one_row"),

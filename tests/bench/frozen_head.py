@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -14,15 +15,18 @@ import torch
 from pipelines.params import read_params
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
-from tests.bench.measured import Record, compare
+from tests.bench.measured import Record, compare, paired
 from tests.training.profile_samples import TARGETS, gene_samples, labels_samples
 from training.architectures import get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
+from training.model.cross_fit import CrossFitted
 from training.model.track import alone
 from training.networks.cell_network import viewed
+from training.networks.transfer import BATCH
 
 LEAST = 10  # times faster, which is what is asked for
+MOST = 1.3  # times as long as the forward passes that scoring needs
 SAME_WITHIN = 0.01  # of the mean accuracy over the trials: features are kept as float16, which may move an image or two
 
 
@@ -96,6 +100,45 @@ def check_same_accuracy(ours: float, other: float) -> None:
     """Fail where the two ways do not come to the same: being faster is then worth nothing."""
     if not abs(ours - other) <= SAME_WITHIN:
         raise AssertionError(f"cached features reach {ours:.4f}, a backbone in every epoch {other:.4f}")
+
+
+def image_scoring(small: bool = False) -> list[Record]:
+    """Score images by five members and four views, against bare forward passes in as large batches of ready tensors.
+
+    Frozen stages run once a view for all members, trained ones and heads once a member and view, on both sides.
+    """
+    size, rounds = (32, 3) if small else (96, 5)
+    cases = [("partial", 8)] if small else [("head", 1), ("head", 256), ("partial", 256)]
+    task: Any = read_params().task("blood_cell")
+    task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=size))
+    records = []
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        simulate_blood_cell(Path("raw"), per_class=10 if small else 60)
+        samples = read_images(Path("raw"), task, cache=Path("cache")).samples.alone()
+    for mode, count in cases:
+        settings = {"mode": mode, "epochs": 1, "views": 1, "seed": 1, "device": "cpu"}
+        kind: dict[str, Any] = {"modality": "images", "problem": "classification", "hyperparameters": settings}
+        train, asked = samples.take(np.arange(0, len(samples), 5)), samples.take(np.arange(count)).alone()
+        model = CrossFitted(of="efficientnet_lite0", **kind).fit(train, folds=np.arange(len(train)) % 5)
+        members: Any = model.members_
+        for member in members:
+            member.test_views_ = 4  # the most
+        images = members[0]._float(asked.pixels)
+        views = [members[0]._normalized(viewed(images, view, members[0].strength)) for view in range(4)]
+
+        def bare(views: Any = views, members: Any = members) -> None:
+            with torch.inference_mode():
+                for batch in (batch for view in views for batch in view.split(BATCH)):
+                    seen = members[0].module_.before(batch)
+                    for member in members:
+                        member.module_.head(member.module_.summary(*seen)).softmax(dim=1)
+
+        whole = functools.partial(model.outputs, asked)
+        ours, other, ratio = paired(whole, bare, rounds=rounds, clock=time.process_time)
+        name = f"scoring {count} image{'s' * (count > 1)} of {size} px, five members in {mode} mode, four views"
+        bound, sides = None if small else MOST, ("ours", "bare forward passes")
+        records.append(Record(name, ours, other, 1 / ratio, "s", bound, higher_is_better=False, sides=sides))
+    return records
 
 
 EXPLAINED: Sequence[tuple[str, str, str]] = (

@@ -263,7 +263,9 @@ def shown(network: Small, glass: Prepared, glass_task: Any, majority: Judged) ->
 
 
 def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weights(network: Small, shown: Shown) -> None:
+    network.by_views_ = {"accuracy": [0.5, 0.75]}
     found = shown(network)
+    assert found.tables["views"].to_dict("list") == {"views": [1, 2], **network.by_views_}
     explained = found.sections["explanation"]
     assert (explained["method"], explained["images"], explained["maps_depend_on_the_weights"]) == ("grad_cam", 12, True)
     assert abs(explained["correlation_with_random_weights"]) < 0.5

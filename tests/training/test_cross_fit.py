@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self, cast
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,12 @@ from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.problems import Problem, get_problem
 from pipelines.samples.response import ResponseSamples
+from tests.training.image_samples import in_memory
 from tests.training.tiny import build, changed
 from training.architectures import Architecture, get_architecture
 from training.architectures.mean_effects import MeanEffects
 from training.estimator import Attribution, Estimator, FitContext
-from training.model.cross_fit import CrossFitted, FinalFit, fit_final
+from training.model.cross_fit import CrossFitted, FinalFit, fewest, fit_final
 from training.model.final_fit import LARGEST_MODEL, _refuse_large, affordable, cross_validated
 
 SETTINGS = {"rounds": 25, "epochs": 4, "seed": 3, "device": "cpu"}
@@ -283,3 +285,41 @@ def test_a_model_that_grew_too_large_is_refused_with_what_to_do() -> None:
     _refuse_large({"cost_model_megabytes": float(LARGEST_MODEL)}, "resnet50")
     with pytest.raises(UserError, match=r"resnet50: the model has 151 MB, at most 150 .*lower fit\.members in params"):
         _refuse_large({"cost_model_megabytes": 150.6}, "resnet50")
+
+
+# Views of images: chosen where nothing was fitted, and never on test rows
+
+
+def test_no_more_views_are_averaged_than_pay_for_themselves() -> None:
+    rng, truth = np.random.default_rng(0), np.arange(4000) % 2
+    noisy = np.clip(0.5 + 0.2 * (2 * truth - 1) + rng.normal(0, 0.35, (4, 4000)), 0.02, 0.98)
+    helped, same = (np.stack([1 - each, each], axis=2) for each in (noisy, np.repeat(noisy[:1], 4, axis=0)))
+    means = helped.cumsum(axis=0) / np.arange(1, 5)[:, None, None]
+    views, found = fewest(means, truth)
+    assert views == 4 and found["log_loss"][0] > found["log_loss"][3]
+    assert found["accuracy"] == [(each.argmax(axis=1) == truth).mean() for each in means]
+    assert [fewest(each, truth)[0] for each in (same, means[::-1], means * np.nan, means[[0, 3, 3, 3]])] == [1, 1, 4, 2]
+    assert fewest(means[:, :1], truth[:1]) == fewest(means[:, :0], truth[:0]) == (4, {})
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_views_are_chosen_on_held_out_rows_alone(members: int, monkeypatch: Any, tmp_path: Path) -> None:
+    choose = Mock(return_value=(2, {}))
+    monkeypatch.setattr(training.model.cross_fit, "fewest", choose)
+    table = pd.DataFrame({"fold": np.arange(24) % 3, "split": np.repeat(["train", "validation", "test"], [12, 7, 5])})
+    prepared = Prepared(in_memory(24, 32), table.assign(sample_id=table.index.astype(str)), "", {})
+    architecture = get_architecture("efficientnet_lite0", "images", "classification")
+    few: dict[str, Any] = {"epochs": 1, "views": 1, "test_views": 3, "seed": 1, "device": "cpu"}
+    final = fit_final(architecture, architecture.defaults, prepared, members=members, settings=few)
+    ((outputs, target), _) = choose.call_args
+    assert sorted(target) == sorted(prepared.samples.target[final.held_out_rows])
+    assert not set(final.held_out_rows) & set(prepared.rows("test")) and len(outputs) == 3
+    np.testing.assert_array_equal(np.sort(final.held_out, axis=None), np.sort(outputs[1], axis=None))
+    test = prepared.side("test")
+    final.estimator.save(tmp_path / "model")
+    loaded = type(final.estimator).load(tmp_path / "model")
+    for model in (final.estimator, loaded):
+        each: list[Any] = getattr(model, "members_", [model])
+        assert {one.test_views_ for one in each} == {2}
+        views = [np.mean([one._softmax(test, one._held(test, 2))[-1] for one in each], axis=0)]
+        np.testing.assert_array_equal(model.outputs(test), views[0])

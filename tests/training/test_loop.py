@@ -392,6 +392,7 @@ def test_trees_grow_and_answer_on_the_device_of_the_process(gpus: None, monkeypa
 # Page faults where a process makes, uses and frees 64 MiB, before and after a network asked for a processor.
 FAULTS = """
 import resource, torch
+from concurrent.futures import ThreadPoolExecutor
 from training.device import network_device
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -403,13 +404,15 @@ print(faults())
 assert network_device("cpu").type == "cpu"
 faults()  # the heap may grow a few times until a freed block is large enough for the next
 print(faults())
+with ThreadPoolExecutor() as other:  # as a server answers
+    print(*[other.submit(faults).result() for _ in range(3)][2:])
 """
 
 
 @pytest.mark.skipif(not device.keep_freed_memory(), reason="this C library has no mallopt")
 def test_a_network_on_a_processor_gets_its_memory_back_at_once() -> None:
-    before, after = map(int, _python("-c", FAULTS).split())
-    assert after < before / 20
+    before, *after = map(int, _python("-c", FAULTS).split())
+    assert max(after) < before / 20
 
 
 def test_where_the_c_library_has_no_such_thing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The final fit of a tuned architecture, and its errors on rows that it was not fitted on."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.datasets import Prepared
 from training.architectures import Architecture, get_architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext, add
-from training.model.calibration import half_widths
+from training.model.calibration import apply_temperature, fit_temperature, half_widths
 
 _T = TypeVar("_T")
 
@@ -31,14 +31,14 @@ class CrossFitted(Estimator):
             raise ValueError("cross-fitting needs the fold of each training sample")
         context = context or FitContext()
         self.members_: list[Estimator] = []
-        unseen: list[np.ndarray] = []
+        parts = []
         for number, fold in enumerate(np.unique(folds)):
             on_step = _numbered(context.on_step, number) if context.on_step else None
             checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{number}.pt")
-            held_out = train.take(folds == fold)
+            parts.append(held_out := train.take(folds == fold))
             own = FitContext(on_step=on_step, checkpoint=checkpoint, progress=context.progress)
             self.members_.append(self._unfitted().fit(train.take(folds != fold), held_out, own))
-            unseen.append(self.members_[-1].outputs(held_out))
+        unseen = held_out_outputs(self.members_, parts)
         self.out_of_fold_ = np.full((len(train), *unseen[0].shape[1:]), np.nan)
         for fold, outputs in zip(np.unique(folds), unseen, strict=True):
             self.out_of_fold_[folds == fold] = outputs
@@ -135,7 +135,7 @@ def fit_final(
         watched = prepared.rows("validation")
         validation = prepared.samples.take(watched)
         estimator = architecture.build(hyperparameters, **settings).fit(prepared.side("train"), validation, context)
-        final = FinalFit(estimator, watched, estimator.outputs(validation))
+        final = FinalFit(estimator, watched, *held_out_outputs([estimator], [validation]))
     else:
         crossed = CrossFitted(
             of=architecture.name,
@@ -145,6 +145,32 @@ def fit_final(
         ).fit(both, context=context, folds=prepared.table["fold"].to_numpy()[rows])
         final = FinalFit(crossed, rows, crossed.out_of_fold_)
     return replace(final, estimator=whole) if architecture.space is None else final
+
+
+def held_out_outputs(members: Sequence[Any], parts: Sequence[Any]) -> list[np.ndarray]:
+    """Return the outputs of each of ``members`` on its held-out part, after all have dropped views, see `fewest`."""
+    every = [member.outputs_by_views(part) for member, part in zip(members, parts, strict=True)]
+    if every[0] is None:
+        return [member.outputs(part) for member, part in zip(members, parts, strict=True)]
+    views, found = fewest(np.concatenate(every, axis=1), np.concatenate([part.target for part in parts]))
+    for member in members:
+        member.test_views_, member.by_views_ = views, found
+    return [outputs[views - 1] for outputs in every]
+
+
+def fewest(outputs: np.ndarray, target: np.ndarray) -> tuple[int, dict[str, list[float]]]:
+    """Return the smallest number of views that is as good as all, and measures of each number of `outputs_by_views`.
+
+    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984).
+    """
+    if len(target) < 2 or not np.isfinite(outputs).all():
+        return len(outputs), {}
+    served = np.stack([apply_temperature(each, fit_temperature(each, target)) for each in outputs])
+    losses = -np.log(served[:, np.arange(len(target)), target].clip(np.finfo(np.float64).eps))  # (views, n)
+    worse = losses - losses[-1]
+    enough = worse.mean(axis=1) <= worse.std(axis=1, ddof=1) / np.sqrt(len(target))
+    right = (outputs.argmax(axis=2) == target).mean(axis=1)
+    return int(enough.argmax()) + 1, {"accuracy": right.tolist(), "log_loss": losses.mean(axis=1).tolist()}
 
 
 def _known(parts: Iterable[_T | None]) -> list[_T]:

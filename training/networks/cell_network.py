@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -39,10 +39,15 @@ class CellNetwork(TransferNetwork):
     strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
     color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`
     views: int = 4  # turned, mirrored and restained, of each training image
-    test_views: int = 4  # over which a prediction is averaged
+    test_views: int = (
+        4  # over which a prediction is averaged; a final fit drops those that its held-out rows do without
+    )
     penalty: float | None = 0.5  # of that head; None, or no trained weights: a random one
 
+    fitted: ClassVar = (*TransferNetwork.fitted, "test_views", "by_views")
+
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
+        self.test_views_, self.by_views_ = self.test_views, dict[str, list[float]]()
         size = train.pixels.shape[1]
         if size < self.backbone.smallest:
             raise UserError(
@@ -55,6 +60,7 @@ class CellNetwork(TransferNetwork):
         super()._make(stages, width)
         both = torch.tensor([self.backbone.mean, self.backbone.std], device=self._device)
         self._mean, self._std = both.view(2, 1, 3, 1, 1)
+        self._numbers = 0  # of an image's features, see `_kept`
 
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         module = self.module_
@@ -83,8 +89,9 @@ class CellNetwork(TransferNetwork):
         """Whether there are frozen stages, and memory for their features."""
         if not len(self.module_.frozen):
             return False
-        one = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0)
-        return one.size * 2 * self.views * len(samples) <= LARGEST_FEATURES
+        if not self._numbers:  # a pass of its own, once
+            self._numbers = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0).size
+        return self._numbers * 2 * self.views * len(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
         """Return the frozen stages' features of every view, float16, ``(views, n, ...)``, made once a study."""
@@ -105,7 +112,6 @@ class CellNetwork(TransferNetwork):
     def _start(self, train: ImageSamples, context: FitContext, criterion: Criterion, codes: Tensor) -> bool:
         if self.penalty is None or self.weights == "none":
             return False
-        self.module_.eval()
         features = self._summaries(train, context)
         probe(self.module_.head, features, codes.repeat(len(features) // len(train)), criterion, self.penalty)
         return True
@@ -127,8 +133,6 @@ class CellNetwork(TransferNetwork):
     def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
         """Return the frozen stages' features of one view; from the cache if the images are files."""
         run = partial(self._run_frozen, view=view, strength=strength)
-        if len(self.module_.tail) and not self._shape:
-            run(np.zeros((1, *samples.pixels.shape[1:]), np.uint8))  # sets the shape of cached features
         return self._cache(samples, view, strength).features(samples, run, progress=progress)
 
     def _cache(self, samples: ImageSamples, view: int, strength: float) -> FeatureCache:
@@ -160,8 +164,8 @@ class CellNetwork(TransferNetwork):
         return ((images / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:
-        held = self._held(samples, 1 if watched else self.test_views)
-        return lambda: self._mean_softmax(samples, held)
+        held = self._held(samples, 1 if watched else self.test_views_)
+        return lambda: self._softmax(samples, held)[-1]
 
     @classmethod
     def mean_outputs(cls, members: Sequence[Self], samples: ImageSamples) -> np.ndarray:
@@ -169,25 +173,35 @@ class CellNetwork(TransferNetwork):
         if len({member._frozen_identity() for member in members}) > 1:
             return super().mean_outputs(members, samples)
         first = members[0]
-        held = first._held(samples, first.test_views)
+        if len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples):  # too many at once
+            return np.concatenate([cls.mean_outputs(members, samples.take(at).alone()) for _, at in _batches(samples)])
+        held = first._held(samples, first.test_views_)
         for member in members:
-            member.module_.eval()
             member._shape = first._shape
-        return np.mean([member._mean_softmax(samples, held) for member in members], axis=0)
+        return np.mean([member._softmax(samples, held)[-1] for member in members], axis=0)
+
+    def outputs_by_views(self, samples: ImageSamples) -> np.ndarray:
+        """Return probabilities averaged over 1, 2, ... ``test_views`` views, ``(views, n, classes)``."""
+        return self._softmax(samples, self._held(samples, self.test_views))
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Restore what `state` returned; models of earlier releases average all views."""
+        return super().restore({"test_views": self.test_views, "by_views": {}, **state})
 
     def _frozen_identity(self) -> tuple[object, ...]:
         """Return all that the frozen stages' features depend on, besides the image."""
         if self._frozen_id is None:
             self._frozen_id = fingerprint(self.module_.frozen)
-        return self._frozen_id, self._layout(), self.strength, self.test_views
+        return self._frozen_id, self._layout(), self.strength, self.test_views_
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""
         kept = self._kept(samples)
         return [self._frozen(samples, view, self.strength) if kept else None for view in range(views)]
 
-    def _mean_softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
-        total = np.zeros((len(samples), len(self.classes_)))
+    def _softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
+        """Return probabilities averaged over the first view, the first two, ...: ``(views, n, classes)``."""
+        found = np.zeros((len(held), len(samples), len(self.classes_)))
         for view, frozen in enumerate(held):
             for rows, positions in _batches(samples):
                 with torch.inference_mode(), autocast(self._device):
@@ -196,14 +210,13 @@ class CellNetwork(TransferNetwork):
                     else:
                         images = viewed(self._float(samples.pixels[rows]), view, self.strength)
                         logits = self.module_(self._normalized(images))
-                total[positions] += logits.double().softmax(dim=1).cpu().numpy()
-        return total / len(held)
+                found[view, positions] = logits.double().softmax(dim=1).cpu().numpy()
+        return found.cumsum(axis=0) / np.arange(1, len(held) + 1)[:, None, None]
 
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
         """Return Grad-CAM of the predicted class (HiResCAM; Draelos and Carin, 2020), 0..1, ``(n, size, size)``."""
         from captum.attr import LayerAttribution, LayerGradientXActivation
 
-        self.module_.eval()
         size = samples.pixels.shape[1]
         explainer = LayerGradientXActivation(self.module_, self.module_.seen_stages)
         maps = np.zeros((len(samples), size, size), np.float32)

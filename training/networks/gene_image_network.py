@@ -137,7 +137,6 @@ class GeneImageNetwork(TransferNetwork):
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return Integrated Gradients (Sundararajan et al., 2017) of a logit, finer where they miss it by `GAP`."""
-        self.module_.eval()
         images = self._images(samples)
         base_image = self._scaled(self.features_.middle[None])
         chosen = self.predict(samples) if output is None else np.asarray(output)

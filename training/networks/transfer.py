@@ -214,7 +214,7 @@ class TransferNetwork(TrainingChoices, Classifier):
     backbone: ClassVar[Backbone]
     channels: ClassVar[int] = 3
     grid: ClassVar[int] = 0  # see `training.networks.transfer.tapped`
-    fitted = ("classes", "size", "images_per_second")
+    fitted: ClassVar[tuple[str, ...]] = ("classes", "size", "images_per_second")
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -327,7 +327,6 @@ class TransferNetwork(TrainingChoices, Classifier):
 
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Return the probability of each class, shape ``(n, classes)``."""
-        self.module_.eval()
         return self._held_out(samples, watched=False)()
 
     def _frozen_rows(self, images: Tensor) -> np.ndarray:
