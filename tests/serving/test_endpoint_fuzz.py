@@ -351,7 +351,7 @@ def test_many_clients_at_once_get_their_own_answers(endpoints: dict[str, Endpoin
     """Their images share forward passes; one of them is broken, and one is explained."""
     endpoint = endpoints[served.IMAGES]
     good = endpoint.good["dataframe_records"]
-    asked = [{"dataframe_records": [good[number % 2]]} for number in range(24)]
+    asked: list[dict[str, Any]] = [{"dataframe_records": [good[number % 2]]} for number in range(24)]
     asked[5] = {"dataframe_records": [{"image": good[0]["image"][:200]}]}
     asked[8]["params"] = {"explain": True}
     with ThreadPoolExecutor(len(asked)) as pool:
