@@ -33,6 +33,7 @@ BENCHES = {
     "workers": ("many_workers", "many_workers"),
     "row": ("served_endpoint", "one_row"),
     "endpoint": ("served_endpoint", "endpoint"),
+    "crowd": ("served_endpoint", "crowd"),
     "baseline": ("waits", "baseline"),
     "demo": ("waits", "whole_demo"),
     "dvc": ("waits", "dvc_nothing_to_do"),

@@ -1,12 +1,16 @@
-"""The endpoint: HTTP, the call in this process and the model alone; batches and rows; logged and not logged."""
+"""The endpoint: HTTP against the call in this process the model alone and MLflow's own server, batches, the log, many clients."""
 
 import contextlib
 import json
 import os
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +21,110 @@ import numpy as np
 import requests
 
 from pipelines.datasets import prepare
+from pipelines.files import cores
 from pipelines.params import read_params
 from pipelines.simulate.__main__ import simulators
+from serving.mlflow_private import scoring_options
 from tests.bench.measured import Record, in_turn, medians
+from tests.servers import free_port, listening
 from tests.serving import served
 from training.model.predictor import Predictor
 
 ONE_ROW = 2.0  # ms in this process, at most
 MOST_LOGGED = 1.05  # an answer that is logged takes at most this times as long as one that is not
+MOST_ABOVE = 1.5  # milliseconds over HTTP above MLflow's server around a trivial model
+LEAST_TIMES, CLIENTS = 3.0, 64  # the throughput of MLflow's server around the same model, for so many clients
+JSON = {"Content-Type": "application/json"}
+
+
+@contextlib.contextmanager
+def store() -> Iterator[Path]:
+    """Work in an empty folder with a tracking store."""
+    before = mlflow.get_tracking_uri()
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        uri = f"sqlite:///{Path(name) / 'mlflow.db'}"
+        with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": uri}):
+            mlflow.set_tracking_uri(uri)
+            try:
+                yield Path(name)
+            finally:
+                mlflow.set_tracking_uri(before)
+
+
+@contextlib.contextmanager
+def mlflows_server(folder: Path, model: Path | str, threads: int = 1) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Serve a model by MLflow's own server; give its URL and process."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options, environment = scoring_options(model, host="127.0.0.1", port=port, seconds=60, workers=1)
+    command = [sys.executable, "-m", "uvicorn", *options, "mlflow.pyfunc.scoring_server.app:app"]
+    environment["OMP_NUM_THREADS"] = str(threads)
+    with listening(command, f"{url}/ping", folder / f"mlflow-{port}.log", environment) as server:
+        yield url, server
+
+
+def crowd(small: bool = False) -> list[Record]:
+    """Ask about an image each, 64 clients at once, beside MLflow's own server around the same model.
+
+    EfficientNet-Lite0 on images of 224 pixels, with as many threads as cores; the two servers are asked in turn.
+    """
+    clients, seconds, rounds = (8, 2, 1) if small else (CLIENTS, 10, 3)
+    with store() as folder, contextlib.ExitStack() as stack:
+        task, prepared = served.images_prepared(60, 224)
+        contract = served.save_fitted(served.IMAGES, "efficientnet_lite0", task, prepared, folder / "model")
+        served.register(served.IMAGES, contract, folder / "model", prepared.samples.take(np.arange(2)))
+        served.with_policy(folder)
+        rows = contract.request(prepared.samples).to_dict("records")
+        bodies = [json.dumps({"dataframe_records": [row]}) for row in rows]
+        same = mlflow.artifacts.download_artifacts(f"models:/{served.IMAGES}@production")
+        servers = {
+            "ours": served.serving(folder, served.IMAGES, env={"OMP_NUM_THREADS": str(cores())}),
+            "MLflow's own": mlflows_server(folder, same, cores()),
+        }
+        started = {name: stack.enter_context(server) for name, server in servers.items()}
+        rates: dict[str, list[float]] = {name: [] for name in servers}
+        took: dict[str, list[float]] = {name: [] for name in servers}
+        for url, _ in started.values():  # once untimed: memory is taken, kernels are chosen
+            asked_by_many(url, bodies, clients, 2)
+        for _ in range(rounds):
+            for name, (url, _) in started.items():
+                began = time.perf_counter()
+                found = asked_by_many(url, bodies, clients, seconds)
+                rates[name].append(len(found) / (time.perf_counter() - began))
+                took[name] += found
+        peak, peak_of_other = (peak_megabytes(process.pid) for _, process in started.values())
+    (ours, other, ratio), (own, theirs) = medians(*rates.values()), (np.quantile(each, 0.99) for each in took.values())
+    about, sides = f"endpoint, images of 224 pixels, {clients} clients", ("ours", "MLflow's own")
+    bound = None if small else LEAST_TIMES
+    memory: dict[str, Any] = {"higher_is_better": False, "sides": sides}
+    return [
+        Record(f"{about}, throughput", ours, other, ratio, "images/s", bound=bound, sides=sides),
+        Record(f"{about}, 99th percentile of an answer", float(own), float(theirs), theirs / own, "s", sides=sides),
+        Record(f"{about}, peak memory", peak, peak_of_other, peak / peak_of_other, "MB", **memory),
+    ]
+
+
+def asked_by_many(url: str, bodies: list[str], clients: int, seconds: float) -> list[float]:
+    """Return the seconds that each answer took, to clients that each ask for so long, one request after another."""
+    until = time.perf_counter() + seconds
+
+    def client(number: int) -> list[float]:
+        took: list[float] = []
+        with requests.Session() as session:
+            while (began := time.perf_counter()) < until:
+                body = bodies[(number + len(took)) % len(bodies)]
+                session.post(f"{url}/invocations", data=body, headers=JSON, timeout=120).raise_for_status()
+                took.append(time.perf_counter() - began)
+        return took
+
+    with ThreadPoolExecutor(clients) as pool:
+        return [each for took in pool.map(client, range(clients)) for each in took]
+
+
+def peak_megabytes(process: int) -> float:
+    """Return the largest resident memory that a process has had."""
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    return int(kilobytes) / 1000
 
 
 def one_row(small: bool = False) -> list[Record]:
@@ -47,18 +147,12 @@ def one_row(small: bool = False) -> list[Record]:
 
 
 def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> list[Record]:
-    """Compare HTTP with the call in this process, batches with rows, and a logged endpoint with one that logs nothing.
+    """Compare HTTP with the call in this process and MLflow's server, batches with rows, logged answers with others.
 
-    A classifier of simulated profiles; the two servers are asked in turn.
+    A classifier of simulated profiles; the servers are asked in turn.
     """
     requests_each = 20 if small else requests_each
-    before = mlflow.get_tracking_uri()
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), contextlib.ExitStack() as stack:
-        folder = Path(name)
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-        stack.enter_context(mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": uri}))
-        stack.callback(mlflow.set_tracking_uri, before)
-        mlflow.set_tracking_uri(uri)
+    with store() as folder, contextlib.ExitStack() as stack:
         task, prepared = served.profiles_prepared(1_000)
         contract = served.save_fitted(served.PROFILES, "logistic_regression", task, prepared, folder / "model")
         served.register(served.PROFILES, contract, folder / "model", prepared.samples.take(np.arange(2)))
@@ -67,17 +161,26 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
         silent, _ = stack.enter_context(served.serving(folder, served.PROFILES))
         logging, _ = stack.enter_context(served.serving(folder, served.PROFILES, env=env))
         model = mlflow.pyfunc.load_model(f"models:/{served.PROFILES}@production")
+        (folder / "answer.json").write_text(json.dumps([{"label": "BRCA", "probability": 0.5, "note": None}]))
+        mlflow.pyfunc.save_model(
+            path=folder / "trivial",
+            python_model=str(Path(__file__).with_name("constant_answer.py")),
+            artifacts={"answer": str(folder / "answer.json")},
+            signature=model.metadata.signature,
+            pip_requirements=["mlflow"],
+        )
+        trivial, _ = stack.enter_context(mlflows_server(folder, folder / "trivial"))
         session = stack.enter_context(requests.Session())
         frames = {count: contract.request(prepared.samples.take(np.arange(count))) for count in (1, batch)}
         bodies = {count: json.dumps({"dataframe_records": f.to_dict("records")}) for count, f in frames.items()}
 
         def ask(url: str, count: int) -> None:
-            headers = {"Content-Type": "application/json"}
-            session.post(f"{url}/invocations", data=bodies[count], headers=headers).raise_for_status()
+            session.post(f"{url}/invocations", data=bodies[count], headers=JSON).raise_for_status()
 
         jobs: dict[str, Callable[[], object]] = {
             "process": lambda: model.predict(frames[1]),
             "plain": lambda: ask(silent, 1),
+            "trivial": lambda: ask(trivial, 1),
             "logged": lambda: ask(logging, 1),
             "batch": lambda: ask(silent, batch),
             "logged batch": lambda: ask(logging, batch),
@@ -101,9 +204,12 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
     name = f"endpoint, profiles of {genes} genes"
     beside: dict[str, Any] = {"unit": "ms", "higher_is_better": False, "sides": ("over HTTP", "in this process")}
     logs = beside | {"bound": None if small else MOST_LOGGED, "sides": ("logged", "not logged")}
+    above = beside | {"bound": None if small else MOST_ABOVE, "bound_on": "ours"}
+    above["sides"] = ("above it", "a trivial model on MLflow's own server")
     log = f"{name}, request log"
     return [
         Record(f"{name}, one row", ms["plain"], ms["process"], ms["plain"] / ms["process"], **beside),
+        Record(f"{name}, one row", ms["plain"] - ms["trivial"], ms["trivial"], ms["plain"] / ms["trivial"], **above),
         Record(f"{name}, {batch} rows", rows, each, rows / each, "rows/s", sides=("at a time", "one by one")),
         Record(f"{log}, 1 rows a request", ms["logged"], ms["plain"], slower[1], **logs),
         Record(f"{log}, {batch} rows a request", ms["logged batch"], ms["batch"], slower[batch], **logs),

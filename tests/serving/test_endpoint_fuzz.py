@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -344,6 +345,22 @@ def test_images_together_are_bounded_too(endpoints: dict[str, Endpoint]) -> None
     for refused, says in ((ask(5, side), "row 4, field image"), (ask(1, side + 2), f"more than {PIXELS}")):
         assert refused.status_code == 400
         assert says in refused.json()["message"]
+
+
+def test_many_clients_at_once_get_their_own_answers(endpoints: dict[str, Endpoint]) -> None:
+    """Their images share forward passes; one of them is broken, and one is explained."""
+    endpoint = endpoints[served.IMAGES]
+    good = endpoint.good["dataframe_records"]
+    asked: list[dict[str, Any]] = [{"dataframe_records": [good[number % 2]]} for number in range(24)]
+    asked[5] = {"dataframe_records": [{"image": good[0]["image"][:200]}]}
+    asked[8]["params"] = {"explain": True}
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = list(pool.map(lambda each: requests.post(f"{endpoint.url}/invocations", json=each), asked))
+    assert [n for n, answer in enumerate(answers) if answer.status_code != 200] == [5]
+    assert "row 0, field image" in answers[5].json()["message"]
+    for number, answer in enumerate(answers):
+        if number != 5:
+            assert answer.json()["predictions"] == [endpoint.first[number % 2]]
 
 
 def test_what_is_no_http_or_has_no_end_does_not_disturb_the_others(endpoints: dict[str, Endpoint]) -> None:

@@ -30,9 +30,10 @@ IMAGE_COLUMNS = [
 def image_numbers(pixels: np.ndarray) -> list[float]:
     """Return `IMAGE_COLUMNS` of an RGB image, uint8, ``(size, size, 3)``; sharpness by Pech-Pacheco et al., 2000."""
     channels = pixels.reshape(-1, 3).astype(np.float32) / 255
-    gray = channels.mean(axis=1)
+    planes = np.ascontiguousarray(channels.T)  # over which NumPy is ten times as fast
+    gray = planes.mean(axis=0)
     square = gray.reshape(pixels.shape[:2])
-    saturation = channels.max(axis=1) - channels.min(axis=1)
+    saturation = planes.max(axis=0) - planes.min(axis=0)
     side = square.shape[0]
     quarter = max(1, side // 4)
     middle = square[quarter : side - quarter, quarter : side - quarter]

@@ -6,7 +6,8 @@ import hashlib
 import io
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,21 @@ class Images(Contract):
             pixels, count = _pixels(content, f"row {row}, field image", task, most=most, left=left)
             decoded.append(pixels)
             left -= count
-        table = pd.DataFrame({"sample_id": [f"row:{row}" for row in range(len(contents))]})
-        table["subject_id"] = pd.Series([None] * len(contents), dtype=object)
-        table["digest"] = [hashlib.sha256(content).hexdigest() for content in contents]
+        table = pd.DataFrame(
+            {
+                "sample_id": [f"row:{row}" for row in range(len(contents))],
+                "subject_id": pd.Series([None] * len(contents), dtype=object),
+                "digest": [hashlib.sha256(content).hexdigest() for content in contents],
+            }
+        )
         rows, classes = np.arange(len(table)), tuple(task.data.classes)
         return ImageSamples(table, np.stack(decoded), rows, classes, decoding(task.data))
+
+    def join(self, parts: Sequence[ImageSamples]) -> ImageSamples:
+        """Return the samples of several requests as those of one."""
+        pixels = np.concatenate([part.pixels[part.index] for part in parts])
+        table = pd.concat([part.table for part in parts], ignore_index=True)
+        return replace(parts[0], table=table, pixels=pixels, index=np.arange(len(table)))
 
     def request(self, samples: ImageSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""

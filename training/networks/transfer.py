@@ -96,9 +96,17 @@ def tapped(
             fields = (min(grid, maps.shape[2]), min(grid, maps.shape[3]))
             seen.append(nn.functional.adaptive_avg_pool2d(maps, fields).flatten(1))
         elif number > 0:
-            spread = (maps.var(dim=(2, 3), correction=0) + 1e-5).sqrt()  # whose slope at zero is finite
+            spread = (_variance(maps) + 1e-5).sqrt()  # whose slope at zero is finite
             seen += [maps.mean(dim=(2, 3)), spread]
     return maps, seen
+
+
+def _variance(maps: Tensor) -> Tensor:
+    """Return the variance of each channel; PyTorch's own on a CPU is as exact, and takes a fifth of a forward pass."""
+    if torch.is_grad_enabled() or maps.device.type != "cpu":
+        return maps.var(dim=(2, 3), correction=0)
+    maps = maps.double()
+    return (maps - maps.mean(dim=(2, 3), keepdim=True)).square_().mean(dim=(2, 3)).float()
 
 
 def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None:
