@@ -50,6 +50,14 @@ def load(uri: str) -> Predictor:
     Estimator and contract are data; the code that was logged with them is not run. `UserError` if there is no such
     model, its files are not those that were registered, or this checkout's code does not read them.
     """
+    return read_predictor(*model_files(uri))
+
+
+def model_files(uri: str, *, served: bool = False) -> tuple[Path, str | None]:
+    """Return the folder that `Predictor.read` reads, and the version if ``uri`` names one; files were compared.
+
+    ``served``: a version must have the hash of its files, as the endpoint demands.
+    """
     mlflow = tracking.mlflow
     try:
         version = version_behind(uri)
@@ -57,15 +65,21 @@ def load(uri: str) -> Predictor:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         told = f"model {uri!r} cannot be loaded from {mlflow.get_tracking_uri()}: {error}"
         raise tracking.refusal(error) or UserError(told) from error
-    if version is not None and FILES_TAG in version.tags:
+    if version is not None and (served or FILES_TAG in version.tags):
         check_files(version, place)
-    folder = predictor_folder(place)
+    return predictor_folder(place), None if version is None else str(version.version)
+
+
+def read_predictor(folder: Path, version: str | None) -> Predictor:
+    """Read a predictor from the result of `model_files`."""
     try:
-        return Predictor().read(folder)
+        found = Predictor().read(folder)
     except UserError:
         raise
     except Exception as error:  # of another release, which had other classes and fields
         raise UserError(
-            f"model {uri} was logged by another release, which this checkout's code cannot read "
+            f"the model in {folder} was logged by another release, which this checkout's code cannot read "
             f"({type(error).__name__}: {error}); check out the commit that its run is tagged with (git.commit)"
         ) from error
+    found.version = version or found.version
+    return found
