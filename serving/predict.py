@@ -20,14 +20,14 @@ def main() -> int:
     given = arguments.parse_args()
     from serving.bulk.run import REFUSED, Bulk
 
-    bulk = Bulk(given.task, given.data, given.out, given.model)
-    missing = bulk.begin()
-    if given.cluster and missing:
+    asked = (given.task, given.data, given.out, given.model)
+    bulk = Bulk(*asked)
+    if given.cluster:
         from serving.bulk.spread import answer_on_cluster
 
-        answer_on_cluster(given.cluster, (given.task, given.data, given.out, given.model), missing)
+        answer_on_cluster(given.cluster, *asked)
     else:
-        bulk.answer(missing)
+        bulk.answer()
     answered, refused = bulk.finish()
     why = f"{len(refused)} refused ({given.out / REFUSED})"
     if not answered:

@@ -8,6 +8,7 @@ from evaluation.problems import measures_of
 from evaluation.promotion.registered_files import FILES_TAG, check_files, version_behind
 from pipelines import tracking
 from pipelines.errors import UserError
+from pipelines.file_hashes import combined, file_hashes
 from pipelines.groups import group_samples
 from pipelines.params import read_task
 from training.model.predictor import Predictor
@@ -44,19 +45,12 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def load(uri: str) -> Predictor:
+def load(uri: str, *, served: bool = False) -> Predictor:
     """Read the predictor behind a model URI, with the code of this checkout.
 
     Estimator and contract are data; the code that was logged with them is not run. `UserError` if there is no such
-    model, its files are not those that were registered, or this checkout's code does not read them.
-    """
-    return read_predictor(*model_files(uri))
-
-
-def model_files(uri: str, *, served: bool = False) -> tuple[Path, str | None]:
-    """Return the folder that `Predictor.read` reads, and the version if ``uri`` names one; files were compared.
-
-    ``served``: a version must have the hash of its files, as the endpoint demands.
+    model, its files are not those that were registered, or this checkout's code does not read them. With ``served`` a
+    version must have been registered with the hash of its files, as for the endpoint.
     """
     mlflow = tracking.mlflow
     try:
@@ -67,19 +61,16 @@ def model_files(uri: str, *, served: bool = False) -> tuple[Path, str | None]:
         raise tracking.refusal(error) or UserError(told) from error
     if version is not None and (served or FILES_TAG in version.tags):
         check_files(version, place)
-    return predictor_folder(place), None if version is None else str(version.version)
-
-
-def read_predictor(folder: Path, version: str | None) -> Predictor:
-    """Read a predictor from the result of `model_files`."""
+    folder = predictor_folder(place)
     try:
         found = Predictor().read(folder)
+        found.version = found.version if version is None else str(version.version)
+        found.files_sha256 = combined(file_hashes(folder, leave_out=("__pycache__",)))
+        return found
     except UserError:
         raise
     except Exception as error:  # of another release, which had other classes and fields
         raise UserError(
-            f"the model in {folder} was logged by another release, which this checkout's code cannot read "
+            f"model {uri} was logged by another release, which this checkout's code cannot read "
             f"({type(error).__name__}: {error}); check out the commit that its run is tagged with (git.commit)"
         ) from error
-    found.version = version or found.version
-    return found

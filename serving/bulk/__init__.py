@@ -1,98 +1,51 @@
 """The questions of a folder or table for bulk prediction: a module a modality, found by its name."""
 
-import re
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipelines.errors import UserError
 from training.contract import Contract
 
-_NAMED_ROW = re.compile(r"row (\d+), ")
-_MOST_NOTES = 20
+Wanted = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Questions that are answered together."""
+    """Questions that are asked together, and others that are refused before."""
 
-    asked: pd.DataFrame  # `row`, counted from 1, and ids of the questions that the model takes
-    samples: Any  # as `Contract.read` returns them, in the same order; None where it takes none
-    refused: pd.DataFrame  # `row`, ids and `reason` of the others
-
-
-class Questions(ABC):
-    """All questions about what lies in ``data``, in parts that are the same in every run."""
-
-    ids: ClassVar[tuple[str, ...]] = ("sample_id",)  # columns of the answers that name a question
-    size: ClassVar[int]  # questions of a part
-    total: int  # number of questions
-
-    def __init__(self, data: Path, contract: Any) -> None:
-        self.data, self.contract = data, contract
-        self._noted: set[str] = set()
-
-    @abstractmethod
-    def files(self) -> list[Path]:
-        """Return the files that the questions are read from."""
-
-    @abstractmethod
-    def parts(self, numbers: Sequence[int]) -> Iterator[Part]:
-        """Return these parts; ``numbers`` ascend."""
-
-    def note(self, notes: Sequence[str]) -> None:
-        """Print what was changed or left out, each sentence once."""
-        for each in notes:
-            if each not in self._noted and len(self._noted) < _MOST_NOTES:
-                self._noted.add(each)
-                print(f"note: {each}", file=sys.stderr)
-
-    def part(self, rows: Sequence[int], names: Sequence[Sequence[str]], samples: Any, reasons: dict[int, str]) -> Part:
-        """Return the part of questions in ``rows`` of the data, counted from 0, of which some places have a reason."""
-        about = pd.DataFrame(list(names), columns=list(self.ids)).astype(object)
-        about.insert(0, "row", np.asarray(rows, dtype=np.int64) + 1)
-        wrong = np.isin(np.arange(len(about)), list(reasons))
-        refused = about[wrong].assign(reason=[reasons[place] for place in sorted(reasons)])
-        return Part(about[~wrong].reset_index(drop=True), samples, refused)
+    about: pd.DataFrame  # `row`, counted from 1, and ids, `sample_id` first; a row a question
+    frame: pd.DataFrame  # the request about them, as `Contract.read` takes it
+    refused: list[tuple[Any, ...]] = field(default_factory=list)  # row, ids and reason of each
 
 
-@cache
-def questions_class(modality: str) -> type[Questions]:
-    """Return the questions of a modality, importing its module."""
-    found: type[Questions] = import_module(f"{__name__}.{modality}").QUESTIONS
+def parts_of(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part]]:
+    """Return the parts that are ``wanted`` by their number, with it; they are the same in every run."""
+    found: Iterator[tuple[int, Part]] = import_module(f"{__name__}.{contract.modality}").parts(data, contract, wanted)
     return found
 
 
-def read_rows(contract: Contract, frame: pd.DataFrame) -> tuple[Any, np.ndarray, dict[int, str]]:
-    """Return the samples of a request without the rows that the model refuses, the others' places, and the reasons."""
-    left, reasons = np.arange(len(frame)), dict[int, str]()
-    while len(left):
-        try:
-            return contract.read(frame.iloc[left].reset_index(drop=True)), left, reasons
-        except UserError as error:
-            alone = {} if reasons else {int(row): read_row(contract, frame.iloc[[row]])[1] for row in left}
-            found = {row: why for row, why in alone.items() if why is not None}
-            if not found:  # rows that contradict one another
-                named = _NAMED_ROW.match(str(error))
-                if named is None:
-                    raise
-                found = {int(left[int(named[1])]): _NAMED_ROW.sub("", str(error), count=1)}
-            reasons |= found
-            left = np.setdiff1d(left, list(reasons))
-    return None, left, reasons
+@cache
+def tell(note: str) -> None:
+    """Print what was changed or left out, once."""
+    print(f"note: {note}", file=sys.stderr)
 
 
-def read_row(contract: Contract, frame: pd.DataFrame) -> tuple[Any, str | None]:
-    """Return the samples of a request of one row, and why the model refuses it, if it does."""
+def refusals(contract: Contract, frame: pd.DataFrame, first: int = 0) -> dict[int, str]:
+    """Return why the model refuses rows of a request, whatever the others are, by their place from ``first`` on."""
+    if frame.empty:
+        return {}
     try:
-        return contract.read(frame.reset_index(drop=True)), None
+        contract.read(frame.reset_index(drop=True))
+        return {}
     except UserError as error:
-        return None, _NAMED_ROW.sub("", str(error), count=1)
+        if len(frame) == 1:
+            return {first: str(error).removeprefix("row 0, ")}
+    half = len(frame) // 2
+    return refusals(contract, frame[:half], first) | refusals(contract, frame[half:], first + half)

@@ -1,63 +1,30 @@
 """Questions about images: the image files below a folder."""
 
 import base64
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from pipelines.files import cores
 from pipelines.samples.raw_files import ENDINGS, is_of_system
-from serving.bulk import Part, Questions, read_row
+from serving.bulk import Part, Wanted, tell
 
+_ROWS = 64
 _ENDINGS = {ending for endings in ENDINGS.values() for ending in endings}
 
 
-class ImageQuestions(Questions):
-    """One question a file, below ``images`` where there is such a folder; class folders are part of its name."""
-
-    size = 256
-
-    def __init__(self, data: Path, contract: Any) -> None:
-        super().__init__(data, contract)
-        self._root = data / "images" if (data / "images").is_dir() else data
-        there = sorted(path for path in self._root.rglob("*") if path.is_file() and not is_of_system(path.name))
-        self._files = [path for path in there if path.suffix.lower() in _ENDINGS]
-        if len(there) > len(self._files):
-            self.note([f"{len(there) - len(self._files)} files without the ending of an image were left out"])
-        self.total = len(self._files)
-
-    def files(self) -> list[Path]:
-        """Return the images."""
-        return self._files
-
-    def parts(self, numbers: Sequence[int]) -> Iterator[Part]:
-        """Return images by their names."""
-        with ThreadPoolExecutor(cores()) as pool:
-            for number in numbers:
-                rows = range(number * self.size, min((number + 1) * self.size, self.total))
-                # One by one: a request of many may hold fewer pixels than they have together.
-                read = list(pool.map(self._read, (self._files[row] for row in rows)))
-                reasons = {place: why for place, (_, why) in enumerate(read) if why is not None}
-                names = [(self._files[row].relative_to(self._root).as_posix(),) for row in rows]
-                yield self.part(rows, names, _joined([samples for samples, why in read if why is None]), reasons)
-
-    def _read(self, path: Path) -> tuple[Any, str | None]:
-        content = base64.b64encode(path.read_bytes()).decode("ascii")
-        return read_row(self.contract, pd.DataFrame({"image": [content]}))
-
-
-def _joined(samples: Sequence[Any]) -> Any:
-    """Return the samples of several requests as one; None of none."""
-    if not samples:
-        return None
-    table = pd.concat([each.table for each in samples], ignore_index=True)
-    pixels = np.concatenate([each.pixels for each in samples])
-    return replace(samples[0], table=table, pixels=pixels, index=np.arange(len(table)))
-
-
-QUESTIONS = ImageQuestions
+def parts(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part]]:
+    """Return the files, below ``images`` where there is such a folder, by their names with class folders."""
+    root = data / "images" if (data / "images").is_dir() else data
+    there = sorted(path for path in root.rglob("*") if path.is_file() and not is_of_system(path.name))
+    files = [path for path in there if path.suffix.lower() in _ENDINGS]
+    if len(there) > len(files):
+        tell(f"{len(there) - len(files)} files without the ending of an image were left out")
+    for number, start in enumerate(range(0, len(files), _ROWS)):
+        if wanted(number):
+            own = files[start : start + _ROWS]
+            names = [path.relative_to(root).as_posix() for path in own]
+            about = pd.DataFrame({"row": range(start + 1, start + 1 + len(own)), "sample_id": names})
+            content = [base64.b64encode(path.read_bytes()).decode("ascii") for path in own]
+            yield number, Part(about, pd.DataFrame({"image": content}))

@@ -1,145 +1,147 @@
-"""Answers to all questions of a folder, in parts that are written whole and kept by a run that goes on.
-
-They are those of the endpoint: the contract of the model reads and answers the same rows.
-"""
+"""Answers of a model to all questions of a folder, in parts that are written whole and kept by a run that goes on."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-from mlflow.types import ColSpec, DataType
+from mlflow.exceptions import MlflowException
+from mlflow.types import DataType
 from mlflow.types.schema import Array, Map
 from tqdm import tqdm
 
-from evaluation.promotion.scoring import model_files, read_predictor
+from evaluation.promotion.scoring import load
 from pipelines.code_closure import closure
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.errors import UserError
-from pipelines.file_hashes import HASHES_FILE, combined
+from pipelines.file_hashes import combined, file_hashes
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import read_params, read_task
-from serving.bulk import Part, questions_class
+from serving.bulk import Part, Wanted, parts_of, refusals
 from serving.dashboard.data.tables import csv_of
-from training.model.prediction_log import Asked, log_table, salt_from_environment, salted_sha256
+from training.contract import Contract
+from training.model.prediction_log import Asked, PredictionLog, log_table, salt_from_environment, salted_sha256
+from training.model.predictor import SAMPLE_ID, Predictor
 from training.model.track import signature
 
 MANIFEST, REFUSED = "manifest.json", "refused.csv"
+_LEFT = b"oncolineage.refused"  # metadata of a part
 _TYPES = {DataType.double: pyarrow.float64(), DataType.string: pyarrow.string(), DataType.boolean: pyarrow.bool_()}
-_HASHED_AT_ONCE = 500  # rows, whose identities hold their values
-_KEY, _LEFT = b"oncolineage.answers_of", b"oncolineage.refused"  # metadata of a part
-_SAME = {"model": "another model", "data": "other data", "code": "other code"}
 
 
 class Bulk:
-    """The answers of the model ``uri`` to the questions in ``data``, below ``out``."""
+    """The answers of the model ``uri``, by default that in production, to the questions in ``data``, below ``out``."""
 
-    def __init__(self, task: str, data: Path, out: Path, uri: str) -> None:
+    def __init__(self, task: str, data: Path, out: Path, uri: str = "") -> None:
         params = read_params()
         params.task(task)
-        os.environ.setdefault(IMAGE_PIXELS, str(params.policy.serve.image_pixels))  # as the endpoint does
         if not data.exists():
             raise UserError(f"{data}: there is no such folder or table")
         if out.resolve().is_relative_to(data.resolve()):
             raise UserError(f"OUT={out} lies in the data; name another folder")
-        folder, version = model_files(uri or f"models:/{task}@production", served=True)
-        self.model, self.out = read_predictor(folder, version), out
-        contract = self.model.contract
-        if contract.task != task:
-            raise UserError(f"{uri} is a model of {contract.task}, not of {task}")
-        self.questions = questions_class(contract.modality)(data, contract)
-        if not self.questions.total:
-            raise UserError(f"{data}: there is nothing to ask")
-        self.count = -(-self.questions.total // self.questions.size)
-        own = {"task": read_task(contract.task_text), "architectures": [contract.architecture, contract.baseline]}
-        self.manifest = {
-            "task": task,
-            "model": f"{self.model.version} {_sha256(folder / HASHES_FILE)}",
-            "data": combined({path.relative_to(data).as_posix(): _sha256(path) for path in self.questions.files()}),
-            "code": combined(closure(__name__, **own)),
-            "questions": self.questions.total,
-            "parts": self.count,
-        }
-        self._key = hashlib.sha256(json.dumps(self.manifest).encode()).hexdigest().encode()
-        self._salt = salt_from_environment()
-        self._schema = _schema(self.questions.ids, signature(contract).outputs.inputs)
+        os.environ.setdefault(IMAGE_PIXELS, str(params.policy.serve.image_pixels))  # as the endpoint does
+        self.model = load(uri or f"models:/{task}@production", served=True)
+        self._contract, self._data, self._out = self.model.contract, data, out
+        if self._contract.task != task:
+            raise UserError(f"{uri} is a model of {self._contract.task}, not of {task}")
+        self._log = self.model.log = _PartLog()
+        self._keep_to_manifest()
 
-    def begin(self) -> list[int]:
-        """Return the numbers of the parts that are missing; refuse a folder with other answers."""
-        place = self.out / MANIFEST
-        if place.is_file():
-            there = read_json(place)
-            for name, what in _SAME.items():
-                if there.get(name) != self.manifest[name]:
-                    raise UserError(f"{self.out} has answers of {what}; name another folder, or remove it")
-        missing = [number for number in range(self.count) if self._metadata(number) is None]
-        write_json(place, self.manifest)
-        return missing
+    def _keep_to_manifest(self) -> None:
+        """Refuse a folder with answers of another model, data or code."""
+        if self._data.is_dir():
+            data = combined(file_hashes(self._data))
+        else:
+            data = hashlib.sha256(self._data.read_bytes()).hexdigest()
+        own = {"task": read_task(self._contract.task_text)}
+        code = closure(__name__, architectures=[self._contract.architecture, self._contract.baseline], **own)
+        manifest = {"model": f"{self._contract.task} {self.model.version} {self.model.files_sha256}"}
+        manifest |= {"data": data, "code": combined(code)}
+        path = self._out / MANIFEST
+        there = read_json(path) if path.is_file() else dict.fromkeys(manifest if self._parts() else ())
+        if other := [name for name in there if there[name] != manifest.get(name)]:
+            what = f"answers of another {' and another '.join(other)}"
+            raise UserError(f"{self._out} has {what}; name another folder, or remove it")
+        write_json(path, manifest)
 
-    def answer(self, numbers: Sequence[int]) -> None:
-        """Write these parts; ``numbers`` ascend."""
-        parts = self.questions.parts(numbers)
-        for number, part in zip(numbers, tqdm(parts, total=len(numbers), unit="part", disable=None), strict=True):
+    def answer(self, wanted: Wanted = lambda number: True) -> None:
+        """Write the parts that are ``wanted`` and not there."""
+
+        def missing(number: int) -> bool:
+            return wanted(number) and not self._part(number).is_file()
+
+        for number, part in tqdm(parts_of(self._data, self._contract, missing), unit="part", disable=None):
             self._write(number, part)
 
     def finish(self) -> tuple[int, pd.DataFrame]:
-        """Write the list of refused rows; return the number of answers and the list."""
-        columns = ["row", *self.questions.ids, "reason"]
-        parts = [self._metadata(number) or {} for number in range(self.count)]
-        rows = [row for part in parts for row in json.loads(part[_LEFT])]
-        refused = pd.DataFrame(rows, columns=columns).sort_values("row", kind="stable")
-        with written_whole(self.out / REFUSED) as temporary:
+        """Write the list of refused rows; return the number of answers, and the list."""
+        tables = [pyarrow.parquet.ParquetFile(path) for path in self._parts()]
+        if not tables:
+            raise UserError(f"{self._data}: there is nothing to ask")
+        rows = [row for table in tables for row in json.loads(table.schema_arrow.metadata[_LEFT])]
+        ids = [name for name in tables[0].schema_arrow.names if name.endswith("_id")]
+        refused = pd.DataFrame(rows, columns=["row", *ids, "reason"]).sort_values("row", kind="stable")
+        with written_whole(self._out / REFUSED) as temporary:
             temporary.write_bytes(csv_of(refused))
-        return self.questions.total - len(refused), refused
+        return sum(table.metadata.num_rows for table in tables), refused
 
-    def _metadata(self, number: int) -> Mapping[bytes, bytes] | None:
-        """Return the metadata of a part; None if it is not there."""
-        path = self._path(number)
-        if not path.is_file():
-            return None
-        try:
-            found: Mapping[bytes, bytes] = pyarrow.parquet.read_schema(path).metadata or {}
-        except (OSError, pyarrow.ArrowException) as error:
-            raise UserError(f"{path} cannot be read ({error}); remove it") from error
-        if found.get(_KEY) != self._key:
-            raise UserError(f"{path} is no part of these answers; name another folder, or remove it")
-        return found
+    def _parts(self) -> list[Path]:
+        return sorted(self._out.glob("part-*.parquet"))
 
-    def _path(self, number: int, folder: str = "") -> Path:
-        return self.out / folder / f"part-{number:05d}.parquet"
+    def _part(self, number: int, folder: str = "") -> Path:
+        return self._out / folder / f"part-{number:05d}.parquet"
 
     def _write(self, number: int, part: Part) -> None:
-        """Write a part and before it its rows of the prediction log: a part that is there is complete."""
-        answers = part.asked.reindex(columns=self._schema.names)
-        if part.samples is not None:
-            described = self.model.contract.describe(part.samples)
-            answer = self.model.answer(part.samples, described)
-            with written_whole(self._path(number, self.model.contract.task)) as temporary:
-                self._log(number, part, answer, described).to_parquet(temporary, index=False)
-            answers = pd.concat([part.asked, answer], axis=1).reindex(columns=self._schema.names)
-        refused = json.dumps(part.refused.to_numpy(object).tolist())
-        table = pyarrow.Table.from_pandas(answers, self._schema, preserve_index=False)
-        with written_whole(self._path(number)) as temporary:
-            pyarrow.parquet.write_table(table.replace_schema_metadata({_KEY: self._key, _LEFT: refused}), temporary)
-
-    def _log(self, number: int, part: Part, answer: pd.DataFrame, described: pd.DataFrame) -> pd.DataFrame:
-        identities: list[str] = []
-        for start in range(0, len(answer), _HASHED_AT_ONCE):
-            some = part.samples.take(np.arange(start, min(start + _HASHED_AT_ONCE, len(answer))))
-            identities += [salted_sha256(self._salt, each) for each in self.model.contract.identities(some)]
-        names: list[str | None] = [salted_sha256(self._salt, name.encode()) for name in part.asked["sample_id"]]
-        request = f"{self._key[:16].decode()}-{number:05d}"
-        return log_table([Asked(datetime.now(UTC), request, identities, names, answer, described)])
+        """Write a part, and before it its rows of the prediction log: a part that is there is complete."""
+        self._log.asked.clear()
+        frame = part.frame.assign(**{SAMPLE_ID: part.about[SAMPLE_ID]})
+        answers, reasons = ask(self.model, frame) if len(frame) else (pd.DataFrame(), {})
+        refused = [*part.refused, *((*part.about.iloc[at].tolist(), why) for at, why in reasons.items())]
+        if self._log.asked:
+            with written_whole(self._part(number, self._contract.task)) as temporary:
+                log_table(self._log.asked).to_parquet(temporary, index=False)
+        schema = _schema(part.about.columns, self._contract).with_metadata({_LEFT: json.dumps(refused)})
+        about = part.about.drop(index=list(reasons)).reset_index(drop=True)
+        table = pd.concat([about, answers], axis=1).reindex(columns=schema.names)
+        with written_whole(self._part(number)) as temporary:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pandas(table, schema, preserve_index=False), temporary)
 
 
-def _schema(ids: Sequence[str], columns: Sequence[ColSpec]) -> pyarrow.Schema:
+class _PartLog(PredictionLog):
+    """Keeps the rows of a part until they are written."""
+
+    def __init__(self) -> None:
+        self.salt, self.asked = salt_from_environment(), list[Asked]()
+
+    def write(self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: Any, described: Any) -> None:
+        """Keep a request."""
+        rows = [salted_sha256(self.salt, each) for each in identities]
+        samples: list[str | None] = [salted_sha256(self.salt, name.encode()) for name in names or ()]
+        self.asked.append(Asked(datetime.now(UTC), uuid.uuid4().hex, rows, samples, answer, described))
+
+
+def ask(model: Predictor, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
+    """Return the answers to a request without the rows that the model refuses, and why it refuses them, by place."""
+    try:
+        return model.predict(None, frame), {}
+    except MlflowException as error:
+        reasons = refusals(model.contract, frame.drop(columns=SAMPLE_ID))
+        if error.get_http_status_code() >= 500 or (len(frame) == 1 and not reasons):
+            raise
+    left = frame.drop(index=list(reasons)).reset_index(drop=True)
+    half = 0 if reasons else len(left) // 2  # rows may contradict one another, or be too large together
+    halves = [each.reset_index(drop=True) for each in (left[:half], left[half:]) if len(each)]
+    return pd.concat([pd.DataFrame(), *(ask(model, each)[0] for each in halves)], ignore_index=True), reasons
+
+
+def _schema(ids: Iterable[str], contract: Contract) -> pyarrow.Schema:
     """Return the columns of all parts, which must not depend on what a part happens to hold."""
 
     def type_of(kind: Any) -> pyarrow.DataType:
@@ -147,11 +149,6 @@ def _schema(ids: Sequence[str], columns: Sequence[ColSpec]) -> pyarrow.Schema:
             return pyarrow.map_(pyarrow.string(), type_of(kind.value_type))
         return pyarrow.list_(type_of(kind.dtype)) if isinstance(kind, Array) else _TYPES[kind]
 
-    named = [(name, pyarrow.string()) for name in ids]
-    answered = [(column.name, type_of(column.type)) for column in columns if column.required]
-    return pyarrow.schema([("row", pyarrow.int64()), *named, *answered])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    named = [(name, pyarrow.int64() if name == "row" else pyarrow.string()) for name in ids]
+    answered = [column for column in signature(contract).outputs.inputs if column.required]
+    return pyarrow.schema([*named, *((column.name, type_of(column.type)) for column in answered)])

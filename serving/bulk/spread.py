@@ -8,42 +8,40 @@ from typing import Any
 from pipelines.errors import UserError
 from training.studies.cluster import connected, handed_on
 
-_BLOCKS = 4  # of parts a core, so that none waits long for the last
+_SHARES = 4  # a core, so that none waits long for the last
 
 
 class _Worker:
-    """Answers parts in a process of the cluster, in a folder that all nodes share."""
+    """Answers shares of the parts in a process of the cluster, in a folder of a file system that all nodes share."""
 
-    def __init__(self, folder: str, environment: dict[str, str], given: tuple[Any, ...]) -> None:
+    def __init__(self, folder: str, environment: dict[str, str], given: tuple[Any, ...], shares: int) -> None:
         os.environ.update(environment)
         os.chdir(folder)
         sys.path.insert(0, folder)
         from serving.bulk.run import Bulk
 
-        self._bulk = Bulk(*given)
+        self._bulk, self._shares = Bulk(*given), shares
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        self._bulk.answer(sorted(map(int, batch["number"])))
-        return batch
+    def __call__(self, share: dict[str, Any]) -> dict[str, Any]:
+        self._bulk.answer(lambda number: number % self._shares == share["id"])
+        return share
 
 
-def _work(given: tuple[Any, ...], numbers: list[int]) -> None:
-    """Run in the cluster: Ray Data wants its driver there, not behind Ray's client."""
+def _work(folder: str, environment: dict[str, str], given: tuple[Any, ...]) -> None:
+    """Spread the parts; runs in the cluster, since Ray Data wants its driver there."""
     import ray
 
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-    size = max(1, len(numbers) // (_BLOCKS * cores))
-    parts = ray.data.from_items([{"number": number} for number in numbers])
-    workers = {"concurrency": (1, cores), "num_cpus": 1, "batch_size": size, "fn_constructor_args": given}
-    parts.map_batches(_Worker, **workers).materialize()
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)  # one is this task's
+    shares = _SHARES * cores
+    told: dict[str, Any] = {"fn_constructor_args": (folder, environment, given, shares), "concurrency": cores}
+    ray.data.range(shares, override_num_blocks=shares).map(_Worker, num_cpus=1, **told).materialize()
 
 
-def answer_on_cluster(address: str, given: tuple[Any, ...], numbers: list[int]) -> None:
-    """Answer the parts ``numbers`` of the `Bulk` that is made of ``given`` on the cluster at ``address``."""
+def answer_on_cluster(address: str, *given: Any) -> None:
+    """Answer all parts of ``Bulk(*given)`` that are missing on the cluster at ``address``."""
     with connected(address) as ray:
         try:
-            ray.get(ray.remote(num_cpus=1)(_work).remote((str(Path.cwd()), handed_on(), given), numbers))
+            ray.get(ray.remote(num_cpus=1)(_work).remote(str(Path.cwd()), handed_on(), given))
         except ray.exceptions.RayError as error:
-            raise UserError(
-                f"CLUSTER={address}: {str(error).strip().splitlines()[-1]}; run it again to go on"
-            ) from error
+            last = str(error).strip().splitlines()[-1]
+            raise UserError(f"CLUSTER={address}: {last}; run the same command to go on") from error
