@@ -22,7 +22,7 @@ from pipelines.code_closure import closure
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
-from pipelines.files import read_json, write_json, written_whole
+from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.params import read_params, read_task
 from serving.bulk import Part, Wanted, parts_of, refusals
 from serving.dashboard.data.tables import csv_of
@@ -107,11 +107,13 @@ class Bulk:
         if self._log.asked:
             with written_whole(self._part(number, self._contract.task)) as temporary:
                 log_table(self._log.asked).to_parquet(temporary, index=False)
-        schema = _schema(part.about.columns, self._contract).with_metadata({_LEFT: json.dumps(refused)})
+        schema = _schema(part.about.columns, self._contract).with_metadata({_LEFT: json.dumps(jsonable(refused))})
         about = part.about.drop(index=list(reasons)).reset_index(drop=True)
-        table = pd.concat([about, answers], axis=1).reindex(columns=schema.names)
+        table = schema.empty_table()
+        if len(about):
+            table = pyarrow.Table.from_pandas(pd.concat([about, answers], axis=1), schema, preserve_index=False)
         with written_whole(self._part(number)) as temporary:
-            pyarrow.parquet.write_table(pyarrow.Table.from_pandas(table, schema, preserve_index=False), temporary)
+            pyarrow.parquet.write_table(table, temporary)
 
 
 class _PartLog(PredictionLog):
