@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UserError
-from training.studies.cluster import connected, handed_on
+from training.studies.cluster import connected, gpus_per_worker, handed_on
 
 _SHARES = 4  # a core, so that none waits long for the last
 
@@ -31,17 +31,23 @@ def _work(folder: str, environment: dict[str, str], given: tuple[Any, ...]) -> N
     """Spread the parts; runs in the cluster, since Ray Data wants its driver there."""
     import ray
 
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)  # one is this task's
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     shares = _SHARES * cores
-    told: dict[str, Any] = {"fn_constructor_args": (folder, environment, given, shares), "concurrency": cores}
-    ray.data.range(shares, override_num_blocks=shares).map(_Worker, num_cpus=1, **told).materialize()
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    ray.data.range(shares, override_num_blocks=shares).map(
+        _Worker,
+        fn_constructor_args=(folder, environment, given, shares),
+        compute=ray.data.ActorPoolStrategy(size=cores),
+        num_cpus=1,
+        num_gpus=gpus_per_worker() or 0,
+    ).materialize()
 
 
 def answer_on_cluster(address: str, *given: Any) -> None:
     """Answer all parts of ``Bulk(*given)`` that are missing on the cluster at ``address``."""
     with connected(address) as ray:
         try:
-            ray.get(ray.remote(num_cpus=1)(_work).remote(str(Path.cwd()), handed_on(), given))
+            ray.get(ray.remote(num_cpus=0)(_work).remote(str(Path.cwd()), handed_on(), given))
         except ray.exceptions.RayError as error:
             last = str(error).strip().splitlines()[-1]
             raise UserError(f"CLUSTER={address}: {last}; run the same command to go on") from error

@@ -26,6 +26,7 @@ BENCHES = {
     "explanations": ("frozen_head", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "endpoint": ("served_endpoint", "endpoint"),
+    "predict": ("bulk_prediction", "bulk_prediction"),
     "baseline": ("waits", "baseline"),
     "demo": ("waits", "whole_demo"),
     "dvc": ("waits", "dvc_nothing_to_do"),

@@ -26,7 +26,8 @@ from serving import predict
 from serving.bulk import images, pairs, profiles, run
 from serving.bulk.run import Bulk
 from serving.drift.watch import read_log
-from tests.serving.served import IMAGES, PROFILES, images_prepared, profiles_prepared, save_fitted, split
+from tests.empty_store import empty_store
+from tests.serving.served import IMAGES, PROFILES, images_prepared, profiles_prepared, register, save_fitted, split
 from tests.training.image_samples import write_folder
 from tests.training.profile_samples import gene_samples
 from tests.training.survival_samples import follow_up_samples, real_task
@@ -110,7 +111,7 @@ def models(made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, monke
     def of(kind: str) -> tuple[Predictor, Path]:
         if kind not in made:
             made[kind] = _made(kind, tmp_path_factory.mktemp("made"))
-        monkeypatch.setattr(run, "load", lambda uri, served: made[kind][0])
+        monkeypatch.setattr(run, "load", lambda uri, served: made[kind][0] if served else None)
         return made[kind]
 
     return of
@@ -328,3 +329,22 @@ def test_the_command_says_what_was_answered_and_fails_where_nothing_was(
         table[rows].to_parquet(data / "expression.parquet", index=False)
         with pytest.raises(UserError, match=message):
             command(data, tmp_path / "out" / message[:9])
+
+
+@pytest.mark.soak  # Ray, its tasks and a worker take half a minute to start
+def test_a_cluster_gives_the_same_parts(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason='the extra "ray" is not installed')
+    from serving.bulk.spread import answer_on_cluster
+
+    predictor, data = models(KINDS[0])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path))
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    register(PROFILES, predictor.contract, data.parent / "model", profiles_prepared(20)[1].samples.take(np.arange(2)))
+    for out, cluster in (("one", False), ("many", True)):
+        given = (PROFILES, data, tmp_path / out)
+        bulk = Bulk(*given)
+        answer_on_cluster("local", *given) if cluster else bulk.answer()
+        assert bulk.finish()[0] == 10
+    pd.testing.assert_frame_equal(_answers(tmp_path / "many"), _answers(tmp_path / "one"))
