@@ -52,9 +52,11 @@ class _Pairs:
         if (table := table_named(data, "response")) is None:
             in_tables = (name for values in self._values.values() for name in values.index)
             self.names = list(dict.fromkeys([*listed["cell_line_id"].fillna(""), *in_tables, *list(self._faults)[1:]]))
-            self.drug, self.line = (each.ravel() for each in np.indices((len(drugs), len(self.names)), dtype=np.int32))
+            codes: Any = np.indices((len(drugs), len(self.names)), dtype=np.int32)
+            self.drug, self.line = codes[0].ravel(), codes[1].ravel()
         else:
-            asked, smiles = read_ids(table, ["cell_line_id", "drug_id"]), dict(drugs.itertuples(index=False))
+            asked = read_ids(table, ["cell_line_id", "drug_id"])
+            smiles = dict(zip(drugs["drug_id"], drugs["smiles"], strict=True))
             self.line, names = pd.factorize(asked["cell_line_id"].fillna(""))
             self.drug, ids = pd.factorize(asked["drug_id"], use_na_sentinel=False)
             self.names = list(names)
@@ -91,10 +93,9 @@ class _Pairs:
         names, called = np.array(self.names, dtype=object)[self.line[rows]], self._called[drug]
         ids = {"sample_id": names + "|" + called, "cell_line_id": names, "drug_id": called}
         about, good = pd.DataFrame({"row": rows + 1, **ids}), np.array([each is None for each in why], dtype=bool)
-        refused = about.assign(reason=why)[~good]
+        refused = about.assign(reason=pd.Series(why, dtype=object))[~good]
         request = self._request(lines.iloc[line[good]], drug[good])
         return Part(about[good].reset_index(drop=True), request, list(refused.itertuples(index=False, name=None)))
 
     def _request(self, lines: pd.DataFrame, drug: Any) -> pd.DataFrame:
-        columns = {name: self._drugs[name].to_numpy()[drug] for name in self._drugs}
-        return lines.reset_index(drop=True).assign(**columns)
+        return pd.concat([lines.reset_index(drop=True), self._drugs.iloc[drug].reset_index(drop=True)], axis=1)

@@ -27,4 +27,4 @@ def parts(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part
                 tell(note)
             frame = pd.DataFrame({"expression": pd.Series(list(maps.values()), dtype=object)})
             about = pd.DataFrame({"row": [row + 1 for row in found.rows], "sample_id": list(maps)})
-            yield number, Part(about, frame, [[row + 1, *fault] for row, *fault in found.faults])
+            yield number, Part(about, frame, [(row + 1, *fault) for row, *fault in found.faults])

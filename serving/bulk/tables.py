@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet
 
@@ -60,8 +59,9 @@ def profile_blocks(path: Path, wanted: Sequence[str], size: int) -> Iterator[Pro
         start += len(cells)
         found = profiles_of(TableFile(path.name, columns, cells), wanted)
         again = found.values.index.isin(seen)
-        doubled = [(found.rows[at], str(found.values.index[at]), _DUPLICATE) for at in np.flatnonzero(again)]
-        rows = [found.rows[at] for at in np.flatnonzero(~again)]
+        named = list(zip(found.rows, found.values.index, strict=True))
+        doubled = [(row, str(name), _DUPLICATE) for row, name in named if name in seen]
+        rows = [row for row, name in named if name not in seen]
         seen |= set(found.values.index)
         yield replace(found, values=found.values[~again], rows=rows, faults=found.faults + doubled)
 
