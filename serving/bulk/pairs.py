@@ -58,9 +58,9 @@ class _Pairs:
             asked = read_ids(table, ["cell_line_id", "drug_id"])
             smiles = dict(zip(drugs["drug_id"], drugs["smiles"], strict=True))
             self.line, names = pd.factorize(asked["cell_line_id"].fillna(""))
-            self.drug, ids = pd.factorize(asked["drug_id"], use_na_sentinel=False)
+            self.drug, ids = pd.factorize(asked["drug_id"].fillna(""))
             self.names = list(names)
-            drugs = pd.DataFrame({"drug_id": ids, "smiles": [smiles.get(each) for each in ids]}, dtype=object)
+            drugs = pd.DataFrame([(each or None, smiles.get(each)) for each in ids], columns=[*drugs], dtype=object)
         self._drugs = drugs
         self._called = np.array([drug_id or smiles or "" for drug_id, smiles in drugs.itertuples(index=False)], object)
         # Why drugs are refused, None of those that are not, by place; as far as they were asked about.

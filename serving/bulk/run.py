@@ -82,15 +82,15 @@ class Bulk:
 
     def finish(self) -> tuple[int, pd.DataFrame]:
         """Write the list of refused rows; return the number of answers, and the list."""
-        tables = [pyarrow.parquet.ParquetFile(path) for path in self._parts()]
-        if not tables:
+        parts = [pyarrow.parquet.read_metadata(path) for path in self._parts()]
+        if not parts:
             raise UserError(f"{self._data}: there is nothing to ask")
-        rows = [row for table in tables for row in json.loads(table.schema_arrow.metadata[_LEFT])]
-        ids = [name for name in tables[0].schema_arrow.names if name.endswith("_id")]
+        rows = [row for part in parts for row in json.loads(part.metadata[_LEFT])]
+        ids = [name for name in parts[0].schema.names if name.endswith("_id")]
         refused = pd.DataFrame(rows, columns=["row", *ids, "reason"]).sort_values("row", kind="stable")
         with written_whole(self._out / REFUSED) as temporary:
             temporary.write_bytes(csv_of(refused))
-        return sum(table.metadata.num_rows for table in tables), refused
+        return sum(part.num_rows for part in parts), refused
 
     def _parts(self) -> list[Path]:
         return sorted(self._out.glob("part-*.parquet"))

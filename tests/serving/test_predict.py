@@ -288,15 +288,18 @@ def test_a_table_of_pairs_is_answered_row_by_row(models: Models, tmp_path: Path)
     shutil.copytree(made, data)
     asked = every.sample(60, random_state=0)[["cell_line_id", "drug_id"]]
     more = pd.DataFrame(
-        {"cell_line_id": ["nowhere", None, asked["cell_line_id"].iloc[0]], "drug_id": ["new", "new", "x"]}
+        {"cell_line_id": ["nowhere", None, *asked["cell_line_id"][:2]], "drug_id": ["new", "new", "x", None]}
     )
     asked = pd.concat([asked, more], ignore_index=True)
     asked.assign(study="mine").to_csv(data / "response.csv", index=False)
     bulk = Bulk(NAME, data, tmp_path / "out")
     bulk.answer()
     refused = bulk.finish()[1]
-    assert refused["row"].tolist() == [61, 62, 63]
-    assert [word in reason for word, reason in zip(["expression", "empty", "drugs"], refused["reason"], strict=True)]
+    assert refused["row"].tolist() == [61, 62, 63, 64]
+    words = ["field expression: missing", "is empty", "none of the model's", "field smiles: missing"]
+    assert all(word in reason for word, reason in zip(words, refused["reason"], strict=True)), refused[
+        "reason"
+    ].tolist()
     found = _answers(tmp_path / "out").sort_values("row", ignore_index=True)
     assert found["sample_id"].tolist() == (asked["cell_line_id"] + "|" + asked["drug_id"])[:60].tolist()
     expected = every.set_index("sample_id").loc[found["sample_id"], "prediction"]
