@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: docs soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: docs predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ serve: $(READY) ## TASK=T [STAGE=production] [WORKERS=1] [PORT=5001]: MLflow's s
 
 score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled folder, one line of JSON
 	@$(if $(and $(MODEL),$(DATA)),,$(error name both: make score MODEL=models:/drug_response@staging DATA=DIR))python -m evaluation.score --model "$(MODEL)" --data "$(DATA)"
+
+predict: $(READY) ## TASK=T DATA=DIR OUT=DIR [MODEL=URI] [CLUSTER=ray://HOST:PORT|local]: answer every question of an unlabelled folder; goes on where it was broken off
+	@$(need_task)$(if $(and $(value DATA),$(value OUT)),,$(error name both: make predict TASK=... DATA=DIR OUT=DIR))python -m serving.predict --task "$$TASK" --data "$$DATA" --out "$$OUT" --model "$${MODEL:-}" --cluster "$${CLUSTER:-}"
 
 # make itself exits with 2 whatever failed; `python -m serving.monitor` says 2 for "train again" and 1 for an error.
 monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: drift of what the endpoint logged; fails if it is time to train again

@@ -8,6 +8,7 @@ from evaluation.problems import measures_of
 from evaluation.promotion.registered_files import FILES_TAG, check_files, version_behind
 from pipelines import tracking
 from pipelines.errors import UserError
+from pipelines.file_hashes import combined, file_hashes
 from pipelines.groups import group_samples
 from pipelines.params import read_task
 from training.model.predictor import Predictor
@@ -44,11 +45,12 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def load(uri: str) -> Predictor:
+def load(uri: str, *, served: bool = False) -> Predictor:
     """Read the predictor behind a model URI, with the code of this checkout.
 
     Estimator and contract are data; the code that was logged with them is not run. `UserError` if there is no such
-    model, its files are not those that were registered, or this checkout's code does not read them.
+    model, its files are not those that were registered, or this checkout's code does not read them. With ``served`` a
+    version must have been registered with the hash of its files, as for the endpoint.
     """
     mlflow = tracking.mlflow
     try:
@@ -57,11 +59,14 @@ def load(uri: str) -> Predictor:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         told = f"model {uri!r} cannot be loaded from {mlflow.get_tracking_uri()}: {error}"
         raise tracking.refusal(error) or UserError(told) from error
-    if version is not None and FILES_TAG in version.tags:
+    if version is not None and (served or FILES_TAG in version.tags):
         check_files(version, place)
     folder = predictor_folder(place)
     try:
-        return Predictor().read(folder)
+        found = Predictor().read(folder)
+        found.version = found.version if version is None else str(version.version)
+        found.files_sha256 = combined(file_hashes(folder, leave_out=("__pycache__",)))
+        return found
     except UserError:
         raise
     except Exception as error:  # of another release, which had other classes and fields

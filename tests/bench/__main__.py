@@ -34,6 +34,7 @@ BENCHES = {
     "row": ("served_endpoint", "one_row"),
     "endpoint": ("served_endpoint", "endpoint"),
     "crowd": ("served_endpoint", "crowd"),
+    "predict": ("bulk_prediction", "bulk_prediction"),
     "baseline": ("waits", "baseline"),
     "demo": ("waits", "whole_demo"),
     "dvc": ("waits", "dvc_nothing_to_do"),

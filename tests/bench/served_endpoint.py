@@ -1,4 +1,4 @@
-"""The endpoint: HTTP against the call in this process the model alone and MLflow's own server, batches, the log, many clients."""
+"""The endpoint: HTTP, the call in this process, the model alone and MLflow's own server; batches, log, many clients."""
 
 import contextlib
 import json

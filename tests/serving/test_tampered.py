@@ -74,7 +74,7 @@ def test_untouched_files_are_served_and_loaded_by_this_code(
     assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"  # as make sets it, however the server is started
     # A model is read by this code, whatever code was logged with it: one release would meet the other's in a process.
-    assert load(MODEL).contract.task == TASK
+    assert load(MODEL).contract.task == TASK and load(MODEL, served=True).version == "1"
     other = tmp_path / "of another release"
     shutil.copytree(files, other)
     shutil.rmtree(other / "code")
@@ -131,6 +131,8 @@ def test_files_that_were_added_or_are_missing_are_named(files: Path) -> None:
     other = client.create_model_version(TASK, source=first.source, run_id=first.run_id)
     with pytest.raises(UserError, match=rf"has no tag {FILES_TAG}.*make register"):
         check_files(client.get_model_version(TASK, other.version), files)
+    with pytest.raises(UserError, match=rf"has no tag {FILES_TAG}"):  # bulk prediction is as strict as the endpoint
+        load(f"models:/{TASK}/{other.version}", served=True)
 
 
 def test_planted_bytecode_is_not_run(files: Path, tmp_path: Path) -> None:

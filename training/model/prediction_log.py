@@ -55,6 +55,43 @@ def prediction_columns(answer: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
+def log_table(waiting: Sequence[Asked]) -> pd.DataFrame:
+    """Return the logged rows of several requests, made at once: pandas is slow on small tables."""
+    answer, described = (
+        pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name in kept})
+        for parts, kept in (
+            ([asked.answer for asked in waiting], _KEPT),
+            ([asked.described for asked in waiting], waiting[0].described),
+        )
+    )
+    counts = [len(asked.identities) for asked in waiting]
+    moments = pd.to_datetime([asked.moment for asked in waiting], utc=True)
+    about = pd.DataFrame(
+        {
+            "time": moments.repeat(counts),
+            "request_id": np.repeat(np.array([asked.request_id for asked in waiting], dtype=object), counts),
+            "row": [row for count in counts for row in range(count)],
+            "row_sha256": [each for asked in waiting for each in asked.identities],
+            "sample_sha256": pd.Series([each for asked in waiting for each in asked.names], dtype="string"),
+            "model_version": answer["model_version"].astype("string"),
+        }
+    )
+    return pd.concat([about, prediction_columns(answer), answer[_NOVELTY], described.add_prefix(INPUT)], axis=1)
+
+
+def salt_from_environment() -> bytes:
+    """Return the key of the hashes; one that nobody knows, with a warning, where none is set."""
+    salt = os.environ.get(LOG_SALT, "").encode()
+    if not salt:
+        _logger.warning("%s is not set: hashes of this process match no labels and no other logs", LOG_SALT)
+    return salt or secrets.token_bytes(32)
+
+
+def salted_sha256(salt: bytes, content: bytes) -> str:
+    """Return the hash of an input or id in the log."""
+    return hmac.digest(salt, content, hashlib.sha256).hex()
+
+
 class PredictionLog:
     """Writes the answers of one task to ``folder/<task>/<date>/<uuid>.parquet``, after ``seconds`` at most.
 
@@ -81,11 +118,7 @@ class PredictionLog:
         folder = os.environ.get(PREDICTION_LOG, "").strip()
         if not folder:
             return None
-        salt = os.environ.get(LOG_SALT, "").encode()
-        if not salt:
-            _logger.warning("%s is not set: hashes of this process match no labels and no other logs", LOG_SALT)
-            salt = secrets.token_bytes(32)
-        return cls(Path(folder), task, salt)
+        return cls(Path(folder), task, salt_from_environment())
 
     def write(
         self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: Columns, described: Columns
@@ -128,7 +161,7 @@ class PredictionLog:
             self._rows += rows
 
     def _write(self, waiting: Sequence[Asked]) -> None:
-        table = self._table(waiting)
+        table = log_table(waiting)
         for date, part in table.groupby(table["time"].dt.date):
             path = self.folder / str(date) / f"{uuid.uuid4().hex}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,28 +172,8 @@ class PredictionLog:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def _table(self, waiting: Sequence[Asked]) -> pd.DataFrame:
-        """Return the rows of several requests, made at once: pandas is slow on small tables."""
-        answer, described = (
-            pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-            for parts in ([asked.answer for asked in waiting], [asked.described for asked in waiting])
-        )
-        counts = [len(asked.identities) for asked in waiting]
-        moments = pd.to_datetime([asked.moment for asked in waiting], utc=True)
-        about = pd.DataFrame(
-            {
-                "time": moments.repeat(counts),
-                "request_id": np.repeat(np.array([asked.request_id for asked in waiting], dtype=object), counts),
-                "row": [row for count in counts for row in range(count)],
-                "row_sha256": [each for asked in waiting for each in asked.identities],
-                "sample_sha256": pd.Series([each for asked in waiting for each in asked.names], dtype="string"),
-                "model_version": answer["model_version"].astype("string"),
-            }
-        )
-        return pd.concat([about, prediction_columns(answer), answer[_NOVELTY], described.add_prefix(INPUT)], axis=1)
-
     def _hash(self, content: bytes) -> str:
-        return hmac.digest(self.salt, content, hashlib.sha256).hex()
+        return salted_sha256(self.salt, content)
 
     def _lost(self, rows: int, why: str) -> None:
         with self._lock:

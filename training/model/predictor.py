@@ -33,6 +33,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
     log: PredictionLog | None = None
     novelty: Novelty | None = None
     version = "unregistered"
+    files_sha256 = ""  # of the folder, where `evaluation.promotion.scoring.load` has read it
 
     def load_context(self, context: Any) -> None:
         """Read contract and estimator; nothing is unpickled."""

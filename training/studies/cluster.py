@@ -1,9 +1,10 @@
 """Workers on a cluster: Ray places them, gives each its share of a GPU, and replaces those of a lost node."""
 
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,25 +42,13 @@ def work_in(folder: str, module: str, arguments: list[str], environment: dict[st
 def run_on_cluster(command: Sequence[str], workers: int, address: str, watch: Callable[[], int]) -> None:
     """Run ``workers`` Ray tasks of ``command`` until each finds the budget spent; lost ones are run again elsewhere."""
     share = gpus_per_worker()
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            'CLUSTER needs Ray, the extra "ray" of pyproject.toml; install it with '
-            'uv pip install "ray[client]>=2.50,<3", or run WORKERS=n without CLUSTER'
-        ) from error
-    try:
-        _connect(ray, address)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"CLUSTER={address}: {error}; give ray://HOST:PORT of a running cluster, or local") from error
-    try:
+    with connected(address) as ray:
         if share is None:
             share = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         task = ray.remote(num_cpus=1, num_gpus=share, max_retries=_MOST_RETRIES)(work_in)
-        environment = {key: value for key, value in os.environ.items() if key.startswith(_HANDED_ON)}
         module, *arguments = command
         begin = partial(task.remote, str(Path.cwd()), module)
-        left = [begin([*arguments, "--number", str(number)], environment) for number in range(1, workers + 1)]
+        left = [begin([*arguments, "--number", str(number)], handed_on()) for number in range(1, workers + 1)]
         while left:
             ready, left = ray.wait(left, num_returns=1, timeout=_WATCH_SECONDS)
             watch()
@@ -74,12 +63,31 @@ def run_on_cluster(command: Sequence[str], workers: int, address: str, watch: Ca
                     f"a worker was lost {_MOST_RETRIES + 1} times: {str(error).splitlines()[0]}; "
                     "run the same command to go on"
                 ) from error
-    finally:
-        ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
+def handed_on() -> dict[str, str]:
+    """Return the environment variables of workers."""
+    return {key: value for key, value in os.environ.items() if key.startswith(_HANDED_ON)}
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Yield Ray, connected to the cluster at an address, ``local`` for a new one on this machine."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            'CLUSTER needs Ray, the extra "ray" of pyproject.toml; install it with '
+            'uv pip install "ray[client]>=2.50,<3", or run it without CLUSTER'
+        ) from error
     # Workers import the project from the folder that they work in, and arguments alone are sent to them.
     runtime = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}}
     own = {"include_dashboard": False, "object_store_memory": 100 * 1024**2} if address == "local" else {}
-    ray.init(address=address, runtime_env=runtime, logging_level="warning", **own)
+    try:
+        ray.init(address=address, runtime_env=runtime, logging_level="warning", **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"CLUSTER={address}: {error}; give ray://HOST:PORT of a running cluster, or local") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

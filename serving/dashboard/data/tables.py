@@ -178,8 +178,13 @@ def asked_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes
     return Question(uniform, names, pd.DataFrame(pairs, columns=["sample", "drug", "drug_id"]), list(notes))
 
 
-def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
-    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out."""
+def measured(
+    table: pd.DataFrame, wanted: Sequence[str] | None, *, whole: bool = False
+) -> tuple[dict[str, Row | None], list[str]]:
+    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out.
+
+    With ``whole`` a row with a gap is None: it is sent whole or not at all, and imputed then.
+    """
     notes = []
     if wanted is not None:
         names = [str(column) for column in table.columns]
@@ -193,7 +198,8 @@ def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[st
     features, values = [str(column) for column in table.columns], table.to_numpy(np.float64).tolist()
     rows = [[None if math.isnan(value) else value for value in row] for row in values]
     return {
-        str(name): dict(zip(features, row, strict=True)) for name, row in zip(table.index, rows, strict=True)
+        str(name): None if whole and None in row else dict(zip(features, row, strict=True))
+        for name, row in zip(table.index, rows, strict=True)
     }, notes
 
 
