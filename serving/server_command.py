@@ -47,7 +47,6 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
     options, environment = scoring_options(folder, host=host, port=port, seconds=limits.seconds, workers=workers)
     own = [sys.executable, "-m", "uvicorn", *options, APPLICATION]
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads sleep
-    environment.setdefault("MALLOC_ARENA_MAX", "1")  # glibc gives the memory of other arenas back after every pass
     environment |= limits.environment() | {
         MODEL_VERSION: version,
         IMAGE_PIXELS: str(serve.image_pixels),

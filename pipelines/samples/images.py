@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -220,6 +221,8 @@ def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData,
         with temporary.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         _decode_all(files, data, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # else the name could outlive a power cut, and pixels be zeros
     return np.load(path, mmap_mode="r")
 
 
