@@ -147,7 +147,7 @@ class Contract(ABC):
 
     def withdrawn(self, answer: Columns, rows: np.ndarray) -> Columns:
         """Return the answer with the columns `promised` empty in ``rows`` (bool)."""
-        held = {name: np.asarray(answer[name]) for name in self.promised if name in answer}
+        held = {name: np.asarray(answer[name]) for name in self.promised}
         nothing = {name: np.array(None if each.dtype == object else np.nan) for name, each in held.items()}
         return answer | {name: np.where(rows, nothing[name], each) for name, each in held.items()}
 
@@ -164,7 +164,7 @@ class Contract(ABC):
     def predicted(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
         """Return the table of test rows with columns of what model (before calibration) and baseline predicted."""
 
-    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+    def explain(self, estimator: Estimator, samples: Any) -> Columns:
         """Return the columns `explained`; none where the estimator has no attributions."""
         attribution = estimator.attribute(samples)
         return {} if attribution is None else contribution_columns(attribution)
@@ -198,9 +198,9 @@ def named_numbers(names: Sequence[str], table: np.ndarray) -> list[dict[str, flo
     return [dict(zip(names, row, strict=True)) for row in table.tolist()]
 
 
-def contribution_columns(attribution: Attribution) -> dict[str, pd.Series]:
+def contribution_columns(attribution: Attribution) -> Columns:
     """Return ``base`` and ``attributions``, which add up to the prediction."""
-    return {"base": pd.Series(attribution.base), "attributions": pd.Series(largest_contributions(attribution))}
+    return {"base": np.asarray(attribution.base), "attributions": largest_contributions(attribution)}
 
 
 def largest_contributions(attribution: Attribution, count: int = EXPLAINED_FEATURES) -> list[list[dict[str, Any]]]:

@@ -89,7 +89,7 @@ class Images(Contract):
         """Return the hash of each file."""
         return [digest.encode() for digest in samples.digests]
 
-    def explain(self, estimator: Estimator, samples: ImageSamples) -> dict[str, pd.Series]:
+    def explain(self, estimator: Estimator, samples: ImageSamples) -> Columns:
         """Return where in each image the predicted class was seen."""
         maps = estimator.heatmaps(samples)
         if maps is None:

@@ -283,7 +283,7 @@ class Pairs(Contract):
         ]
         return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]
 
-    def explain(self, estimator: Estimator, samples: ResponseSamples) -> dict[str, pd.Series]:
+    def explain(self, estimator: Estimator, samples: ResponseSamples) -> Columns:
         """Return the contributions of features and atoms; for calls always to the log odds of sensitive."""
         explained = np.full(len(samples), SENSITIVE) if self.thresholds else None
         attribution = estimator.attribute(samples, explained)

@@ -17,6 +17,7 @@ SHARE = 0.01  # of known inputs beyond the threshold
 ROWS = 2_000  # training rows that are used, at most
 _LEAST = 5  # different rows that a view needs
 _FOLDS = 5
+_FEW = 8  # molecules, for which unpacking those of the training would take longer than the answer
 _COMPONENTS = 20
 _CLIP = 6.0  # robust standard deviations beyond which a training row does not stretch the covariance further
 
@@ -209,10 +210,18 @@ def _fit_neighbor(values: np.ndarray) -> Arrays | None:
 def _neighbor(arrays: Arrays, values: np.ndarray) -> np.ndarray:
     """Return the odds against the Tanimoto similarity of the nearest training molecule."""
     known = np.isfinite(values).any(axis=1)
-    shared, union = (
-        np.array([np.bitwise_count(join(own, arrays["bits"])).sum(axis=1) for own in np.packbits(values > 0, axis=1)])
-        for join in (np.bitwise_and, np.bitwise_or)
-    )
+    if not 0 < len(values) <= _FEW:
+        theirs = np.unpackbits(arrays["bits"], axis=1, count=int(arrays["length"])).astype(np.float32)
+        own = (np.nan_to_num(values) > 0).astype(np.float32)
+        shared = own @ theirs.T
+        union = own.sum(axis=1)[:, None] + theirs.sum(axis=1)[None, :] - shared
+    else:
+        shared, union = (
+            np.array(
+                [np.bitwise_count(join(own, arrays["bits"])).sum(axis=1) for own in np.packbits(values > 0, axis=1)]
+            )
+            for join in (np.bitwise_and, np.bitwise_or)
+        )
     similarity = (shared.astype(np.float32) / np.maximum(union, 1).astype(np.float32)).max(axis=1)
     return _column(known, (1 - similarity) / (similarity + 0.05))
 

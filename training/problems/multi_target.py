@@ -72,7 +72,7 @@ class Targets(Contract):
         """See `with_targets`."""
         return with_targets(table, self.targets, samples.target, outputs, baseline)
 
-    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+    def explain(self, estimator: Estimator, samples: Any) -> Columns:
         """Return the largest contributions to each target; ``base`` and they add up to it."""
         rows: list[list[dict[str, Any]]] = [[] for _ in range(len(samples))]
         bases: list[dict[str, float]] = [{} for _ in rows]

@@ -143,7 +143,7 @@ class Survival(Contract):
             made |= {f"{kind}_{name:g}": values[:, 1 + place] for place, name in enumerate(self.horizons)}
         return table.assign(**made)
 
-    def explain(self, estimator: Estimator, samples: Any) -> dict[str, pd.Series]:
+    def explain(self, estimator: Estimator, samples: Any) -> Columns:
         """Return contributions that add up to ``log_hazard``."""
         found = estimator.attribute(samples)
         if found is None:

@@ -67,6 +67,8 @@ class TreeEstimator(Estimator):
         self.booster_ = booster[: best + 1]
 
     def _predicted(self, matrix: np.ndarray) -> np.ndarray:
+        if (device := torch_device(self.device)) != "cpu":  # where an explanation leaves it
+            self.booster_.set_param({"device": device})
         return self.booster_.inplace_predict(matrix).astype(np.float64)
 
     def cost(self) -> dict[str, float]:
@@ -81,7 +83,7 @@ class TreeEstimator(Estimator):
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         self.booster_ = from_array(state["booster"])
-        self.booster_.set_param({"nthread": threads(), "device": torch_device(self.device)})
+        self.booster_.set_param({"nthread": threads()})
         return super().restore(state)
 
 

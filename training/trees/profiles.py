@@ -67,8 +67,9 @@ class GeneTargetTrees(ProfileMatrix, TreeEstimator):
         chosen = expression_profile.chosen_targets(samples, output)
         matrix = self._matrix(samples)
         # TreeSHAP computes contributions to all targets at once, and evidence asks for one target after the other.
-        if self._explained is None or not np.array_equal(self._explained[0], matrix, equal_nan=True):
-            self._explained = (matrix, *boosters.all_contributions(self.booster_, matrix))
-        values, base, margin = boosters.of_output(*self._explained[1:], chosen)
+        found = self._explained  # other threads may put theirs in its place
+        if found is None or not np.array_equal(found[0], matrix, equal_nan=True):
+            self._explained = found = (matrix, *boosters.all_contributions(self.booster_, matrix))
+        values, base, margin = boosters.of_output(*found[1:], chosen)
         mean = self.means_[chosen]
         return Attribution(list(self.features_.genes), values, base + mean, margin + mean, "tree_shap")
