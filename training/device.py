@@ -61,7 +61,7 @@ def keep_freed_memory() -> bool:
     """Let the process keep up to 2 GiB of freed memory; return whether the C library can.
 
     glibc returns blocks of more than 32 MiB to the kernel, and zeroing and mapping them again takes half of the forward
-    pass of a convolutional network. Arenas of other threads than the first cannot keep such blocks: all share one.
+    pass of a convolutional network. Arenas of later threads cannot keep such blocks: all threads share the first.
     """
     if sys.platform != "linux":
         return False

@@ -28,7 +28,7 @@ from pipelines.text_values import folded, is_unknown, known, quoted
 IMAGES_FOLDER = "images"
 IMAGES_TABLE = "images.csv"
 CACHE = Path("cache")
-_TOGETHER = 16  # files that a thread takes at a time
+_TOGETHER = 16  # files that a thread takes at a time, at most
 _ALIKE = 0.85  # share of the letters that two names of a class have in common
 
 
@@ -167,8 +167,8 @@ def _table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     """Return where ``images.csv`` and the folders disagree."""
     file, label_of = listed["file"], table.set_index("sample_id")["label"]
     folder = file.map(label_of)
-    read = {label: folded(known(label) or "") for label in {*listed["label"], *folder}}
-    other = listed["label"].map(read) != folder.map(read)
+    given, expected = ([folded(known(label) or "") for label in column] for column in (listed["label"], folder))
+    other = np.array(given, dtype=object) != np.array(expected, dtype=object)
     nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
     findings = []
     for column, wrong, message in (
@@ -250,7 +250,8 @@ def _decode_all(files: Sequence[Path], data: ImagesData, into: Path) -> None:
 
 def in_threads(job: Callable[[range], list[Any]], count: int) -> list[Any]:
     """Return what ``job`` returns of all parts of ``range(count)``; a thread a core takes one after the other."""
-    parts = [range(count)[start : start + _TOGETHER] for start in range(0, count, _TOGETHER)]
+    size = min(_TOGETHER, -(-count // (4 * cores())) or 1)
+    parts = [range(count)[start : start + size] for start in range(0, count, size)]
     with ThreadPoolExecutor(cores()) as pool:
         return [each for found in pool.map(job, parts) for each in found]
 

@@ -110,6 +110,12 @@ WRONG: list[tuple[Damage, list[str]]] = [
     (cell("images.csv", 5, "label", "hem"), ["label, row 5: is not the folder"]),
     (TWICE, [f"file, row {COUNT + 1}: duplicate file"]),
     (cell("images.csv", 1, "file", ""), ["file, row 1: names no file", LACKS.format(0)]),
+    (
+        edited(
+            "images.csv", lambda table: pd.concat([table.assign(label=[None, *table["label"][1:]]), pd.DataFrame([{}])])
+        ),
+        [f"file, row {COUNT + 1}: names no file", "label, row 1: is not the folder"],
+    ),
 ]
 
 

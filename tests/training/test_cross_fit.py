@@ -299,7 +299,9 @@ def test_no_more_views_are_averaged_than_pay_for_themselves() -> None:
     assert views == 4 and found["log_loss"][0] > found["log_loss"][3]
     assert found["accuracy"] == [(each.argmax(axis=1) == truth).mean() for each in means]
     assert [fewest(each, truth)[0] for each in (same, means[::-1], means * np.nan, means[[0, 3, 3, 3]])] == [1, 1, 4, 2]
-    assert fewest(means[:, :1], truth[:1]) == fewest(means[:, :0], truth[:0]) == (4, {})
+    assert (
+        fewest(means[[0, 0]][:, :49], truth[:49]) == fewest(means[:2, :0], truth[:0]) == (2, {})
+    )  # too few to show it
 
 
 @pytest.mark.parametrize("members", [1, 3])

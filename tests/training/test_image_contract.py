@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -308,6 +309,12 @@ def test_images_without_a_cell_have_finite_features() -> None:
         warnings.simplefilter("error", RuntimeWarning)
         assert np.isfinite(descriptors(samples).astype(np.float16)).all()
     assert np.isfinite(embeddings(samples, "cpu")).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays(np.uint8, (16, 16, 3), elements=st.sampled_from([0, 7, 8, 9, 128, 255])))
+def test_no_image_at_all_has_features_that_are_not_finite(pixels: np.ndarray) -> None:
+    assert np.isfinite(descriptors(labeled(pixels[None], np.array([0]))).astype(np.float16)).all()
 
 
 @pytest.mark.parametrize("field", [0, 220])

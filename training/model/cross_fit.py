@@ -12,6 +12,7 @@ from training.estimator import Attribution, Classifier, Estimator, FitContext, a
 from training.model.calibration import apply_temperature, fit_temperature, half_widths
 
 _T = TypeVar("_T")
+_FEWEST = 50  # rows by which views are chosen
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -154,16 +155,17 @@ def held_out_outputs(members: Sequence[Any], parts: Sequence[Any]) -> list[np.nd
         return [member.outputs(part) for member, part in zip(members, parts, strict=True)]
     views, found = fewest(np.concatenate(every, axis=1), np.concatenate([part.target for part in parts]))
     for member in members:
-        member.test_views_, member.by_views_ = views, found
+        member.test_views_, member.by_views_ = views, dict(found)
     return [outputs[views - 1] for outputs in every]
 
 
 def fewest(outputs: np.ndarray, target: np.ndarray) -> tuple[int, dict[str, list[float]]]:
     """Return the smallest number of views that is as good as all, and measures of each number of `outputs_by_views`.
 
-    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984).
+    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984). Fewer
+    than `_FEWEST` rows show nothing, and all views stay.
     """
-    if len(target) < 2 or not np.isfinite(outputs).all():
+    if len(target) < _FEWEST or not np.isfinite(outputs).all():
         return len(outputs), {}
     served = np.stack([apply_temperature(each, fit_temperature(each, target)) for each in outputs])
     losses = -np.log(served[:, np.arange(len(target)), target].clip(np.finfo(np.float64).eps))  # (views, n)

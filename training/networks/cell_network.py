@@ -39,9 +39,7 @@ class CellNetwork(TransferNetwork):
     strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
     color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`
     views: int = 4  # turned, mirrored and restained, of each training image
-    test_views: int = (
-        4  # over which a prediction is averaged; a final fit drops those that its held-out rows do without
-    )
+    test_views: int = 4  # over which a prediction is averaged, at most: a final fit drops some
     penalty: float | None = 0.5  # of that head; None, or no trained weights: a random one
 
     fitted: ClassVar = (*TransferNetwork.fitted, "test_views", "by_views")
@@ -60,7 +58,7 @@ class CellNetwork(TransferNetwork):
         super()._make(stages, width)
         both = torch.tensor([self.backbone.mean, self.backbone.std], device=self._device)
         self._mean, self._std = both.view(2, 1, 3, 1, 1)
-        self._numbers = 0  # of an image's features, see `_kept`
+        self._maps: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}  # by the shape of images
 
     def _training_logits(self, train: ImageSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         module = self.module_
@@ -89,9 +87,11 @@ class CellNetwork(TransferNetwork):
         """Whether there are frozen stages, and memory for their features."""
         if not len(self.module_.frozen):
             return False
-        if not self._numbers:  # a pass of its own, once
-            self._numbers = self._run_frozen(np.zeros((1, *samples.pixels.shape[1:]), np.uint8), 0, 0.0).size
-        return self._numbers * 2 * self.views * len(samples) <= LARGEST_FEATURES
+        if (shape := samples.pixels.shape[1:]) not in self._maps:  # a pass of its own, once
+            count = self._run_frozen(np.zeros((1, *shape), np.uint8), 0, 0.0).size
+            self._maps[shape] = count, self._shape
+        count, self._shape = self._maps[shape]
+        return count * 2 * self.views * len(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
         """Return the frozen stages' features of every view, float16, ``(views, n, ...)``, made once a study."""
