@@ -60,7 +60,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data" / TASK / "response.csv").write_text("1")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.setattr(stages, "pull", lambda: "pulled")
-    monkeypatch.setattr(stages, "stale", lambda targets: {})
+    monkeypatch.setattr(stages, "stale", lambda inputs, targets: {})
     monkeypatch.setattr(under_test, "registered", lambda plan: None)
     monkeypatch.setattr(under_test, "code", lambda *_: {})  # is tested below, and reads every file of the platform
     return tmp_path
@@ -206,7 +206,7 @@ def test_outputs_that_dvc_finds_changed_are_made_again(checkout: Path, monkeypat
     assert not (checkout / ".retrain" / f"{TASK}.json").exists()
     run(steps)
     (checkout / "models" / TASK).mkdir(parents=True)
-    monkeypatch.setattr(stages, "stale", lambda targets: {targets[0]: "changed outs"})
+    monkeypatch.setattr(stages, "stale", lambda inputs, targets: {targets[0]: "changed outs"})
     assert run(steps).sentence == "all is well"
     assert steps.lines().count("end second") == 2
     # A runner's checkout puts dvc.lock back; what has an alias is not trained anew for that.
