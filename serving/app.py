@@ -166,12 +166,13 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> ASGIApp:
     threads = ThreadPoolExecutor(limits.together + WAITING, "request")
     held = _Held(limits)
     join_passes(model, turns)
+    running: set[asyncio.Task[Response]] = set()
 
-    def computed(body: bytes, arrived: float) -> str:
+    def computed(bodies: list[bytes], arrived: float) -> str:
         with turns:
             if monotonic() - arrived > limits.seconds:  # 504 was answered, which does not end this
                 raise Refused(503, "server busy: the request waited too long; retry later")
-            return answer(parsed(body, limits), model)
+            return answer(parsed(bodies.pop(), limits), model)  # no request holds its body while it waits for a pass
 
     async def invocations(request: Request) -> Response:
         arrived, loop = monotonic(), asyncio.get_running_loop()
@@ -179,8 +180,8 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> ASGIApp:
             _check_headers(request)
             with held.share() as share:
                 async with asyncio.timeout(limits.seconds / 2):
-                    body = await _body(request, limits, share)
-                return Response(await loop.run_in_executor(threads, computed, body, arrived), media_type=_JSON)
+                    bodies = [await _body(request, limits, share)]
+                return Response(await loop.run_in_executor(threads, computed, bodies, arrived), media_type=_JSON)
         except Refused as refused:
             return _fault(refused.status, "BAD_REQUEST", str(refused))
         except TimeoutError:
@@ -197,12 +198,12 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> ASGIApp:
         if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/invocations"):
             await app(scope, receive, send)
             return
-        try:
-            async with asyncio.timeout(limits.seconds):
-                response = await invocations(Request(scope, receive))
-        except TimeoutError:
-            response = Response("Request processing time exceeded limit", 504, media_type=_JSON)  # as MLflow's
-        await response(scope, receive, send)
+        running.add(task := asyncio.create_task(invocations(Request(scope, receive))))
+        task.add_done_callback(running.discard)
+        # It is not cancelled, since its thread goes on: what it holds in memory counts until that ends.
+        done, _ = await asyncio.wait({task}, timeout=limits.seconds)
+        late = Response("Request processing time exceeded limit", 504, media_type=_JSON)  # as MLflow's
+        await (task.result() if done else late)(scope, receive, send)
 
     return application
 

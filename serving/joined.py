@@ -26,16 +26,17 @@ class Joined:
         self._thread = ThreadPoolExecutor(1, "forward pass")
 
     def __getattr__(self, name: str) -> Any:
-        """Return a method of the estimator that runs between passes: an explanation hooks into the network."""
-        return lambda *given: self._thread.submit(getattr(self._estimator, name), *given).result()
+        """Return an attribute of the estimator; a method runs between passes: an explanation hooks into the network."""
+        found = getattr(self._estimator, name)
+        return (lambda *given: self._thread.submit(found, *given).result()) if callable(found) else found
 
     def outputs(self, samples: Any) -> Any:
         """Return the estimator's outputs of ``samples``, a row each."""
         if len(samples) > ROWS:
             return self._thread.submit(self._estimator.outputs, samples).result()
         own: Future[Any] = Future()
-        self._waiting.append((samples, own))
         self._turns.release()
+        self._waiting.append((samples, own))
         try:
             self._thread.submit(self._pass)
             return own.result()
@@ -66,5 +67,5 @@ class Joined:
 def join_passes(model: Any, turns: Semaphore) -> None:
     """Let the estimator of a loaded model join requests, where its contract says how their samples are joined."""
     predictor = model.unwrap_python_model()
-    if join := getattr(predictor.contract, "join", None):
+    if join := getattr(getattr(predictor, "contract", None), "join", None):
         predictor.estimator = Joined(predictor.estimator, join, turns)

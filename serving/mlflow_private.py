@@ -65,10 +65,12 @@ def answer(content: Mapping[str, Any], model: Any) -> str:
     and change none.
     """
     schema = model.metadata.get_input_schema()
-    columns, params = _typed_columns(content, schema), content.get("params") or {}
+    columns, params = schema and _typed_columns(content, schema), content.get("params") or {}
     if columns is None or not all(name == "explain" and isinstance(given, bool) for name, given in params.items()):
         return scoring_server.invocations(content, scoring_server.CONTENT_TYPE_JSON, model, schema).response
-    answered = model.unwrap_python_model().predict(None, pd.DataFrame(columns), params)
+    table = pd.DataFrame(columns)
+    del content, columns  # which would take as much memory again while the model computes
+    answered = model.unwrap_python_model().predict(None, table, params)
     lists = {str(name): values.tolist() for name, values in answered.items()}
     rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     return json.dumps({"predictions": rows}, cls=NumpyEncoder)

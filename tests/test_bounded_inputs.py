@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import threading
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +228,27 @@ def test_what_waited_too_long_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> 
         return await _posted(bounded(FastAPI(), _MODEL, Limits(seconds=60, together=1)), [50] * 3)
 
     assert sorted(asyncio.run(check())) == [400, 503, 503] and len(computed) == 1
+
+
+def test_a_request_counts_as_held_until_its_computation_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 504 ends no thread: were its bytes given back, a model that hangs would fill the memory."""
+    go_on = threading.Event()
+
+    def takes_long(body: bytes, limits: Limits) -> dict[str, Any]:
+        assert go_on.wait(60)
+        raise Refused(400, "computed")
+
+    monkeypatch.setattr(served_app, "parsed", takes_long)
+
+    async def check() -> None:
+        app = bounded(FastAPI(), _MODEL, Limits(request_bytes=1_000, seconds=1, together=1))
+        assert await _posted(app, [1_000] * _WAITING) == [504] * _WAITING
+        assert await _posted(app, [1_000]) == [503]
+        go_on.set()
+        await asyncio.sleep(0.5)
+        assert await _posted(app, [1_000]) == [400]
+
+    asyncio.run(check())
 
 
 def test_fewer_rows_are_explained_than_answered() -> None:
