@@ -195,12 +195,18 @@ def measured(
         if unknown := [each for each in names if each not in back]:
             count = counted(len(unknown), "column")
             notes.append(f"The model does not know {count}, left out: {listed(unknown, 4)}.")
-    features, values = [str(column) for column in table.columns], table.to_numpy(np.float64).tolist()
-    rows = [[None if math.isnan(value) else value for value in row] for row in values]
+    maps = maps_of(table)
     return {
-        str(name): None if whole and None in row else dict(zip(features, row, strict=True))
-        for name, row in zip(table.index, rows, strict=True)
+        str(name): None if whole and None in values.values() else values
+        for name, values in zip(table.index, maps, strict=True)
     }, notes
+
+
+def maps_of(table: pd.DataFrame) -> list[Row]:
+    """Return each row as a map of columns, None for missing; cells that are no numbers stay as they are."""
+    features, rows = [str(column) for column in table.columns], table.astype(np.float64, errors="ignore").to_numpy()
+    known = ([None if value != value else value for value in row] for row in rows.tolist())
+    return [dict(zip(features, row, strict=True)) for row in known]
 
 
 def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:
