@@ -49,7 +49,7 @@ class _Pairs:
         lines = self._called("cell_lines", listed.index, listed["cell_line_id"])
         self._tissue |= {name: tissue for name, tissue in zip(lines, listed["tissue"], strict=True) if tissue}
         drugs = read_ids(table_named(data, "drugs"), [], ["drug_id", "smiles"])
-        doubled = set(drugs["drug_id"][drugs["drug_id"].duplicated()].dropna())
+        self._doubled = set(drugs["drug_id"][drugs["drug_id"].duplicated()].dropna())
         self._asked: tuple[Any, ...] = ()  # row, line and drug of each pair, of a table
         if (table := table_named(data, "response")) is None:
             in_tables = (name for values in self._values.values() for name in values.index)
@@ -63,11 +63,7 @@ class _Pairs:
             drugs = pd.DataFrame([(each or None, smiles.get(each)) for each in ids], columns=[*drugs], dtype=object)
         self.names, self._drugs = np.array(names, dtype=object), drugs
         self._drug_names = np.array([drug_id or smiles or "" for drug_id, smiles in drugs.to_numpy()], dtype=object)
-        # Why drugs are refused, by place; of others than duplicates it is not known before a line can be asked about.
-        self._of_drugs = {
-            at: "drug_id is a duplicate; keep one" for at, i in enumerate(drugs["drug_id"]) if i in doubled
-        }
-        self._drugs_known = False
+        self._of_drugs: dict[int, str] | None = None  # why some are refused, by place
 
     def _called(self, table: str, rows: Iterable[int], named: Iterable[Any]) -> list[str]:
         """Return the names of lines in a table, its row for a line without one; what is wrong is a fault."""
@@ -98,30 +94,36 @@ class _Pairs:
         names = self.names[start : start + _LINES]
         columns: dict[str, Any] = {"tissue": [self._tissue.get(name) for name in names]}
         for omics, table in self._values.items():
-            features, whole = self._contract.features[omics], omics not in self._contract.required
-            maps, notes = measured(table[table.index.isin(names)], features, whole=whole)
+            maps, notes = measured(table[table.index.isin(names)], self._contract.features[omics])
             for note in notes:
                 tell(f"{omics}: {note}")
+            if omics not in self._contract.required:  # sent whole or not at all, and imputed then
+                maps = {name: values for name, values in maps.items() if None not in values.values()}
             columns[omics] = [maps.get(name) for name in names]
         frame = pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in columns.items()})
         found = bisected(self._contract.read, frame.assign(smiles="C"))[1]
         return frame, found | {at: self._faults[name] for at, name in enumerate(names) if name in self._faults}
 
-    def _ask_drugs(self, line: pd.DataFrame) -> None:
-        """Ask about all drugs with one line that is not refused."""
+    def _refused_drugs(self, line: pd.DataFrame) -> dict[int, str]:
+        """Return why drugs are refused, by place: all are asked about, with one line that is not refused."""
+        found = dict[int, str]()
         for start in range(0, len(self._drugs), _ROWS):
             some = range(start, min(start + _ROWS, len(self._drugs)))
-            found = bisected(self._contract.read, self._request(line.iloc[[0] * len(some)], some), start)[1]
-            self._of_drugs = found | self._of_drugs
-        self._drugs_known = True
+            found |= bisected(self._contract.read, self._request(line.iloc[[0] * len(some)], some), start)[1]
+        return found | {
+            at: "drug_id is a duplicate; keep one"
+            for at, each in enumerate(self._drugs["drug_id"])
+            if each in self._doubled
+        }
 
     def part(self, places: Any, start: int, lines: pd.DataFrame, of_lines: dict[int, str]) -> Part:
         """Return pairs of `lines`, and why some are refused."""
         row, line, drug = self._at(places, start)
-        if not self._drugs_known and len(taken := lines.drop(index=list(of_lines))):
-            self._ask_drugs(taken)
+        if self._of_drugs is None and len(taken := lines.drop(index=list(of_lines))):
+            self._of_drugs = self._refused_drugs(taken)
+        of_drugs = self._of_drugs or {}
         of_each = zip((line - start).tolist(), drug.tolist(), strict=True)
-        why = [of_lines.get(one) or self._of_drugs.get(other) for one, other in of_each]
+        why = [of_lines.get(one) or of_drugs.get(other) for one, other in of_each]
         names, drugs = self.names[line], self._drug_names[drug]
         about = pd.DataFrame({"row": row, "sample_id": names + "|" + drugs, "cell_line_id": names, "drug_id": drugs})
         good = np.array([each is None for each in why], dtype=bool)

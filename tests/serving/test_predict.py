@@ -478,17 +478,12 @@ def test_the_command_says_what_was_answered_and_fails_where_nothing_was(
 @pytest.mark.soak  # Ray, its tasks and a worker take half a minute to start
 def test_a_cluster_gives_the_same_parts(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason='the extra "ray" is not installed')
-    from serving.bulk.spread import answer_on_cluster
-
     predictor, data = models(KINDS[0])
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path))
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     register(PROFILES, predictor.contract, data.parent / "model", profiles_prepared(20)[1].samples.take(np.arange(2)))
-    for out, cluster in (("one", False), ("many", True)):
-        given = (PROFILES, data, tmp_path / out)
-        bulk = Bulk(*given)
-        answer_on_cluster("local", *given) if cluster else bulk.answer()
-        assert bulk.finish()[0] == 10
+    for out, more in (("one", []), ("many", ["--cluster", "local"])):
+        predict.main(["--task", PROFILES, "--data", str(data), "--out", str(tmp_path / out), *more])
     pd.testing.assert_frame_equal(_answers(tmp_path / "many"), _answers(tmp_path / "one"))

@@ -178,13 +178,8 @@ def asked_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes
     return Question(uniform, names, pd.DataFrame(pairs, columns=["sample", "drug", "drug_id"]), list(notes))
 
 
-def measured(
-    table: pd.DataFrame, wanted: Sequence[str] | None, *, whole: bool = False
-) -> tuple[dict[str, Row | None], list[str]]:
-    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out.
-
-    With ``whole`` a row with a gap is None: it is sent whole or not at all, and imputed then.
-    """
+def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
+    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out."""
     notes = []
     if wanted is not None:
         names = [str(column) for column in table.columns]
@@ -195,11 +190,7 @@ def measured(
         if unknown := [each for each in names if each not in back]:
             count = counted(len(unknown), "column")
             notes.append(f"The model does not know {count}, left out: {listed(unknown, 4)}.")
-    maps = maps_of(table)
-    return {
-        str(name): None if whole and None in values.values() else values
-        for name, values in zip(table.index, maps, strict=True)
-    }, notes
+    return dict(zip(map(str, table.index), maps_of(table), strict=True)), notes
 
 
 def maps_of(table: pd.DataFrame) -> list[Row]:
