@@ -106,15 +106,12 @@ class _Pairs:
 
     def _refused_drugs(self, line: pd.DataFrame) -> dict[int, str]:
         """Return why drugs are refused, by place: all are asked about, with one line that is not refused."""
-        found = dict[int, str]()
+        twice = (at for at, each in enumerate(self._drugs["drug_id"]) if each in self._doubled)
+        found = dict.fromkeys(twice, "drug_id is a duplicate; keep one")
         for start in range(0, len(self._drugs), _ROWS):
             some = range(start, min(start + _ROWS, len(self._drugs)))
-            found |= bisected(self._contract.read, self._request(line.iloc[[0] * len(some)], some), start)[1]
-        return found | {
-            at: "drug_id is a duplicate; keep one"
-            for at, each in enumerate(self._drugs["drug_id"])
-            if each in self._doubled
-        }
+            found = bisected(self._contract.read, self._request(line.iloc[[0] * len(some)], some), start)[1] | found
+        return found
 
     def part(self, places: Any, start: int, lines: pd.DataFrame, of_lines: dict[int, str]) -> Part:
         """Return pairs of `lines`, and why some are refused."""

@@ -59,15 +59,13 @@ class Bulk:
 
     def _about_run(self) -> dict[str, str]:
         """Return what each part tells of the run, by which parts of another model, data or code are known."""
-        contract, pixels = self._contract, os.environ[IMAGE_PIXELS]
-        code = closure(
-            __name__, architectures=[contract.architecture, contract.baseline], task=read_task(contract.task_text)
-        )
+        contract = self._contract
+        used, task = [contract.architecture, contract.baseline], read_task(contract.task_text)
         return {
             "model": f"{contract.task} {self.model.version} {self.model.files_sha256}",
             "data": combined(file_hashes(self._data)),
-            "code": combined(code),
-            "limit of pixels": pixels,
+            "code": combined(closure(__name__, architectures=used, task=task)),
+            "limit of pixels": os.environ[IMAGE_PIXELS],
             "salt": salted_sha256(self._log.salt, b""),
         }
 
@@ -115,9 +113,8 @@ class Bulk:
         except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
             raise UserError(f"{path} cannot be read as a part of answers; remove it, and run the same again") from error
         if there != self._run:
-            other = [name for name in self._run if there.get(name) != self._run[name]]
-            what = f"answers of another {' and another '.join(other)}"
-            raise UserError(f"{path.parent} has {what}; name another folder, or remove it")
+            other = " and another ".join(name for name in self._run if there.get(name) != self._run[name])
+            raise UserError(f"{path.parent} has answers of another {other}; name another folder, or remove it")
         return found
 
     def _part(self, number: int, folder: str = "") -> Path:
@@ -134,9 +131,8 @@ class Bulk:
         if self._log.asked:
             with written_whole(self._part(number, self._contract.task)) as temporary:
                 log_table(self._log.asked).to_parquet(temporary, index=False)
-        schema = _schema(part.about.columns, self._contract).with_metadata(
-            {_LEFT: json.dumps(jsonable(refused)), _RUN: json.dumps(self._run)}
-        )
+        said = {_LEFT: json.dumps(jsonable(refused)), _RUN: json.dumps(self._run)}
+        schema = _schema(part.about.columns, self._contract).with_metadata(said)
         about = part.about.drop(index=list(reasons)).reset_index(drop=True)
         table = schema.empty_table()
         if answers:
