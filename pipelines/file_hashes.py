@@ -12,9 +12,12 @@ _NAMED = 10  # files that a message names at most
 
 
 def file_hashes(folder: Path, leave_out: Collection[str] = ()) -> dict[str, str]:
-    """Return the SHA-256 of each file below ``folder`` by relative path, without files and folders in ``leave_out``."""
+    """Return the SHA-256 of each file below ``folder`` by relative path, without files and folders in ``leave_out``.
+
+    ``folder`` may be one file.
+    """
     found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in (folder, *folder.rglob("*")) if path.is_file()):
         place = path.relative_to(folder)
         if not set(place.parts) & set(leave_out):
             with path.open("rb") as file:
@@ -26,7 +29,7 @@ def combined(hashes: Mapping[str, str]) -> str:
     """Return one hash of paths and hashes."""
     digest = hashlib.sha256()
     for place in sorted(hashes, key=lambda each: each.split("/")):
-        digest.update(place.encode() + b"\0")
+        digest.update(place.encode(errors="surrogateescape") + b"\0")  # a name may be no UTF-8
         digest.update(bytes.fromhex(hashes[place]))
     return digest.hexdigest()
 

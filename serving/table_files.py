@@ -7,7 +7,7 @@ for a missing value. A note says what is read otherwise than it is written.
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -268,16 +268,10 @@ def refuse_shifted(table: TableFile, named: int) -> None:
 
 def refuse_repeated(name: str, what: str, written: Sequence[str]) -> None:
     """Refuse names that are the same but for blanks; the message shows how each is written."""
-    for _, message in repeated(name, what, written):
-        raise UserError(message)
-
-
-def repeated(name: str, what: str, written: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Return the place of each name that is one before but for blanks, and a message."""
     first: dict[str, str] = {}
-    for place, each in enumerate(written):
+    for each in written:
         other = first.get(clean(each))
         first[clean(each)] = each
         if other is not None:
             beside = "" if other == each else f" ({other!r} and {each!r})"
-            yield place, f"{name}: the {what} {clean(each)} is a duplicate{beside}; keep one."
+            raise UserError(f"{name}: the {what} {clean(each)} is a duplicate{beside}; keep one.")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 
 from pipelines.errors import UserError
-from training.contract import Contract
 
+FAILED = "the model failed: "
 Wanted = Callable[[int], bool]
 
 
@@ -26,7 +27,10 @@ class Part:
 
 
 def parts_of(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part]]:
-    """Return the parts that are ``wanted`` by their number, with it; they are the same in every run."""
+    """Return the parts that are ``wanted`` by their number, with it; they are the same in every run.
+
+    ``wanted`` is called once for each number, in their order.
+    """
     found: Iterator[tuple[int, Part]] = import_module(f"{__name__}.{contract.modality}").parts(data, contract, wanted)
     return found
 
@@ -37,15 +41,21 @@ def tell(note: str) -> None:
     print(f"note: {note}", file=sys.stderr)
 
 
-def refusals(contract: Contract, frame: pd.DataFrame, first: int = 0) -> dict[int, str]:
-    """Return why the model refuses rows of a request, whatever the others are, by their place from ``first`` on."""
+def bisected(
+    call: Callable[[pd.DataFrame], Any], frame: pd.DataFrame, first: int = 0
+) -> tuple[list[Any], dict[int, str]]:
+    """Return what ``call`` returns on pieces of a request, and why it refuses rows alone, by place from ``first`` on.
+
+    A request that is refused is halved: its rows may contradict one another, or be too large together.
+    """
     if frame.empty:
-        return {}
+        return [], {}
     try:
-        contract.read(frame.reset_index(drop=True))
-        return {}
-    except UserError as error:
+        return [call(frame.reset_index(drop=True))], {}
+    except Exception as error:
         if len(frame) == 1:
-            return {first: str(error).removeprefix("row 0, ")}
+            told = isinstance(error, (UserError, MlflowException))
+            return [], {first: str(error).removeprefix("row 0, ") if told else FAILED + type(error).__name__}
     half = len(frame) // 2
-    return refusals(contract, frame[:half], first) | refusals(contract, frame[half:], first + half)
+    (some, why), (others, more) = bisected(call, frame[:half], first), bisected(call, frame[half:], first + half)
+    return some + others, why | more

@@ -1,6 +1,7 @@
 """Questions about images: the image files below a folder."""
 
 import base64
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 
 from pipelines.samples.raw_files import ENDINGS, is_of_system
 from serving.bulk import Part, Wanted, tell
+from training.modalities.images import MAX_BYTES
 
 _ROWS = 64
 _ENDINGS = {ending for endings in ENDINGS.values() for ending in endings}
@@ -24,7 +26,11 @@ def parts(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part
     for number, start in enumerate(range(0, len(files), _ROWS)):
         if wanted(number):
             own = files[start : start + _ROWS]
-            names = [path.relative_to(root).as_posix() for path in own]
+            names = [os.fsencode(path.relative_to(root)).decode(errors="backslashreplace") for path in own]
             about = pd.DataFrame({"row": range(start + 1, start + 1 + len(own)), "sample_id": names})
-            content = [base64.b64encode(path.read_bytes()).decode("ascii") for path in own]
-            yield number, Part(about, pd.DataFrame({"image": content}))
+            yield number, Part(about, pd.DataFrame({"image": [_base64(path) for path in own]}))
+
+
+def _base64(path: Path) -> str:
+    with path.open("rb") as file:  # the model refuses what is larger
+        return base64.b64encode(file.read(MAX_BYTES + 1)).decode("ascii")

@@ -1,8 +1,9 @@
 """Answers of a model to all questions of a folder, in parts that are written whole and kept by a run that goes on."""
 
-import hashlib
+import contextlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,27 +13,26 @@ from typing import Any
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-from mlflow.exceptions import MlflowException
 from mlflow.types import DataType
 from mlflow.types.schema import Array, Map
 from tqdm import tqdm
 
 from evaluation.promotion.scoring import load
 from pipelines.code_closure import closure
-from pipelines.environment import IMAGE_PIXELS
+from pipelines.environment import IMAGE_PIXELS, LOG_SALT
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
-from pipelines.files import jsonable, read_json, write_json, written_whole
+from pipelines.files import jsonable, written_whole
 from pipelines.params import read_params, read_task
-from serving.bulk import Part, Wanted, parts_of, refusals
+from serving.bulk import FAILED, Part, Wanted, bisected, parts_of
 from serving.dashboard.data.tables import csv_of
 from training.contract import Contract
 from training.model.prediction_log import Asked, PredictionLog, log_table, salt_from_environment, salted_sha256
-from training.model.predictor import SAMPLE_ID, Predictor
+from training.model.predictor import SAMPLE_ID
 from training.model.track import signature
 
-MANIFEST, REFUSED = "manifest.json", "refused.csv"
-_LEFT = b"oncolineage.refused"  # metadata of a part
+REFUSED = "refused.csv"
+_LEFT, _RUN = b"oncolineage.refused", b"oncolineage.run"  # metadata of a part
 _TYPES = {DataType.double: pyarrow.float64(), DataType.string: pyarrow.string(), DataType.boolean: pyarrow.bool_()}
 
 
@@ -51,40 +51,48 @@ class Bulk:
         self._contract, self._data, self._out = self.model.contract, data, out
         if self._contract.task != task:
             raise UserError(f"{uri} is a model of {self._contract.task}, not of {task}")
-        self._log = self.model.log = _PartLog()
-        self._keep_to_manifest()
+        self._log = self.model.log = _PartLog(_salt(out))
+        self._count: int | None = None  # of parts
+        self._run = self._about_run()
+        for path in out.glob("part-*.parquet"):
+            self._read(path)
 
-    def _keep_to_manifest(self) -> None:
-        """Refuse a folder with answers of another model, data or code."""
-        if self._data.is_dir():
-            data = combined(file_hashes(self._data))
-        else:
-            data = hashlib.sha256(self._data.read_bytes()).hexdigest()
-        own = {"task": read_task(self._contract.task_text)}
-        code = closure(__name__, architectures=[self._contract.architecture, self._contract.baseline], **own)
-        manifest = {"model": f"{self._contract.task} {self.model.version} {self.model.files_sha256}"}
-        manifest |= {"data": data, "code": combined(code)}
-        path = self._out / MANIFEST
-        there = read_json(path) if path.is_file() else dict.fromkeys(manifest if self._parts() else ())
-        if other := [name for name in there if there[name] != manifest.get(name)]:
-            what = f"answers of another {' and another '.join(other)}"
-            raise UserError(f"{self._out} has {what}; name another folder, or remove it")
-        write_json(path, manifest)
+    def _about_run(self) -> dict[str, str]:
+        """Return what each part tells of the run, by which parts of another model, data or code are known."""
+        contract = self._contract
+        used, task = [contract.architecture, contract.baseline], read_task(contract.task_text)
+        return {
+            "model": f"{contract.task} {self.model.version} {self.model.files_sha256}",
+            "data": combined(file_hashes(self._data)),
+            "code": combined(closure(__name__, architectures=used, task=task)),
+            "limit of pixels": os.environ[IMAGE_PIXELS],
+            "salt": salted_sha256(self._log.salt, b""),
+        }
 
     def answer(self, wanted: Wanted = lambda number: True) -> None:
         """Write the parts that are ``wanted`` and not there."""
+        count = 0
 
         def missing(number: int) -> bool:
-            return wanted(number) and not self._part(number).is_file()
+            nonlocal count
+            count = number + 1
+            return wanted(number) and not self._is_there(number)
 
         for number, part in tqdm(parts_of(self._data, self._contract, missing), unit="part", disable=None):
             self._write(number, part)
+        self._count = count
 
     def finish(self) -> tuple[int, pd.DataFrame]:
-        """Write the list of refused rows; return the number of answers, and the list."""
-        parts = [pyarrow.parquet.read_metadata(path) for path in self._parts()]
-        if not parts:
+        """Write the list of refused rows; return the number of answers, and the list. All parts must be there."""
+        if self._count is None:
+            self.answer(lambda number: False)  # counts them
+        numbers = range(self._count or 0)
+        if not numbers:
             raise UserError(f"{self._data}: there is nothing to ask")
+        if absent := [number for number in numbers if not self._is_there(number)]:
+            what = f"{len(absent)} of {len(numbers)} parts are not in {self._out}, such as {self._part(absent[0]).name}"
+            raise UserError(f"{what}; run the same command to go on, with an OUT that all nodes see")
+        parts = [self._read(self._part(number)) for number in numbers]
         rows = [row for part in parts for row in json.loads(part.metadata[_LEFT])]
         ids = [name for name in parts[0].schema.names if name.endswith("_id")]
         refused = pd.DataFrame(rows, columns=["row", *ids, "reason"]).sort_values("row", kind="stable")
@@ -92,8 +100,22 @@ class Bulk:
             temporary.write_bytes(csv_of(refused))
         return sum(part.num_rows for part in parts), refused
 
-    def _parts(self) -> list[Path]:
-        return sorted(self._out.glob("part-*.parquet"))
+    def _is_there(self, number: int) -> bool:
+        """Whether a part is there, with its rows of the prediction log."""
+        path, log = self._part(number), self._part(number, self._contract.task)
+        return path.is_file() and (self._read(path).num_rows == 0 or log.is_file())
+
+    def _read(self, path: Path) -> Any:
+        """Return the metadata of a part; refuse one of another run."""
+        try:
+            found = pyarrow.parquet.read_metadata(path)
+            there = json.loads(found.metadata[_RUN])
+        except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+            raise UserError(f"{path} cannot be read as a part of answers; remove it, and run the same again") from error
+        if there != self._run:
+            other = " and another ".join(name for name in self._run if there.get(name) != self._run[name])
+            raise UserError(f"{path.parent} has answers of another {other}; name another folder, or remove it")
+        return found
 
     def _part(self, number: int, folder: str = "") -> Path:
         return self._out / folder / f"part-{number:05d}.parquet"
@@ -102,16 +124,20 @@ class Bulk:
         """Write a part, and before it its rows of the prediction log: a part that is there is complete."""
         self._log.asked.clear()
         frame = part.frame.assign(**{SAMPLE_ID: part.about[SAMPLE_ID]})
-        answers, reasons = ask(self.model, frame) if len(frame) else (pd.DataFrame(), {})
+        answers, reasons = bisected(lambda some: self.model.predict(None, some), frame)
+        if len(reasons) == len(frame) > 1 and all(why.startswith(FAILED) for why in reasons.values()):
+            raise UserError(f"part {number}: {reasons[0]} on each of its {len(frame)} rows")
         refused = [*part.refused, *((*part.about.iloc[at].tolist(), why) for at, why in reasons.items())]
         if self._log.asked:
             with written_whole(self._part(number, self._contract.task)) as temporary:
                 log_table(self._log.asked).to_parquet(temporary, index=False)
-        schema = _schema(part.about.columns, self._contract).with_metadata({_LEFT: json.dumps(jsonable(refused))})
+        said = {_LEFT: json.dumps(jsonable(refused)), _RUN: json.dumps(self._run)}
+        schema = _schema(part.about.columns, self._contract).with_metadata(said)
         about = part.about.drop(index=list(reasons)).reset_index(drop=True)
         table = schema.empty_table()
-        if len(about):
-            table = pyarrow.Table.from_pandas(pd.concat([about, answers], axis=1), schema, preserve_index=False)
+        if answers:
+            answered = pd.concat([about, pd.concat(answers, ignore_index=True)], axis=1)
+            table = pyarrow.Table.from_pandas(answered, schema, preserve_index=False)
         with written_whole(self._part(number)) as temporary:
             pyarrow.parquet.write_table(table, temporary)
 
@@ -119,28 +145,30 @@ class Bulk:
 class _PartLog(PredictionLog):
     """Keeps the rows of a part until they are written."""
 
-    def __init__(self) -> None:
-        self.salt, self.asked = salt_from_environment(), list[Asked]()
+    def __init__(self, salt: bytes) -> None:
+        self.salt, self.asked = salt, list[Asked]()
 
     def write(self, identities: Sequence[bytes], names: Sequence[Any] | None, answer: Any, described: Any) -> None:
         """Keep a request."""
         rows = [salted_sha256(self.salt, each) for each in identities]
-        samples: list[str | None] = [salted_sha256(self.salt, name.encode()) for name in names or ()]
+        samples = [None if name is None else salted_sha256(self.salt, name.encode()) for name in names or ()]
         self.asked.append(Asked(datetime.now(UTC), uuid.uuid4().hex, rows, samples, answer, described))
 
 
-def ask(model: Predictor, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Return the answers to a request without the rows that the model refuses, and why it refuses them, by place."""
-    try:
-        return model.predict(None, frame), {}
-    except MlflowException as error:
-        reasons = refusals(model.contract, frame.drop(columns=SAMPLE_ID))
-        if error.get_http_status_code() >= 500 or (len(frame) == 1 and not reasons):
-            raise
-    left = frame.drop(index=list(reasons)).reset_index(drop=True)
-    half = 0 if reasons else len(left) // 2  # rows may contradict one another, or be too large together
-    halves = [each.reset_index(drop=True) for each in (left[:half], left[half:]) if len(each)]
-    return pd.concat([pd.DataFrame(), *(ask(model, each)[0] for each in halves)], ignore_index=True), reasons
+def _salt(out: Path) -> bytes:
+    """Return the key of the log's hashes; a random one is kept for runs that go on, readable by its owner alone."""
+    salt, path = salt_from_environment(), out / ".salt"
+    if os.environ.get(LOG_SALT):
+        return salt
+    out.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        handle, name = tempfile.mkstemp(dir=out)
+        with os.fdopen(handle, "wb") as file:
+            file.write(salt)
+        with contextlib.suppress(FileExistsError):  # of a worker or another run
+            os.link(name, path)
+        Path(name).unlink()
+    return path.read_bytes()
 
 
 def _schema(ids: Iterable[str], contract: Contract) -> pyarrow.Schema:

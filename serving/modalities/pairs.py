@@ -123,13 +123,16 @@ def of_pairs(
     naming = [table for name, table in omics.items() if name in required][:1] or list(omics.values())
     samples = dict.fromkeys(str(sample) for table in naming for sample in table.index)
     notes: list[str] = []
-    maps: dict[str, dict[str, tables.Row | None]] = {}
+    maps: dict[str, dict[str, Any]] = {}
     for name, table in omics.items():
         if contract is not None and name not in features:
             notes.append(f"The model does not look at {name.replace('_', ' ')}; it was left out.")
             continue
-        maps[name], left_out = tables.measured(table, features.get(name), whole=name not in required)
+        maps[name], left_out = tables.measured(table, features.get(name))
         notes += left_out
+        for sample, values in maps[name].items():
+            if None in values.values() and name not in required:  # sent whole or not at all, and imputed then
+                maps[name][sample] = None
     rows, pairs = [], []
     for sample in samples:
         of_sample = {name: found.get(sample) for name, found in maps.items()}

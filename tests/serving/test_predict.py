@@ -1,6 +1,7 @@
 """Bulk answers must be those of the endpoint, whatever else lies in the folder and however often a run breaks off."""
 
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from pipelines.datasets import prepare
-from pipelines.environment import LOG_SALT
+from pipelines.environment import IMAGE_PIXELS, LOG_SALT
 from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.samples import Kept
@@ -51,6 +52,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ):
         monkeypatch.setattr(module, name, size)
     monkeypatch.setenv(LOG_SALT, "salt")
+    monkeypatch.setenv(IMAGE_PIXELS, "1000000")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
 
@@ -71,6 +73,9 @@ def _made(kind: str, folder: Path) -> tuple[Predictor, Path]:
             prepared = prepare(Kept(prepared.samples, prepared.counts), task, 0)
         save_fitted(NAME, "mean_effects" if "classification" in kind else "elastic_net", task, prepared, model)
         (data / "response.parquet").unlink()
+        copies = pd.read_parquet(data / "copy_number.parquet")
+        copies.iloc[3, 2] = np.nan  # the line is asked about without its copy numbers
+        copies.to_parquet(data / "copy_number.parquet", index=False)
         drugs = pd.read_csv(data / "drugs.csv", dtype=str)
         new = pd.DataFrame({"drug_id": ["new", "bad"], "smiles": ["CCO", "C(("]})
         pd.concat([drugs[:4], new]).to_csv(data / "drugs.csv", index=False)
@@ -124,9 +129,11 @@ def _rows(predictor: Predictor, data: Path, asked: pd.DataFrame) -> Iterator[Row
         files = [(data / "images" / name).read_bytes() for name in asked["sample_id"]]
         yield from ({"image": base64.b64encode(content).decode()} for content in files)
     elif contract.modality == "profiles":
-        table = pd.read_parquet(data / "expression.parquet").set_index("sample_id")[list(contract.known)].astype(float)
-        for name in asked["sample_id"]:
-            yield {"expression": {gene: None if value != value else value for gene, value in table.loc[name].items()}}
+        table = pd.read_parquet(data / "expression.parquet").drop(columns=["sample_id", "label"]).astype(float)
+        for row in asked["row"]:
+            yield {
+                "expression": {gene: None if value != value else value for gene, value in table.loc[row - 1].items()}
+            }
     else:
         tables = {omics: pd.read_parquet(data / f"{omics}.parquet") for omics in contract.features}
         maps = {omics: table.set_index("cell_line_id").astype(float) for omics, table in tables.items()}
@@ -135,14 +142,20 @@ def _rows(predictor: Predictor, data: Path, asked: pd.DataFrame) -> Iterator[Row
         for line, drug in zip(asked["cell_line_id"], asked["drug_id"], strict=True):
             said = {"tissue": tissue[line], "smiles": smiles[drug]}
             said = {name: value if isinstance(value, str) else None for name, value in said.items()}
-            omics = {name: dict(table.loc[line]) if line in table.index else None for name, table in maps.items()}
-            yield {**omics, **said, "drug_id": drug}
+            omics = {name: dict(table.loc[line]) for name, table in maps.items() if line in table.dropna().index}
+            yield {**dict.fromkeys(maps), **omics, **said, "drug_id": drug}
 
 
 def _answers(out: Path) -> pd.DataFrame:
     paths = sorted(out.glob("part-*.parquet"))
     assert len({pyarrow.parquet.read_schema(path).remove_metadata().to_string() for path in paths}) == 1
     return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+
+
+def _asked(*given: Any) -> tuple[int, pd.DataFrame]:
+    bulk = Bulk(*given)
+    bulk.answer()
+    return bulk.finish()
 
 
 def _same(one: Any, other: Any) -> None:
@@ -191,8 +204,7 @@ def test_answers_and_refusals_are_those_of_the_endpoint(kind: str, models: Model
 def test_a_run_that_was_killed_goes_on_and_leaves_what_an_unbroken_one_does(models: Models, tmp_path: Path) -> None:
     _, data = models(KINDS[0])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    Bulk(PROFILES, data, whole).answer()
-    unbroken = Bulk(PROFILES, data, whole).finish()
+    unbroken = _asked(PROFILES, data, whole)
     if (child := os.fork()) == 0:
         written, write_table = [0], pyarrow.parquet.write_table
 
@@ -229,6 +241,16 @@ def test_answers_of_another_model_or_other_data_are_refused(
     data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(made, data)
     Bulk(PROFILES, data, out).answer()
+    monkeypatch.setenv(IMAGE_PIXELS, "1000")
+    with pytest.raises(UserError, match="answers of another limit of pixels; name"):
+        Bulk(PROFILES, data, out)
+    monkeypatch.setenv(IMAGE_PIXELS, "1000000")
+    part = out / "part-00001.parquet"
+    content = part.read_bytes()
+    part.write_bytes(content[:300])
+    with pytest.raises(UserError, match=r"part-00001\.parquet cannot be read as a part of answers"):
+        Bulk(PROFILES, data, out)
+    part.write_bytes(content)
     monkeypatch.setattr(predictor, "files_sha256", "of another model")
     with pytest.raises(UserError, match="answers of another model; name another folder"):
         Bulk(PROFILES, data, out)
@@ -238,9 +260,42 @@ def test_answers_of_another_model_or_other_data_are_refused(
     pd.read_parquet(data / "expression.parquet")[1:].to_parquet(data / "expression.parquet", index=False)
     with pytest.raises(UserError, match="answers of another data and another code"):
         Bulk(PROFILES, data, out)
-    (out / "manifest.json").unlink()
+
+
+def test_runs_of_two_models_do_not_mix_and_a_part_that_is_not_there_is_missed(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, data = models(KINDS[0])
+    one = Bulk(PROFILES, data, tmp_path / "out")
+    monkeypatch.setattr(predictor, "version", "4")
+    other = Bulk(PROFILES, data, tmp_path / "out")
+    predictor.log = one._log
+    one.answer(lambda number: number == 1)
     with pytest.raises(UserError, match="answers of another model"):
-        Bulk(PROFILES, data, out)
+        other.answer()
+    (tmp_path / "out" / "part-00000.parquet").unlink()
+    with pytest.raises(UserError, match=r"2 of 3 parts are not in .*such as part-00000\.parquet; run the same"):
+        one.finish()
+
+
+def test_a_run_without_a_salt_goes_on_with_that_of_its_folder_and_writes_a_lost_log_again(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, made = models(KINDS[0])
+    monkeypatch.delenv(LOG_SALT)
+    table = pd.read_parquet(made / "expression.parquet")
+    table.iloc[8:, 1:] = table.iloc[:3, 1:].to_numpy()
+    table.to_parquet(tmp_path / "mine.parquet", index=False)
+    out = tmp_path / "out"
+    Bulk(PROFILES, tmp_path / "mine.parquet", out).answer(lambda number: number != 1)
+    Bulk(PROFILES, tmp_path / "mine.parquet", out).answer(lambda number: number == 1)
+    (out / PROFILES / "part-00000.parquet").unlink()
+    assert _asked(PROFILES, tmp_path / "mine.parquet", out)[0] == 10
+    assert read_log(out, PROFILES, "3", least=1).rows["row_sha256"].nunique() == 7
+    assert (out / ".salt").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv(LOG_SALT, "another")
+    with pytest.raises(UserError, match="answers of another salt"):
+        Bulk(PROFILES, tmp_path / "mine.parquet", out)
 
 
 TABLES = {
@@ -256,28 +311,101 @@ def test_tables_that_people_bring_are_read_as_the_raw_format_and_a_bad_row_costs
     _, made = models(KINDS[0])
     table = pd.read_parquet(made / "expression.parquet").drop(columns=["UNKNOWN", "label"])
     Bulk(PROFILES, made, tmp_path / "raw").answer()
-    expected = _answers(tmp_path / "raw").set_index("sample_id").drop(index=["P3", "P9"])
+    expected = _answers(tmp_path / "raw").set_index("sample_id").drop(index="P3").drop(columns="ignored")
     table = table.astype(object)
-    table.loc[3, "GENE0"], table.loc[9, "sample_id"] = "high", "P8"
+    table.loc[3, "GENE0"] = "high"
     path = tmp_path / "mine.csv"
     path.write_text(write(table))
-    Bulk(PROFILES, path, tmp_path / "out").answer()
-    _, refused = Bulk(PROFILES, path, tmp_path / "out").finish()
-    assert refused["row"].tolist() == [4, 6, 10]
-    reasons = refused["reason"].tolist()
-    assert "“high” is not a number" in reasons[0] and "P8 is a duplicate" in reasons[2]
-    found = _answers(tmp_path / "out").set_index("sample_id")
+    refused = _asked(PROFILES, path, tmp_path / "out")[1]
+    assert refused["row"].tolist() == [4, 6]
+    assert refused["reason"].iloc[0] == "field expression.GENE0: must be a number, it is str"
+    found = _answers(tmp_path / "out").set_index("sample_id").drop(columns="ignored")
     pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
 
 
-def test_duplicates_in_different_blocks_of_a_stream_are_found(models: Models, tmp_path: Path) -> None:
-    _, made = models(KINDS[0])
-    table = pd.read_parquet(made / "expression.parquet").replace({"sample_id": {"P9": "P0"}})
-    table.to_parquet(tmp_path / "mine.parquet", index=False, row_group_size=3)
-    bulk = Bulk(PROFILES, tmp_path / "mine.parquet", tmp_path / "out")
-    bulk.answer()
-    assert bulk.finish()[1][["row", "sample_id"]].to_numpy().tolist() == [[6, "P5"], [10, "P0"]]
-    assert _answers(tmp_path / "out")["row"].tolist() == [1, 2, 3, 4, 5, 7, 8, 9, 11]
+@pytest.mark.parametrize("text", [False, True])
+def test_profiles_without_a_name_or_with_that_of_another_are_answered_as_the_endpoint_does(
+    text: bool, models: Models, tmp_path: Path
+) -> None:
+    predictor, made = models(KINDS[0])
+    table = pd.read_parquet(made / "expression.parquet")
+    table["sample_id"] = [*table["sample_id"][:8], None, "P0", "P10"]
+    if text:
+        table.to_csv(tmp_path / "mine.csv", index=False)
+    else:
+        table.to_parquet(tmp_path / "mine.parquet", index=False, row_group_size=3)
+    refused = _asked(PROFILES, next(tmp_path.glob("mine.*")), tmp_path / "out")[1]
+    assert refused[["row", "sample_id"]].to_numpy().tolist() == [[6, "P5"]]
+    found = _answers(tmp_path / "out")
+    assert found["sample_id"].fillna("").tolist() == ["P0", "P1", "P2", "P3", "P4", "P6", "P7", "", "P0", "P10"]
+    for (_, one), row in zip(found.iterrows(), _rows(predictor, made, found), strict=True):
+        _same(one["probabilities"], predictor.predict(None, pd.DataFrame([row]))["probabilities"][0])
+
+
+def test_profiles_of_mostly_unknown_genes_are_refused_as_by_the_endpoint(models: Models, tmp_path: Path) -> None:
+    predictor, made = models(KINDS[0])
+    table = pd.read_parquet(made / "expression.parquet")
+    strange = pd.DataFrame(1.0, table.index, [f"STRANGE{place}" for place in range(table.shape[1])])
+    pd.concat([table, strange], axis=1).to_parquet(tmp_path / "expression.parquet", index=False)
+    answered, refused = _asked(PROFILES, tmp_path / "expression.parquet", tmp_path / "out")
+    assert (answered, len(refused)) == (0, 11)
+    with pytest.raises(UserError, match=re.escape(refused["reason"].iloc[0])):
+        predictor.contract.read(pd.DataFrame(_rows(predictor, tmp_path, refused[:1])))
+
+
+def test_an_image_that_the_model_fails_on_is_refused_and_one_whose_name_is_no_utf_8_answered(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, made = models("images classification")
+    data = tmp_path / "data"
+    shutil.copytree(made, data)
+    first, second, *_ = sorted((data / "images").rglob("*.png"))
+    second.rename(os.fsdecode(os.fsencode(second.parent) + b"/caf\xe9.png"))
+    digest, outputs = hashlib.sha256(first.read_bytes()).hexdigest(), predictor.outputs
+
+    def failing(samples: Any) -> Any:
+        if digest in set(samples.table["digest"].iloc[samples.index]):
+            raise ValueError("a fault of the model")
+        return outputs(samples)
+
+    monkeypatch.setattr(predictor, "outputs", failing)
+    refused = _asked(IMAGES, data, tmp_path / "out")[1].set_index("sample_id")["reason"]
+    assert refused[first.relative_to(data / "images").as_posix()] == "the model failed: ValueError"
+    assert len(refused) == 2 and _answers(tmp_path / "out")["sample_id"].str.endswith("caf\\xe9.png").sum() == 1
+    monkeypatch.setattr(predictor, "outputs", None)
+    with pytest.raises(UserError, match="part 0: the model failed: TypeError on each of its"):
+        Bulk(IMAGES, data, tmp_path / "none").answer()
+
+
+@pytest.mark.parametrize("fault", ["line twice", "line without a name", "below 0 as float64", "empty table"])
+def test_lines_that_are_not_certain_or_refused_by_the_endpoint_are_refused(
+    fault: str, models: Models, tmp_path: Path
+) -> None:
+    _, made = models("pairs regression")
+    data = tmp_path / "data"
+    shutil.copytree(made, data)
+    lines, path = pd.read_csv(data / "cell_lines.csv", dtype=str), data / "expression.parquet"
+    omics = pd.read_parquet(path)
+    line = lines["cell_line_id"][2]
+    if fault == "line twice":
+        pd.concat([lines, lines[2:3].assign(tissue="skin")]).to_csv(data / "cell_lines.csv", index=False)
+        reason = "cell_line_id is a duplicate in cell_lines; keep one"
+    elif fault == "line without a name":
+        more = omics[:2].assign(cell_line_id=pd.Series([None, "NA"], dtype=object))
+        pd.concat([omics, more]).to_parquet(path, index=False)
+        line, reason = f"expression.parquet, row {len(omics) + 1}", "cell_line_id is missing"
+    elif fault == "empty table":
+        omics[:0].to_parquet(path, index=False)
+        reason = "the field expression is missing; every row needs it"
+    else:
+        values = omics.drop(columns="cell_line_id").astype(np.float64)
+        values.loc[omics["cell_line_id"] == line, values.columns[1]] = -1e-50
+        values.assign(cell_line_id=omics["cell_line_id"]).to_parquet(path, index=False)
+        reason = f"field expression.{values.columns[1]}: is -1e-50; expression is log2"
+    refused = _asked(NAME, data, tmp_path / "out")[1]
+    own = refused[refused["cell_line_id"] == line]
+    assert len(own) == 6 and own["reason"].str.startswith(reason).all(), refused["reason"].unique()
+    assert (refused["cell_line_id"] == f"expression.parquet, row {len(omics) + 2}").sum() == 6 * ("name" in fault)
 
 
 def test_a_table_of_pairs_is_answered_row_by_row(models: Models, tmp_path: Path) -> None:
@@ -292,11 +420,9 @@ def test_a_table_of_pairs_is_answered_row_by_row(models: Models, tmp_path: Path)
     )
     asked = pd.concat([asked, more], ignore_index=True)
     asked.assign(study="mine").to_csv(data / "response.csv", index=False)
-    bulk = Bulk(NAME, data, tmp_path / "out")
-    bulk.answer()
-    refused = bulk.finish()[1]
+    refused = _asked(NAME, data, tmp_path / "out")[1]
     assert refused["row"].tolist() == [61, 62, 63, 64]
-    words = ["field expression: missing", "is empty", "none of the model's", "field smiles: missing"]
+    words = ["field expression: missing", "cell_line_id is missing", "none of the model's", "field smiles: missing"]
     assert all(word in reason for word, reason in zip(words, refused["reason"], strict=True)), refused[
         "reason"
     ].tolist()
@@ -333,17 +459,12 @@ def test_the_command_says_what_was_answered_and_fails_where_nothing_was(
 @pytest.mark.soak  # Ray, its tasks and a worker take half a minute to start
 def test_a_cluster_gives_the_same_parts(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason='the extra "ray" is not installed')
-    from serving.bulk.spread import answer_on_cluster
-
     predictor, data = models(KINDS[0])
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path))
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     register(PROFILES, predictor.contract, data.parent / "model", profiles_prepared(20)[1].samples.take(np.arange(2)))
-    for out, cluster in (("one", False), ("many", True)):
-        given = (PROFILES, data, tmp_path / out)
-        bulk = Bulk(*given)
-        answer_on_cluster("local", *given) if cluster else bulk.answer()
-        assert bulk.finish()[0] == 10
+    for out, more in (("one", []), ("many", ["--cluster", "local"])):
+        predict.main(["--task", PROFILES, "--data", str(data), "--out", str(tmp_path / out), *more])
     pd.testing.assert_frame_equal(_answers(tmp_path / "many"), _answers(tmp_path / "one"))

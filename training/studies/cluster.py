@@ -13,6 +13,7 @@ from pipelines.errors import UserError
 
 _MOST_RETRIES = 20  # of one worker, for nodes and processes that are lost
 _WATCH_SECONDS = 1.0
+_SHARES = 4  # a core, so that none waits long for the last
 # Environment variables of the workers; secrets among them are sent to the cluster, which must be the user's own.
 _HANDED_ON = ("OPTUNA_STORAGE", "MLFLOW_", "AWS_", "OUTAGE_SECONDS", "OMP_", "ONCOLINEAGE_")
 
@@ -91,3 +92,29 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def spread(command: Sequence[str], address: str) -> None:
+    """Run shares of ``command``, which gets ``--share N/OF``, on the cluster at an address by Ray Data."""
+    with connected(address) as ray:
+        given = list(command), str(Path.cwd()), handed_on(), gpus_per_worker() or 0.0
+        try:
+            ray.get(ray.remote(num_cpus=0)(_spread).remote(*given))
+        except ray.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise UserError(f"CLUSTER={address}: {last}; run the same command to go on") from error
+
+
+def _spread(command: list[str], folder: str, environment: dict[str, str], gpus: float) -> None:
+    """Run all shares; in the cluster, since Ray Data wants its driver there."""
+    import ray
+
+    module, *arguments = command
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    shares = _SHARES * max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def run(share: dict[str, Any]) -> dict[str, Any]:
+        work_in(folder, module, [*arguments, "--share", f"{share['id']}/{shares}"], environment)
+        return share
+
+    ray.data.range(shares, override_num_blocks=shares).map(run, num_cpus=1, num_gpus=gpus).materialize()

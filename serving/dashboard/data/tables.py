@@ -178,13 +178,8 @@ def asked_pairs(rows: list[Row], pairs: list[tuple[str, str, str | None]], notes
     return Question(uniform, names, pd.DataFrame(pairs, columns=["sample", "drug", "drug_id"]), list(notes))
 
 
-def measured(
-    table: pd.DataFrame, wanted: Sequence[str] | None, *, whole: bool = False
-) -> tuple[dict[str, Row | None], list[str]]:
-    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out.
-
-    With ``whole`` a row with a gap is None: it is sent whole or not at all, and imputed then.
-    """
+def measured(table: pd.DataFrame, wanted: Sequence[str] | None) -> tuple[dict[str, Row], list[str]]:
+    """Return the values of each row of ``table`` by feature, of ``wanted`` (all if None), and what was left out."""
     notes = []
     if wanted is not None:
         names = [str(column) for column in table.columns]
@@ -195,12 +190,14 @@ def measured(
         if unknown := [each for each in names if each not in back]:
             count = counted(len(unknown), "column")
             notes.append(f"The model does not know {count}, left out: {listed(unknown, 4)}.")
-    features, values = [str(column) for column in table.columns], table.to_numpy(np.float64).tolist()
-    rows = [[None if math.isnan(value) else value for value in row] for row in values]
-    return {
-        str(name): None if whole and None in row else dict(zip(features, row, strict=True))
-        for name, row in zip(table.index, rows, strict=True)
-    }, notes
+    return dict(zip(map(str, table.index), maps_of(table), strict=True)), notes
+
+
+def maps_of(table: pd.DataFrame) -> list[Row]:
+    """Return each row as a map of columns, None for missing; cells that are no numbers stay as they are."""
+    features, rows = [str(column) for column in table.columns], table.astype(np.float64, errors="ignore").to_numpy()
+    known = ([None if value != value else value for value in row] for row in rows.tolist())
+    return [dict(zip(features, row, strict=True)) for row in known]
 
 
 def profiles(path: Path, key: str, ids: Sequence[str]) -> pd.DataFrame:

@@ -21,7 +21,6 @@ from serving.table_files import (
     read_table_file,
     refuse_repeated,
     refuse_shifted,
-    repeated,
 )
 
 TABLES = ENDINGS
@@ -31,7 +30,7 @@ SAMPLE_IDS = {"sample_id", "cell_line_id", "sample", "samples", "sample name", "
 SAMPLE_IDS |= {"cell_line", "cell_line_name", "modelid", "model_id", "depmap_id", "cosmic_id", "barcode", "id", "name"}
 _GENE_IDS = {"gene", "genes", "gene_id", "gene_name", "symbol", "gene_symbol", "hugo_symbol", "entrez", "entrez_id"}
 _GENE_IDS |= {"entrezgene", "ensembl", "ensembl_id", "gene symbol", "geneid"}
-_ABOUT = {"tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size"}
+ABOUT = {"tissue", "label", "patient_id", "sample_type", "simulated", "study", "platform", "library_size"}
 _ABOUT_GENES = {"length", "gene_length", "chromosome", "chr", "start", "end", "strand", "description", "gene_type"}
 _NUMBERED = re.compile(r"\.[1-9]$")  # ``TP53.1``, as pandas and R write a duplicate name
 _WITH_NUMBER = re.compile(r"^(\S+) \((\d+)\)$")  # ``TP53 (7157)``, as DepMap writes genes
@@ -44,8 +43,7 @@ class Profiles:
     values: pd.DataFrame  # float64, a row a sample and a column a feature, by their names
     tissue: dict[str, str] = field(default_factory=dict)  # by sample, as far as the file has it
     notes: list[str] = field(default_factory=list)  # on what was changed or left out, in sentences
-    rows: list[int] = field(default_factory=list)  # of ``values`` in the file, counted from 0
-    faults: list[tuple[int, str, str]] = field(default_factory=list)  # of other rows: row, sample, what is wrong
+    rows: list[int] = field(default_factory=list)  # of the file, counted from 1
 
 
 def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:
@@ -53,10 +51,7 @@ def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profi
 
     The features ``known`` to a model decide which, and what must be numbers. A UserError names file, column and row.
     """
-    found = profiles_of(read_named(name, content, known), known, MOST_SAMPLES)
-    if found.faults:
-        raise UserError(found.faults[0][-1])
-    return found
+    return profiles_of(read_named(name, content, known), known)
 
 
 def read_named(name: str, content: bytes, known: Sequence[str]) -> TableFile:
@@ -72,8 +67,12 @@ def fitting(known: Sequence[str]) -> Callable[[Iterable[str]], int]:
     return lambda names: sum(any(folded(part) in sought for part in parts_of(each)) for each in names)
 
 
-def profiles_of(table: TableFile, known: Sequence[str], most: int | None = None) -> Profiles:
-    """Return the profiles of a table, see `read_profiles`; rows that cannot be read are among the ``faults``."""
+def profiles_of(table: TableFile, known: Sequence[str], *, strict: bool = True) -> Profiles:
+    """Return the profiles of a table, see `read_profiles`.
+
+    If not ``strict`` there may be any number of rows, of any names; cells that are no numbers stay as they are, and
+    the model refuses their rows.
+    """
     fits, name, notes = fitting(known), table.name, list(table.notes)
     named = _naming_column(table, fits)
     if named is not None:
@@ -91,16 +90,17 @@ def profiles_of(table: TableFile, known: Sequence[str], most: int | None = None)
         notes.append("The file names no samples; they are called by their rows.")
     elif named == 0 and folded(head) not in {"", *SAMPLE_IDS, *_GENE_IDS} and table.numbers(0) is not None:
         notes.append(f"The samples are called by the column {table.written[0]!r}.")
-    if most is not None and len(body) > most:
-        raise UserError(f"{name}: {len(body):,} samples; bring at most {most} at a time.")
-    index, faults = _sample_names(name, head, samples, notes)
-    rows = list(range(len(body))) if turned else body.index.tolist()
+    index = _sample_names(name, head, samples, notes) if strict else list(map(clean, samples))
+    if strict and len(body) > MOST_SAMPLES:
+        raise UserError(f"{name}: {len(body):,} samples; bring at most {MOST_SAMPLES} at a time.")
+    rows = list(range(1, len(body) + 1)) if turned else [row + 1 for row in body.index]
     places, columns = _gene_names(name, "gene" if turned else "column", features, known, notes)
     body = body.iloc[:, places].set_axis(columns, axis=1).set_axis(index, axis=0)
-    about = [column for column in columns if folded(column) in _ABOUT]
-    tissue = _tissue(body)
-    values, left_out, wrong = _numbers(name, body.drop(columns=about), known, table.decimal_comma, notes)
-    faults = wrong | faults
+    about = [column for column in columns if folded(column) in ABOUT]
+    tissue = tissues_of(body)
+    values, left_out = _numbers(
+        name, body.drop(columns=about), known, notes, decimal_comma=table.decimal_comma, strict=strict
+    )
     if left_out:
         notes.append(f"Columns without numbers were left out: {listed(left_out)}.")
     if values.shape[1] == 0:
@@ -110,9 +110,7 @@ def profiles_of(table: TableFile, known: Sequence[str], most: int | None = None)
             f"{name}: none of its {values.shape[1]:,} columns is a gene that the model knows. It knows "
             f"{listed(list(known), 4)}."
         )
-    kept = [place for place in range(len(rows)) if place not in faults]
-    told = [(rows[place], index[place], why) for place, why in sorted(faults.items())]
-    return Profiles(values.iloc[kept], tissue, notes, [rows[place] for place in kept], told)
+    return Profiles(values, tissue, notes, rows)
 
 
 def _naming_column(table: TableFile, fits: Callable[[Iterable[str]], int]) -> int | None:
@@ -144,18 +142,18 @@ def _turned(
     return [table.written[place] for place in places], kept, table.cells.loc[named, places].T, notes
 
 
-def _sample_names(name: str, head: str, written: list[str], notes: list[str]) -> tuple[list[str], dict[int, str]]:
-    """Return the names of the samples, and what is wrong with those that are none or duplicates."""
-    faults = dict(repeated(name, "sample", written))
-    for place in [place for place, each in enumerate(written) if is_unknown(each)]:
-        what = f"{written[place]!r} is no name" if clean(written[place]) else "is empty"
-        faults[place] = f"{name}, column {head or 1}, row {place + 1}: {what}; every row needs a name."
+def _sample_names(name: str, head: str, written: list[str], notes: list[str]) -> list[str]:
+    if unknown := [row for row, each in enumerate(written, start=1) if is_unknown(each)]:
+        shown = written[unknown[0] - 1]
+        what = f"{shown!r} is no name" if clean(shown) else "is empty"
+        raise UserError(f"{name}, column {head or 1}, row {unknown[0]}: {what}; every row needs a name.")
+    refuse_repeated(name, "sample", written)
     cleaned = [clean(each) for each in written]
     if changed := [each for each, now in zip(written, cleaned, strict=True) if each != now]:
         notes.append(f"Blanks were taken from names of samples: {quoted(changed)}.")
     for group in look_alikes(cleaned):
         notes.append(f"The samples {quoted(group)} differ in case or width only; they are taken as {len(group)}.")
-    return cleaned, faults
+    return cleaned
 
 
 def _gene_names(
@@ -207,7 +205,8 @@ def _gene_names(
     return places, [renamed.get(cleaned[place], cleaned[place]) for place in places]
 
 
-def _tissue(body: pd.DataFrame) -> dict[str, str]:
+def tissues_of(body: pd.DataFrame) -> dict[str, str]:
+    """Return the tissue of samples, as far as a column has it."""
     column = next((str(each) for each in body if folded(str(each)) == "tissue"), None)
     if column is None:
         return {}
@@ -216,25 +215,25 @@ def _tissue(body: pd.DataFrame) -> dict[str, str]:
 
 
 def _numbers(
-    name: str, body: pd.DataFrame, known: Sequence[str], decimal_comma: bool, notes: list[str]
-) -> tuple[pd.DataFrame, list[str], dict[int, str]]:
-    """Return the columns that hold numbers, the names of those that do not, and what is wrong with rows."""
+    name: str, body: pd.DataFrame, known: Sequence[str], notes: list[str], *, decimal_comma: bool, strict: bool
+) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns that hold numbers, and the names of those that do not."""
     found = read_numbers(body, name, decimal_comma=decimal_comma)
     wanted = set(match_genes(map(str, body.columns), known).found.values()) if known else set()
     missing = np.isnan(found.values) & ~found.wrong
     no_numbers = (found.wrong | missing).all(axis=0) & found.wrong.any(axis=0)
     left_out = [place for place, column in enumerate(body) if no_numbers[place] and column not in wanted]
-    faults: dict[int, str] = {}
-    for what, wrong in (("is not a number", found.wrong.copy()), ("is infinite", np.isinf(found.values))):
-        wrong[:, left_out] = False
-        for row in map(int, np.flatnonzero(wrong.any(axis=1))):
-            place = int(wrong[row].argmax())
+    for what, faults in (("is not a number", found.wrong), ("is infinite", np.isinf(found.values))):
+        faults = faults.copy()
+        faults[:, left_out] = False
+        if strict and faults.any():
+            row, place = (int(at) for at in np.argwhere(faults)[0])
             shown = "" if what == "is infinite" else f"“{str(body.iat[row, place])[:30]}” "
-            where = f"{name}, column {body.columns[place]}, sample {body.index[row]}"
-            faults.setdefault(row, f"{where}: {shown}{what}.")
+            raise UserError(f"{name}, column {body.columns[place]}, sample {body.index[row]}: {shown}{what}.")
     notes += found.notes
-    values = pd.DataFrame(found.values, index=body.index, columns=body.columns)
-    return values.drop(columns=body.columns[left_out]), [str(body.columns[place]) for place in left_out], faults
+    cells = np.where(found.wrong, body.to_numpy(dtype=object), found.values) if found.wrong.any() else found.values
+    values = pd.DataFrame(cells, index=body.index, columns=body.columns)
+    return values.drop(columns=body.columns[left_out]), [str(body.columns[place]) for place in left_out]
 
 
 def unit_note(omics: str, values: pd.DataFrame, known: Sequence[str]) -> str | None:
