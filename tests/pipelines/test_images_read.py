@@ -102,6 +102,9 @@ def findings(folder: Path, data: ImagesData = WHOLE) -> list[str]:
 
 LACKS = "file: lacks 1 files: 'all/cell_0{}.png'"
 TWICE = edited("images.csv", lambda table: pd.concat([table, table.iloc[[2]]]))
+NEITHER = edited(
+    "images.csv", lambda table: table.assign(label=table["label"].where(table.index > 0)).reindex(range(COUNT + 1))
+)
 WRONG: list[tuple[Damage, list[str]]] = [
     (
         cell("images.csv", 5, "file", "all/nowhere.png"),
@@ -111,9 +114,7 @@ WRONG: list[tuple[Damage, list[str]]] = [
     (TWICE, [f"file, row {COUNT + 1}: duplicate file"]),
     (cell("images.csv", 1, "file", ""), ["file, row 1: names no file", LACKS.format(0)]),
     (
-        edited(
-            "images.csv", lambda table: pd.concat([table.assign(label=[None, *table["label"][1:]]), pd.DataFrame([{}])])
-        ),
+        NEITHER,
         [f"file, row {COUNT + 1}: names no file", "label, row 1: is not the folder"],
     ),
 ]
