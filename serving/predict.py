@@ -1,6 +1,6 @@
 """Answer all questions of an unlabelled folder: ``python -m serving.predict --task T --data DIR --out DIR``.
 
-``OUT`` gets the answers in parts, the rows that the model refuses in ``refused.csv``, and in ``OUT/<task>`` what
+``OUT/answers`` gets the answers in parts, ``OUT/refused.csv`` the rows that the model refuses, and ``OUT/<task>`` what
 ``python -m serving.monitor --log OUT`` reads. A run that was broken off goes on.
 """
 

@@ -31,7 +31,7 @@ from training.model.prediction_log import Asked, PredictionLog, log_table, salt_
 from training.model.predictor import SAMPLE_ID
 from training.model.track import signature
 
-REFUSED = "refused.csv"
+ANSWERS, REFUSED = "answers", "refused.csv"
 _LEFT, _RUN = b"oncolineage.refused", b"oncolineage.run"  # metadata of a part
 _TYPES = {DataType.double: pyarrow.float64(), DataType.string: pyarrow.string(), DataType.boolean: pyarrow.bool_()}
 
@@ -54,7 +54,7 @@ class Bulk:
         self._log = self.model.log = _PartLog(_salt(out))
         self._count: int | None = None  # of parts
         self._run = self._about_run()
-        for path in out.glob("part-*.parquet"):
+        for path in (out / ANSWERS).glob("part-*.parquet"):
             self._read(path)
 
     def _about_run(self) -> dict[str, str]:
@@ -114,10 +114,10 @@ class Bulk:
             raise UserError(f"{path} cannot be read as a part of answers; remove it, and run the same again") from error
         if there != self._run:
             other = " and another ".join(name for name in self._run if there.get(name) != self._run[name])
-            raise UserError(f"{path.parent} has answers of another {other}; name another folder, or remove it")
+            raise UserError(f"{self._out} has answers of another {other}; name another folder, or remove it")
         return found
 
-    def _part(self, number: int, folder: str = "") -> Path:
+    def _part(self, number: int, folder: str = ANSWERS) -> Path:
         return self._out / folder / f"part-{number:05d}.parquet"
 
     def _write(self, number: int, part: Part) -> None:

@@ -41,7 +41,7 @@ def command(folder: Path, data: Path, uri: str) -> tuple[int, float, float]:
     began = time.perf_counter()
     measured = [sys.executable, "-c", MEASURED, sys.executable, *given]
     done = subprocess.run(measured, cwd=folder, env=env, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, parts = time.perf_counter() - began, Path(f"{data}-answers").glob("part-*.parquet")
+    seconds, parts = time.perf_counter() - began, Path(f"{data}-answers", "answers").glob("part-*.parquet")
     return sum(pyarrow.parquet.read_metadata(part).num_rows for part in parts), seconds, int(done.stdout) / 1e3
 
 

@@ -25,7 +25,7 @@ from pipelines.samples import Kept
 from pipelines.tasks.pairs_classification import Threshold
 from serving import predict
 from serving.bulk import images, pairs, profiles, run
-from serving.bulk.run import Bulk
+from serving.bulk.run import ANSWERS, Bulk
 from serving.drift.watch import read_log
 from tests.empty_store import empty_store
 from tests.serving.served import IMAGES, PROFILES, images_prepared, profiles_prepared, register, save_fitted, split
@@ -147,7 +147,7 @@ def _rows(predictor: Predictor, data: Path, asked: pd.DataFrame) -> Iterator[Row
 
 
 def _answers(out: Path) -> pd.DataFrame:
-    paths = sorted(out.glob("part-*.parquet"))
+    paths = sorted((out / ANSWERS).glob("part-*.parquet"))
     assert len({pyarrow.parquet.read_schema(path).remove_metadata().to_string() for path in paths}) == 1
     return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
@@ -178,7 +178,7 @@ def test_answers_and_refusals_are_those_of_the_endpoint(kind: str, models: Model
     bulk.answer()
     answered, refused = bulk.finish()
     found = _answers(out)
-    assert len(found) == answered > 2 * len(refused) > 0 and len(list(out.glob("part-*.parquet"))) > 2
+    assert len(found) == answered > 2 * len(refused) > 0 and len(list((out / ANSWERS).glob("part-*.parquet"))) > 2
     assert sorted([*found["row"], *refused["row"]]) == list(range(1, len(found) + len(refused) + 1))
     kept = bulk._log.asked  # what the last part logged
     predictor.log = None
@@ -220,7 +220,7 @@ def test_a_run_that_was_killed_goes_on_and_leaves_what_an_unbroken_one_does(mode
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    first = {path.name: path.stat().st_mtime_ns for path in broken.glob("part-*.parquet")}
+    first = {path.name: path.stat().st_mtime_ns for path in (broken / ANSWERS).glob("part-*.parquet")}
     assert list(first) == ["part-00000.parquet"]
     Bulk(PROFILES, data, broken).answer(lambda number: number % 2 == 0)  # as workers of a cluster do
     Bulk(PROFILES, data, broken).answer(lambda number: number % 2 == 1)
@@ -228,7 +228,7 @@ def test_a_run_that_was_killed_goes_on_and_leaves_what_an_unbroken_one_does(mode
     assert count == unbroken[0]
     pd.testing.assert_frame_equal(refused, unbroken[1])
     pd.testing.assert_frame_equal(_answers(broken), _answers(whole))
-    assert (broken / "part-00000.parquet").stat().st_mtime_ns == first["part-00000.parquet"]
+    assert (broken / ANSWERS / "part-00000.parquet").stat().st_mtime_ns == first["part-00000.parquet"]
     logs = [read_log(out, PROFILES, "3", least=1).rows.drop(columns=["time", "request_id"]) for out in (whole, broken)]
     one, other = (log.sort_values("row_sha256", ignore_index=True) for log in logs)
     pd.testing.assert_frame_equal(one, other)
@@ -245,7 +245,7 @@ def test_answers_of_another_model_or_other_data_are_refused(
     with pytest.raises(UserError, match="answers of another limit of pixels; name"):
         Bulk(PROFILES, data, out)
     monkeypatch.setenv(IMAGE_PIXELS, "1000000")
-    part = out / "part-00001.parquet"
+    part = out / ANSWERS / "part-00001.parquet"
     content = part.read_bytes()
     part.write_bytes(content[:300])
     with pytest.raises(UserError, match=r"part-00001\.parquet cannot be read as a part of answers"):
@@ -273,7 +273,7 @@ def test_runs_of_two_models_do_not_mix_and_a_part_that_is_not_there_is_missed(
     one.answer(lambda number: number == 1)
     with pytest.raises(UserError, match="answers of another model"):
         other.answer()
-    (tmp_path / "out" / "part-00000.parquet").unlink()
+    (tmp_path / "out" / ANSWERS / "part-00000.parquet").unlink()
     with pytest.raises(UserError, match=r"2 of 3 parts are not in .*such as part-00000\.parquet; run the same"):
         one.finish()
 
