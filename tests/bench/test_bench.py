@@ -15,7 +15,7 @@ from tests.bench.report import records_of
 from tests.bench.waits import ROOT, modules
 
 # The others take longer than a quarter of a minute at any size; what they run is tested elsewhere.
-QUICK = ("loop", "head", "images", "tables", "pancan", "scoring", "explanations", "row", "start")
+QUICK = ("loop", "head", "images", "tables", "pancan", "scoring", "explanations", "row")
 
 
 @pytest.fixture(autouse=True)
