@@ -84,7 +84,7 @@ def picture(results: dict[str, dict[str, Any]]) -> Figure:
             color = {None: GRAY, True: BLUE, False: RED}[record.holds]
             axes.plot([1, better], [place, place], color=color, linewidth=5, solid_capstyle="butt")
             axes.plot(better, place, "o", color=color, markersize=4)
-            text, side = f"{number(record.ours)} : {number(record.other)}", ("right", "left")[better >= 1]
+            text, side = f"{number(record.ours)} : {number(record.other)}", ("right", "left")[bool(better >= 1)]
             axes.text(better, place, f" {text} {record.unit} ", va="center", ha=side, fontsize=6.5)
         names = [f"{record.name}\nagainst {record.sides[1]}" for record in reversed(records)]
         axes.set_yticks(range(len(records)), names, fontsize=6.5)

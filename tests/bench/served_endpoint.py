@@ -93,13 +93,13 @@ def crowd(small: bool = False) -> list[Record]:
                 rates[name].append(len(found) / (time.perf_counter() - began))
                 took[name] += found
         peak, peak_of_other = (peak_megabytes(process.pid) for _, process in started.values())
-    (ours, other, ratio), (own, theirs) = medians(*rates.values()), (np.quantile(each, 0.99) for each in took.values())
+    (ours, other, ratio), (own, theirs) = medians(*rates.values()), (float(np.quantile(t, 0.99)) for t in took.values())
     about, sides = f"endpoint, images of 224 pixels, {clients} clients", ("ours", "MLflow's own")
     bound = None if small else LEAST_TIMES
     memory: dict[str, Any] = {"higher_is_better": False, "sides": sides}
     return [
         Record(f"{about}, throughput", ours, other, ratio, "images/s", bound=bound, sides=sides),
-        Record(f"{about}, 99th percentile of an answer", float(own), float(theirs), theirs / own, "s", sides=sides),
+        Record(f"{about}, 99th percentile of an answer", own, theirs, theirs / own, "s", sides=sides),
         Record(f"{about}, peak memory", peak, peak_of_other, peak / peak_of_other, "MB", **memory),
     ]
 
