@@ -125,7 +125,7 @@ def whole_demo(small: bool = False) -> list[Record]:
 def dvc_nothing_to_do(small: bool = False) -> list[Record]:
     """Time ``dvc repro`` with nothing to do on the whole platform, beside ``dvc status`` of an empty project.
 
-    All data and models of params.yaml; each folder that a stage would make has ten files, as most have.
+    All data and models of params.yaml; each output that is a folder has ten files, as most have.
     """
     with tempfile.TemporaryDirectory() as folder:
         whole, empty = _clone(Path(folder) / "whole"), Path(folder) / "empty"
