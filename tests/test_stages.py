@@ -85,6 +85,9 @@ def test_what_a_change_of_a_file_runs_again(found: dict[str, Any]) -> None:
     for file, stages in RUN_AGAIN.items():
         assert (ROOT / file).is_file()
         assert {name for name, content in found.items() if file in content["code"]} == stages, file
+    for name, content in found.items():  # the class of the task decides how its target is read
+        task = next(task for key, task in PARAMS.tasks.items() if name.split("/")[1].startswith(key))
+        assert f"pipelines/tasks/{task.modality}_{task.problem}.py" in content["code"], name
     assert "training/networks/augment.py" in found["tune/blood_cell-vgg16"]["code"]
     assert "training/networks/augment.py" not in found["tune/tumor_type-logistic_regression"]["code"]
 
