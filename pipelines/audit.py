@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.command import run_command, task_and_folders
 from pipelines.params import Task, read_params
-from pipelines.paths import AUDIT_FILE, VALIDATION_FILE
+from pipelines.paths import AUDIT_FILE
 
 if TYPE_CHECKING:
     from pipelines.audits import AuditFinding, Parts
@@ -59,15 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python -m pipelines.audit --task T [--data DIR] [--reports DIR]``."""
     name, data, reports = task_and_folders(__doc__ or "", argv)
     from pipelines import tracking
-    from pipelines.validation_page import write_page
 
     params = read_params()
     task = params.task(name)
 
     audit = audit_samples(task.read(data).samples, data, name, task, params.seed)
     write_audit(audit, reports)
-    if (reports / VALIDATION_FILE).is_file():
-        write_page(reports, name)
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)
     tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(data)}

@@ -28,7 +28,7 @@ WITHOUT_RESULT = frozenset(
     for name in (
         *("code_closure", "command", "environment", "errors", "files", "formatting", "params", "paths"),
         *("policy", "redaction", "report", "retry", "stage_inputs", "step_metrics"),
-        *("store_errors", "tracking", "typed_yaml", "validation_page"),
+        *("store_errors", "tracking", "typed_yaml"),
     )
 )
 _FILE_NAME = re.compile(r"[\w-][\w.-]*\.\w+")

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 Block = dict[str, Any]
-Text = str | Sequence[str]  # in pieces, of which some are `Code`, `Strong` or a `Link`; "\n" breaks the line
+Text = str | Sequence[str]  # in pieces, of which some are `Code` or `Strong`; "\n" breaks the line
 
 _MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
 # What begins markup: brackets and underscores only where they can.
@@ -27,10 +27,6 @@ class Code(str):
 
 class Strong(str):
     """A piece of text that is shown in bold."""
-
-
-class Link(str):
-    """A piece of text that leads to a file beside the report, whose path it is."""
 
 
 def text(*pieces: str) -> Block:
@@ -97,7 +93,7 @@ def _markdown(piece: str) -> str:
     if isinstance(piece, Code):
         return f"`{folded.replace('`', '').replace('|', chr(92) + '|')}`"
     plain = _SPECIAL.sub(r"\\\1", folded)
-    return f"**{plain}**" if isinstance(piece, Strong) else f"[{plain}]({piece})" if isinstance(piece, Link) else plain
+    return f"**{plain}**" if isinstance(piece, Strong) else plain
 
 
 def _html(piece: str) -> str:
@@ -105,8 +101,6 @@ def _html(piece: str) -> str:
     if piece == "\n":
         return "<br>"
     plain = html.escape(piece)
-    if isinstance(piece, Link):
-        return f'<a href="{plain}">{plain}</a>'
     tag = "code" if isinstance(piece, Code) else "b" if isinstance(piece, Strong) else ""
     return f"<{tag}>{plain}</{tag}>" if tag else plain
 

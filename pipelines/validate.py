@@ -125,13 +125,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python -m pipelines.validate --task T [--data DIR] [--reports DIR]``; 1 if the data is refused."""
     name, data, reports = task_and_folders(__doc__ or "", argv)
     from pipelines import tracking
-    from pipelines.validation_page import write_page
 
     task = read_params().task(name)
 
     validation = validate_folder(data, name, task, docs=reports / DOCS_FOLDER)
     report = write_validation(validation, reports)
-    write_page(reports, name)
     for finding in validation.findings:
         print(f"{'refused' if finding.severity == 'error' else 'warning'}: {finding}", file=sys.stderr)
     tags = {"validation.passed": str(validation.passed).lower()}

@@ -82,10 +82,7 @@ def labeled_copies(
 
 
 def list_duplicates(rows: list[dict[str, Any]], *groups: pd.Series) -> dict[str, Any]:
-    """Return counts, and the first pairs and merged groups; pairs across labels or groups come first.
-
-    ``groups`` are joined groups, indexed by the original ones; those made of several are merged.
-    """
+    """Return counts, the gravest pairs and the merged groups; ``groups`` are indexed by the original ones."""
     merged: list[dict[str, Any]] = [
         {"members": sorted(set(map(str, members.index))), "samples": len(members)}
         for group in groups

@@ -32,10 +32,7 @@ _BLOCK = 1024
 
 
 def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each image its group and the group's most frequent label; text, shape ``(n,)``.
-
-    Subjects that share identical or nearly identical images are one; the mode ``random`` keeps copies alone together.
-    """
+    """Return the groups of images, those of a subject and copies, and each group's most frequent label, ``(n,)``."""
     copies = duplicate_pairs(samples, split.near_identical)
     owner = "subject_id" if split.mode == "subject_blind" else None
     return owned_groups(samples.table, copies, owner, samples.table["label"])

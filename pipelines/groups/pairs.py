@@ -65,13 +65,10 @@ def drug_groups(drugs: pd.DataFrame) -> pd.Series:
 
 
 def profile_hashes(samples: ResponseSamples) -> dict[str, pd.Series]:
-    """Return for each continuous omics a hash of each cell line's profile, None where it is unknown or constant.
-
-    Binary mutation tables are left out: two unrelated lines without a listed mutation are not one sample.
-    """
+    """Return for each continuous omics a hash of each cell line's profile, None where it is unknown or constant."""
     hashes = {}
     for name, table in samples.omics.items():
-        if name == "mutation":
+        if name == "mutation":  # two unrelated lines without a listed mutation are not one sample
             continue
         values = table.to_numpy() + np.float32(0)  # makes a negative zero positive
         lowest = np.where(np.isnan(values), np.inf, values).min(axis=1, initial=np.inf)

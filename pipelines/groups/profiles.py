@@ -11,10 +11,7 @@ _BLOCK = 1024
 
 
 def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return for each profile its group and the group's most frequent stratum; text, shape ``(n,)``.
-
-    Patients that share identical or nearly identical profiles are one; ``random`` keeps copies alone together.
-    """
+    """Return the groups of profiles, those of a patient and copies, and each group's usual stratum, ``(n,)``."""
     copies = similar_profiles(samples, split.near_identical)
     owner = "patient_id" if split.mode == "patient_blind" else None
     return owned_groups(samples.table, copies, owner, samples.table[samples.stratum].fillna("").astype(str))

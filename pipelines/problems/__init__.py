@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,17 @@ class Problem:
         score = self.metric(name).score
         assert score is not None, name
         return score(target, outputs)
+
+
+def of_sklearn(function: str, *, labels: bool = False, **settings: Any) -> Score:
+    """Return a score of scikit-learn's, with ``labels`` of the most probable classes, of several targets its mean."""
+
+    def score(target: np.ndarray, outputs: np.ndarray) -> float:
+        from sklearn import metrics  # imported where it is used: reading params.yaml must be fast
+
+        return float(getattr(metrics, function)(target, outputs.argmax(axis=1) if labels else outputs, **settings))
+
+    return score
 
 
 def low(name: str, meaning: str, score: Score | None = None, label: str = "") -> Metric:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from pipelines.problems import MARGIN, Metric, Problem, Score, low
+from pipelines.problems import MARGIN, Metric, Problem, low, of_sklearn
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Libraries are imported where they are used: reading params.yaml must be fast.
-
-
-def _of_labels(function: str, **settings: Any) -> Score:
-    """Return a score of scikit-learn's on the most probable classes."""
-
-    def score(target: np.ndarray, probabilities: np.ndarray) -> float:
-        from sklearn import metrics
-
-        return float(getattr(metrics, function)(target, probabilities.argmax(axis=1), **settings))
-
-    return score
+_of_labels = partial(of_sklearn, labels=True)
 
 
 def _log_loss(target: np.ndarray, probabilities: np.ndarray) -> float:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.problems import MARGIN, Metric, Problem, Score, low
+from pipelines.problems import MARGIN, Metric, Problem, Score, low, of_sklearn
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-def _of_sklearn(function: str) -> Score:
-    """Return a score of scikit-learn's, of several targets its mean."""
-
-    def score(target: np.ndarray, prediction: np.ndarray) -> float:
-        from sklearn import metrics
-
-        return float(getattr(metrics, function)(target, prediction))
-
-    return score
 
 
 def _correlation(function: str) -> Score:
@@ -33,10 +22,10 @@ def _correlation(function: str) -> Score:
     return score
 
 
-R2 = Metric("r2", "share of variance that is explained", score=_of_sklearn("r2_score"), label="R²")
-RMSE = low("rmse", "root of the mean squared error", _of_sklearn("root_mean_squared_error"), label="RMSE")
-MAE = low("mae", "mean absolute error", _of_sklearn("mean_absolute_error"), label="Mean absolute error")
-MSE = low("mse", "mean squared error", _of_sklearn("mean_squared_error"))
+R2 = Metric("r2", "share of variance that is explained", score=of_sklearn("r2_score"), label="R²")
+RMSE = low("rmse", "root of the mean squared error", of_sklearn("root_mean_squared_error"), label="RMSE")
+MAE = low("mae", "mean absolute error", of_sklearn("mean_absolute_error"), label="Mean absolute error")
+MSE = low("mse", "mean squared error", of_sklearn("mean_squared_error"))
 R2_OVER_BASELINE = Metric("r2_over_baseline", "share of {baseline}'s squared error that is saved")
 
 PROBLEM = Problem(

@@ -13,9 +13,7 @@ import pandas as pd
 import pyarrow.parquet
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.samples.raw_files import CELL_LINES_FILE as CELL_LINES_FILE
-from pipelines.samples.raw_files import DRUGS_FILE as DRUGS_FILE
-from pipelines.samples.raw_files import RESPONSE_FILE as RESPONSE_FILE
+from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE, RESPONSE_FILE
 from pipelines.samples.table_text import (
     SEPARATORS,
     cleaned_text,
@@ -117,7 +115,7 @@ def read_table(
     """
     notes = [] if notes is None else notes
     if not path.is_file():
-        raise DataError([missing_file(path, text)])
+        raise DataError([missing_file(path)])
     frame = _read_csv(path, text, notes) if path.suffix == ".csv" else _read_parquet(path, text, notes)
     needed = [name for name in (*text, *numbers, *others) if name not in frame]
     findings = [_missing_column(name, frame, path.name) for name in needed]

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from skimage.filters import threshold_otsu
 
 from pipelines.errors import UserError
 from pipelines.samples.molecules import parent
@@ -20,7 +19,6 @@ from pipelines.tasks.pairs_classification import Threshold
 
 CLASSES = ("resistant", "sensitive")  # in the order of their codes and probabilities
 LABELS = ("target", "response", "threshold")  # columns that `call` adds to a table of samples
-_BINS = 256
 _STRAIGHT = 0.95  # correlation with its rank above which a waterfall has no inflection
 
 
@@ -96,7 +94,6 @@ def learn_thresholds(train: ResponseSamples, rule: Threshold) -> Thresholds:
     methods: dict[str, Callable[[np.ndarray], float]] = {
         "waterfall": waterfall,
         "quantile": lambda response: float(np.quantile(response, rule.share)),
-        "otsu": otsu,
     }
     find, response = methods[rule.method], train.target
     overall, by_drug, by_molecule = find(response), dict[str, float](), dict[str, float]()
@@ -112,12 +109,6 @@ def learn_thresholds(train: ResponseSamples, rule: Threshold) -> Thresholds:
 
 def _molecule(smiles: object) -> str:
     return (parent(smiles) or "") if isinstance(smiles, str) else ""
-
-
-def otsu(response: np.ndarray) -> float:
-    """Return the value between two modes: the upper edge of the last bin of the lower one (Otsu, 1979)."""
-    center = threshold_otsu(response, nbins=_BINS)
-    return float(center + np.ptp(response) / _BINS / 2)
 
 
 def waterfall(response: np.ndarray) -> float:

@@ -113,18 +113,11 @@ def separator(content: str, text: Sequence[str]) -> str:
     return max(SEPARATORS, key=lambda sign: len(names[sign] & set(text)))
 
 
-def missing_file(path: Path, text: Sequence[str]) -> Finding:
-    """Return the finding for a missing file, with what to do if it is there in another format."""
-    folder, stem = path.parent, folded(path.name.split(".")[0])
-    others = sorted(other.name for other in folder.iterdir()) if folder.is_dir() else []
-    named = [other for other in others if folded(other.split(".")[0]) == stem and other != path.name]
-    message = f"the file is missing in {folder}; add it"
-    if path.exists():
-        message = f"is no file in {folder}; put the file in its place"
-    elif named:
-        columns = f", with the columns {', '.join(text)} as text" if path.suffix == ".parquet" and text else ""
-        message = f"the file is missing in {folder}, and {named[0]!r} is there: save it as {path.name}{columns}"
-    return Finding("file_exists", path.name, message)
+def missing_file(path: Path) -> Finding:
+    """Return the finding for a missing file, with what is there in its place."""
+    there = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
+    held = f", which has {quoted(there, 8)}" if there else ""
+    return Finding("file_exists", path.name, f"the file is missing in {path.parent}{held}; add it")
 
 
 def letters_of(name: str) -> str:

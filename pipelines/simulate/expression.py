@@ -11,12 +11,10 @@ reads), s the shift of the second platform, and e what is the patient's own. φ 
 doi 10.1186/s13059-014-0550-8), 0.08 + 1 / mean reads, times a log-normal factor. w is the log2 fold change at one unit
 of activity; r is linear, z_k (all landmarks), saturating, tanh(2 z_k), or gated by a program l, z_k (1 + tanh z_l). C
 are the programs of a cohort, see ``_COHORTS``: SIMB and SIMC share one while their own are weak, so they are hard to
-tell apart. π is the share of tumor cells; normals have none, and less proliferation; stroma fills the rest. Platforms
-are dealt out within cohorts and sample types, so a platform tells neither.
+tell apart. π is the share of tumor cells; normals have none, and less proliferation; stroma fills the rest.
 
-Both collections have the same 400 genes. A program's 24 genes are scattered over the table, and half of them lie on one
-chromosome arm. ``tumor_type`` has counts per million of the library, 10⁶ y_ij / L_i, of all genes; ``gene_expression``
-has log2 of these plus one, of 80 landmarks and 220 others.
+``tumor_type`` has counts per million of the library, 10⁶ y_ij / L_i, of 400 genes; ``gene_expression`` has log2 of
+these plus one, of 80 landmarks and 220 others.
 """
 
 from collections.abc import Iterable, Mapping

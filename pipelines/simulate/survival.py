@@ -12,8 +12,6 @@ A gene g of sample i of patient p has
 - a, level: 3 to 10; s, shift of the second platform: standard deviation 0.2; e, u, of the patient and of the sample:
   0.4 and 0.3
 - censoring: patients enter over five years and the study ends three years after the last; one in ten is lost before
-
-A tenth of the patients has a second core of the same tumor.
 """
 
 from pathlib import Path
@@ -35,6 +33,7 @@ def simulate_breast_survival(folder: Path, patients: int = 300, seed: int = 7) -
     rng = np.random.default_rng([seed, 11])
     activity = rng.normal(0, 1, (patients, _PROGRAMS))
     days, relapse = _follow_up(activity, rng)
+    # A tenth of the patients has a second core of the same tumor.
     patient = np.concatenate([np.arange(patients), np.sort(rng.permutation(patients)[: patients // 10])])
     second = np.arange(len(patient)) >= patients
     platform = rng.integers(0, 2, len(patient))

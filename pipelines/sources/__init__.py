@@ -4,5 +4,3 @@ from typing import Literal
 
 Variants = Literal["hotspot", "damaging", "any"]
 """What counts as a mutation of a gene: a known hotspot; a likely loss of function; every variant that is not silent."""
-Replicates = Literal["refuse", "best"]
-"""What several measurements of a cell line and a drug in a study are: an error; or the best fitted curve is kept."""

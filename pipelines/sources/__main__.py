@@ -11,7 +11,7 @@ uci               nothing
 gdsc              nothing; the official files of GDSC, DepMap and the CCLE are in DIR, or:
                   --from RESPONSE [RESPONSE ...] [--models CSV ...] [--details XLSX] [--compounds CSV] [--smiles CSV]
                   [--expression M] [--mutation M [--variants V]] [--copy-number M [--copy-number-scale S]]
-                  [--methylation M] [--genes CSV] [--replicates best]
+                  [--methylation M] [--genes CSV]
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import get_args
 
 from pipelines.command import run_command
 from pipelines.errors import UserError
-from pipelines.sources import Replicates, Variants
+from pipelines.sources import Variants
 
 ONE_FILE = ("details", "compounds", "smiles", "expression", "mutation", "copy_number", "methylation", "genes")
 OPTIONS = {
@@ -33,7 +33,7 @@ OPTIONS = {
     "xena": ("samples", "label", "patient"),
     "geo": ("label", "patient", "probes"),
     "uci": (),
-    "gdsc": ("models", *ONE_FILE, "variants", "copy_number_scale", "replicates"),
+    "gdsc": ("models", *ONE_FILE, "variants", "copy_number_scale"),
 }
 """Which options a layout takes."""
 NEEDED = {"xena": "samples", "geo": "label"}
@@ -75,7 +75,7 @@ def _options() -> argparse.ArgumentParser:
     responses.add_argument("--details", type=Path, help="GDSC's Cell_Lines_Details.xlsx")
     responses.add_argument("--compounds", type=Path, help="GDSC's screened_compounds_rel_8.5.csv")
     responses.add_argument("--smiles", type=Path, help="table with smiles and one of drug_id, pubchem_id, name")
-    responses.add_argument("--expression", type=Path, help="OmicsExpression...TPMLogp1.csv, CCLE_RNAseq_...")
+    responses.add_argument("--expression", type=Path, help="OmicsExpression...TPMLogp1.csv, CCLE_RNAseq_rsem_genes_...")
     responses.add_argument("--mutation", type=Path, help="OmicsSomaticMutations...csv, CCLE_mutations.csv")
     responses.add_argument("--variants", choices=get_args(Variants), help="that count in a table of calls (hotspot)")
     responses.add_argument("--copy-number", type=Path, help="OmicsCNGene...csv, CCLE_gene_cn.csv")
@@ -83,7 +83,6 @@ def _options() -> argparse.ArgumentParser:
     responses.add_argument("--copy-number-scale", choices=scales, help="where it does not follow from the layout")
     responses.add_argument("--methylation", type=Path, help="CCLE_RRBS_TSS1kb_20181022.txt.gz")
     responses.add_argument("--genes", type=Path, help="table with gene, and ensembl where files name genes so")
-    responses.add_argument("--replicates", choices=get_args(Replicates), help="measurements of one pair (refuse)")
     return options
 
 
@@ -126,7 +125,6 @@ def _write_response(given: argparse.Namespace, _: Path) -> str:
         drug_response.find(given.origin, {**named, "models": given.models or []}, notes),
         variants=given.variants or "hotspot",
         scale=given.copy_number_scale,
-        replicates=given.replicates or "refuse",
         notes=notes,
     )
     write_response(folder, given.out)

@@ -70,12 +70,11 @@ def unpacked(
 def text_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
     """Return the lines of a stream of `opened` in UTF-8, from the first that is not empty, a comment or ``sep=;``.
 
-    UTF-16 is converted. A comment begins with ``#``; the ``#1.2`` of a GCT is none.
+    UTF-16 is converted. A comment begins with ``#``.
     """
     lines = _decoded_lines(stream, path)
     for number, line in enumerate(lines):
-        comment = line.startswith(b"#") and not line.startswith(b"#1.")
-        if line.strip() and not comment and not (number == 0 and line.startswith(b"sep=")):
+        if line.strip() and not line.startswith(b"#") and not (number == 0 and line.startswith(b"sep=")):
             return chain([line], lines)
     raise UserError(f"{path}: is empty; download it again")
 

@@ -1,8 +1,7 @@
 """One cell line under the names of several collections: COSMIC, Sanger, DepMap and CCLE identifiers, and plain names.
 
 Nothing is guessed: what fits two lines, or contradicts the one that it fits, is listed and left out. Names decide only
-where identifiers do not, since some differ in punctuation alone (TT is a thyroid line, T.T an esophageal one). A line
-may be called NA; no other word that says "unknown" is a name.
+where identifiers do not, since some differ in punctuation alone (TT is a thyroid line, T.T an esophageal one).
 """
 
 from __future__ import annotations
@@ -83,13 +82,9 @@ class CellLineNames:
         self._described = False
 
     def add(self, table: Iterable[CellLine]) -> dict[str, Match]:
-        """Join the lines of another table to those that are here, or add them; return those that are left out.
-
-        They fit several, or contradict the one that they fit. Tissues and histologies are of the first table that has
-        any, since each collection has words of its own.
-        """
+        """Join the lines of another table to those that are here, or add them; return those that are left out."""
         lines = dict(enumerate(table))
-        describe = not self._described
+        describe = not self._described  # tissues are of the first table that has any: each has words of its own
         self._described |= any(line.tissue for line in lines.values())
         uncertain, joined = {}, dict(self.lines)
         matches = {place: self._match_line(line) for place, line in lines.items()}
@@ -117,8 +112,7 @@ class CellLineNames:
     def match(self, given: Mapping[str, str]) -> Match:
         """Find the one cell line that fits ``given``, which may have `IDS`, `NAME` and `BARE`.
 
-        Candidates have any of the identifiers, or, if there are none, the name but for case and blanks, or else the
-        same `stripped` name. Of those that no given identifier contradicts, if they are several, the name decides.
+        Of several with one of the identifiers that no other contradicts, the name decides.
         """
         by, fits = "identifier", set().union(*(self._found.get((kind, given.get(kind, "")), ()) for kind in IDS))
         if not fits:
@@ -165,8 +159,7 @@ class CellLineNames:
 def surest(matches: Mapping[Key, Match], lines: Mapping[Key, CellLine] | None = None) -> set[Key]:
     """Return those that have their line for certain, of all who claim lines of one collection.
 
-    Of two that claim one line and cannot be one, as ``lines`` describes them, it is the one that was found by a surer
-    way of `BY`, if there is such. Without ``lines`` no two are one.
+    Of two that cannot be one, as ``lines`` describes them, the surer way of `BY` decides; without it no two are one.
     """
     claims: dict[str, list[Key]] = {}
     for key, match in matches.items():
@@ -203,11 +196,7 @@ def identifiers_of(text: str) -> dict[str, str]:
 
 
 def identifier(kind: str, text: str) -> str:
-    """Return an identifier of one of `IDS` as its place writes it, also of ``sidm00148`` and ``ACH.000019``.
-
-    COSMIC ids may be ``905940.0``, ``905,940`` or ``9.0594E5``; 0 and one whose digits a spreadsheet rounded off
-    (``9.06E+05``) are none. What is of no known style stays.
-    """
+    """Return an identifier of one of `IDS` as its place writes it; ``""`` of a COSMIC id that a spreadsheet rounded."""
     text = clean(text)
     if kind in _STYLES and (found := _STYLES[kind][0].fullmatch(text.upper())):
         return found.expand(_STYLES[kind][1])

@@ -43,8 +43,7 @@ class Uid(NamedTuple):
 def parse(name: str) -> Uid:
     """Return what a file's name says; a `UserError` if it is not ``UID_<subject>_<image>_<cell>_<label>.bmp``.
 
-    Normal subjects are written with an H, one of them also ``h3``: 3 and H3 are two people, h3 and H3 are one. The set
-    writes no zeros before the number; H03 is H3 where somebody did.
+    Normal subjects are written with an H: 3 and H3 are two people, and h3, H3 and H03 are one.
     """
     found = _UID.fullmatch(name)
     if found is None:

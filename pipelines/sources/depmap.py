@@ -1,9 +1,7 @@
 """Tables of DepMap (https://depmap.org/portal/data_page): models, matrices with a model a row, and mutation calls.
 
 Until 24Q4 a matrix begins with an unnamed column of model ids. Later ones begin with ``SequencingID``, ``ModelID`` and
-flags, and may hold a model several times: rows that are not ``IsDefaultEntryForModel`` are left out. What the portal's
-own tool for downloads writes (``Copy_Number_Public_24Q4_subsetted.csv``) begins with ``depmap_id``,
-``cell_line_display_name`` and lineages, and names genes by their bare symbols.
+flags, and may hold a model several times. Those of the portal's own tool begin with ``depmap_id``.
 """
 
 import itertools
@@ -107,10 +105,7 @@ def read_omics(
 ) -> Omics:
     """Read one of the omics of a collection from a matrix with a model a row, or mutations from a table of calls.
 
-    ``expression`` is log2(TPM + 1), ``methylation`` (a site or a gene a column) shares of methylated reads, and
-    ``copy_number`` becomes relative to the genome's mean; without ``scale`` the layout decides on that of the file.
-    ``mutation`` becomes 1 or 0, as int8, or as float32 with NaN where a matrix has gaps. In a table of calls a line
-    without a call that counts is 0 in all genes, and one without any call was not sequenced.
+    Without ``scale`` the layout decides on that of copy numbers, which become relative. Mutations become 1 or 0.
     """
     header, _ = header_of(first_line(path), path.name)
     if name == "expression":
@@ -203,8 +198,7 @@ def read_matrix(path: Path, wanted: Wanted, genes: GeneList, *, note: str = "") 
 
         lines, values = matrix.read(rows(), keep=keep, unit="model")
     features = [symbol for symbol, kept in zip(symbols, keep, strict=True) if kept]
-    table = Omics.of(file, lines, features, values, note)
-    return table.noted(f"{file}: decimal commas are read as points") if matrix.separator == b";" else table
+    return Omics.of(file, lines, features, values, note)
 
 
 def _lead_of(header: list[str]) -> list[str]:
@@ -228,7 +222,7 @@ def _split_header(header: list[str], file: str) -> tuple[list[str], list[str]]:
 
 
 def _called(path: Path, wanted: Wanted, genes: GeneList, variants: Variants) -> Omics:
-    """Read the table of calls: from a row a variant to a row a line and a column a gene."""
+    """Read the table of calls; a line without a call that counts is 0 in all genes, one without any is left out."""
     needed = {"hotspot": "hotspot", "damaging": "damaging", "any": "consequence"}[variants]
     sequenced: dict[str, bool] = {}
     found: set[tuple[str, str]] = set()

@@ -47,9 +47,7 @@ def annotate(
 ) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """Return a row a drug, and for each reason the drugs that something is not known of.
 
-    The structure of a drug is found by its id (``GDSC1:1003`` or ``1003``), its PubChem id, or one of its names but for
-    case and punctuation (`drug_keys`). A key of two molecules finds neither; salts, stereoisomers and tautomers are one
-    molecule, of which the SMILES with the most stereochemistry is taken.
+    A key of two molecules finds neither; of one molecule the SMILES with the most stereochemistry is taken.
     """
     drugs = response.drop_duplicates("drug_id").set_index("drug_id")
     drugs = drugs[["gdsc_drug_id", "drug_name", "putative_target", "pathway_name"]]
@@ -92,10 +90,7 @@ def _structures(table: pd.DataFrame) -> tuple[dict[tuple[str, str], str], set[tu
 
 
 def drug_keys(name: str) -> list[str]:
-    """Return a drug's name without case, accents, blanks and punctuation; a Greek letter is its name, such as beta.
-
-    The sign of a rotation counts: of ``X (-)`` it is a key that ``X (+)`` does not have, and after it the one of ``X``.
-    """
+    """Return a drug's name without case, accents, blanks and punctuation, after one with the sign of its rotation."""
     if is_unknown(name):
         return []
     text = unicodedata.normalize("NFKC", name).replace("\N{MINUS SIGN}", "-").replace("\N{EN DASH}", "-")

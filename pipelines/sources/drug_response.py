@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipelines.errors import UserError
-from pipelines.sources import Replicates, Variants, ccle, depmap, gdsc
+from pipelines.sources import Variants, ccle, depmap, gdsc
 from pipelines.sources.cell_line_names import CellLineNames
 from pipelines.sources.drug_annotation import annotate, read_smiles
 from pipelines.sources.omics_table import GeneList, read_genes
@@ -21,7 +21,7 @@ from pipelines.sources.response_folder import (
     Unmatched,
     agree,
     describe_lines,
-    place_once,
+    refuse_replicates,
 )
 from pipelines.text_values import quoted
 from pipelines.units import CopyNumberScale
@@ -34,7 +34,7 @@ OFFICIAL = {
     "compounds": ("screened_compounds*",),
     "expression": (
         *("OmicsExpressionTPMLogp1HumanProteinCodingGenes", "OmicsExpressionProteinCodingGenesTPMLogp1"),
-        *("Expression_Public_*", "CCLE_expression", "CCLE_RNAseq_rsem_genes_tpm_*", "CCLE_RNAseq_genes_rpkm_*"),
+        *("Expression_Public_*", "CCLE_expression", "CCLE_RNAseq_rsem_genes_tpm_*"),
     ),
     "mutation": (
         *("OmicsSomaticMutationsMatrixHotspot", "OmicsSomaticMutations", "Hotspot_Mutations*_subsetted"),
@@ -47,7 +47,7 @@ OFFICIAL = {
     "methylation": ("CCLE_RRBS_TSS1kb_*", "Methylation*_subsetted"),
 }
 """Official names of the files, without endings; of several the first counts that a folder has a file for."""
-_ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|gct|xlsx))?(?:\.(?:gz|zip))?", re.IGNORECASE)
+_ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|xlsx))?(?:\.(?:gz|zip))?", re.IGNORECASE)
 Files = Mapping[str, Sequence[Path]]
 """The files of each role: those of `OFFICIAL`, ``smiles`` and ``genes``. Only the response must be there.
 
@@ -56,10 +56,7 @@ Files = Mapping[str, Sequence[Path]]
 
 
 def find(origins: Sequence[Path], given: Files, notes: list[str]) -> Files:
-    """Return the files that are given, else from the folder ``origins`` those with official names.
-
-    ``notes`` takes the files that are not read, as another one is. A `UserError` if there is no response.
-    """
+    """Return the files that are given, else from the folder ``origins`` those with official names."""
     folders = [origin for origin in origins if origin.is_dir()]
     if not folders:
         return {**given, "response": origins}
@@ -95,10 +92,9 @@ def read(
     *,
     variants: Variants = "hotspot",
     scale: CopyNumberScale | None = None,
-    replicates: Replicates = "refuse",
     notes: Sequence[str] = (),
 ) -> ResponseFolder:
-    """Read the files and join them by cell line; ``scale`` is that of copy numbers, ``notes`` are those of `find`."""
+    """Read the files and join them by cell line; ``notes`` are those of `find`."""
     all_notes = [*notes]
     one = {role: paths[0] for role, paths in files.items() if paths}
     response = gdsc.read_response(files["response"], all_notes)
@@ -106,7 +102,8 @@ def read(
     unmatched = Unmatched()
     names = _names(files, response, unmatched, all_notes)
     lines = ScreenedLines(names, unmatched)
-    response = place_once(lines.place(response), replicates, unmatched)
+    response = lines.place(response)
+    refuse_replicates(response)
     drugs, unknown = annotate(
         response,
         gdsc.read_compounds(one["compounds"], all_notes) if "compounds" in one else None,

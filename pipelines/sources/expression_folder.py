@@ -66,9 +66,7 @@ def read_labeled(
 ) -> Expression:
     """Read a matrix with a sample a column; ``samples`` has its id, its label (``""`` where unknown) and others.
 
-    Left out and listed are samples without a label, rows that are no genes (words for "unknown", what HTSeq and STAR
-    counted apart, copies of pseudoautosomal genes on Y), and genes without a value in any sample. ``dropped`` has
-    samples that another reason leaves out, and ``hint`` says what may be wrong if none has a label.
+    ``dropped`` has samples that another reason leaves out, and ``hint`` says what may be wrong if none has a label.
     """
     names = samples[SAMPLE].tolist()
     keep = (samples["label"] != "").to_numpy()
@@ -107,10 +105,7 @@ def read_labeled(
 
 
 def write_expression(expression: Expression, out: Path) -> None:
-    """Write a raw folder of kind ``expression`` as `written_folder` does; a `UserError` on names that are not unique.
-
-    ``dropped.csv`` lists what was left out, where anything was.
-    """
+    """Write a raw folder of kind ``expression`` as `written_folder` does; refuse names that are not unique."""
     samples, names = expression.samples, list(expression.names)
     if not expression.values.size:
         raise UserError(f"{len(samples)} samples and {len(names)} genes are left; there is nothing to write")

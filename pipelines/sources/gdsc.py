@@ -1,8 +1,7 @@
 """Tables of GDSC, Genomics of Drug Sensitivity in Cancer (https://www.cancerrxgene.org/downloads/bulk_download).
 
 ``GDSC1_fitted_dose_response_27Oct23.xlsx`` and the like hold a fitted curve a row (Iorio et al., Cell 2016,
-doi 10.1016/j.cell.2016.06.017); ``screened_compounds_rel_8.5.csv`` the compounds; ``Cell_Lines_Details.xlsx`` the cell
-lines.
+doi 10.1016/j.cell.2016.06.017).
 """
 
 from collections import Counter
@@ -22,14 +21,13 @@ GIVEN = {"sanger_model_id": "sanger_model_id", "cosmic_id": "cosmic_id", NAME: "
 """Identifiers of a cell line to the columns of the response table that hold them."""
 FILE, ROW = "_file", "_row"  # no column of a file has such a name, since `plain` strips underscores
 
+_NAMES = (*GIVEN.values(), "tcga_desc", "drug_name", "putative_target", "pathway_name")
+_NUMBERS = ("ln_ic50", "auc", "rmse", "z_score", "min_conc", "max_conc")
 _RESPONSE = Layout(
     "GDSC fitted dose response, with the natural logarithm of the IC50 in micromolar in LN_IC50",
-    {"study": ("dataset",), "gdsc_drug_id": ("drug_id",)}
-    | {
-        name: (name,)
-        for name in (*GIVEN.values(), "tcga_desc", "drug_name", "putative_target", "pathway_name", "ln_ic50")
-    },
+    {"study": ("dataset",), "gdsc_drug_id": ("drug_id",)} | {name: (name,) for name in (*_NAMES, *_NUMBERS)},
     needed=("study", "cell_line_name", "gdsc_drug_id", "drug_name", "ln_ic50"),
+    only=True,
     literal=("cell_line_name",),
 )
 _COMPOUNDS = Layout(
@@ -59,25 +57,22 @@ _DETAILS = Layout(
 )
 _FEW = 30  # responses
 _HIGHEST_AUC = 1.2  # fits overshoot 1 a little
-_NUMBERS = ("ln_ic50", "auc", "rmse", "z_score", "min_conc", "max_conc")
 _UNCLASSIFIED = "UNCLASSIFIED"  # TCGA_DESC of a line that is of no TCGA type
 
 
 def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.DataFrame:
-    """Read the curves of one or several studies, with all their columns; of a workbook all sheets that hold curves.
+    """Read the curves of one or several studies; of a workbook all sheets that hold curves.
 
-    ``drug_id`` (``GDSC1:1003``) is DATASET, which is ``study``, and DRUG_ID, which is ``gdsc_drug_id``; other columns
-    have their names in small letters. Identifiers and names are text, ``""`` where not known; any other column is
-    numbers if all its cells are. `FILE` and `ROW`, counted from 1, are the origin of a row.
+    ``drug_id`` (``GDSC1:1003``) is DATASET and DRUG_ID; text is ``""`` where not known. `FILE` and `ROW`, counted from
+    1, are the origin of a row.
     """
     frames: list[pd.DataFrame] = []
     held: dict[str, tuple[str, str]] = {}
     notes = [] if notes is None else notes
     for table in (table for path in paths for table in read_sheets(path, _RESPONSE, notes)):
         table.require("study", "gdsc_drug_id", "drug_name")
-        frame = table.frame.copy()
-        for column, values in table.numbers(_NUMBERS).items():
-            frame[column] = values
+        given = table.numbers(name for name in _NUMBERS if name in table.written)
+        frame = table.frame.drop(columns=[*_NUMBERS]).assign(**given)
         for column in ("cosmic_id", "sanger_model_id"):
             frame[column] = _identifiers(table, column)
         for study in frame["study"].value_counts().index:  # the usual spelling first
@@ -92,9 +87,8 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
         frame[FILE], frame[ROW] = table.file, np.arange(1, len(frame) + 1)
         frames.append(frame)
     response = pd.concat(frames, ignore_index=True)
-    for column in set(response.columns) - {*_NUMBERS, FILE, ROW}:
-        text = response[column].fillna("")
-        response[column] = text.map(whole) if column in _RESPONSE.columns else _numbers_if_all(text)
+    for column in ("study", *_NAMES):
+        response[column] = response[column].map(whole)
     response.insert(0, "drug_id", response["study"] + ":" + response["gdsc_drug_id"])
     return response
 
@@ -102,9 +96,8 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
 def lines_of(response: pd.DataFrame) -> list[CellLine]:
     """Return the cell lines of a response table, for where no table describes them; their tissue is TCGA_DESC.
 
-    Rows are of one line if they share a Sanger id; a COSMIC id, where it has not several Sanger ids; or
-    the name but for case and blanks, where no identifier contradicts. A line is called by its Sanger id,
-    ``COSMIC-<id>`` where it has none, or else its name, without punctuation unless that makes it another line's.
+    Rows are of one line if they share a Sanger id; a COSMIC id, where it has not several Sanger ids; or the name but
+    for case and blanks, where no identifier contradicts.
     """
     keys = response[[*GIVEN.values(), "tcga_desc"]].drop_duplicates()
     keys.columns = pd.Index(["sanger", "cosmic", "name", "code"])
@@ -150,11 +143,6 @@ def doubtful_lines(response: pd.DataFrame, lines: Iterable[CellLine]) -> list[st
     if apart:
         shown = "; ".join(map(quoted, apart[:5])) + (f"; {len(apart) - 5} more" if len(apart) > 5 else "")
         notes.append(f"cell lines: names that differ in punctuation alone are taken for different lines: {shown}")
-    for kind, other in (("sanger_model_id", "cosmic_id"), ("cosmic_id", "sanger_model_id")):
-        both = keys[(keys[kind] != "") & (keys[other] != "")]
-        counts = both.groupby(kind)[other].nunique()
-        if len(several := counts.index[counts > 1]):
-            notes.append(f"cell lines: {kind} {quoted(several)} has several {other}; correct the one that is wrong")
     return notes
 
 
@@ -202,9 +190,6 @@ def _one_name_a_drug(table: Table, frame: pd.DataFrame) -> pd.Series:
         several = quoted(names.loc[rows, "drug_name"].unique())
         what = f"has several names ({several}); write one if they are one drug, else give each drug an id of its own"
         raise table.fault("key_unique", "gdsc_drug_id", rows, what)
-    if len(several := names.loc[names.duplicated(drug, keep=False), "drug_name"].unique()):
-        note = f"names of one drug differ in case or blanks, the first is taken: {quoted(several)}"
-        table.notes.append(f"{table.file}: {note}")
     return frame.groupby(drug)["drug_name"].transform("first")
 
 
@@ -236,12 +221,3 @@ def _check_unit(rows: pd.DataFrame, study: str, table: Table) -> None:
             f"{table.file}, column LN_IC50: {what}; none is below 0, as of concentrations below 1 micromolar many are; "
             f"if they are no logarithms, {todo}"
         )
-
-
-def _numbers_if_all(text: pd.Series) -> pd.Series:
-    """Return numbers where every filled cell is one, whole ones as integers; else the text."""
-    numbers = pd.to_numeric(text.where(text != "", None), errors="coerce")
-    coded = text.str.match(r"0[0-9]").any()  # leading zeros belong to ids
-    if coded or (text == "").all() or (numbers.isna() & (text != "")).any() or np.isinf(numbers).any():
-        return text
-    return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers.astype(np.float64)

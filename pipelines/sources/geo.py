@@ -39,12 +39,8 @@ _PERSON = re.compile(
 def read(matrix: Path, *, label: str, patient: str | None = None, probes: Path | None = None) -> Expression:
     """Read a series matrix, whose values stay on whatever scale the submitter gave them.
 
-    ``label`` and ``patient`` are keys of the characteristics (``key: value``, of the second channel ``key:ch2``), or
-    lines: ``title``, ``source_name_ch1``, ``description``, ``characteristics_ch1.1`` (the second). A sample without a
-    patient is taken for its own: give it where a patient gave several samples, which a split must not separate.
-
-    With the table of ``probes`` and genes a gene gets the mean of its probes; those without one certain gene are
-    dropped and listed. Without it the probes are the genes.
+    ``label`` and ``patient`` are keys of the characteristics (of the second channel ``key:ch2``), or lines such as
+    ``source_name_ch1``. With the table of ``probes`` a gene gets the mean of its probes, else the probes are the genes.
     """
     file = matrix.name
     notes: list[str] = []

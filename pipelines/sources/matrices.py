@@ -62,13 +62,8 @@ class Matrix:
         return self.header[self.lead :]
 
     def rows(self) -> Iterator[tuple[int, list[str], bytes]]:
-        """Yield the position of each line, its first `lead` cells, and the text of its others.
-
-        Where semicolons separate the cells, commas become decimal points. Lines without content and separators beyond
-        the columns are left out.
-        """
+        """Yield the position of each line with content, its first `lead` cells, and the text of its others."""
         separator, lead, width = self.separator, self.lead, len(self.columns)
-        marks: set[bytes] = set()
         filled = (line for line in (line.rstrip(b"\r\n") for line in self.lines) if line.strip(b'" ' + separator))
         for position, line in enumerate(filled):
             cells = self._unquoted(line, position) if b'"' in line else line.split(separator, lead)
@@ -76,12 +71,6 @@ class Matrix:
             values = cells[lead] if len(cells) > lead else b""
             while values.endswith(separator) and values.count(separator) >= width:
                 values = values[:-1]
-            if separator == b";":
-                marks |= {mark for mark in (b",", b".") if mark in values}
-                values = values.replace(b",", b".")
-            if len(marks) > 1:
-                message = "numbers have both decimal commas and points; save the table with decimal points"
-                raise DataError([Finding.at_rows("decimal_comma", self.file, None, [position], message)])
             # Counted by NumPy: a line of a matrix of sites has a million separators.
             count = np.count_nonzero(np.frombuffer(values, np.uint8) == separator[0]) + (len(cells) > lead)
             if count != width:
@@ -104,8 +93,7 @@ class Matrix:
     ) -> tuple[list[str], np.ndarray]:
         """Return the names of rows, by default of all, and their values in the columns to ``keep`` (all without it).
 
-        float32 of shape (rows, kept columns), NaN where a cell says that nothing is known. A `DataError` names a row
-        with no name or a duplicate one, and a cell of any column that is no finite number.
+        float32 of shape (rows, kept columns), NaN where unknown. A `DataError` names faulty names and cells.
         """
         if rows is None:
             rows = ((row, name, values) for row, (name,), values in self.rows())

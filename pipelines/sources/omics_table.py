@@ -28,15 +28,12 @@ _GENES = Layout("list of genes", {"gene": ("gene",), "ensembl": ("ensembl",)}, n
 
 @dataclass(frozen=True)
 class Omics:
-    """Values of an omics: a row a line, a column a feature, float32 with NaN where missing or int8.
-
-    ``dropped`` has the features that are left out by reason, ``notes`` what was done to the values.
-    """
+    """Values of an omics."""
 
     file: str
-    values: pd.DataFrame
-    notes: tuple[str, ...] = ()
-    dropped: dict[str, list[str]] = field(default_factory=dict)
+    values: pd.DataFrame  # a row a line, a column a feature, float32 with NaN where missing or int8
+    notes: tuple[str, ...] = ()  # what was done to the values
+    dropped: dict[str, list[str]] = field(default_factory=dict)  # features that are left out, by reason
 
     @classmethod
     def of(cls, file: str, lines: list[str], features: Sequence[str], values: np.ndarray, note: str) -> Omics:
@@ -72,10 +69,7 @@ class Omics:
         return chosen
 
     def checked(self, doubt_of: Callable[[np.ndarray], Doubt | None], todo: str) -> Omics:
-        """Return it if its values may be in the unit of ``doubt_of``, with a note where that is unlikely.
-
-        A `DataError` if they cannot be: it names the lines, if it is only some, and says ``todo``.
-        """
+        """Return it, with a note where its values may be in another unit; a `DataError` where they certainly are."""
         known = self.values.dropna(how="all")
         values = known.to_numpy()
         doubt = doubt_of(values[:: max(1, values.size // SAMPLED_VALUES)] if values.size else values)

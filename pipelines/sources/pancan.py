@@ -1,12 +1,9 @@
 """The PanCanAtlas expression matrix (GDC, https://gdc.cancer.gov/about-data/publications/pancanatlas), and UCI's part.
 
-``EBPlusPlusAdjustPANCAN_IlluminaHiSeq_RNASeqV2.geneExp.tsv`` holds 20,531 genes of 11,069 samples on the linear scale,
-adjusted for batches. Cohorts are in ``TCGA-CDR-SupplementalTableS1`` (Liu et al., Cell 2018,
-doi 10.1016/j.cell.2018.02.052; save the sheet TCGA-CDR), or in ``clinical_PANCAN_patient_with_followup.tsv``.
-
-The UCI set "gene expression cancer RNA-Seq" (doi 10.24432/C5R88H, CC BY 4.0), ``data.csv`` and ``labels.csv``, holds
-801 samples of five cohorts on a logarithmic scale, under made-up names, ``sample_0`` and ``gene_0`` on. It names no
-patients: each sample is taken for its own, so two samples of one person cannot be held together.
+The matrix is linear and adjusted for batches. Cohorts are in ``TCGA-CDR-SupplementalTableS1`` (Liu et al., Cell 2018,
+doi 10.1016/j.cell.2018.02.052), or in ``clinical_PANCAN_patient_with_followup.tsv``. The UCI set "gene expression
+cancer RNA-Seq" (doi 10.24432/C5R88H) has 801 samples of five cohorts under made-up names. It names no patients: each
+sample is taken for its own, so two samples of one person cannot be held together.
 """
 
 from dataclasses import replace
@@ -57,11 +54,7 @@ def find(folder: Path) -> tuple[Path, Path]:
 
 
 def read(matrix: Path, clinical: Path) -> Expression:
-    """Read the matrix (genes such as ``TP53|7157`` in rows) and give every sample its patient's cohort.
-
-    The adjustment for batches leaves values below zero, which no expression is: they are set to 0, and counted. Missing
-    values stay NaN. A sample of normal tissue (``sample_type`` 11) has the cohort of its patient too.
-    """
+    """Read the matrix (genes such as ``TP53|7157`` in rows) and give every sample its patient's cohort."""
     notes: list[str] = []
     table = read_official(clinical, _CLINICAL, notes)
     table.frame["patient"] = barcodes("patients", table.frame["patient"], notes)
@@ -81,7 +74,7 @@ def read(matrix: Path, clinical: Path) -> Expression:
         samples = pd.DataFrame({"sample_id": names, "patient_id": patients, "label": labels})
         samples["sample_type"] = [kind for _, kind in parts]
         read = read_labeled(expression, samples, hint=f"is {clinical.name} the right table?")
-    below = []
+    below = []  # the adjustment for batches leaves values below zero, which no expression is
     for row in read.values.T:
         below.append(np.count_nonzero(row < 0))
         row[row < 0] = 0

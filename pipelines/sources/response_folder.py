@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from pipelines.errors import DataError, Finding, UserError
-from pipelines.samples.formats import CELL_LINES_FILE, DRUGS_FILE, KEYS, RESPONSE_FILE
-from pipelines.sources import Replicates, gdsc
+from pipelines.samples.formats import KEYS
+from pipelines.samples.raw_files import CELL_LINES_FILE, DRUGS_FILE, RESPONSE_FILE
+from pipelines.sources import gdsc
 from pipelines.sources.cell_line_names import (
     IDS,
     NAME,
@@ -149,33 +150,24 @@ class ResponseFolder:
         return f"{len(self.response)} responses ({studies}), {lines} cell lines, {len(self.drugs)} drugs; {omics}"
 
 
-def place_once(response: pd.DataFrame, replicates: Replicates, unmatched: Unmatched) -> pd.DataFrame:
-    """Return a response table with one measurement of each study, cell line and drug; refuse or list the others."""
+def refuse_replicates(response: pd.DataFrame) -> None:
+    """Refuse several measurements of one study, cell line and drug."""
     several = response[response.duplicated([*KEYS], keep=False)]
     if several.empty:
-        return response
-    if replicates == "refuse" or "rmse" not in response:
-        first = several.groupby([*KEYS]).head(2)
-        file = first[gdsc.FILE].iloc[0]
-        rows = first.loc[first[gdsc.FILE] == file, gdsc.ROW] - 1
-        pairs = several[[*KEYS]].drop_duplicates()
-        message = (
-            f"{len(pairs)} pairs of a cell line and a drug have several measurements, such as "
-            f"{'|'.join(pairs.iloc[0])}; --replicates best takes the curve with the lowest RMSE and lists the others; "
-            "if they are copies, or of other lines or drugs, correct the file"
-        )
-        raise DataError([Finding.at_rows("measurement_unique", str(file), None, rows, message)])
-    best = response.sort_values("rmse", kind="stable").drop_duplicates([*KEYS]).index
-    for row in response.drop(best)[[*KEYS, gdsc.FILE]].itertuples(index=False):
-        unmatched.add("|".join(row[:3]), "measurement", 1, row[3], "another measurement of the pair has a lower RMSE")
-    return response.loc[best.sort_values()].reset_index(drop=True)
+        return
+    first = several.groupby([*KEYS]).head(2)
+    file = first[gdsc.FILE].iloc[0]
+    rows = first.loc[first[gdsc.FILE] == file, gdsc.ROW] - 1
+    pairs = several[[*KEYS]].drop_duplicates()
+    message = (
+        f"{len(pairs)} pairs of a cell line and a drug have several measurements, such as {'|'.join(pairs.iloc[0])}; "
+        "keep one row of each, or correct the lines and drugs"
+    )
+    raise DataError([Finding.at_rows("measurement_unique", str(file), None, rows, message)])
 
 
 def agree(omics: Mapping[str, Omics]) -> dict[str, Omics]:
-    """Leave out features without a value, and give expression and copy number the same genes if they share most.
-
-    Models take a gene's expression and its copies side by side, and `make validate` refuses all but the same genes.
-    """
+    """Leave out features without a value, and give expression and copy number the same genes if they share most."""
     made = dict(omics)
     for name, table in omics.items():
         measured = ~(table.values.isna() | (table.values == 0)).all()
@@ -208,10 +200,7 @@ def describe_lines(response: pd.DataFrame, names: CellLineNames) -> pd.DataFrame
 
 
 def write_response(folder: ResponseFolder, out: Path) -> None:
-    """Write a raw folder of kind ``response`` as `written_folder` does.
-
-    ``response.parquet`` holds study, cell line, drug, ``ln_ic50`` and all other columns of the source.
-    """
+    """Write a raw folder of kind ``response`` as `written_folder` does."""
     first = [*KEYS, "ln_ic50"]
     response = folder.response[[*first, *folder.response.columns.drop([*first, gdsc.FILE, gdsc.ROW])]]
     text = [name for name in response.columns if pd.api.types.is_string_dtype(response[name])]

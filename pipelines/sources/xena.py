@@ -25,15 +25,10 @@ LABELS = ("_primary_disease", "primary_disease", "cancer type abbreviation", "pr
 
 
 def read(matrix: Path, phenotype: Path, *, label: str | None = None, patient: str | None = None) -> Expression:
-    """Read a matrix and give every sample its label and patient from the phenotype table.
-
-    Values stay as they are. Those below zero, which log2(x + 1) has none of, are counted: the matrix may have another
-    offset, such as log2(x + 0.001). Samples of the two files are one where their names differ in case or punctuation,
-    or one barcode has the vial (``-01A``) that the other leaves out; such are counted.
+    """Read a matrix and give every sample its label and patient from the phenotype table; values stay as they are.
 
     ``label`` names the column of the class, by default the first there is of `LABELS`; ``patient`` that of the patient,
-    by default ``_PATIENT``. Where it is empty, the patient is the first twelve characters of a TCGA barcode, or the
-    sample.
+    by default ``_PATIENT``. Where it is empty, the patient is that of a TCGA barcode, or the sample.
     """
     notes: list[str] = []
     layout = Layout(
@@ -67,7 +62,7 @@ def read(matrix: Path, phenotype: Path, *, label: str | None = None, patient: st
     parts = [tcga(name) for name in samples["sample_id"]]
     known = barcodes("patients", samples["patient_id"], notes)
     known = [of or (part[0] if part else "") for of, part in zip(known, parts, strict=True)]
-    if negative := sum(np.count_nonzero(row < 0) for row in read.values.T):
+    if negative := sum(np.count_nonzero(row < 0) for row in read.values.T):  # of another offset, such as 0.001
         notes.append(f"{negative} values are below 0, which log2(x + 1) never is; they stay as they are")
     samples = samples.assign(patient_id=stand_alone(known, samples["sample_id"], notes))
     if all(parts):

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Threshold:
     """Response below which a line counts as sensitive to a drug: see `pipelines.samples.sensitivity`."""
 
-    # `waterfall` (inflection of a drug's sorted responses; Barretina et al., 2012), `quantile` (the lowest `share` of a
-    # drug's training rows is sensitive) or `otsu` (between two modes; Otsu, 1979)
-    method: Literal["waterfall", "quantile", "otsu"]
+    # `waterfall` (inflection of a drug's sorted responses; Barretina et al., 2012) or `quantile` (the lowest `share` of
+    # a drug's training rows is sensitive)
+    method: Literal["waterfall", "quantile"]
     prior_rows: float  # weight of the threshold over all drugs in that of each drug, in rows
     share: float = 0.25  # of the training rows of a drug; only `quantile` uses it
 

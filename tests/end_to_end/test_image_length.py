@@ -70,8 +70,6 @@ def test_the_leaderboard_has_every_model_with_its_cost_and_score_prints_one_line
         assert rows[SERVED]["cost"][f"cost_{key}"] > 0
     names = [finding["name"] for finding in here.read(f"reports/{TASK}/audit.json")["findings"]]
     assert "subject_unknown" in names  # a third of the simulated images
-    page = (here.root / f"reports/{TASK}/validation.html").read_text()
-    assert all(name in page for name in names)
     assert [finding["name"] for finding in here.evidence(TASK, SERVED)["audit"]["findings"]] == names
     version = MlflowClient().get_model_version_by_alias(TASK, "staging")
     assert (version.tags["architecture"], version.tags["simulated"]) == (SERVED, "true")

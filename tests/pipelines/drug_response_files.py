@@ -140,17 +140,10 @@ def calls(*, old: bool) -> pd.DataFrame:
     return frame.set_axis(names, axis=1).assign(isCOSMIChotspot=False)
 
 
-def by_feature(values: pd.DataFrame, lead: Mapping[str, object], *, both: bool = False) -> pd.DataFrame:
+def by_feature(values: pd.DataFrame, lead: Mapping[str, object]) -> pd.DataFrame:
     """Return a matrix with a feature a row, and lines under their names of the CCLE."""
-    names = {each.model: f"{each.ccle} ({each.model})" if both else each.ccle for each in LINES}
-    frame = values.rename(index=names).T.reset_index(drop=True)
+    frame = values.rename(index={each.model: each.ccle for each in LINES}).T.reset_index(drop=True)
     return pd.concat([pd.DataFrame(lead), frame], axis=1)
-
-
-def write_gct(path: Path, frame: pd.DataFrame) -> Path:
-    text = f"#1.2\n{len(frame)}\t{frame.shape[1] - 2}\n" + frame.to_csv(sep="\t", index=False)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-    return path
 
 
 def write_ccle(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """What neither validation nor a score shows: each planted fault is found, and clean data raises no finding."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines import audit as stage
-from pipelines import audits, tracking, validate
+from pipelines import audits, tracking
 from pipelines.audit import Audit, audit_samples
 from pipelines.audits.images import image_confounders
 from pipelines.audits.pairs import pair_confounders
@@ -36,7 +35,6 @@ from tests.pipelines.test_expression_samples import with_samples
 
 SEED = 20261120
 ROOT = Path(__file__).parents[2]
-REAL_DATA = ROOT.parent / "shared" / "data" / "tumor_type"
 SUBJECTS, EACH = 24, 4
 COUNT = SUBJECTS * EACH
 PROBES = ["library_size", "missing", "metadata"]  # of profiles
@@ -448,7 +446,7 @@ def test_copies_and_unknown_patients_of_profiles_are_found() -> None:
         assert names(audit) == found and audit.groups["one_label_each"]
 
 
-def test_an_audit_does_not_depend_on_the_order_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_does_not_depend_on_the_order_of_rows() -> None:
     tables = copied(make_tables(), "P000-01", "P002-01")
     expression, samples = (
         table.sample(frac=1, random_state=seed) for seed, table in enumerate((tables.expression, tables.samples), 1)
@@ -456,31 +454,16 @@ def test_an_audit_does_not_depend_on_the_order_of_rows(tmp_path: Path, monkeypat
     mixed = replace(tables, expression=expression, samples=samples)
     assert audit_profiles(mixed).as_dict() == audit_profiles(tables).as_dict()
 
-    def rounded(audit: Audit) -> Any:
-        """Return an audit with its numbers as exact as sums in another order can be."""
-        return json.loads(json.dumps(audit.as_dict()), parse_float=lambda text: round(float(text), 6))
 
-    measured = response_tables.with_cell(responses(24), "drugs", "D04", "smiles", "CCO")
-    assert rounded(audit_of(response_tables.shuffled(measured, 1))) == rounded(audit_of(measured))
-
-    def only_sizes(*given: Any) -> dict[str, pd.DataFrame]:
-        return {"file_size": image_confounders(*given)["file_size"]}
-
-    monkeypatch.setattr("pipelines.audits.images.image_confounders", only_sizes)
-    images = clean(lambda pixels, label, row: compressed(cell(0), 80) if row == 14 else pixels)
-    moved = images.take(np.random.default_rng(3).permutation(COUNT))
-    assert audited(moved, tmp_path).as_dict() == audited(images, tmp_path).as_dict()
-
-
-def test_stage_writes_a_report_and_a_page_and_logs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stage_writes_a_report_and_logs_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables = copied(make_tables(), "P000-01", "P002-01")
     data = write_expression_folder(tmp_path / "data", with_samples(tables, platform=tables.samples["label"]))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     reports = tmp_path / "reports"
     given = ["--task", "tumor_type", "--data", str(data), "--reports", str(reports)]
     with working_in(tmp_path):
-        assert validate.main(given) == 0 and stage.main(given) == 0
-        run, _ = mlflow.search_runs(experiment_names=["tumor_type"], output_format="list")  # the newest first
+        assert stage.main(given) == 0
+        (run,) = mlflow.search_runs(experiment_names=["tumor_type"], output_format="list")
         logged = [item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)]
     report = read_json(reports / AUDIT_FILE)
     found = {finding["name"]: finding for finding in report["findings"]}
@@ -488,7 +471,6 @@ def test_stage_writes_a_report_and_a_page_and_logs_it(tmp_path: Path, capsys: py
     assert not report["passed"] and report["samples"] == 60
     scores = {one["probe"]: one["score"] for one in report["shortcuts"]}
     assert found["shortcut_metadata"]["score"] == scores["metadata"] > 0.8
-    assert "shortcut_metadata" in (reports / "validation.html").read_text()
     printed = capsys.readouterr()
     assert all(f"{finding['severity']}: {finding['name']}: " in printed.err for finding in found.values())
     assert f"60 samples audited, findings: {len(found)}" in printed.out
@@ -496,18 +478,3 @@ def test_stage_writes_a_report_and_a_page_and_logs_it(tmp_path: Path, capsys: py
     assert str(tracking.git("--version")).startswith("git") and tracking.git("no such command") is None
     assert run.data.metrics["audit_findings"] == len(found)
     assert run.data.metrics["probe_metadata"] == pytest.approx(scores["metadata"])
-
-
-@pytest.mark.real_data
-@pytest.mark.usefixtures("no_probes")
-def test_tumors_that_were_sequenced_under_two_patients_are_found() -> None:
-    """13 pairs of ovarian tumors of plates 1566 and 1567, more alike than any two samples of one patient."""
-    if not REAL_DATA.is_dir():
-        pytest.skip("../shared/data/tumor_type is not there")
-    task = label_task()
-    audit = audit_samples(task.read(REAL_DATA).samples, REAL_DATA, "tumor_type", task, SEED)
-    assert names(audit) == {"copies_across_groups"}
-    assert audit.duplicates["counts"]["across_groups"] == 13
-    assert {tuple(pair["labels"]) for pair in audit.duplicates["pairs"]} == {("OV", "OV")}
-    plates = {pair[side].split("-")[5] for pair in audit.duplicates["pairs"] for side in ("a", "b")}
-    assert plates == {"1566", "1567"}

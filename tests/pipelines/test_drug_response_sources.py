@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import DataError, UserError
-from pipelines.sources import drug_response, matrices, omics_table, tables
+from pipelines.sources import drug_response, omics_table, tables
 from pipelines.sources.__main__ import main
 from pipelines.sources.cell_line_names import (
     AMBIGUOUS,
@@ -164,27 +164,23 @@ def test_older_files_give_the_same_omics_and_synonyms_find_their_line(origin: Pa
 
 def test_files_of_the_ccle_give_the_same_omics(origin: Path, out: Path) -> None:
     rest = pd.DataFrame(np.random.default_rng(5).uniform(0, 99, (len(files.LINES), 10_000)), EXPRESSION.index)
-    linear = pd.concat([2**EXPRESSION - 1, rest.add_prefix("OTHER")], axis=1)  # RPKM make TPM with all genes alone
+    linear = pd.concat([2**EXPRESSION - 1, rest.add_prefix("OTHER")], axis=1)
+    tpm = linear.mul(1e6 / linear.sum(axis=1), axis=0)
     ids = [f"ENSG{number:011d}.4" for number in range(linear.shape[1])]
-    lead: dict[str, object] = {"Name": ids, "Description": linear.columns}
-    gct = files.write_gct(origin / "ccle.gct.gz", files.by_feature(linear / 7, lead, both=True))
     rows = [f"{gene},{ensembl[:-2]}\n" for gene, ensembl in zip(GENES, ids, strict=False)]
     (origin / "genes.csv").write_text("gene,ensembl\n" + "".join(rows))
-    lead = {"EGID": list(GENES.values()), "SYMBOL": list(GENES), "CHR": "1", "CHRLOC": 1, "CHRLOCEND": 9}
-    files.by_feature(COPY_NUMBER.apply(np.log2), lead).to_csv(origin / "copies.txt", sep="\t", index=False)
-    responses = [origin / "gdsc" / R1, origin / "gdsc" / R2]
+    lead: dict[str, object] = {"EGID": list(GENES.values()), "SYMBOL": list(GENES), "CHR": "1", "CHRLOC": 1}
+    copies = files.by_feature(COPY_NUMBER.apply(np.log2), lead | {"CHRLOCEND": 9})
+    copies.to_csv(origin / "copies.txt", sep="\t", index=False)
     told = ["--models", origin / "old" / "sample_info.csv", "--genes", origin / "genes.csv"]
-    run(out, responses, *told, "--expression", gct, "--copy-number", origin / "copies.txt")
-    assert findings(out, "expression", "copy_number") == []
-    tpm = linear.mul(1e6 / linear.sum(axis=1), axis=0)
-    assert_values(out, CERTAIN, expression=(tpm[list(GENES)] + 1).apply(np.log2), copy_number=COPY_NUMBER)
-
+    told += ["--copy-number", origin / "copies.txt", "--expression", origin / "rsem.txt"]
     for count in (len(ids), 6):  # TPM of some genes are not scaled to a million
         lead = {"gene_id": ids[:count], "transcript_ids": ["ENST1,ENST2"] * count}
         files.by_feature(tpm.iloc[:, :count], lead).to_csv(origin / "rsem.txt", sep="\t", index=False)
-        other = out.with_name(f"other_{count}")
-        run(other, responses, *told, "--expression", origin / "rsem.txt")
-        pd.testing.assert_frame_equal(table(other, "expression"), table(out, "expression"), rtol=1e-5)
+        run(found := out.with_name(str(count)), [origin / "gdsc" / R1, origin / "gdsc" / R2], *told)
+        assert findings(found, "expression", "copy_number") == []
+        expected = (tpm[list(GENES)] + 1).apply(np.log2)
+        assert_values(found, CERTAIN, expression=expected, copy_number=COPY_NUMBER)
 
 
 def test_gdsc_alone_makes_a_raw_folder_whose_tissues_are_its_own(origin: Path, out: Path) -> None:
@@ -198,20 +194,6 @@ def test_gdsc_alone_makes_a_raw_folder_whose_tissues_are_its_own(origin: Path, o
 # The response.
 
 
-def test_every_column_of_the_response_is_kept(tmp_path: Path) -> None:
-    frame = files.response_rows("GDSC1")
-    frame.loc[3, "PUTATIVE_TARGET"] = None
-    frame.to_csv(tmp_path / "c.tsv.gz", sep="\t", index=False)
-    ours = read_response([tmp_path / "c.tsv.gz"])
-    names = {"DATASET": "study", "DRUG_ID": "gdsc_drug_id"}
-    expected = {names.get(each, each.lower()) for each in files.RESPONSE_COLUMNS}
-    assert set(ours) - {"drug_id", "_file", "_row"} == expected
-    for column in ("LN_IC50", "AUC", "RMSE", "Z_SCORE", "MIN_CONC", "MAX_CONC", "NLME_CURVE_ID", "COMPANY_ID"):
-        assert ours[column.lower()].tolist() == frame[column].tolist(), column
-    for column in ("CELL_LINE_NAME", "DRUG_NAME", "PUTATIVE_TARGET", "WEBRELEASE", "COSMIC_ID"):
-        assert ours[column.lower()].tolist() == frame[column].fillna("").astype(str).tolist(), column
-
-
 def test_a_table_read_in_blocks_is_whole_and_counts_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.csv"
     files.response_rows("GDSC2").to_csv(path, index=False)
@@ -222,22 +204,6 @@ def test_a_table_read_in_blocks_is_whole_and_counts_its_rows(tmp_path: Path, mon
     path.write_text("\n".join([*lines[:20], f"{lines[20]},more", *lines[21:]]))
     with pytest.raises(DataError, match=r"a\.csv, row 20: has 20 fields, the header 19"):
         read_response([path])
-
-
-def test_the_best_fitted_is_kept_if_asked_for(origin: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = origin / "gdsc" / R2
-    frame = pd.read_csv(path)
-    again = frame.iloc[[0]].assign(LN_IC50=-1.5, RMSE=0.001, NLME_CURVE_ID=1)
-    pd.concat([frame, again]).to_csv(path, index=False)
-    with pytest.raises(DataError, match=rf"{R2}, rows 1, {len(frame) + 1}: 1 pairs .* GDSC2\|SIDM00101\|GDSC2:7;"):
-        run(out, [path])
-    run(out, [path], "--replicates", "best")
-    response = pd.read_parquet(out / "response.parquet")
-    assert len(response) == len(frame)
-    kept = response[(response["cell_line_id"] == "SIDM00101") & (response["drug_id"] == "GDSC2:7")]
-    assert (kept["ln_ic50"].item(), kept["nlme_curve_id"].item()) == (-1.5, 1)
-    assert unmatched(out, "identifier rows_lost", kind="measurement") == [["GDSC2|SIDM00101|GDSC2:7", 1]]
-    assert "another measurement of the pair has a lower RMSE: 1" in capsys.readouterr().out
 
 
 # Drugs.
@@ -385,16 +351,6 @@ def test_expression_and_copy_number_get_the_same_genes_that_were_measured(origin
     ]
 
 
-@pytest.mark.parametrize("old", [True, False])
-@pytest.mark.parametrize("block", [1, 300])
-def test_a_matrix_read_in_blocks_of_some_of_its_rows_equals_pandas(old: bool, block: int, tmp_path: Path) -> None:
-    path, some = tmp_path / "m.csv.gz", ["ACH-000102", "ACH-000107"]
-    files.by_model(EXPRESSION, old=old).to_csv(path, index=False, quoting=2 if old else 0)
-    with patch.object(matrices, "BLOCK_BYTES", block):
-        values = read_matrix(path, some.__contains__, omics_table.GeneList()).values
-    pd.testing.assert_frame_equal(values, EXPRESSION.loc[some].astype(np.float32), check_column_type=False)
-
-
 def test_a_row_that_is_left_out_may_still_be_where_the_file_is_cut(tmp_path: Path) -> None:
     text = files.by_model(EXPRESSION, old=False).to_csv(index=False).rstrip()
     (tmp_path / "m.csv").write_text(text.rpartition(",")[0])
@@ -472,26 +428,25 @@ def test_what_is_wrong_is_told_and_nothing_is_written(damage: Damage, says: str,
     assert not out.parent.exists()
 
 
-GCT = {"Name": [f"ENSG{number}" for number in range(6)], "Description": list(GENES)}
 LINEAR = 2**EXPRESSION - 1
-CCLE_FAULTS: dict[str, tuple[Callable[[str], str], pd.DataFrame, str]] = {
-    "cut": (lambda text: text.replace("6\t13", "7\t13"), LINEAR, "says that it has 7 rows and has 6; it is cut short"),
-    "counts": (str, LINEAR.round(), "all values are whole, so it"),
-    "logarithms": (str, EXPRESSION, "they seem to be logarithms"),
-    "no size": (lambda text: "#1.2\nName\tDescription\tA_LUNG\n", LINEAR, "line 2 of a GCT must give its size"),
-    "RPKM of some genes": (str, LINEAR, "RPKM of 6 .*the whole file"),
-    "other lines": (lambda text: text.replace("ALPHA1", "Q"), LINEAR.iloc[[0]], "no screened cell line .*'Q_LUNG'"),
+CCLE_FAULTS: dict[str, tuple[str, pd.DataFrame, str]] = {
+    "counts": ("x.txt", LINEAR.round(), "all values are whole, so it"),
+    "logarithms": ("x.txt", EXPRESSION, "they seem to be logarithms"),
+    "RPKM": ("x_rpkm.txt", LINEAR, "says that it holds RPKM"),
+    "too much": ("x.txt", 10_000 * LINEAR, r"TPM add up to about a million .* those of (\d+) of \1 lines"),
+    "other lines": ("x.txt", LINEAR.iloc[[12]], "no screened cell line .*'NEVER_OVARY'"),
 }
 
 
-@pytest.mark.parametrize("fault", CCLE_FAULTS)
-def test_what_is_wrong_with_a_file_of_the_ccle_is_told(fault: str, origin: Path, out: Path) -> None:
-    edit, values, says = CCLE_FAULTS[fault]
-    path = files.write_gct(origin / "x.gct", files.by_feature(values, GCT))
-    path.write_text(edit(path.read_text()))
+@pytest.mark.parametrize(("file", "values", "says"), CCLE_FAULTS.values(), ids=CCLE_FAULTS.keys())
+def test_what_is_wrong_with_a_file_of_the_ccle_is_told(
+    file: str, values: pd.DataFrame, says: str, origin: Path, out: Path
+) -> None:
+    lead = {"gene_id": [f"ENSG{number}" for number in range(6)], "transcript_ids": "ENST1"}
+    files.by_feature(values, lead).to_csv(origin / file, sep="\t", index=False)
     models = ["--models", origin / "old" / "sample_info.csv"]
     with pytest.raises(UserError, match=says):
-        run(out, [origin / "gdsc" / R2], *models, "--expression", path)
+        run(out, [origin / "gdsc" / R2], *models, "--expression", origin / file)
     assert not out.parent.exists()
 
 
@@ -534,7 +489,7 @@ def packed(release: Path) -> None:
 
 
 WRITTEN: dict[str, Damage] = {
-    "decimal commas": to_bytes(with_commas, R2, X, CN, MUT),
+    "decimal commas": to_bytes(with_commas, R2),
     "UTF-16": to_bytes(lambda text: text.decode().encode("utf-16")),
     "UTF-16 without a mark": to_bytes(lambda text: text.decode().encode("utf-16-le")),
     "a byte order mark": to_bytes(lambda text: b"\xef\xbb\xbf" + text),
@@ -588,9 +543,13 @@ COMMAS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", [R2, X])
-@pytest.mark.parametrize("change", COMMAS.values(), ids=COMMAS.keys())
-def test_an_ambiguous_comma_is_refused(name: str, change: Callable[[bytes], bytes], release: Path) -> None:
+REFUSED_COMMAS = [(name, change) for name in (R2, X) for change in COMMAS.values()]
+
+
+@pytest.mark.parametrize(("name", "change"), [*REFUSED_COMMAS, (X, with_commas)])
+def test_an_ambiguous_comma_and_any_in_a_matrix_is_refused(
+    name: str, change: Callable[[bytes], bytes], release: Path
+) -> None:
     to_bytes(change, name)(release)
     with pytest.raises(UserError, match=rf"{name}.*decimal comma"):
         read(release)

@@ -18,7 +18,6 @@ from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task, read_params
 from pipelines.samples.expression import is_one_of, keep_profiles
 from pipelines.samples.formats import read_table
-from pipelines.samples.images import list_images
 from pipelines.text_values import UNKNOWN_WORDS
 from pipelines.validate import Validation, validate_folder
 from tests.pipelines.damages import Damage, cell, change, edited, renamed, rewrite
@@ -161,7 +160,7 @@ REFUSED: dict[str, tuple[str, Damage, str, str | None, str]] = {
         "'ALL'"),
     "header in another case": ("expression", change(S, "patient_id", "Patient ID"), S, "patient_id", "'Patient ID'"),
     "csv for parquet": ("expression", lambda f: (f / E).rename(f / "expression.csv"), E, None,
-        "'expression.csv' is there: save it as expression.parquet"),
+        "which has 'expression.csv'"),
     "decimal commas": ("response", column(E, "MYC", lambda v: str(v).replace(".", ",")), E, "MYC", "decimal points"),
     "micromolar in one study": ("response", responses(np.exp, 3), R, "ln_ic50", "'STUDY2'"),
     "copies in log2": ("response", numbers(C, np.log2), C, None, "log2"),
@@ -188,17 +187,6 @@ def test_columns_of_one_wrong_type_are_one_finding(tmp_path: Path) -> None:
     assert "40 of 40" in found.message and "'1,5'" in found.message and "G0" in str(found.column)
 
 
-def test_a_word_for_unknown_is_no_value_in_any_table(check: Check) -> None:
-    word = "[Discrepancy]"  # of all words, see the property below
-    places = (("expression", S, "label"), ("expression", S, "patient_id"), ("images", IMAGES, "subject_id"))
-    for kind, file, name in places:
-        of_word, empty = (check(kind, cell(file, 1, name, text), f"{name}{text}") for text in (word, ""))
-        assert of_word.passed and (file, name) in [(each.file, each.column) for each in of_word.warnings]
-        assert of_word.counts == empty.counts
-        assert content(Path(f"{name}{word}", kind), kind) == content(Path(name, kind), kind)
-    assert not check("expression", cell(S, 1, "sample_id", word)).passed
-
-
 def test_a_cell_line_that_is_called_na_is_a_line_and_responses_in_their_unit_are_not_doubted(check: Check) -> None:
     to_na = [column(file, "cell_line_id", lambda n: {"LINE-03": "NA"}.get(n, n)) for file in (R, L, E, C, B, M)]
     assert check("response", lambda folder: [rename(folder) for rename in to_na]).findings == ()
@@ -217,21 +205,6 @@ def test_a_rule_is_not_half_obeyed_where_nobody_validates() -> None:
         keep_profiles(broken, label_task())
     both = with_rules(exclude={"sample_type": ("11", "11A")})
     assert len(keep_profiles(broken, both).samples) == int((kinds != 11).sum())
-
-
-def test_what_validation_passes_is_what_samples_see(check: Check) -> None:
-    """Files of an operating system are no images to either, and an ambiguous name is refused by both."""
-
-    def leave(folder: Path) -> None:
-        (folder / "images/all/desktop.ini").write_bytes(b"x")
-        (folder / "images/__MACOSX").mkdir()
-
-    task: Any = task_of("images")
-    assert check("images", leave).counts["rows"]["images/all"] == 12
-    assert len(list_images(Path("images"), task)) == 24
-    assert not check("images", column(IMAGES, "file", lambda name: name.replace("all/", "hem/")), "wrong").passed
-    with pytest.raises(DataError, match=r"images\.csv, column"):
-        list_images(Path("wrong/images"), task)
 
 
 # Properties of reading.

@@ -61,10 +61,6 @@ def test_a_gap_makes_no_profile_missing_an_optional_file_may_be_and_a_target_mus
     outcome = kept(replace(TABLES, omics=TABLES.omics | {"methylation": nothing}))
     assert outcome.counts["without"]["methylation"] == {"rule": "impute", "kept": LINES}
     assert outcome.samples.omics["methylation"].shape == (LINES, 0) and len(outcome.samples) == 60
-    targets = TABLES.response["ln_ic50"].where(TABLES.response.index % 10 > 0)
-    outcome = kept(replace(TABLES, response=TABLES.response.assign(ln_ic50=targets)))
-    assert outcome.counts["rows"]["dropped"]["without_target"] == targets.isna().sum() == 6
-    assert np.isfinite(outcome.samples.target).all()
     bare = replace(TABLES, response=TABLES.response.drop(columns="ln_ic50"))
     unlabelled = keep_samples(bare, task_of(), labelled=False)
     assert len(unlabelled.samples) == LINES * DRUGS
@@ -142,19 +138,6 @@ def test_features_stay_with_their_line_whatever_the_order_of_the_files() -> None
         np.testing.assert_array_equal(row, profile(TABLES, omics, samples.pairs["cell_line_id"][position]))
 
 
-def test_ids_of_digits_stay_text_and_keep_their_zeros(tmp_path: Path) -> None:
-    """A CSV file has no types: 007 must not become 7, which no parquet file names."""
-    folder = write_response_folder(tmp_path)
-    for file in ("cell_lines.csv", "response.parquet", *(f"{omics}.parquet" for omics in OMICS)):
-        column(file, "cell_line_id", lambda table: table["cell_line_id"].str.replace("LINE-", "00"))(folder)
-    task = shipped_task()
-    outcome = keep_samples(read_response_tables(folder, task), task)
-    assert outcome.counts["rows"]["dropped"]["unknown_cell_line"] == 0
-    assert outcome.samples.cell_lines.index[0] == "0001"
-    assert outcome.samples.pairs["sample_id"].iloc[0] == "GDSC1|0001|DRUG-1"
-    consistent(outcome.samples)
-
-
 def test_take_moves_pairs_indices_and_targets_together() -> None:
     samples, every = kept(TABLES).samples, np.arange(60)
     for rows in (np.array([5, 3, 3, 59]), np.array([-1]), every[:0], every % 7 == 2, every < 0):
@@ -167,7 +150,7 @@ def test_take_moves_pairs_indices_and_targets_together() -> None:
 
 # Calls of sensitivity.
 
-METHODS = ("waterfall", "quantile", "otsu")
+METHODS = ("waterfall", "quantile")
 RULE = Threshold("waterfall", 5.0)
 SHIPPED = (ROOT / "params.yaml").read_text()
 CALLED = "      threshold: {method: waterfall, prior_rows: 5}\n"
@@ -321,7 +304,7 @@ def test_new_rules_or_responses_want_a_new_prepare(task: Any, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("text", "line_of", "says"),
     [
-        (params_text(CALLED.replace("waterfall", "median")), "threshold:", "one of waterfall, quantile, otsu"),
+        (params_text(CALLED.replace("waterfall", "median")), "threshold:", "one of waterfall, quantile"),
         (params_text(CALLED.replace("5}", "-1}")), "threshold:", "prior_rows is -1.*at least 0"),
         (params_text(""), "    data:", "params.tasks.drug_response.data lacks threshold"),
         (params_text().replace("problem: classification", "problem: regression", 1), "threshold:", "unknown key"),
