@@ -17,12 +17,6 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _CASED = ("smiles", "file")  # where case is chemistry, or another file
 _NA_IS_A_NAME = "cell_line_id"  # there is a cell line that is called NA
 _ALIKE_SHOWN = 3
-_CONTENTS = {
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save its sheet as CSV in UTF-8",
-    b"\x1f\x8b": "compressed by gzip; unpack it",
-    b"\xd0\xcf\x11\xe0": "an Excel workbook; save its sheet as CSV in UTF-8",
-    b"PAR1": "a Parquet file; write it as CSV",
-}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _TRUTH = {"true": True, "false": False}
 
@@ -91,17 +85,14 @@ def header_names(names: Iterable[object], file: str, notes: list[Finding]) -> li
 
 def decoded(raw: bytes, file: str) -> str:
     """Return the text of a CSV file in UTF-8, or in UTF-16 with its mark; raise a `DataError` if it is another file."""
-    for mark, what in _CONTENTS.items():
-        if raw.startswith(mark):
-            raise DataError([Finding("file_readable", file, f"is by its content {what}")])
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         row = raw[: error.start].count(b"\n")
-        message = f"not UTF-8 (byte {raw[error.start]:#04x}); save the file in UTF-8"
+        message = f"not UTF-8 (byte {raw[error.start]:#04x}); unpack it if it is packed, and save it as CSV in UTF-8"
         raise DataError([Finding.at_rows("file_encoding", file, None, [max(row - 1, 0)], message)]) from error
     if "\0" in text:
-        message = "has zero bytes, as UTF-16 without its mark does; save the file in UTF-8"
+        message = "has zero bytes, as UTF-16 without its mark and workbooks do; save it as CSV in UTF-8"
         raise DataError([Finding("file_encoding", file, message)])
     return text
 

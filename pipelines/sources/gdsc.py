@@ -143,6 +143,11 @@ def doubtful_lines(response: pd.DataFrame, lines: Iterable[CellLine]) -> list[st
     if apart:
         shown = "; ".join(map(quoted, apart[:5])) + (f"; {len(apart) - 5} more" if len(apart) > 5 else "")
         notes.append(f"cell lines: names that differ in punctuation alone are taken for different lines: {shown}")
+    for kind, other in (("sanger_model_id", "cosmic_id"), ("cosmic_id", "sanger_model_id")):
+        both = keys[(keys[kind] != "") & (keys[other] != "")]
+        counts = both.groupby(kind)[other].nunique()
+        if len(several := counts.index[counts > 1]):
+            notes.append(f"cell lines: {kind} {quoted(several)} has several {other}; correct the one that is wrong")
     return notes
 
 

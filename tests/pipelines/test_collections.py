@@ -19,7 +19,6 @@ from pipelines.modalities.pairs import PairsTask
 from pipelines.params import read_params
 from pipelines.samples import Kept
 from pipelines.samples.formats import ResponseTables, read_response_tables
-from pipelines.samples.images import read_images
 from pipelines.samples.molecules import pubchem_id
 from pipelines.samples.response import keep_samples, molecule_keys
 from pipelines.simulate.__main__ import main, simulators
@@ -92,13 +91,6 @@ def test_it_can_be_split_in_every_mode_as_shipped_and_holds_the_doubled_molecule
         assert set(prepared.table["split"]) == set(SIDES)
         assert prepared.counts["rows"]["dropped"]["without_expression"] > 0
     assert tables.drugs["smiles"].isna().any() and tables.drugs["smiles"].dropna().duplicated().sum() >= 5
-
-
-@pytest.mark.parametrize("name", [BLOOD, LEUKEMIA])
-def test_every_class_is_on_every_side_as_shipped(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    kept = read_images(folders[name], TASKS[name], cache=tmp_path)
-    table = prepare(kept, TASKS[name], 1).table
-    assert table.groupby("split")["label"].nunique().to_dict() == dict.fromkeys(SIDES, len(kept.samples.classes))
 
 
 def test_follow_up_has_a_signal_and_censoring(folders: dict[str, Path]) -> None:
