@@ -257,25 +257,6 @@ def test_a_cell_line_is_found_by_any_identifier_and_taken_for_no_other(tmp_path:
         assert (match.candidates if reason else (match.line_id,)) == candidates, identifiers
 
 
-def test_two_lines_that_fit_one_model_are_left_out_but_for_the_one_with_its_identifier(origin: Path, out: Path) -> None:
-    path = origin / "gdsc" / R2
-    frame = pd.read_csv(path)
-    # DepMap tells no COSMIC id of the second, and no identifier of the third.
-    first, kappa, delta = (frame[frame["SANGER_MODEL_ID"] == f"SIDM001{number}"] for number in ("01", "10", "05"))
-    twin = kappa.assign(SANGER_MODEL_ID="", COSMIC_ID=5, LN_IC50=1.0)
-    other = delta.assign(SANGER_MODEL_ID="SIDM77777", COSMIC_ID=7)
-    pd.concat([first, kappa, delta, twin, other]).to_csv(path, index=False)
-    run(out, [path], "--models", origin / "old" / "sample_info.csv")
-    response = pd.read_parquet(out / "response.parquet")
-    assert sorted(response["cell_line_id"].unique()) == ["ACH-000101", "ACH-000110"]
-    assert response.loc[response["cell_line_id"] == "ACH-000110", "sanger_model_id"].tolist() == ["SIDM00110"] * 3
-    assert unmatched(out, "identifier rows_lost candidates", reason="fits the same cell line as another") == [
-        ["SIDM00105 (old-delta)", 3, "ACH-000105"],
-        ["5 (Kappa)", 3, "ACH-000110"],
-        ["SIDM77777 (old-delta)", 3, "ACH-000105"],
-    ]
-
-
 def test_two_columns_of_a_matrix_that_fit_one_line_are_both_left_out(origin: Path, out: Path) -> None:
     frame = files.by_model(EXPRESSION, old=True)
     twin = frame.iloc[[0]].assign(**{"": "ALPHA1_LUNG"})
@@ -407,6 +388,8 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "not a number": (cell(R2, 2, "LN_IC50", "low"), rf"{R2}, column LN_IC50, row 2: is no finite .*\(found 'low'\)"),
     "no drug": (cell(R2, 1, "DRUG_ID", ""), "column DRUG_ID, row 1: is empty"),
     "quotes that nothing closes": (rewrite(R2, unclosed), "not a readable table"),
+    "measured twice": (edited(R2, lambda t: pd.concat([t, t.iloc[[0]].assign(LN_IC50="-1.5")])),
+                       rf"{R2}, rows 1, 37: 1 pairs of a cell line and a drug .* GDSC2\|SIDM00101\|GDSC2:7;"),
     "two names of a drug": (cell(R2, 1, "DRUG_NAME", "Other"), r"rows 1, 2: has several names \('Other', 'Inventib'\)"),
     "a model twice": (edited(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
                       "column ModelID, rows 2, 14: has several rows, which differ"),
