@@ -389,7 +389,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "no drug": (cell(R2, 1, "DRUG_ID", ""), "column DRUG_ID, row 1: is empty"),
     "quotes that nothing closes": (rewrite(R2, unclosed), "not a readable table"),
     "measured twice": (edited(R2, lambda t: pd.concat([t, t.iloc[[0]].assign(LN_IC50="-1.5")])),
-                       rf"{R2}, rows 1, 37: 1 pairs of a cell line and a drug .* GDSC2\|SIDM00101\|GDSC2:7;"),
+                       rf"{R2}, rows 1, 37: 1 pairs of a cell line and a drug .* GDSC2\|ACH-000101\|GDSC2:7;"),
     "two names of a drug": (cell(R2, 1, "DRUG_NAME", "Other"), r"rows 1, 2: has several names \('Other', 'Inventib'\)"),
     "a model twice": (edited(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
                       "column ModelID, rows 2, 14: has several rows, which differ"),
