@@ -68,8 +68,7 @@ def conformal_threshold(
 def quantile_of_groups(scores: Floats, groups: npt.ArrayLike, share: float) -> float:
     """Return the score that rows of a new group exceed with probability 1 - ``share`` at most; infinite for few groups.
 
-    Each group has the same weight, however many rows it has, and so has the new group, whose scores are taken to be the
-    largest (Lee, Barber, Willett, 2023, arXiv:2306.06342).
+    Each group has the same weight, and so has the new one, whose scores are taken to be the largest (Lee et al., 2023).
     """
     _, code, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if code.shape != scores.shape:

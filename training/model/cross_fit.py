@@ -14,7 +14,7 @@ from training.estimator import Attribution, Classifier, Estimator, FitContext, O
 from training.model.calibration import apply_temperature, fit_temperature, half_widths
 
 _T = TypeVar("_T")
-_FEWEST = 50  # rows by which views are chosen
+_FEWEST = 50  # rows by which views are chosen; fewer show nothing, and all views stay
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -160,8 +160,7 @@ def held_out_outputs(members: Sequence[Any], parts: Sequence[Any]) -> list[np.nd
 def fewest(outputs: np.ndarray, target: np.ndarray) -> tuple[int, dict[str, list[float]]]:
     """Return the smallest number of views that is as good as all, and measures of each number of `outputs_by_views`.
 
-    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984). Fewer
-    than `_FEWEST` rows show nothing, and all views stay.
+    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984).
     """
     if len(target) < _FEWEST or not np.isfinite(outputs).all():
         return len(outputs), {}
