@@ -40,10 +40,9 @@ class Backbone:
             return self.create(True)
         except Exception as error:  # each library has its own types for "no network"
             raise UserError(
-                f"the ImageNet weights of {name} ({self.source}) cannot be had: {_first_line(error)}. With a network, "
-                f"`python -m training.fetch_weights {name}` fills TORCH_HOME (~/.cache/torch) and HF_HOME "
-                "(~/.cache/huggingface): copy these folders here; or set tune.weights in params.yaml to a file of "
-                "weights, or to none"
+                f"the ImageNet weights of {name} ({self.source}) cannot be had: {_first_line(error)}. A fit with "
+                "a network fills TORCH_HOME (~/.cache/torch) and HF_HOME (~/.cache/huggingface): copy these folders "
+                "here, or set tune.weights in params.yaml to a file of weights, or to none"
             ) from error
 
 
@@ -51,11 +50,12 @@ def torchvision_backbone(
     name: str, stages: Callable[[nn.Module], list[nn.Module]], *, smallest: int = 32, weights: str = "IMAGENET1K_V1"
 ) -> Backbone:
     """Return torchvision's network ``name``; ``weights`` is the name of its ImageNet weights."""
-
-    def create(pretrained: bool) -> nn.Module:
-        return get_model(name, weights=weights if pretrained else None)
-
-    return Backbone(create, stages, smallest=smallest, source=f"torchvision {weights}")
+    return Backbone(
+        lambda pretrained: get_model(name, weights=weights if pretrained else None),
+        stages,
+        smallest=smallest,
+        source=f"torchvision {weights}",
+    )
 
 
 def alexnet_stages(network: nn.Module) -> list[nn.Module]:
@@ -133,12 +133,8 @@ def load_weights(network: nn.Module, stages: list[nn.Module], path: Path, name: 
     """Load a file of tensors into ``network``, without unpickling code; only its classifier may differ."""
     tensors = _read_tensors(path, name)
     own = network.state_dict()
-    if not set(own) & set(tensors):
-        if [each.shape for each in own.values()] != [each.shape for each in tensors.values()]:
-            raise UserError(
-                f"{path}: not the weights of {name}: neither its names nor its shapes are known; {_mend(name)}"
-            )
-        tensors = dict(zip(own, tensors.values(), strict=True))
+    if not set(own) & set(tensors) and [t.shape for t in own.values()] == [t.shape for t in tensors.values()]:
+        tensors = dict(zip(own, tensors.values(), strict=True))  # the same network under other names
     wanted = {id(tensor) for stage in stages for tensor in stage.state_dict(keep_vars=True).values()}
     needed = {key for key, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in wanted}
     lacking = sorted(key for key in needed if key not in tensors and not key.endswith("num_batches_tracked"))

@@ -32,8 +32,6 @@ def torch_device(device: str) -> str:
 
     if device == "auto" and not torch.cuda.is_available():
         return "cpu"
-    if device not in ("auto", "cpu") and not device.startswith("cuda"):
-        raise UserError(f"device is {device!r}; it must be auto, cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
     if device not in ("auto", "cuda"):
@@ -58,11 +56,9 @@ def network_device(device: str) -> torch.device:
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep up to 2 GiB of freed memory; return whether the C library can.
-
-    glibc returns blocks of more than 32 MiB to the kernel, and zeroing and mapping them again takes half of the forward
-    pass of a convolutional network. Arenas of later threads cannot keep such blocks: all threads share the first.
-    """
+    """Let the process keep up to 2 GiB of freed memory; return whether the C library can."""
+    # glibc returns blocks of more than 32 MiB to the kernel, and mapping them again takes half of a forward pass.
+    # Arenas of later threads cannot keep such blocks: all threads share the first.
     if sys.platform != "linux":
         return False
     try:

@@ -152,13 +152,14 @@ class Estimator(BaseEstimator, ABC):
 
     def state(self) -> dict[str, Any]:
         """Return the fitted state, as JSON values and arrays."""
-        made = {name: getattr(self, f"{name}_").state() for name in self.featurizers}
+        parts = {name: getattr(self, f"{name}_") for name in self.featurizers}
+        made = {name: None if part is None else part.state() for name, part in parts.items()}
         return made | {name: getattr(self, f"{name}_") for name in self.fitted}
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Take on the result of `state`."""
         for name, of in self.featurizers.items():
-            setattr(self, f"{name}_", of.from_state(state[name]))
+            setattr(self, f"{name}_", None if state[name] is None else of.from_state(state[name]))
         for name in self.fitted:
             setattr(self, f"{name}_", state[name])
         return self

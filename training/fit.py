@@ -32,7 +32,7 @@ def main() -> int:
 
         distributed.start(params.device)
         if distributed.rank():
-            follow(architecture, tuned["hyperparameters"], prepared, params=params, task=task, study=tuned["study"])
+            follow(architecture, tuned, prepared, params, task)
             return 0
     how = {"prepared": prepared, "params": params, "folder": folder, "study": tuned["study"]}
     fitted = fit(arguments.task, architecture, tuned["hyperparameters"], **how)

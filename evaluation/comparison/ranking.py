@@ -72,7 +72,6 @@ def as_text(rows: list[dict[str, Any]], title: str) -> str:
 COSTS = {  # of an architecture: name in the evidence, heading, digits
     "cost_parameters": ("parameters", 0),
     "cost_multiply_adds": ("multiply-adds", 0),
-    "cost_images_per_second": ("trained/s", 1),
     "cost_latency_ms_batch_1": ("ms, 1", 1),
     "cost_latency_ms_batch_32": ("ms, 32", 1),
     "cost_peak_memory_megabytes": ("peak MB", 0),

@@ -133,21 +133,6 @@ def test_the_monitor_sees_the_network_in_evaluation_mode_and_the_loss_in_trainin
     assert modes == {("monitor", False, False), ("loss", True, True)}
 
 
-def test_each_group_learns_at_its_share_of_the_rate_and_what_is_in_none_not_at_all() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
-    first, middle, last = (list(network[place].parameters()) for place in (0, 2, 4))
-    before = _weights(network)
-    one_step = replace(SETTINGS, epochs=1, batch_size=N_ROWS, weight_decay=0.0)
-    groups = [(first, 0.1), (last, 1.0)]
-    train_network(network, _loss(network), N_ROWS, None, settings=one_step, context=FitContext(), groups=groups)
-    moved = {key: float((value - before[key]).abs().max()) for key, value in network.state_dict().items()}
-    # The first step of Adam is as long as the rate, whatever the gradient.
-    for key, share in {"0.weight": 0.1, "0.bias": 0.1, "4.weight": 1.0, "4.bias": 1.0}.items():
-        assert moved[key] == pytest.approx(share * SETTINGS.learning_rate, rel=1e-3), key
-    assert middle and moved["2.weight"] == moved["2.bias"] == 0
-
-
 @pytest.mark.parametrize(("n_rows", "sizes"), [(33, {16}), (1, {1}), (N_ROWS, {16, 2})])
 def test_rows_are_seen_once_an_epoch_in_orders_of_their_own(network: nn.Module, n_rows: int, sizes: set[int]) -> None:
     loss = _loss(network)
@@ -296,18 +281,13 @@ if distributed.size() > 1:
 """
 
 
-def _python(*arguments: str) -> str:
-    """Run Python and return what it prints."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 def _run(folder: Path, launcher: list[str], processes: int) -> list[dict]:
     folder.mkdir()
     (folder / "fit.py").write_text(SCRIPT)
-    _python(*launcher, str(folder / "fit.py"), str(folder))
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *launcher, str(folder / "fit.py"), str(folder)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads((folder / f"{processes}-{rank}.json").read_text()) for rank in range(processes)]
 
 
@@ -349,9 +329,8 @@ def test_without_a_gpu_auto_is_the_cpu_and_cuda_is_refused(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert device.torch_device("auto") == "cpu"
-    for asked in ("cuda", "gpu"):
-        with pytest.raises(UserError):
-            device.torch_device(asked)
+    with pytest.raises(UserError, match="sees no CUDA device"):
+        device.torch_device("cuda")
 
 
 def test_a_launched_process_makes_its_gpu_current_before_it_talks(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,34 +365,6 @@ def test_trees_grow_and_answer_on_the_device_of_the_process(gpus: None, monkeypa
     trees.attribute(samples, np.zeros(len(samples), int))  # which is done on the CPU
     assert trees.predict(samples).shape == samples.target.shape
     assert [each for each in asked if each != "cpu"] == ["cuda:1", "cuda:1"]  # training and answering
-
-
-# The memory of a processor
-
-# Page faults where a process makes, uses and frees 64 MiB, before and after a network asked for a processor.
-FAULTS = """
-import resource, torch
-from concurrent.futures import ThreadPoolExecutor
-from training.device import network_device
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(30):
-        torch.zeros(16 * 2**20).add_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults())
-assert network_device("cpu").type == "cpu"
-faults()  # the heap may grow a few times until a freed block is large enough for the next
-print(faults())
-with ThreadPoolExecutor() as other:  # as a server answers
-    print(*[other.submit(faults).result() for _ in range(3)][2:])
-"""
-
-
-@pytest.mark.skipif(not device.keep_freed_memory(), reason="this C library has no mallopt")
-def test_a_network_on_a_processor_gets_its_memory_back_at_once() -> None:
-    before, *after = map(int, _python("-c", FAULTS).split())
-    assert max(after) < before / 20
 
 
 def test_where_the_c_library_has_no_such_thing_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

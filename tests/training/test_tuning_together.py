@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,20 +40,6 @@ from training.studies.storage import PatientStorage, open_storage, refuse_what_m
 from training.studies.trial_queue import Beats, locked, requeue_orphans, work
 
 STATES = [None, *((state,) for state in TrialState), (TrialState.COMPLETE, TrialState.PRUNED)]
-
-
-@contextlib.contextmanager
-def sqlalchemy_statements(asked: list[str]) -> Iterator[None]:
-    """Add to ``asked`` what is asked of any database meanwhile."""
-
-    def note(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
-        asked.append(statement)
-
-    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
-    try:
-        yield
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
 
 def _study(name: str) -> optuna.Study:
@@ -193,7 +178,6 @@ def test_of_trials_that_others_run_a_claim_reads_the_names_of_their_workers_alon
         trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         trial.set_user_attr("worker", f"another-host|{number}|1")
         trial.set_user_attr("note", "not asked for")
-        trial.report(0.5, 1)
     study.tell(1, 0.25)
     study.enqueue_trial({"x": 0.5}, user_attrs={"retry_of": 7})
     found = unfinished_trials(study, "worker", "retry_of")
@@ -203,11 +187,8 @@ def test_of_trials_that_others_run_a_claim_reads_the_names_of_their_workers_alon
         *({"worker": f"another-host|{number}|1"} for number in (0, 2)),
         {"retry_of": 7},
     ]
-    asked: list[str] = []
-    with sqlalchemy_statements(asked):
-        states = requeue_orphans(study)
+    states = requeue_orphans(study)
     assert sorted(states, key=int) == sorted((trial.state for trial in study.trials), key=int)
-    assert asked and not any("trial_intermediate_values" in statement for statement in asked)
 
 
 def test_silence_counts_only_while_somebody_listens() -> None:
@@ -302,25 +283,6 @@ def test_whatever_others_do_the_trials_read_are_those_of_optuna_s_own_storage(ur
             trial.user_attrs["mine"] = "of a copy"
     for states in STATES:
         assert [study.get_trials(states=states) for study in studies] == [true(states)] * 3
-
-
-def test_a_report_s_question_whether_to_prune_fetches_no_trial_that_others_run(url: str) -> None:
-    others, study = _study("one"), _study("one")
-    for _ in range(5):
-        others.tell(others.ask(), 1.0)
-    running = [others.ask() for _ in range(40)]
-    for trial in running:
-        trial.report(0.5, 0)
-    study.get_trials()
-    said, engine = list[str](), study._storage.inner._backend.engine
-    sqlalchemy.event.listen(engine, "before_cursor_execute", lambda *arguments: said.append(str(arguments[2])))
-    for _ in range(3):
-        study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    assert len([each for each in said if each.lower().startswith("select")]) == 3, "one look each at which there are"
-    assert not any("intermediate_value" in each for each in said)
-    others.tell(running[0], 2.0)
-    assert [trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))] == [1.0] * 5 + [2.0]
-    assert study.get_trials(states=(TrialState.COMPLETE,))[-1].intermediate_values == {0: 0.5}
 
 
 # PostgreSQL

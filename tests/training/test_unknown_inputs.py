@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow.exceptions import MlflowException
 from scipy.ndimage import gaussian_filter
 
 from pipelines.datasets import Prepared
@@ -87,14 +86,6 @@ def test_a_known_drug_has_its_interval_and_its_id_a_molecule(answer: Answer, row
     for change in (str.lower, "\u00a0{}\u200b".format, str):  # an id that reads like a known one is that one
         same = answer(drug_id=change(row["drug_id"]), smiles=None)
         assert all(same[name] == known[name] for name in ("drug_known", "prediction", "low", "high"))
-
-
-def test_features_that_differ_in_case_or_blanks_alone_are_named(answer: Answer, row: Row) -> None:
-    first, *rest = row["expression"]
-    for other in (f"{first} ", first.swapcase()):
-        with pytest.raises(MlflowException) as caught:
-            answer(expression={other: 1.0, **{name: row["expression"][name] for name in rest}})
-        assert repr(other) in str(caught.value)
 
 
 @pytest.mark.parametrize("drug_id", [None, "NEW"])
@@ -287,21 +278,6 @@ def test_rows_whose_noise_the_components_follow_are_not_called_odd() -> None:
     assert (novelty.scores(views) > novelty.threshold).mean() <= 2 * SHARE
     odd = {"copy_number": View("profile", 3 * rng.normal(size=(60, 160)), line)}
     assert (novelty.scores(odd) > novelty.threshold).mean() > 0.95
-
-
-def test_the_rate_is_kept_on_average_over_many_draws() -> None:
-    beyond = []
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        loadings = rng.normal(0, 1, (3, 12))
-
-        def drawn(count: int, rng: np.random.Generator = rng, loadings: np.ndarray = loadings) -> dict[str, View]:
-            values, rows = rng.normal(0, 1, (count, 3)) @ loadings + rng.standard_t(5, (count, 12)), np.arange(count)
-            return {"summary": View("summary", values[:, :5], rows), "genes": View("profile", values, rows)}
-
-        novelty = fit_novelty(drawn(400), np.arange(400) % 5, np.arange(400))
-        beyond.append((novelty.scores(drawn(500)) > novelty.threshold).mean())
-    assert SHARE / 3 < np.mean(beyond) < 2 * SHARE, np.mean(beyond)
 
 
 # Planted outliers

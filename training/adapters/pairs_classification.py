@@ -21,11 +21,10 @@ _CERTAIN = 0.999
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Sensitivity(Classifier):
-    """A regressor, and the link from its predictions to the probability that a line is sensitive.
+    """A regressor, and the link from its predictions to the probability that a line is sensitive (Platt, 1999).
 
     The log odds are those of the drug's share of sensitive training lines, plus a slope times the distance of the
-    prediction below the drug's mean, in standard deviations of the drug, plus a constant. Slope and constant are fitted
-    to rows that the regressor was not fitted on (Platt, 1999).
+    prediction below the drug's mean, in standard deviations of the drug, plus a constant.
     """
 
     of: str

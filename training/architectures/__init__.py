@@ -111,10 +111,7 @@ _registry: dict[tuple[str, str, str], Architecture] = {}
 def architecture(
     modality: str, problem: str, *, space: Space | None = None, role: Role = "model"
 ) -> Callable[[type[Estimator]], type[Estimator]]:
-    """Register an estimator class, under the name of its file, for a modality and a problem.
-
-    Its annotated attributes become keyword-only fields: the hyperparameters.
-    """
+    """Register an estimator class under the name of its file; its annotated attributes become hyperparameters."""
 
     def register(estimator: type[Estimator]) -> type[Estimator]:
         made = dataclass(eq=False, repr=False, kw_only=True)(estimator)

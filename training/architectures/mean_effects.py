@@ -7,7 +7,6 @@ import numpy as np
 from scipy.special import expit
 
 from pipelines.samples.response import ResponseSamples
-from pipelines.samples.sensitivity import SensitivitySamples
 from training.adapters.pairs_classification import log_odds
 from training.architectures import architecture
 from training.estimator import Attribution, Classifier, Estimator, FitContext
@@ -53,38 +52,24 @@ class MeanEffects(Estimator):
 
 
 @architecture("pairs", "classification", role="baseline")
-class SensitiveShare(Classifier):
+class SensitiveShare(Classifier, MeanEffects):
     """The baseline of sensitivity: the drug's share of sensitive training lines, plus the effect of the line."""
 
-    def fit(self, train: SensitivitySamples, validation: Any = None, context: FitContext | None = None) -> Self:
+    def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit the shares of the training rows."""
-        self.effects_ = MeanEffects().fit(train.called)
-        return self
+        return super().fit(train.called)
 
     def predict_proba(self, samples: ResponseSamples) -> np.ndarray:
         """Return the probabilities of resistant and sensitive, ``(n, 2)``."""
-        odds = log_odds(self.effects_.predict(samples))
+        odds = log_odds(sum(self._effects(samples)))
         return np.column_stack([expit(-odds), expit(odds)])
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return the contributions of drug and line to the log odds of a class, from those of the overall share."""
-        drug, line = self.effects_._effects(samples)
-        overall, of_drug, of_both = map(log_odds, (self.effects_.drug_.overall, drug, drug + line))
+        drug, line = self._effects(samples)
+        overall, of_drug, of_both = map(log_odds, (self.drug_.overall, drug, drug + line))
         code = self.predict(samples) if output is None else np.asarray(output)
         sign = np.where(code == 1, 1.0, -1.0)
         values = np.column_stack([of_drug - overall, of_both - of_drug]) * sign[:, None]
         names = ["drug:sensitive_share", "cell_line:effect"]
         return Attribution(names, values, overall * sign, of_both * sign, "exact")
-
-    def cost(self) -> dict[str, float]:
-        """Return the number of shares."""
-        return self.effects_.cost()
-
-    def state(self) -> dict[str, Any]:
-        """Return the shares."""
-        return self.effects_.state()
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Restore what `state` returned."""
-        self.effects_ = MeanEffects().restore(state)
-        return self

@@ -71,18 +71,15 @@ class _Table:
 
 @dataclass
 class CellLineFeatures:
-    """Numbers that describe a cell line.
-
-    Missing tables and values are imputed by the training ``mean``, by the five nearest training lines over all tables
-    (``knn``; Troyanskaya et al., 2001), or, with ``drop``, training lines without a table are dropped, and other lines
-    without one get the drug's mean, see `complete`.
-    """
+    """Numbers that describe a cell line."""
 
     omics: tuple[str, ...]
     scaling: str = "standard"  # mean 0, variance 1; ``min_max``, 0 to 1; ``quantile_normal``, normal scores of ranks
     keep_share: float = 0.25  # see `selected`
     components: int = 0  # principal components per table, at most; 0 for none
     selection: str = "all"
+    # Of missing tables and values: the training ``mean``; ``knn``, that of the five nearest training lines over all
+    # tables (Troyanskaya et al., 2001); with ``drop`` lines without a table are left aside, see `complete`.
     imputation: str = "mean"
     tables: dict[str, _Table] = field(default_factory=dict)
     tissues: list[str] = field(default_factory=list)
@@ -213,10 +210,9 @@ class CellLineFeatures:
     def spread_gradient(
         self, gradient: np.ndarray, lines: pd.DataFrame, omics: dict[str, pd.DataFrame], cell: np.ndarray
     ) -> np.ndarray:
-        """Return path-averaged gradients times the distance from the baseline, ``(n, len(names))``.
+        """Return path-averaged gradients ``(n, width)`` times the distance from the baseline, ``(n, len(names))``.
 
-        ``gradient``, ``(n, width)``, is with respect to the transformed features; ``cell`` is the row of each sample in
-        ``lines``. The baseline is a line whose transformed features are all zero.
+        ``cell`` is the row of each sample in ``lines``; transformed features of the baseline are all zero.
         """
         distances = []
         for (name, table), scaled in zip(self.tables.items(), self._scaled(omics), strict=True):
@@ -280,9 +276,8 @@ def _ranked(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 def selected(values: np.ndarray, selection: str, share: float, response: np.ndarray | None = None) -> np.ndarray:
     """Return the positions of the columns of ``values`` ``(lines, features)`` that are kept, ascending.
 
-    ``all`` keeps every feature that varies, others at most ``share`` of them: ``variance``, the most variable;
-    ``mutual_information`` with the response (Kraskov et al., 2004; Ross, 2014); ``rfe``, recursive elimination (Guyon
-    et al., 2002) by ridge regression. With a constant response the most variable are kept.
+    All that vary, or at most ``share`` of them: the most variable, also where the response is constant;
+    ``mutual_information`` (Kraskov et al., 2004); ``rfe``, recursive elimination by ridge (Guyon et al., 2002).
     """
     variance = values.var(axis=0)
     varying = np.flatnonzero(variance > _CONSTANT)

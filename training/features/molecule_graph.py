@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -64,31 +64,25 @@ def drawn_molecule(smiles: str | None) -> Any | None:
     return None if fragment is None else parse(fragment)
 
 
+class Graph(NamedTuple):
+    """Atoms ``(atoms, len(ATOM_NAMES))`` and bonds ``(bonds, len(BOND_NAMES))``, float32, and their ends."""
+
+    atoms: np.ndarray
+    bonds: np.ndarray
+    ends: np.ndarray  # ``(bonds, 2)``
+
+
 @lru_cache(maxsize=8192)
-def molecule_graph(smiles: str | None) -> Any | None:
-    """Return the `Data` of a molecule, the same for any spelling of its SMILES; None without a valid one.
-
-    ``x`` ``(atoms, len(ATOM_NAMES))``, ``edge_index`` ``(2, 2 * bonds)``, ``edge_attr`` ``(2 * bonds,
-    len(BOND_NAMES))``; each bond is there in both directions. It is cached: callers must not change it.
-    """
-    import torch
-    from torch_geometric.data import Data  # takes seconds to import, which only this architecture should cost
-
+def molecule_graph(smiles: str | None) -> Graph | None:
+    """Return the graph of a molecule, the same for any spelling of its SMILES, which is cached; None if it has none."""
     molecule = drawn_molecule(smiles)
     if molecule is None:
         return None
     atoms = [[number for each in _OF_ATOMS for number in each.encode(atom)] for atom in molecule.GetAtoms()]
-    bonds, ends = [], []
-    for bond in molecule.GetBonds():
-        row = [number for each in _OF_BONDS for number in each.encode(bond)]
-        begin, end = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        bonds += [row, row]
-        ends += [(begin, end), (end, begin)]
-    return Data(
-        x=torch.tensor(atoms, dtype=torch.float32),
-        edge_index=torch.tensor(ends, dtype=torch.long).reshape(-1, 2).T.contiguous(),
-        edge_attr=torch.tensor(bonds, dtype=torch.float32).reshape(-1, len(BOND_NAMES)),
-    )
+    bonds = [[number for each in _OF_BONDS for number in each.encode(bond)] for bond in molecule.GetBonds()]
+    ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()]
+    shaped = np.array(bonds, np.float32).reshape(-1, len(BOND_NAMES))
+    return Graph(np.array(atoms, np.float32), shaped, np.array(ends, np.int64).reshape(-1, 2))
 
 
 @dataclass
@@ -103,21 +97,21 @@ class MoleculeGraphs(Featurizer):
     def fit(self, smiles: Sequence[str | None]) -> Self:
         """Learn the averages of the training drugs."""
         graphs = [graph for each in smiles if (graph := molecule_graph(each)) is not None]
-        self.atom_mean, self.atom_scale = _center_and_scale([graph.x.numpy() for graph in graphs], len(ATOM_NAMES))
-        bonds = [graph.edge_attr.numpy() for graph in graphs]
+        self.atom_mean, self.atom_scale = _center_and_scale([graph.atoms for graph in graphs], len(ATOM_NAMES))
+        bonds = [graph.bonds.repeat(2, axis=0) for graph in graphs]  # once for each of its atoms
         self.bond_mean, self.bond_scale = _center_and_scale(bonds, len(BOND_NAMES))
         return self
 
     def transform(self, smiles: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the parts of molecules, a mask of atoms ``(n, atoms)``, and the ends of bonds ``(n, bonds, 2)``.
 
-        The parts, float32 ``(n, atoms + bonds, len(names))``, are atoms, then bonds, with zeros in the other's columns
-        and behind the last one; the first part of a drug without a molecule says so. Absent bonds join -1.
+        The parts, float32 ``(n, atoms + bonds, len(names))``, are atoms, then bonds, with zeros in the other's columns;
+        the first part of a drug without a molecule says so. Absent bonds join -1.
         """
         graphs = [molecule_graph(each) for each in smiles]
         known = [graph for graph in graphs if graph is not None]
-        atoms = max([1, *(len(graph.x) for graph in known)])
-        bonds = max([0, *(len(graph.edge_attr) // 2 for graph in known)])
+        atoms = max([1, *(len(graph.atoms) for graph in known)])
+        bonds = max([0, *(len(graph.bonds) for graph in known)])
         parts = np.zeros((len(graphs), atoms + bonds, len(self.names)), np.float32)
         there = np.zeros((len(graphs), atoms), bool)
         ends = np.full((len(graphs), bonds, 2), -1)
@@ -125,13 +119,12 @@ class MoleculeGraphs(Featurizer):
             if graph is None:
                 parts[row, 0, -1] = 1
                 continue
-            joined = graph.edge_index[:, ::2].T.numpy()  # each bond once
-            there[row, : len(graph.x)] = True
-            ends[row, : len(joined)] = joined
-            of_atoms = (graph.x.numpy() - self.atom_mean) / self.atom_scale
-            of_bonds = (graph.edge_attr[::2].numpy() - self.bond_mean) / self.bond_scale
-            parts[row, : len(of_atoms), : len(ATOM_NAMES)] = of_atoms
-            parts[row, atoms : atoms + len(of_bonds), len(ATOM_NAMES) : -1] = of_bonds
+            count, joined = len(graph.atoms), len(graph.bonds)
+            there[row, :count] = True
+            ends[row, :joined] = graph.ends
+            parts[row, :count, : len(ATOM_NAMES)] = (graph.atoms - self.atom_mean) / self.atom_scale
+            of_bonds = (graph.bonds - self.bond_mean) / self.bond_scale
+            parts[row, atoms : atoms + joined, len(ATOM_NAMES) : -1] = of_bonds
         return parts, there, ends
 
     @property

@@ -35,6 +35,8 @@ _OPACITY = 0.55  # of a heat map where it is 1
 class Images(Contract):
     """What a model of images takes; the task says how files become pixels."""
 
+    explained = (ColSpec(DataType.string, name="overlay", required=False),)  # a PNG in base64
+
     def read(self, frame: pd.DataFrame) -> ImageSamples:
         """Check a request, an image file in one of `FORMATS` a row, and return its samples."""
         check_form(frame, ["image"], ["image"], MAX_ROWS)
@@ -71,10 +73,6 @@ class Images(Contract):
     def inputs(self) -> list[ColSpec]:
         """Return the column ``image``: base64 of a file."""
         return [ColSpec(DataType.string, name="image")]
-
-    def outputs(self) -> list[ColSpec]:
-        """Return the columns of an answer; ``overlay``, with ``explain``, is a PNG in base64."""
-        return [*self.answered, ColSpec(DataType.string, name="overlay", required=False)]
 
     def describe(self, samples: ImageSamples) -> Columns:
         """See `image_numbers`."""

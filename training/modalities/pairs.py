@@ -1,7 +1,8 @@
 """Requests of pairs: the omics of a cell line and a drug."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ from pipelines.groups.pairs import drug_groups
 from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
-from pipelines.text_values import folded, known, quoted
+from pipelines.text_values import folded, known
 from training import contract
 from training.architectures import get_architecture
 from training.contract import Columns, Contract, PayloadError, Refit, Remarks
@@ -87,13 +88,16 @@ class Pairs(Contract):
         return {omics: pd.Index(names) for omics, names in self.features.items()}
 
     @cached_property
-    def _folded(self) -> dict[str, dict[str, list[str]]]:
-        return {"drug_id": _by_folded(self.drugs), "tissue": _by_folded(self.tissues)}
+    def _folded(self) -> dict[str, dict[str, str]]:
+        found = {}
+        for kind, names in {"drug_id": list(self.drugs), "tissue": self.tissues}.items():
+            count = Counter(map(folded, names))
+            found[kind] = {folded(name): name for name in names if count[folded(name)] == 1}
+        return found
 
     def as_known(self, text: str | None, field: str) -> str | None:
         """Return the one training ``drug_id`` or ``tissue`` that is ``text`` but for case and blanks, or ``text``."""
-        alike = self._folded[field].get(folded(text or ""), [])
-        return alike[0] if text and len(alike) == 1 else text
+        return self._folded[field].get(folded(text), text) if text else text
 
     @cached_property
     def molecules(self) -> dict[str, str]:
@@ -225,8 +229,6 @@ class Pairs(Contract):
         interval = "its interval is that of unseen drugs" if self.promises_unseen else "no coverage is promised"
         if self.drugs.get(drug_id) is not None:
             return f"drug{named} is known with another molecule than this smiles; {interval}"
-        if other := self.molecules.get((smiles and parent(smiles)) or ""):
-            return f"drug{named} is another stereoisomer of the known drug {other!r}; {interval}"
         return f"drug{named} is not known: it was in no training row; {interval}"
 
     def unseen(self, samples: ResponseSamples) -> np.ndarray:
@@ -297,9 +299,8 @@ class Pairs(Contract):
 def unseen_half_width(prepared: Prepared, refit: Refit, coverage: float) -> float | None:
     """Return the half width of intervals for unseen drugs, see `half_widths`; None for too few held-out drugs.
 
-    ``refit`` fits one model on the training rows of three quarters of the drugs, grouped as in a drug-blind split; it
-    predicts the validation rows of the others. The final model is fitted on more drugs, so the width errs on the wide
-    side.
+    A model of the training rows of three quarters of the drugs, grouped as in a drug-blind split, predicts the
+    validation rows of the others. The final model is fitted on more drugs, so the width errs on the wide side.
     """
     train, validation = prepared.side("train"), prepared.side("validation")
     group = drug_groups(prepared.samples.drugs).to_numpy()
@@ -370,10 +371,7 @@ def _profile(values: Any, name: str, row: int, model: Pairs) -> bytes:
         raise PayloadError(f"{where}: must be a map of feature to value, it is {contract.kind_of(values)}")
     in_order = list(values) == wanted  # as most requests are: then nothing is looked up
     if not in_order and (missing := [feature for feature in wanted if feature not in values]):
-        by_folded = _by_folded([str(feature) for feature in values])
-        alike = [each for feature in missing for each in by_folded.get(folded(feature), [])]
-        hint = f"; write {quoted(alike, 3)} as the model does" if alike else ""
-        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {contract.listed(missing)}{hint}")
+        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {contract.listed(missing)}")
     if len(values) > len(wanted):
         raise PayloadError(
             f"{where}: unknown features: {contract.listed([str(each) for each in {*values} - {*wanted}])}"
@@ -407,13 +405,6 @@ def _drug(smiles: str | None, given: str | None, row: int, model: Pairs) -> tupl
             notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
             smiles = own
     return drug_id, smiles and canonical(smiles), smiles, "; ".join(notes) or None
-
-
-def _by_folded(names: Collection[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(folded(name), []).append(name)
-    return found
 
 
 def _one_molecule(one: str, other: str) -> bool:

@@ -11,16 +11,13 @@ TEMPERATURES = (0.05, 20.0)
 # As in the log loss that evaluation reports: a probability of zero is one of 2.2e-16.
 _SMALLEST = float(np.finfo(np.float64).eps)
 
-# Weight, in rows, of a uniform truth. Without it a validation split without a mistake, which good models have, asks for
-# ever lower temperatures, and the first mistake on the test split is made with certainty.
+# Weight, in rows, of a uniform truth (Platt, 1999). Without it a validation split without a mistake, which good models
+# have, asks for ever lower temperatures, and the first mistake on the test split is made with certainty.
 _ASSUMED_ROWS = 1.0
 
 
 def fit_temperature(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> float:
-    """Return the temperature under which held-out rows are most likely, between 0.05 and 20 (Guo et al., 2017, ICML).
-
-    One row's weight of uniform truth (Platt, 1999) keeps it from the bounds; 1 where rows would become less likely.
-    """
+    """Return the temperature under which held-out rows are most likely (Guo et al., 2017, ICML); 1 if none helps."""
     logits = _logits(probabilities)
     true = _true(target, *logits.shape)
     rows = np.arange(len(true))
@@ -71,8 +68,7 @@ def conformal_threshold(
 def quantile_of_groups(scores: Floats, groups: npt.ArrayLike, share: float) -> float:
     """Return the score that rows of a new group exceed with probability 1 - ``share`` at most; infinite for few groups.
 
-    Each group has the same weight, however many rows it has, and so has the new group, whose scores are taken to be the
-    largest (Lee, Barber, Willett, 2023, arXiv:2306.06342).
+    Each group has the same weight, and so has the new one, whose scores are taken to be the largest (Lee et al., 2023).
     """
     _, code, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if code.shape != scores.shape:

@@ -1,18 +1,20 @@
 """The final fit of a tuned architecture, and its errors on rows that it was not fitted on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from pipelines.datasets import Prepared
 from training.architectures import Architecture, get_architecture
-from training.estimator import Attribution, Classifier, Estimator, FitContext, add
+from training.estimator import Attribution, Classifier, Estimator, FitContext, OnStep, add
 from training.model.calibration import apply_temperature, fit_temperature, half_widths
 
 _T = TypeVar("_T")
-_FEWEST = 50  # rows by which views are chosen
+_FEWEST = 50  # rows by which views are chosen; fewer show nothing, and all views stay
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -34,7 +36,7 @@ class CrossFitted(Estimator):
         self.members_: list[Estimator] = []
         parts = []
         for number, fold in enumerate(np.unique(folds)):
-            on_step = _numbered(context.on_step, number) if context.on_step else None
+            on_step = context.on_step and partial(_numbered, context.on_step, number)
             checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{number}.pt")
             parts.append(held_out := train.take(folds == fold))
             own = FitContext(on_step=on_step, checkpoint=checkpoint, progress=context.progress)
@@ -79,13 +81,9 @@ class CrossFitted(Estimator):
         return self.predict(samples) if output is None and isinstance(self.members_[0], Classifier) else output
 
     def cost(self) -> dict[str, float]:
-        """Return the sum of the members' costs, and the mean of rates."""
-        costs = [member.cost() for member in self.members_]
-        total: dict[str, float] = {}
-        for name in dict.fromkeys(name for cost in costs for name in cost):
-            values = [cost[name] for cost in costs if name in cost]
-            total[name] = sum(values) / (len(values) if name.endswith("per_second") else 1)
-        return total
+        """Return the sum of the members' costs."""
+        costs = pd.DataFrame([member.cost() for member in self.members_])
+        return {str(name): float(total) for name, total in costs.sum().items()}
 
     def state(self) -> dict[str, Any]:
         """Return the members' states."""
@@ -162,8 +160,7 @@ def held_out_outputs(members: Sequence[Any], parts: Sequence[Any]) -> list[np.nd
 def fewest(outputs: np.ndarray, target: np.ndarray) -> tuple[int, dict[str, list[float]]]:
     """Return the smallest number of views that is as good as all, and measures of each number of `outputs_by_views`.
 
-    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984). Fewer
-    than `_FEWEST` rows show nothing, and all views stay.
+    As good: its calibrated log loss is at most a standard error of the difference higher (Breiman et al., 1984).
     """
     if len(target) < _FEWEST or not np.isfinite(outputs).all():
         return len(outputs), {}
@@ -179,8 +176,5 @@ def _known(parts: Iterable[_T | None]) -> list[_T]:
     return [part for part in parts if part is not None]
 
 
-def _numbered(on_step: Callable[[int, dict[str, float]], None], number: int) -> Callable[[int, dict[str, float]], None]:
-    def report(step: int, metrics: dict[str, float]) -> None:
-        on_step(step, {f"{name}_member_{number}": value for name, value in metrics.items()})
-
-    return report
+def _numbered(on_step: OnStep, number: int, step: int, metrics: dict[str, float]) -> None:
+    on_step(step, {f"{name}_member_{number}": value for name, value in metrics.items()})

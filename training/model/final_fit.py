@@ -26,7 +26,7 @@ from pipelines.step_metrics import sending
 from training.architectures import Architecture, get_architecture
 from training.contract import Contract, make_contract
 from training.device import torch_device
-from training.estimator import Estimator, FitContext, OnStep
+from training.estimator import Estimator, FitContext
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import Predictor
 from training.model.track import log_dataset, log_model, make_reference, measured_cost, save_model
@@ -66,34 +66,43 @@ def fit(
 ) -> Fitted:
     """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large."""
     task = params.task(name)
-    plan = _Plan.of(architecture, hyperparameters, params, task, study)
-    tags = plan.tags(params, prepared.sha256)
-    begun = plan.files.run_id(name)
+    asked = _asked(architecture, hyperparameters, params, task)
+    settings, members = asked["settings"], asked["members"]
+    files = Unfinished.of(study, task, architecture=architecture.name, **asked)
+    tags = run_tags(architecture, params, split=prepared.sha256, study=study) | files.tags()
+    tags |= {"device": torch_device(params.device), **architecture.estimator.origin(hyperparameters, settings)}
+    begun = next((run.info.run_id for run in files.runs(name)), None)
+
+    def refit(train: Any, validation: Any) -> Estimator:
+        return architecture.build(hyperparameters, **settings).fit(train, validation)
+
     with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
         if begun is not None:  # perhaps at another commit; the model will be this one's
             tracking.retag(name, tags)
         tracking.patiently(lambda: log_dataset(name, prepared))
-        tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": plan.members}))
-        tracking.patiently(lambda: mlflow.log_metrics(_counts(prepared)))
-        with sending(run.info.run_id, plan.files.file("metrics.jsonl")) as steps:
+        tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
+        with sending(run.info.run_id, files.file("metrics.jsonl")) as steps:
             began = time.perf_counter()
-            final = plan.fit(prepared, lambda step, metrics: steps.log(step_metrics(metrics), step), progress=True)
+            context = FitContext(
+                lambda step, metrics: steps.log(step_metrics(metrics), step), files.file("pt"), progress=True
+            )
+            final = fit_final(architecture, prepared=prepared, context=context, **asked)
             seconds = time.perf_counter() - began
         if not np.isfinite(final.held_out).all():
             raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
         naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
-        baseline = fit_final(naive, {}, prepared, members=1, settings=plan.settings).estimator
-        contract = make_contract(name, architecture.name, task, prepared=prepared, final=final, refit=plan.refit)
+        baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
+        contract = make_contract(name, architecture.name, task, prepared=prepared, final=final, refit=refit)
         measured = prepared.samples.target[final.held_out_rows]
         validation = get_problem(task.problem).score(task.tune.metric, measured, final.held_out)
         model_uri, cost, predictions = _log(final, baseline, contract, prepared, folder, seconds=seconds)
-        folds = cross_validated(final, prepared, get_problem(task.problem)) if plan.members > 1 else {}
+        folds = cross_validated(final, prepared, get_problem(task.problem)) if members > 1 else {}
         found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
         _refuse_large(cost, architecture.name)
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
-    plan.files.settle(name, run.info.run_id)
+    files.settle(name, run.info.run_id)
     return Fitted(
         task=name,
         architecture=architecture.name,
@@ -138,55 +147,24 @@ class Unfinished:
                 temporary.write_text(uuid.uuid4().hex, encoding="utf-8")
         return {FIT_ORIGIN: path.read_text(encoding="utf-8")}
 
-    def run_id(self, task: str) -> str | None:
-        """Return the run that this fit has begun, or None."""
-        return next((run.info.run_id for run in self._runs(task)), None)
-
     def settle(self, task: str, run_id: str) -> None:
-        """Delete further runs of this fit, which lost answers of the tracking server have made, and then the files."""
-        for run in self._runs(task):
+        """Delete further runs of this fit, and then the files."""
+        for run in self.runs(task):
             if run.info.run_id != run_id:
                 tracking.patiently(lambda run=run: mlflow.MlflowClient().delete_run(run.info.run_id))  # type: ignore[misc]
         for path in (CHECKPOINTS / "fit").glob(f"{self.study}.*"):
             path.unlink()
 
-    def _runs(self, task: str) -> list[Run]:
+    def runs(self, task: str) -> list[Run]:
+        """Return the runs that this fit has begun: more than one where an answer was lost."""
         tags = self.tags()
         return runs_of(task, f"tags.`{FIT_ORIGIN}` = '{tags[FIT_ORIGIN]}'", "ASC") if tags else []
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is fitted: the same in all processes that take part in a fit."""
-
-    architecture: Architecture
-    hyperparameters: dict[str, Any]
-    members: int
-    settings: dict[str, Any]
-    files: Unfinished
-
-    @classmethod
-    def of(
-        cls, architecture: Architecture, hyperparameters: dict[str, Any], params: Params, task: Task, study: str
-    ) -> Self:
-        members = affordable(architecture, task.fit.members.of(params.budget))
-        settings = fit_settings(params, task)
-        asked: dict[str, Any] = {"hyperparameters": hyperparameters, "members": members, "settings": settings}
-        files = Unfinished.of(study, task, architecture=architecture.name, **asked)
-        return cls(architecture=architecture, files=files, **asked)
-
-    def tags(self, params: Params, split: str) -> dict[str, Any]:
-        weights = self.architecture.estimator.origin(self.hyperparameters, self.settings)
-        tags = run_tags(self.architecture, params, split=split, study=self.files.study)
-        return {**tags, "device": torch_device(params.device), **weights, **self.files.tags()}
-
-    def fit(self, prepared: Prepared, on_step: OnStep | None = None, *, progress: bool = False) -> FinalFit:
-        context = FitContext(on_step, self.files.file("pt"), progress=progress)
-        how: dict[str, Any] = {"members": self.members, "settings": self.settings, "context": context}
-        return fit_final(self.architecture, self.hyperparameters, prepared, **how)
-
-    def refit(self, train: Any, validation: Any) -> Estimator:
-        return self.architecture.build(self.hyperparameters, **self.settings).fit(train, validation)
+def _asked(architecture: Architecture, hyperparameters: dict[str, Any], params: Params, task: Task) -> dict[str, Any]:
+    """Return what is fitted: the same in all processes that take part in a fit."""
+    members = affordable(architecture, task.fit.members.of(params.budget))
+    return {"hyperparameters": hyperparameters, "members": members, "settings": fit_settings(params, task)}
 
 
 def _log(
@@ -208,17 +186,11 @@ def _log(
     return model_uri, cost, contract.predicted(prepared.table.iloc[test], samples, *outputs)
 
 
-def follow(
-    architecture: Architecture,
-    hyperparameters: dict[str, Any],
-    prepared: Prepared,
-    *,
-    params: Params,
-    task: Task,
-    study: str,
-) -> None:
+def follow(architecture: Architecture, tuned: dict[str, Any], prepared: Prepared, params: Params, task: Task) -> None:
     """Take part in a fit that another process leads: the same steps, and nothing is written."""
-    _Plan.of(architecture, hyperparameters, params, task, study).fit(prepared)
+    asked = _asked(architecture, tuned["hyperparameters"], params, task)
+    files = Unfinished.of(tuned["study"], task, architecture=architecture.name, **asked)
+    fit_final(architecture, prepared=prepared, context=FitContext(checkpoint=files.file("pt")), **asked)
 
 
 def affordable(architecture: Architecture, members: int) -> int:
@@ -257,12 +229,3 @@ def read_fitted(folder: Path) -> tuple[Fitted, Predictor, pd.DataFrame]:
         )
     fitted = Fitted(**read_json(folder / "fitted.json"))
     return fitted, Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet")
-
-
-def _counts(prepared: Prepared) -> dict[str, float]:
-    counts = {f"data_rows_{side}": float(n) for side, n in prepared.table["split"].value_counts().items()}
-    counts |= {f"data_dropped_{rule}": float(n) for rule, n in prepared.counts["rows"]["dropped"].items()}
-    counts |= {
-        f"data_{each['rule']}_{field}": float(each["kept"]) for field, each in prepared.counts["without"].items()
-    }
-    return counts

@@ -105,11 +105,7 @@ def some(rows: np.ndarray) -> np.ndarray:
 
 
 def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
-    """Fit the score on training rows, and its threshold.
-
-    The threshold is the larger one of those from scores of left-out ``folds`` and of the fitted rows; for fewer than 99
-    ``groups`` it is the largest score, see `training.model.calibration.quantile_of_groups`.
-    """
+    """Fit the score on training rows, and its threshold: the larger of those of left-out ``folds`` and fitted rows."""
     fits = {name: arrays for name, view in views.items() if (arrays := _fit_view(view)) is not None}
     parts = tuple(Part(name, views[name].kind, _scales(views[name]), arrays) for name, arrays in fits.items())
     if not parts:
@@ -117,8 +113,6 @@ def fit_novelty(views: Views, folds: np.ndarray, groups: np.ndarray) -> Novelty:
     scores = np.full(len(folds), np.nan)
     for fold in np.unique(folds):
         inside = np.flatnonzero(folds != fold)
-        if len(inside) == 0:
-            continue
         refitted = {name: _fit_view(view.take(inside)) for name, view in views.items()}
         known = tuple(Part(p.view, p.kind, p.scales, refitted[p.view] or p.arrays) for p in parts)
         outside = np.flatnonzero(folds == fold)

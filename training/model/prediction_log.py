@@ -1,7 +1,4 @@
-"""The prediction log for monitoring: summaries and hashes of requests, and their answers, as Parquet files.
-
-A thread writes them; a fault such as a full disk costs rows of the log, not answers.
-"""
+"""The prediction log for monitoring: summaries and hashes of requests, and their answers, as Parquet files."""
 
 import atexit
 import hashlib
@@ -93,15 +90,12 @@ def salted_sha256(salt: bytes, content: bytes) -> str:
 
 
 class PredictionLog:
-    """Writes the answers of one task to ``folder/<task>/<date>/<uuid>.parquet``, after ``seconds`` at most.
-
-    ``salt`` is the key of the hashes: without it no patient's id can be found by trying.
-    """
+    """Writes answers to ``folder/<task>/<date>/<uuid>.parquet`` in a thread; a full disk costs rows, not answers."""
 
     def __init__(self, folder: Path, task: str, salt: bytes, seconds: float = _SECONDS) -> None:
         self.folder = folder.absolute() / task
-        self.salt = salt
-        self.seconds = seconds
+        self.salt = salt  # key of the hashes: without it no patient's id can be found by trying
+        self.seconds = seconds  # until answers are written, at most
         self.dropped = 0
         self._lock = threading.Lock()
         self._warned = False

@@ -1,16 +1,14 @@
-"""Logging of a fitted model to MLflow: code, plain arrays, signature, example, cost, dataset.
-
-Its folder ``reference/`` summarizes the training rows: drift is measured against them.
-"""
+"""Logging of a fitted model to MLflow: code, plain arrays, signature, example, cost, dataset, reference for drift."""
 
 import importlib.metadata
 import json
 import resource
+import statistics
 import sys
-import time
-from dataclasses import dataclass
+import timeit
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlflow
 import numpy as np
@@ -39,20 +37,12 @@ _PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """Summaries of at most 2,000 training rows, without ids, and of predictions of held-out rows with their target."""
 
     inputs: pd.DataFrame
     predictions: pd.DataFrame
     novelty: Novelty
-
-    def save(self, folder: Path) -> None:
-        """Write everything as Parquet, JSON and plain arrays."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.inputs.to_parquet(folder / INPUTS, index=False)
-        self.predictions.to_parquet(folder / PREDICTIONS, index=False)
-        self.novelty.save(folder)
 
 
 def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> Reference:
@@ -86,7 +76,9 @@ def save_model(
     content = {**contract_text(contract), "cross_fitted": isinstance(estimator, CrossFitted)}
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")
     if reference is not None:
-        reference.save(folder / REFERENCE)
+        reference.novelty.save(folder / REFERENCE)
+        reference.inputs.to_parquet(folder / REFERENCE / INPUTS, index=False)
+        reference.predictions.to_parquet(folder / REFERENCE / PREDICTIONS, index=False)
     write_hashes(folder)
 
 
@@ -130,13 +122,8 @@ def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: flo
         cost["cost_peak_gpu_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
     cost["cost_model_megabytes"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
     for batch in (1, 32):
-        part = alone(samples, batch)
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            estimator.outputs(part)
-            times.append(time.perf_counter() - began)
-        cost[f"cost_latency_ms_batch_{batch}"] = sorted(times)[2] * 1000
+        times = timeit.repeat(partial(estimator.outputs, alone(samples, batch)), number=1, repeat=5)
+        cost[f"cost_latency_ms_batch_{batch}"] = statistics.median(times) * 1000
     return cost
 
 

@@ -1,8 +1,4 @@
-"""Networks that predict genes from genes, both standardized on the training rows: all but the layers between.
-
-A network starts from a share of the ridge solution, on the training rows from ridge's prediction of unseen patients, or
-else it would learn to correct an error that new patients do not have.
-"""
+"""Networks that predict genes from genes, both standardized on the training rows: all but the layers between."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +13,12 @@ from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, declare, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures, chosen_targets, target_means
-from training.features.gene_layout import correlation_order, genome_order
+from training.features.gene_layout import correlation_order
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
 
-# As in the table; along the genome; as the leaves of a hierarchical clustering of the training rows.
-ORDERS = ("table", "chromosome", "correlation")
+ORDERS = ("table", "correlation")  # the latter as the leaves of a hierarchical clustering of the training rows
 _PENALTIES = (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 3.0, 10.0)  # of ridge, as shares of the number of genes
 SHARED = ranges(
     dropout=Range(0.0, 0.5),
@@ -40,7 +35,7 @@ RECURRENT = joined(
         depth=Range(1, 2),
         window=[48, 72, 96],
         embedding=[64, 128],
-        order=["table", "correlation"],  # not all samples have positions for an order along the genome
+        order=list(ORDERS),
     ),
     SHARED,
 )
@@ -85,6 +80,7 @@ class GeneNetwork(ProfileNetwork):
         if self.linear_start > 0:
             weights, unseen = ridge(inputs, residual, train.table["patient_id"].to_numpy(str))
             self.network_.start_from(torch.as_tensor(weights * self.linear_start, dtype=torch.float32))
+            # Ridge errs less on its own rows than on new patients: the network must not learn to correct that.
             residual = residual - self.linear_start * unseen
         monitor = self._monitor(validation) if validation is not None and len(validation) else None
         loss, context = self._loss(inputs, residual, known), context or FitContext()
@@ -208,13 +204,10 @@ def recurrent_network(name: str, cell: str, *, attends: bool = False) -> None:
 
 def gene_positions(features: ProfileFeatures, train: ExpressionSamples, order: str, permutation: int = 0) -> np.ndarray:
     """Return the positions of ``features.genes`` in the order in which a network reads them; see `ORDERS`."""
-    genes = features.genes
     if order not in ORDERS:
         raise UserError(f"the order of genes is {order!r}; it must be one of {', '.join(ORDERS)}")
-    positions = np.arange(len(genes))
-    if order == "chromosome":
-        positions = genome_order(genes, train.about_genes)
-    elif order == "correlation":
+    positions = np.arange(len(features.genes))
+    if order == "correlation":
         positions = correlation_order(features.transform(train))
     if permutation:
         positions = np.random.default_rng(permutation).permutation(positions)

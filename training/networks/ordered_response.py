@@ -49,9 +49,3 @@ class OrderedResponseNetwork(ResponseNetwork):
         genes = values[:, columns] - values[:, columns].mean(axis=0)
         others = np.setdiff1d(np.arange(values.shape[1]), columns)
         return {"order": columns[correlation_order(genes)], "others": others, **super()._learn(train)}
-
-    @property
-    def gene_order(self) -> list[str]:
-        """Return the genes, ``<table>:<gene>``, in the order in which the network reads them."""
-        names = self.features_.cell_line.names
-        return [names[column] for column in self.learnt_["order"]]

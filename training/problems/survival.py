@@ -1,7 +1,4 @@
-"""Answers of the risk of an event until a horizon, with a survival curve that is calibrated on held-out rows.
-
-Their slope on the predicted log hazards is that of van Houwelingen (2000), the baseline hazard that of Breslow (1974).
-"""
+"""Answers of the risk of an event until a horizon, with a survival curve that is calibrated on held-out rows."""
 
 import json
 from collections.abc import Mapping
@@ -30,10 +27,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Survival(Contract):
-    """What a model of the time to an event answers; for horizons see `pipelines.tasks.profiles_survival.SurvivalData`.
-
-    ``spread`` is the covariance, over resampled groups, of the log cumulative hazard at the horizon and of the slope.
-    """
+    """What a model of the time to an event answers; horizons are those of `SurvivalData`."""
 
     answered = (
         *(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "horizon")),
@@ -50,11 +44,11 @@ class Survival(Contract):
     time_unit: str
     horizons: list[float]
     horizon: float
-    slope: float  # of the true log hazard on the predicted one
+    slope: float  # of the true log hazard on the predicted one (van Houwelingen, 2000)
     times: list[float]  # of the steps of the cumulative hazard
-    hazard: list[float]  # cumulative, at a log hazard of 0
+    hazard: list[float]  # cumulative, at a log hazard of 0 (Breslow, 1974)
     end: float  # of the follow-up
-    spread: list[list[float]]
+    spread: list[list[float]]  # see `_spread`
     naive: list[float]  # survival at the horizons by Kaplan and Meier
 
     @classmethod

@@ -79,10 +79,7 @@ def _is_outage(error: Exception) -> bool:
 
 
 class PatientStorage:
-    """The methods of an Optuna storage, which wait for a database that is away.
-
-    They may be repeated without harm, but for `create_new_trial`, which may leave a trial that the next claim finds.
-    """
+    """The methods of an Optuna storage, which wait for a database that is away."""
 
     def __init__(self, inner: BaseStorage) -> None:
         self.inner = inner
@@ -94,6 +91,7 @@ class PatientStorage:
         method = getattr(self.inner, name)
         if not callable(method):
             return method
+        # They may be repeated: `create_new_trial` may leave a trial that the next claim finds.
         return lambda *arguments, **named: self._wait_out(lambda: method(*arguments, **named))
 
     def _wait_out(self, call: Callable[[], Any]) -> Any:

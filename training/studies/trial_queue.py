@@ -81,10 +81,8 @@ class Beats:
 
 
 def requeue_orphans(study: optuna.Study, beats: Beats | None = None) -> list[TrialState]:
-    """Queue trials of dead workers again, for the same MLflow run, under the lock; return the states afterwards.
-
-    Of running trials only what names their worker is read: a claim takes as long among a thousand as among one.
-    """
+    """Queue trials of dead workers again, for the same MLflow run, under the lock; return the states afterwards."""
+    # Of running trials only what names their worker is read: a claim takes as long among a thousand as among one.
     # In this order: a trial that ends meanwhile is seen twice, none is overlooked.
     unfinished = unfinished_trials(study, WORKER, _BEAT, _RETRY_OF)
     running = [trial for trial in unfinished if trial.state == TrialState.RUNNING]

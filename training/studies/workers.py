@@ -55,10 +55,7 @@ def worker_environment(number: int, workers: int, devices: list[str]) -> dict[st
 
 
 def run_processes(command: Sequence[str], workers: int, watch: Callable[[], int]) -> None:
-    """Run ``workers`` processes ``python -m *command --number n`` until each finds the budget spent.
-
-    A killed one is replaced, a failed one is an error.
-    """
+    """Run processes ``python -m *command --number n``; a killed one is replaced, a failed one is an error."""
     devices = gpus()
 
     def start(number: int) -> psutil.Popen:
@@ -75,26 +72,24 @@ def run_processes(command: Sequence[str], workers: int, watch: Callable[[], int]
             stopped = {number: code for number, each in running.items() if (code := each.poll()) is not None}
             for number, code in stopped.items():
                 del running[number]
-                in_vain += code < 0
-                _refuse(number, code, in_vain, most=_KILLED_IN_VAIN * workers)
-                if code < 0:
-                    running[following] = start(following)  # a new number, which draws other points
-                    following += 1
+                if code == 0:
+                    continue
+                if code > 0:
+                    raise UserError(
+                        f"worker {number} ended with exit status {code}, see its message above; run the same command "
+                        "to go on"
+                    )
+                in_vain += 1
+                if in_vain > _KILLED_IN_VAIN * workers:
+                    raise UserError(
+                        f"workers were killed {in_vain} times (last by {signal.Signals(-code).name}) and no trial "
+                        "ended; give them more memory, or run fewer at once"
+                    )
+                running[following] = start(following)  # a new number, which draws other points
+                following += 1
         watch()
     finally:
         _stop(list(running.values()))
-
-
-def _refuse(number: int, code: int, in_vain: int, *, most: int) -> None:
-    if code > 0:
-        raise UserError(
-            f"worker {number} ended with exit status {code}, see its message above; run the same command to go on"
-        )
-    if code < 0 and in_vain > most:
-        raise UserError(
-            f"workers were killed {in_vain} times (last by {signal.Signals(-code).name}) and no trial ended; give them "
-            "more memory, or run fewer at once"
-        )
 
 
 def _stop(processes: list[psutil.Popen]) -> None:

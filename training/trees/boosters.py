@@ -153,8 +153,7 @@ def contributions(
 def all_contributions(booster: xgboost.Booster, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return path-dependent TreeSHAP values (Lundberg et al., 2020) of each output's margin, and the margins, float32.
 
-    Shapes are ``(n, outputs, features + 1)``, the base last, and ``(n, outputs)``. XGBoost's ``pred_contribs`` is the
-    algorithm of ``shap.TreeExplainer`` without a copy of the model.
+    Shapes are ``(n, outputs, features + 1)``, the base last, and ``(n, outputs)``.
     """
     booster.set_param({"nthread": threads(), "device": "cpu"})
     batch = xgboost.DMatrix(matrix, nthread=threads())

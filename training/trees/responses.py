@@ -32,7 +32,7 @@ class PairTrees(CellLineChoices, TreeEstimator):
 
     report_every = 25  # a study prunes after eight reports, late enough for slow learners
     reported = "validation_rmse"
-    featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
+    featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures, "linear": Bilinear}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
         of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
@@ -122,15 +122,6 @@ class PairTrees(CellLineChoices, TreeEstimator):
         """Return the number of nodes (and of the starting model's weights), and of trees."""
         cost = super().cost()
         return {**cost, "parameters": cost["parameters"] + (self.linear_.cost()["parameters"] if self.linear_ else 0)}
-
-    def state(self) -> dict[str, Any]:
-        """Return featurizers, booster and the starting model."""
-        return {**super().state(), "linear": self.linear_.state() if self.linear_ else None}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        """Restore what `state` returned."""
-        self.linear_ = Bilinear.from_state(state["linear"]) if state["linear"] else None
-        return super().restore(state)
 
 
 class _PairBatches(xgboost.DataIter):

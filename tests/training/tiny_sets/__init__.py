@@ -16,40 +16,19 @@ from training.estimator import Estimator
 
 
 class TinySet(ABC):
-    """What the contract needs to know of a data set.
+    """What the contract needs to know of a data set."""
 
-    Attributes
-    ----------
-    modality, problem
-        Of its module's name.
-    explained
-        Rows that are explained.
-    choices
-        Outputs that an explanation may be asked of; None where there is no choice.
-    miss
-        How far Integrated Gradients may miss what they explain, relative.
-    bounds
-        Shares of the error of `naive`, on training rows and on unseen ones, below which a model's lies.
-    bound_with_holes
-        The same on unseen rows of a model that was fitted where some values are unknown.
-    certain
-        Whether a probability may be 0 or 1.
-    settings
-        What a study may try, see `training.studies.trials.Search.settings`.
-    small
-        Hyperparameters and settings that make a fit small; what an architecture lacks is left out.
-    """
-
-    modality: str
+    modality: str  # as `problem`, of its module's name
     problem: str
-    explained: ClassVar[int] = 12
-    choices: ClassVar[int | None] = None
-    miss: ClassVar[float] = 0.05
+    explained: ClassVar[int] = 12  # rows that are explained
+    choices: ClassVar[int | None] = None  # outputs that an explanation may be asked of; None where there is no choice
+    miss: ClassVar[float] = 0.05  # how far Integrated Gradients may miss what they explain, relative
+    # Shares of the error of `naive`, on training rows and on unseen ones, below which a model's lies.
     bounds: ClassVar[tuple[float, float]] = (0.7, 0.9)
-    bound_with_holes: ClassVar[float] = 1.3
-    certain: ClassVar[bool] = True
-    settings: ClassVar[dict[str, Any]] = {}
-    small: ClassVar[dict[str, Any]] = {}
+    bound_with_holes: ClassVar[float] = 1.3  # the same on unseen rows, fitted where some values are unknown
+    certain: ClassVar[bool] = True  # whether a probability may be 0 or 1
+    settings: ClassVar[dict[str, Any]] = {}  # what a study may try, see `training.studies.trials.Search.settings`
+    small: ClassVar[dict[str, Any]] = {}  # what makes a fit small; what an architecture lacks is left out
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
