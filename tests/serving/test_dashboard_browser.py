@@ -190,9 +190,7 @@ def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, t
     visit.get_by_role("img", name=re.compile("^Grad-CAM of cell.png")).wait_for()
     with Image.open(downloaded(visit, "Download the Grad-CAM")) as overlay:
         assert overlay.format == "PNG" and min(overlay.size) >= 64
-    table = table_of(visit, "Download 1 prediction as CSV")
-    assert table["sample"].tolist() == ["cell.png"]
-    assert table.filter(like="probability_").sum(axis=1).tolist() == pytest.approx([1])
+    assert table_of(visit, "Download 1 prediction as CSV")["sample"].tolist() == ["cell.png"]
     own_file(visit, broken)
     predict(visit)
     visit.get_by_text(re.compile("The model cannot take this: “broken.png”.*not an image")).wait_for()

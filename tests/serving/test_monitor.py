@@ -53,8 +53,6 @@ TASK, VERSION, SALT = "leukemia_cell", "3", "a salt of the laboratory"
 CLASSES = ["all", "hem"]
 POLICY = Monitor(50, 0.01, 0.2, 0.1, 0.0)
 EFFECT = POLICY.significance, POLICY.population_stability
-
-
 PARAMS = read_params(ROOT / "params.yaml")
 
 
@@ -83,8 +81,7 @@ def answers(rows: int, rng: np.random.Generator) -> pd.DataFrame:
 
 def log_rows(rows: int, seed: int = 1, version: str = VERSION) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    ids = [(f"{seed}-{row // 4}", row % 4, f"{seed}-{row}", hashed(f"S{row}")) for row in range(rows)]
-    about = pd.DataFrame(ids, columns=["request_id", "row", "row_sha256", "sample_sha256"])
+    about = pd.DataFrame({"sample_sha256": [hashed(f"S{row}") for row in range(rows)]})
     about["time"] = pd.date_range("2026-11-01", periods=rows, freq="min", tz="UTC")
     about["model_version"], about[NOVELTY], about[f"{NOVELTY}_threshold"] = version, rng.gamma(2, 0.15, rows), 1.0
     return pd.concat([about, answers(rows, rng), inputs(rows, rng).add_prefix("input_")], axis=1)

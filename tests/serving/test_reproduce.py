@@ -159,12 +159,10 @@ def test_a_tree_is_dirty_by_code_and_not_by_what_dvc_writes(tmp_path: Path, monk
     for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "one")):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@e.org", *command], check=True)
     write("2", "dvc.lock", "notes.txt")
-    assert tracking.changes() == []
-    assert tracking.lineage("none")["git.dirty"] == "false"
+    assert tracking.changes() == [] and tracking.lineage("none")["git.dirty"] == "false"
     assert "git.changed" not in tracking.conditions()
     write("2", "params.yaml", "training/new.py")
-    assert tracking.changes() == ["params.yaml", "training/new.py"]
-    assert tracking.lineage("none")["git.dirty"] == "true"
+    assert tracking.changes() == ["params.yaml", "training/new.py"] and tracking.lineage("none")["git.dirty"] == "true"
     assert tracking.conditions()["git.changed"] == "params.yaml training/new.py"
 
 

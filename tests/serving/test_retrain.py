@@ -45,8 +45,6 @@ ROOT = Path(__file__).parents[2]
 TASK = "drug_response"
 CODE = under_test.code
 NAMES = ("first", "second", "third", "fourth")
-
-
 PARAMS = read_params(ROOT / "params.yaml")
 
 
