@@ -140,12 +140,15 @@ def _asked(*given: Any) -> tuple[int, pd.DataFrame]:
 
 def _same(one: Any, other: Any) -> None:
     if isinstance(other, dict):
-        assert list(dict(one)) == list(other)
-        one, other = list(dict(one).values()), list(other.values())
-    if other is None:
+        _same(list(dict(one)), list(other))
+        _same(list(dict(one).values()), list(other.values()))
+    elif isinstance(other, (list, np.ndarray)):
+        for a, b in zip(one, other, strict=True):
+            _same(a, b)
+    elif other is None or other != other:
         assert one is None or one != one
     else:
-        assert one == (other if isinstance(other, (str, bool)) else pytest.approx(other, 1e-5, 1e-5, nan_ok=True))
+        assert one == (pytest.approx(other, rel=1e-5, abs=1e-5) if isinstance(other, float) else other)
 
 
 @pytest.mark.parametrize("kind", KINDS)
