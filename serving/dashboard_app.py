@@ -1,7 +1,7 @@
 """The dashboard: ``streamlit run serving/dashboard_app.py``, or ``make dashboard``.
 
-It asks the served endpoints and reads the registry, the reports and the data; it writes nothing. Streamlit runs this
-file from top to bottom at every interaction. Pages are imported when they are opened: the first is there at once.
+It asks the served endpoints and reads the registry, the reports and the data; it writes nothing. Pages are imported
+when they are opened: the first is there at once.
 """
 
 import sys

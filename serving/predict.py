@@ -18,7 +18,8 @@ def main(given: Sequence[str] | None = None) -> int:
     arguments.add_argument("--out", required=True, type=Path, help="folder of the answers")
     arguments.add_argument("--model", default="", help="model URI (default: models:/<task>@production)")
     arguments.add_argument("--cluster", default="", help="ray://HOST:PORT, or local: spread the parts by Ray Data")
-    arguments.add_argument("--share", type=_share, help="N/OF, N from 0: answer one part in OF, and finish nothing")
+    share = "N/OF, N from 0: answer one part in OF, and finish nothing"
+    arguments.add_argument("--share", type=lambda text: tuple(map(int, text.split("/"))), help=share)
     asked = arguments.parse_args(given)
     from serving.bulk.run import REFUSED, Bulk
 
@@ -31,22 +32,13 @@ def main(given: Sequence[str] | None = None) -> int:
 
         named = ("--task", asked.task, "--data", str(asked.data), "--out", str(asked.out), "--model", asked.model)
         spread(("serving.predict", *named), asked.cluster)
-    else:
-        bulk.answer()
-    answered, refused = bulk.finish()
+    answered, refused = bulk.finish(bulk.answer(lambda number: not asked.cluster))
     why = f"{len(refused)} refused ({asked.out / REFUSED})"
     if not answered:
         raise UserError(f"no question was answered, {why}; the first: {refused['reason'].iloc[0]}")
-    of = f"{asked.task} version {bulk.model.version} ({bulk.model.contract.architecture})"
-    print(f"{of}: {answered} answered, {why}; {asked.out}")
+    model = f"{asked.task} version {bulk.model.version} ({bulk.model.contract.architecture})"
+    print(f"{model}: {answered} answered, {why}; {asked.out}")
     return 0
-
-
-def _share(text: str) -> tuple[int, int]:
-    number, of = map(int, text.split("/"))
-    if not 0 <= number < of:
-        raise ValueError(f"{number} is not below {of}")
-    return number, of
 
 
 if __name__ == "__main__":

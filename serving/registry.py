@@ -2,7 +2,6 @@
 
 Every move requires the evidence of that very version, judged by `evaluation.promotion.gate` at that time, and is
 recorded in the history. If two users move at once, one is refused. A crash leaves the old state or the new one.
-`verify` finds what does not match between registry, history, evidence and files.
 """
 
 from collections.abc import Iterator, Sequence
@@ -163,8 +162,8 @@ def history(name: str) -> list[Entry]:
 
 
 def whoever(given: str = "") -> str:
-    """Return a name for the history: the one given, or git's."""
-    return given.strip() or (tracking.git("config", "user.name") or "")
+    """Return a name for the history: the one given, or git's; `UserError` without one."""
+    return _checked_name(given.strip() or tracking.git("config", "user.name") or "")
 
 
 def _checked_name(by: str) -> str:

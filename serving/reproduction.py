@@ -298,15 +298,11 @@ def _differing(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _code(recipe: Recipe) -> Comparison:
-    commit = f"commit {recipe.tag('git.commit')[:12]}"
-    if recipe.tags.get("git.dirty") != "true":
-        return Comparison("code", True, commit, decides=False)
-    changed = set(recipe.tags.get("git.changed", "").split())
-    named = ", ".join(sorted(changed)) or "unknown files"
-    if changed and changed <= _RECOVERED:
-        return Comparison("code", True, f"{commit}; {named} from the version", decides=False)
-    said = f"not known from the tags: there were uncommitted changes in {named}"
-    return Comparison("code", None, said, decides=False)
+    dirty = recipe.tags.get("git.dirty") == "true"
+    changed = (recipe.tags.get("git.changed") or "unknown files").split(" ") if dirty else []
+    lost = [each for each in changed if each not in _RECOVERED]
+    said = f"; not known from the tags: uncommitted changes in {' '.join(lost)}" if lost else ""
+    return Comparison("code", None if lost else True, f"commit {recipe.tag('git.commit')[:12]}{said}", decides=False)
 
 
 def _conditions(recipe: Recipe) -> Comparison:

@@ -24,11 +24,13 @@ def main() -> int:
     if os.environ.get("MLFLOW_TRACKING_URI", "set") == "":
         raise UserError("MLFLOW_TRACKING_URI is empty: name the tracking server that holds the registry")
     from serving.continuous_training.loop import BusyError
-    from serving.continuous_training.steps import retrain, whoever
+    from serving.continuous_training.steps import retrain
+    from serving.registry import whoever
 
     tell = functools.partial(print, flush=True)  # DVC writes between the lines
+    by = whoever(given.by or os.environ.get("BY", ""))
     try:
-        outcome = retrain(given.task, read_params(), by=whoever(given.by), architectures=given.architectures, tell=tell)
+        outcome = retrain(given.task, read_params(), by=by, architectures=given.architectures, tell=tell)
     except BusyError as error:
         print(error, file=sys.stderr)
         return BUSY

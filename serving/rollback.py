@@ -1,7 +1,5 @@
 """Put the previous version back into production: ``python -m serving.rollback --task T --by NAME --why WHY``."""
 
-import time
-
 from pipelines.command import parser, run_command
 from pipelines.params import read_params
 
@@ -15,9 +13,8 @@ def main() -> int:
     from serving.registry import rollback, whoever
 
     read_params().task(given.task)
-    began = time.monotonic()
     done = rollback(given.task, by=whoever(given.by), why=given.why)
-    print(f"{given.task} version {done.version} is in production again, after {time.monotonic() - began:.1f} s")
+    print(f"{given.task} version {done.version} is in production again")
     return 0
 
 

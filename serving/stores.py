@@ -131,15 +131,12 @@ class Database:
 
 
 def databases() -> list[Database]:
-    """Return the databases that the environment names: tracking, studies, and the history's where it is another.
-
-    Where tracking is a server, the history's database is taken for its own; if it is not, the server's operator saves.
-    """
+    """Return the databases that the environment names: tracking, studies, and the history's where it is another."""
     uri, history = str(mlflow.get_tracking_uri()), history_uri()
     if uri != str(mlflow.get_registry_uri()):
         raise UserError("tracking store and registry are two databases; a backup takes one that holds both")
     if uri.startswith(("http://", "https://")):
-        uri = history
+        uri = history  # is taken for the server's own; if it is not, the server's operator saves that
     found = [Database(TRACKING, uri), Database(STUDIES, storage_url())]
     if history != uri:
         found.append(Database(HISTORY, history))

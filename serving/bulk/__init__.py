@@ -14,7 +14,6 @@ from mlflow.exceptions import MlflowException
 from pipelines.errors import UserError
 
 FAILED = "the model failed: "
-Wanted = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,9 @@ class Part:
     refused: list[tuple[Any, ...]] = field(default_factory=list)  # row, ids and reason of each
 
 
-def parts_of(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part]]:
-    """Return the parts that are ``wanted`` by their number, with it; they are the same in every run.
-
-    ``wanted`` is called once for each number, in their order.
-    """
-    found: Iterator[tuple[int, Part]] = import_module(f"{__name__}.{contract.modality}").parts(data, contract, wanted)
+def parts_of(data: Path, contract: Any) -> Iterator[Callable[[], Part]]:
+    """Return what makes each part, to be called before the next is taken; the parts are the same in every run."""
+    found: Iterator[Callable[[], Part]] = import_module(f"{__name__}.{contract.modality}").parts(data, contract)
     return found
 
 
@@ -44,15 +40,12 @@ def tell(note: str) -> None:
 def bisected(
     call: Callable[[pd.DataFrame], Any], frame: pd.DataFrame, first: int = 0
 ) -> tuple[list[Any], dict[int, str]]:
-    """Return what ``call`` returns on pieces of a request, and why it refuses rows alone, by place from ``first`` on.
-
-    A request that is refused is halved: its rows may contradict one another, or be too large together.
-    """
+    """Return what ``call`` returns on halves of a request that it refuses, and why it refuses rows alone, by place."""
     if frame.empty:
         return [], {}
     try:
         return [call(frame.reset_index(drop=True))], {}
-    except Exception as error:
+    except Exception as error:  # its rows may contradict one another, or be too large together
         if len(frame) == 1:
             told = isinstance(error, (UserError, MlflowException))
             return [], {first: str(error).removeprefix("row 0, ") if told else FAILED + type(error).__name__}

@@ -1,6 +1,7 @@
 """Questions about pairs of a cell line and a drug: every line with every drug, or the pairs of a table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.text_values import known
-from serving.bulk import Part, Wanted, bisected, tell
+from serving.bulk import Part, bisected, tell
 from serving.bulk.profiles import profile_blocks, read_ids, table_named
 from serving.dashboard.data.tables import measured
 
@@ -16,19 +17,13 @@ _ROWS = 10_000
 _LINES = 250  # of a part, which has few drugs then: the features of a line and of a drug are computed once a part
 
 
-def parts(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part]]:
-    """Return pairs of the lines in ``cell_lines`` and the omics with ``drugs``, or those of ``response`` where it is.
-
-    Without a table of pairs, rows are counted drug by drug.
-    """
-    pairs, number = _Pairs(data, contract), 0
+def parts(data: Path, contract: Any) -> Iterator[Callable[[], Part]]:
+    """Return parts of the pairs in ``response``, else of every line with every drug, counted drug by drug."""
+    pairs = _Pairs(data, contract)
     for start in range(0, len(pairs.names), _LINES):
-        own, lines = pairs.block(start), None
+        own, lines = pairs.block(start), cache(partial(pairs.lines, start))
         for place in range(0, len(own), _ROWS):
-            if wanted(number):
-                lines = lines or pairs.lines(start)
-                yield number, pairs.part(own[place : place + _ROWS], start, *lines)
-            number += 1
+            yield partial(pairs.part, own[place : place + _ROWS], start, lines)
 
 
 class _Pairs:
@@ -50,17 +45,19 @@ class _Pairs:
         self._tissue |= {name: tissue for name, tissue in zip(lines, listed["tissue"], strict=True) if tissue}
         drugs = read_ids(table_named(data, "drugs"), [], ["drug_id", "smiles"])
         self._doubled = set(drugs["drug_id"][drugs["drug_id"].duplicated()].dropna())
-        self._asked: tuple[Any, ...] = ()  # row, line and drug of each pair, of a table
         if (table := table_named(data, "response")) is None:
             in_tables = (name for values in self._values.values() for name in values.index)
             names: Any = list(dict.fromkeys([*lines, *in_tables]))
+            drug, line = np.divmod(np.arange(len(drugs) * len(names)), max(1, len(names)))
+            row = np.arange(1, len(line) + 1)
         else:
             asked = read_ids(table, ["cell_line_id", "drug_id"])
             smiles = dict(zip(drugs["drug_id"], drugs["smiles"], strict=True))
             line, names = pd.factorize(asked["cell_line_id"].fillna(""))
             drug, ids = pd.factorize(asked["drug_id"].fillna(""))
-            self._asked = asked.index.to_numpy(), line, drug
+            row = asked.index.to_numpy()
             drugs = pd.DataFrame([(each or None, smiles.get(each)) for each in ids], columns=[*drugs], dtype=object)
+        self._row, self._line, self._drug = row, line, drug  # of each pair
         self.names, self._drugs = np.array(names, dtype=object), drugs
         self._drug_names = np.array([drug_id or smiles or "" for drug_id, smiles in drugs.to_numpy()], dtype=object)
         self._of_drugs: dict[int, str] | None = None  # why some are refused, by place
@@ -76,18 +73,8 @@ class _Pairs:
 
     def block(self, start: int) -> Any:
         """Return the places of the pairs of lines from ``start`` on, drug by drug."""
-        if not self._asked:
-            return range(len(self._drugs) * len(self.names[start : start + _LINES]))
-        _, line, drug = self._asked
-        own = np.flatnonzero((line >= start) & (line < start + _LINES))
-        return own[np.argsort(drug[own], kind="stable")]
-
-    def _at(self, places: Any, start: int) -> tuple[Any, ...]:
-        """Return row, line and drug of pairs of a `block`."""
-        if self._asked:
-            return tuple(each[places] for each in self._asked)
-        drug, line = np.divmod(np.array(places), len(self.names[start : start + _LINES]))
-        return drug * len(self.names) + start + line + 1, start + line, drug
+        own = np.flatnonzero((self._line >= start) & (self._line < start + _LINES))
+        return own[np.argsort(self._drug[own], kind="stable")]
 
     def lines(self, start: int) -> tuple[pd.DataFrame, dict[int, str]]:
         """Return what a request says of lines from ``start`` on, a row each, and why some are refused, by place."""
@@ -113,9 +100,10 @@ class _Pairs:
             found = bisected(self._contract.read, self._request(line.iloc[[0] * len(some)], some), start)[1] | found
         return found
 
-    def part(self, places: Any, start: int, lines: pd.DataFrame, of_lines: dict[int, str]) -> Part:
-        """Return pairs of `lines`, and why some are refused."""
-        row, line, drug = self._at(places, start)
+    def part(self, places: Any, start: int, lines_of: Callable[[], tuple[pd.DataFrame, dict[int, str]]]) -> Part:
+        """Return pairs of `lines` from ``start`` on, and why some are refused."""
+        row, line, drug = self._row[places], self._line[places], self._drug[places]
+        lines, of_lines = lines_of()
         if self._of_drugs is None and len(taken := lines.drop(index=list(of_lines))):
             self._of_drugs = self._refused_drugs(taken)
         of_drugs = self._of_drugs or {}

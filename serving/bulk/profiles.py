@@ -1,7 +1,8 @@
 """Questions about expression profiles: a table with a row a sample. Tables of other modalities are read here too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet
 
 from pipelines.errors import UserError
 from pipelines.text_values import clean, folded, known, quoted
-from serving.bulk import Part, Wanted, tell
+from serving.bulk import Part, tell
 from serving.dashboard.data.tables import maps_of
 from serving.dashboard.data.uploads import ABOUT, SAMPLE_IDS, Profiles, fitting, profiles_of, read_named, tissues_of
 from serving.table_files import ENDINGS, cell_text, read_table_file
@@ -20,16 +21,19 @@ _VALUES = 5_000_000  # of a part
 _MOST_VALUES = 400_000_000  # of a table of ids
 
 
-def parts(data: Path, contract: Any, wanted: Wanted) -> Iterator[tuple[int, Part]]:
+def parts(data: Path, contract: Any) -> Iterator[Callable[[], Part]]:
     """Return blocks of the profiles in a table, with all that it measures: the model says which genes it ignores."""
     path = data if data.is_file() else table_named(data, "expression")
     if path is None:
         raise UserError(f"{data}: there is no table expression.parquet (or .csv, .tsv, .xlsx)")
-    for number, found in enumerate(profile_blocks(path, [*contract.genes, *contract.known], _ROWS)):
-        if wanted(number):
-            frame = pd.DataFrame({"expression": pd.Series(maps_of(found.values), dtype=object)})
-            names = [name or None for name in found.values.index]
-            yield number, Part(pd.DataFrame({"row": found.rows, "sample_id": pd.Series(names, dtype=object)}), frame)
+    for found in profile_blocks(path, [*contract.genes, *contract.known], _ROWS):
+        yield partial(_part, found)
+
+
+def _part(found: Profiles) -> Part:
+    names = pd.Series([name or None for name in found.values.index], dtype=object)
+    about = pd.DataFrame({"row": found.rows, "sample_id": names})
+    return Part(about, pd.DataFrame({"expression": pd.Series(maps_of(found.values), dtype=object)}))
 
 
 def table_named(data: Path, name: str) -> Path | None:
@@ -41,10 +45,7 @@ def table_named(data: Path, name: str) -> Path | None:
 
 
 def read_ids(path: Path | None, needed: Sequence[str], others: Sequence[str] = ()) -> pd.DataFrame:
-    """Return these columns as text, None where unknown, by the numbers of their rows; none without a file.
-
-    The columns ``needed`` must be there.
-    """
+    """Return columns as text, None where unknown, by the numbers of their rows; those ``needed`` must be in a file."""
     columns = [*needed, *others]
     if path is None:
         return pd.DataFrame(columns=columns, dtype=object)
@@ -58,10 +59,7 @@ def read_ids(path: Path | None, needed: Sequence[str], others: Sequence[str] = (
 
 
 def profile_blocks(path: Path, genes: Sequence[str], size: int, *, every: bool = True) -> Iterator[Profiles]:
-    """Return profiles in blocks, of all columns if ``every``, else at least of those that look like ``genes``.
-
-    Parquet with a column of numbers a gene is streamed. Any other table is read at once, as the dashboard reads it.
-    """
+    """Return profiles in blocks, Parquet streamed, of every column or of those that look like ``genes`` at least."""
     file = _wide_parquet(path, genes)
     if file is None:
         whole = profiles_of(read_named(path.name, path.read_bytes(), genes), genes, strict=False)

@@ -1,11 +1,9 @@
 """Answers of a model to all questions of a folder, in parts that are written whole and kept by a run that goes on."""
 
-import contextlib
 import json
 import os
-import tempfile
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
 from pipelines.files import jsonable, written_whole
 from pipelines.params import read_params, read_task
-from serving.bulk import FAILED, Part, Wanted, bisected, parts_of
+from serving.bulk import FAILED, Part, bisected, parts_of
 from serving.dashboard.data.tables import csv_of
 from training.contract import Contract
 from training.model.prediction_log import Asked, PredictionLog, log_table, salt_from_environment, salted_sha256
@@ -51,8 +49,7 @@ class Bulk:
         self._contract, self._data, self._out = self.model.contract, data, out
         if self._contract.task != task:
             raise UserError(f"{uri} is a model of {self._contract.task}, not of {task}")
-        self._log = self.model.log = _PartLog(_salt(out))
-        self._count: int | None = None  # of parts
+        self._log = self.model.log = _PartLog(salt_from_environment())
         self._run = self._about_run()
         for path in (out / ANSWERS).glob("part-*.parquet"):
             self._read(path)
@@ -66,27 +63,21 @@ class Bulk:
             "data": combined(file_hashes(self._data)),
             "code": combined(closure(__name__, architectures=used, task=task)),
             "limit of pixels": os.environ[IMAGE_PIXELS],
-            "salt": salted_sha256(self._log.salt, b""),
+            "salt": salted_sha256(os.environ.get(LOG_SALT, "").encode(), b""),
         }
 
-    def answer(self, wanted: Wanted = lambda number: True) -> None:
-        """Write the parts that are ``wanted`` and not there."""
+    def answer(self, wanted: Callable[[int], bool] = lambda number: True) -> int:
+        """Write the parts that are ``wanted`` and not there; return how many there are in all."""
         count = 0
+        for make in tqdm(parts_of(self._data, self._contract), unit="part", disable=None):
+            if wanted(count) and not self._is_there(count):
+                self._write(count, make())
+            count += 1
+        return count
 
-        def missing(number: int) -> bool:
-            nonlocal count
-            count = number + 1
-            return wanted(number) and not self._is_there(number)
-
-        for number, part in tqdm(parts_of(self._data, self._contract, missing), unit="part", disable=None):
-            self._write(number, part)
-        self._count = count
-
-    def finish(self) -> tuple[int, pd.DataFrame]:
-        """Write the list of refused rows; return the number of answers, and the list. All parts must be there."""
-        if self._count is None:
-            self.answer(lambda number: False)  # counts them
-        numbers = range(self._count or 0)
+    def finish(self, count: int) -> tuple[int, pd.DataFrame]:
+        """Write the list of refused rows of so many parts, which must be there; return the number of answers too."""
+        numbers = range(count)
         if not numbers:
             raise UserError(f"{self._data}: there is nothing to ask")
         if absent := [number for number in numbers if not self._is_there(number)]:
@@ -153,22 +144,6 @@ class _PartLog(PredictionLog):
         rows = [salted_sha256(self.salt, each) for each in identities]
         samples = [None if name is None else salted_sha256(self.salt, name.encode()) for name in names or ()]
         self.asked.append(Asked(datetime.now(UTC), uuid.uuid4().hex, rows, samples, answer, described))
-
-
-def _salt(out: Path) -> bytes:
-    """Return the key of the log's hashes; a random one is kept for runs that go on, readable by its owner alone."""
-    salt, path = salt_from_environment(), out / ".salt"
-    if os.environ.get(LOG_SALT):
-        return salt
-    out.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        handle, name = tempfile.mkstemp(dir=out)
-        with os.fdopen(handle, "wb") as file:
-            file.write(salt)
-        with contextlib.suppress(FileExistsError):  # of a worker or another run
-            os.link(name, path)
-        Path(name).unlink()
-    return path.read_bytes()
 
 
 def _schema(ids: Iterable[str], contract: Contract) -> pyarrow.Schema:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,10 +84,6 @@ class State:
         """Return the results of the steps that are done."""
         return {name: done["result"] for name, done in self.content.get("steps", {}).items()}
 
-    def of(self, fingerprint: str) -> bool:
-        """Whether the loop has this fingerprint."""
-        return self.content.get("fingerprint") == fingerprint
-
 
 def read_state(path: Path) -> State:
     """Read a state file, which need not exist; raises `UserError` where it was edited or is of another release."""
@@ -107,7 +102,7 @@ def read_state(path: Path) -> State:
 
 def begin(state: State, *, fingerprint: str, components: Mapping[str, Any], by: str) -> State:
     """Return the interrupted loop with this fingerprint, or a new one."""
-    if state.unfinished and state.of(fingerprint):
+    if state.unfinished and state.content["fingerprint"] == fingerprint:
         return state
     content = {"schema": SCHEMA, "fingerprint": fingerprint, "components": dict(components), "by": by}
     content |= {"started": now(), "steps": {}, "finished": None}
@@ -124,7 +119,6 @@ def go(state: State, steps: Sequence[Step], tell: Callable[[str], None] = print)
             tell(f"{step.name}: done at {done[step.name]['at']}")
         else:
             tell(f"{step.name}: {step.what}")
-            started = time.monotonic()
             try:
                 result = dict(step.run({name: each["result"] for name, each in done.items()}))
             except OutdatedError as error:
@@ -133,7 +127,7 @@ def go(state: State, steps: Sequence[Step], tell: Callable[[str], None] = print)
                     del done[name]
                 write_json(state.path, content)
                 raise
-            done[step.name] = {"at": now(), "seconds": time.monotonic() - started, "result": result}
+            done[step.name] = {"at": now(), "result": result}
             write_json(state.path, content)
         if STOP in done[step.name]["result"]:
             break

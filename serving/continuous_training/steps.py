@@ -18,7 +18,7 @@ from evaluation.evidence.build import params_sha256
 from evaluation.evidence.evidence_file import read_evidence
 from evaluation.promotion import candidate_run
 from evaluation.promotion.candidate_run import choose
-from evaluation.promotion.gate import allowed, as_dicts
+from evaluation.promotion.gate import allowed, as_dicts, failures
 from pipelines import tracking
 from pipelines.code_closure import closure
 from pipelines.datasets import read_prepared
@@ -43,7 +43,7 @@ from serving.continuous_training.loop import (
     go,
     read_state,
 )
-from serving.continuous_training.report import of_now, of_version, refused, report
+from serving.continuous_training.report import report
 from serving.registry import Target
 
 _STAGES = Path("dvc.yaml")
@@ -150,17 +150,13 @@ def train(plan: Plan) -> dict[str, Any]:
 
 def collect(plan: Plan) -> dict[str, Any]:
     """Choose the best of the loop's architectures on validation rows, and complete its evidence."""
-    prepared = read_prepared(plan.name, plan.params.task(plan.name))
-    evidence = candidate_run.candidate(plan.name, plan.params, prepared, best_of(plan))
+    task = plan.params.task(plan.name)
+    # The folder may hold others from earlier days.
+    best = choose(plan.name, plan.params, [each for each in plan.architectures if each != task.evaluate.baseline])
+    prepared = read_prepared(plan.name, task)
+    evidence = candidate_run.candidate(plan.name, plan.params, prepared, str(best["architecture"]))
     kept = {key: evidence[key] for key in ("architecture", "sha256", "run_id", "simulated")}
     return {"production": _aliases(plan.name).get(PRODUCTION), **kept}
-
-
-def best_of(plan: Plan) -> str:
-    """Return the best of the loop's architectures; the folder may hold others from earlier days."""
-    baseline = plan.params.task(plan.name).evaluate.baseline
-    trained = [each for each in plan.architectures if each != baseline]
-    return str(choose(plan.name, plan.params, trained)["architecture"])
 
 
 def register(plan: Plan, results: Results) -> dict[str, Any]:
@@ -181,7 +177,8 @@ def judge(plan: Plan, results: Results, to: Target) -> dict[str, Any]:
     verdicts = registry.judged(plan.name, to, version, policy=plan.params.policy)
     result: dict[str, Any] = {"to": to, "verdicts": as_dicts(verdicts)}
     if not allowed(verdicts):
-        result[STOP] = f"version {version} may not go to {to}: {refused(result['verdicts'])}"
+        why = "; ".join(f"{each.check}: {each.reason}" for each in failures(verdicts))
+        result[STOP] = f"version {version} may not go to {to}: {why}"
     return result
 
 
@@ -214,14 +211,6 @@ def registered(plan: Plan) -> str | None:
         if client.get_model_version(plan.name, version).tags.get(FINGERPRINT) == plan.fingerprint:
             return version
     return None
-
-
-def whoever(given: str = "") -> str:
-    """Return the user's name: the one given, that of ``BY`` or of a GitHub job, or git's; `UserError` without one."""
-    by = registry.whoever(given or os.environ.get("BY") or os.environ.get("GITHUB_ACTOR") or "")
-    if not by:
-        raise UserError("the history needs a name: --by, BY= or git config user.name")
-    return by
 
 
 def _aliases(name: str) -> dict[str, str]:
@@ -271,7 +260,7 @@ def retrain(
         if state.unfinished:
             tell(
                 f"going on with the loop begun {state.content['started']}"
-                if state.of(plan.fingerprint)
+                if state.content["fingerprint"] == plan.fingerprint
                 else "the interrupted loop was of other data or decisions: beginning anew"
             )
         return _through(plan, begin(state, fingerprint=plan.fingerprint, components=parts, by=by), steps_of(plan), tell)
@@ -282,7 +271,7 @@ def _nothing_new(plan: Plan, state: State) -> str | None:
     if state.unfinished:
         return None
     version = registered(plan)
-    if state.of(plan.fingerprint) and (
+    if state.content.get("fingerprint") == plan.fingerprint and (
         version
         or not (MODELS / plan.name).is_dir()
         or not stages.stale(f"inputs@{plan.name}", plan.checks + plan.models)
@@ -316,8 +305,7 @@ def _write_report(plan: Plan, state: State, outcome: str) -> Path:
     if "evidence" in state.results:
         with contextlib.suppress(UserError):  # edited since; the step that needs it reports that
             evidence = candidate(plan.name, state.results)
-    before = of_version(plan.name, state.results.get("look", {}).get("served") or {})
-    text = report(plan.name, state, before=before, after=of_now(plan.name), evidence=evidence, outcome=outcome)
+    text = report(plan.name, state, evidence, outcome)
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -37,7 +37,6 @@ class Performance:
     now: Interval | None
     then: Interval
     rows: int
-    labels_without_answer: int
     status: Literal["held", "dropped", "unknown"]
 
 
@@ -67,9 +66,8 @@ def measure(
     then = Interval(*(float("nan") if end is None else end for end in ends))
     last = answers[answers["sample_sha256"].notna()].drop_duplicates("sample_sha256", keep="last")
     joined = labels.merge(last, on="sample_sha256", validate="one_to_one")
-    unanswered = len(labels) - len(joined)
     if len(joined) < max(least, 2):
-        return Performance(metric, None, then, len(joined), unanswered, "unknown")
+        return Performance(metric, None, then, len(joined), "unknown")
     now = measures_of(contract.problem).bootstrap(
         *problem.to_score(contract, joined),
         np.arange(len(joined)),
@@ -85,7 +83,7 @@ def measure(
         dropped = now.value < then.low - drop and now.high < then.value
     else:
         dropped = now.value > then.high + drop and now.low > then.value
-    return Performance(metric, now, then, len(joined), unanswered, "dropped" if dropped else "held")
+    return Performance(metric, now, then, len(joined), "dropped" if dropped else "held")
 
 
 def read_labels(
@@ -181,24 +179,6 @@ class Logged:
 
 def read_log(folder: Path, task: str, version: str, *, least: int, since: datetime | None = None) -> Logged:
     """Read the rows of a version from ``since`` on; raises `UserError` where there are fewer than ``least``."""
-    rows, files, skipped = read_rows(folder, task)
-    if since is not None:
-        rows = rows[rows["time"] >= since]
-    versions = rows["model_version"].astype(str)
-    counts = versions[versions != version].value_counts().sort_index()
-    others = {str(name): int(count) for name, count in counts.items()}
-    rows = rows[versions == version].sort_values("time", kind="stable").reset_index(drop=True)
-    if len(rows) < least:
-        there = ", ".join(f"{count} of version {name}" for name, count in others.items())
-        raise UserError(
-            f"{folder}: {len(rows)} logged rows of {task} version {version}, at least {least} are needed for a "
-            "statement" + (f" (there are {there})" if there else "")
-        )
-    return Logged(rows, files, skipped, others)
-
-
-def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str]]:
-    """Return all rows of a task in the log ``folder``, the number of files, and why others were not read."""
     own = folder / task if (folder / task).is_dir() else folder
     if not own.is_dir():
         raise UserError(
@@ -216,7 +196,20 @@ def read_rows(folder: Path, task: str) -> tuple[pd.DataFrame, int, dict[str, str
     if not tables:
         named = f" ({len(skipped)} that cannot be read: {', '.join(list(skipped)[:3])})" if skipped else ""
         raise UserError(f"{own}: there is no prediction log in it{named}")
-    return pd.concat(tables, ignore_index=True), len(tables), skipped
+    rows = pd.concat(tables, ignore_index=True)
+    if since is not None:
+        rows = rows[rows["time"] >= since]
+    versions = rows["model_version"].astype(str)
+    counts = versions[versions != version].value_counts().sort_index()
+    others = {str(name): int(count) for name, count in counts.items()}
+    rows = rows[versions == version].sort_values("time", kind="stable").reset_index(drop=True)
+    if len(rows) < least:
+        there = ", ".join(f"{count} of version {name}" for name, count in others.items())
+        raise UserError(
+            f"{folder}: {len(rows)} logged rows of {task} version {version}, at least {least} are needed for a "
+            "statement" + (f" (there are {there})" if there else "")
+        )
+    return Logged(rows, len(tables), skipped, others)
 
 
 def since_time(text: str) -> datetime | None:

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from pipelines.samples.raw_files import FORMATS
+from pipelines.samples.raw_files import FORMATS, is_of_system
 from pipelines.text_values import clean
 from serving.dashboard.data import collection
 from serving.dashboard.data.endpoints import Endpoint
@@ -103,7 +103,7 @@ def named_images(files: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for place, (given, content) in enumerate(files, start=1):
         name = PurePosixPath(clean(given).replace("\\", "/")).name
-        if name.lower() in ("thumbs.db", "desktop.ini") or name.startswith("."):
+        if is_of_system(name):
             continue
         found[name if name not in found else f"{name} ({place})"] = content
     return found

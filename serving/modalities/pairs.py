@@ -14,7 +14,7 @@ from serving.dashboard.data import collection
 from serving.dashboard.data.collection import Drug, Line
 from serving.dashboard.data.endpoints import Endpoint, Refused
 from serving.dashboard.data.loading import load, tables
-from serving.dashboard.data.words import counted, means, named, plain
+from serving.dashboard.data.words import counted, means, plain
 from serving.dashboard.pages import answers, choosing, frame, predict
 from serving.dashboard.pages.predict import Asked, Contract, Make
 from serving.modalities import Modality
@@ -51,12 +51,9 @@ class Pairs(Modality):
         if own:
             found = choosing.own_files(name, omics, folder, _KEY, required)
             values = {each: found[each].values for each in omics if each in found}
-            tissue: dict[str, str | None] = {}
+            tissue: dict[str, str] = {}
             for table in found.values():
                 tissue |= table.tissue
-            if found and not tissue:
-                samples = dict.fromkeys(str(sample) for table in values.values() for sample in table.index)
-                tissue = dict.fromkeys(samples, _asked_tissue(name, folder, tuple(omics)))
             make = partial(of_pairs, values, tissue) if values else None
         else:
             # Most models need the expression: until its contract is known, lines without it are not offered.
@@ -111,10 +108,7 @@ def of_pairs(
     drugs: Sequence[Drug],
     contract: Contract | None = None,
 ) -> tables.Question:
-    """Return the question about every sample with every drug, without features that the model does not know.
-
-    The first table that its contract requires names the samples, or all do; `Refused` if a required one is missing.
-    """
+    """Return the question about every sample with every drug; `Refused` without a table that the contract requires."""
     features, required = (contract or {}).get("features", {}), set((contract or {}).get("required", ["expression"]))
     if lacking := [name.replace("_", " ") for name in features if name in required and name not in omics]:
         raise Refused(f"The model needs a table of {' and of '.join(lacking)}, which these samples lack.")
@@ -159,22 +153,6 @@ def _of_line(
     found = {each: tables.profiles(path, _KEY, [line]) for each, path in paths.items() if path.is_file()}
     found = {each: table.set_axis([of.name] * len(table)) for each, table in found.items() if len(table)}
     return of_pairs(found, {of.name: of.tissue}, drugs, contract)
-
-
-def _asked_tissue(name: str, folder: Path, omics: tuple[str, ...]) -> str | None:
-    """Let people say where the cells come from, where their file does not."""
-    known: list[str] = []
-    with frame.errors_shown():
-        known = sorted({line.tissue for line in _lines(folder, omics, ()).values() if line.tissue})
-    return st.selectbox(
-        "Tissue (if known)",
-        known,
-        index=None,
-        format_func=named,
-        placeholder="Not known",
-        key=f"tissue {name}",
-        help=means("tissue"),
-    )
 
 
 def _drugs(name: str, folder: Path) -> list[Drug]:

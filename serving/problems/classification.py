@@ -27,11 +27,6 @@ _SETS = {
     frozenset({"resistant"}): "resistant alone",
     frozenset[str](): "neither fits",
 }
-_COUNTED = {  # in a sentence on all drugs of a sample
-    "sensitive alone": "to {:,} the cells are called sensitive and resistance is ruled out",
-    "resistant alone": "to {:,} resistant and sensitivity is ruled out",
-    "either is possible": "for {:,} the model cannot tell",
-}
 _MOST_BARS = 10
 
 
@@ -128,10 +123,7 @@ class Classification(Problem):
         return Wording(f"the answer {label}", f"for {label}", f"against {label}")
 
     def ranked(self, answers: Sequence[Answer], about: pd.DataFrame, usual: Usual) -> pd.DataFrame:
-        """Return each pair's ``label``, probability ``sensitive``, and set ``labels``, in words ``holds``, best first.
-
-        ``called_below`` is the drug's threshold: a line whose response lies below it is called sensitive.
-        """
+        """Return ``label``, probability ``sensitive``, set ``labels``, in words ``holds``, threshold, best first."""
         made = about.reset_index(drop=True).assign(
             label=[row.get("label", "") for row in answers],
             sensitive=[float((row.get("probabilities") or {}).get(_SENSITIVE, math.nan)) for row in answers],
@@ -145,10 +137,8 @@ class Classification(Problem):
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
         """Draw the probability that the sample is sensitive to each drug, and what is not ruled out."""
         st.subheader(f"Drugs for {plain(sample)}", help=means("sensitive"))
-        sets = own["holds"].value_counts()
-        parts = [text.format(int(sets.get(held, 0))) for held, text in _COUNTED.items()]
-        parts += [f"for {sets['neither fits']:,} neither class fits"] if "neither fits" in sets else []
-        st.markdown(plain(f"Of {counted(len(own), 'drug')}: {', '.join(parts)}."), help=means("label_set"))
+        sets = ", ".join(f"{held}: {count:,}" for held, count in own["holds"].value_counts().items())
+        st.markdown(plain(f"Of {counted(len(own), 'drug')}, {sets}."), help=means("label_set"))
         top, first = frame.first_drugs(own, "sensitive", "holds"), own.iloc[0]
         drawn = charts.probabilities(top, "drug", "sensitive", "holds", "Probability of being sensitive")
         said = f"first is {first['drug']} with {number(first['sensitive'], 2)}, {first['holds']}"

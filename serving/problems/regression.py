@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from serving.table_files import TableFile
 
 _LN_IC50 = "ln_ic50"
-_BY_VALUE, _BY_DIFFERENCE = "Predicted response", "Difference from the drug's usual response"
 
 
 class Regression(Problem):
@@ -57,15 +56,9 @@ class Regression(Problem):
         return tables.in_order(made.assign(**tables.novelty(answers)), "prediction")
 
     def show_ranked(self, own: pd.DataFrame, sample: str, target: str) -> pd.DataFrame:
-        """Draw responses with their intervals; people choose by what they are ranked."""
+        """Draw responses with their intervals."""
         of_ic50, has_usual = target == _LN_IC50, bool(own["usual"].notna().any())
         st.subheader(f"Drugs for {plain(sample)}", help=means("ln_ic50") if of_ic50 else None)
-        if len(own) > 1 and has_usual:
-            choices = [_BY_VALUE, _BY_DIFFERENCE]
-            by = st.segmented_control("Rank by", choices, default=_BY_VALUE, required=True, help=means("usual"))
-            if by == _BY_DIFFERENCE:
-                own = own.sort_values("against_usual", kind="stable", na_position="last").reset_index(drop=True)
-                own["rank"] = np.arange(1, len(own) + 1)
         top, unit = frame.first_drugs(own, "prediction", "low", "high", "usual"), _unit(target)
         title = f"Predicted {unit} – further left is more sensitive"
         drawn = charts.intervals(top, "drug", "known", title, value="prediction", usual="usual")

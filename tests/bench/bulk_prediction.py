@@ -72,7 +72,7 @@ def bulk_prediction(small: bool = False) -> list[Record]:
         (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
         few, data = screen(folder / "few", lines // 10, molecules), screen(folder / "all", lines, molecules)
         model = Predictor().read(folder / "model")
-        part = next(part for _, part in parts_of(data, model.contract, lambda number: True))
+        part = next(parts_of(data, model.contract))()
         frames = [part.frame[at : at + REQUEST].reset_index(drop=True) for at in range(0, REQUESTS * REQUEST, REQUEST)]
         began = time.perf_counter()
         each = sum(len(model.predict(None, frame)) for frame in frames) / (time.perf_counter() - began)

@@ -400,24 +400,6 @@ def test_what_is_no_http_or_has_no_end_does_not_disturb_the_others(endpoints: di
     endpoint.still_well()
 
 
-@pytest.mark.soak
-def test_two_workers_serve_one_version_and_say_the_same(endpoints: dict[str, Endpoint]) -> None:
-    """Each request is a connection of its own, which either worker may take."""
-    endpoint = endpoints[served.PROFILES]
-    version = str(mlflow.MlflowClient().get_model_version_by_alias(served.PROFILES, "production").version)
-    with served.serving(Path.cwd(), served.PROFILES, "--workers", "2") as (url, process):
-        said = set()
-        for _ in range(20):
-            answer = requests.post(f"{url}/invocations", json=endpoint.good, timeout=SLOWEST)
-            assert answer.status_code == 200, answer.text
-            said.add(json.dumps(answer.json()["predictions"]))
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert sum("spawn_main" in " ".join(each.cmdline()) for each in children) == 2
-    (rows,) = map(json.loads, said)
-    assert {row["model_version"] for row in rows} == {version}
-    assert [row["label"] for row in rows] == [row["label"] for row in endpoint.first]
-
-
 def test_an_alias_that_moves_does_not_change_what_is_served_and_other_routes(endpoints: dict[str, Endpoint]) -> None:
     endpoint, client = endpoints[served.PROFILES], mlflow.MlflowClient()
     routes = {"ping": 200, "health": 200, "version": 200, "invocations": 405, "nothing": 404}

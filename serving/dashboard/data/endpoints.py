@@ -29,7 +29,6 @@ ROWS_AT_ONCE = 64  # so that a page can show how far it is, and stop
 _CONNECT_SECONDS = 3.05
 _BYTES_AT_ONCE = 8_000_000
 _ROW = re.compile(r"\brow (\d+)\b")
-_ANOTHER_MODEL = re.compile(r"schema|missing inputs|unknown field|field \w+ is missing", re.IGNORECASE)
 _ENTRY = re.compile(r"([^@=\s]+(?:@[^@=\s]+)?)=(https?://[^\s/]\S*)")
 
 
@@ -173,7 +172,4 @@ def _refusal(endpoint: Endpoint, response: requests.Response, names: Sequence[st
         return f"“{names[int(match[1])]}”" if int(match[1]) < len(names) else match[0]
 
     text = _ROW.sub(name, message)
-    text = text[:1].upper() + text[1:]
-    if _ANOTHER_MODEL.search(message):
-        text += f". Is it a model of {endpoint.task} that is served at {endpoint.place}?"
-    return Refused(f"The model cannot take this: {text}")
+    return Refused(f"The model cannot take this: {text[:1].upper()}{text[1:]}")

@@ -74,11 +74,7 @@ def survival_curve(answer: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def contributions(answer: Row, target: str | None = None) -> pd.DataFrame:
-    """Return what each feature adds to one prediction: ``feature, kind, value``, the largest first, or no row.
-
-    Those of the drug are one row `THE_DRUG` after the cells', as they are the same for all cells; then comes `OTHERS`,
-    which the endpoint has summed. ``target`` is one of many predicted genes.
-    """
+    """Return what features add to a prediction: ``feature, kind, value``, the cells' by size, `THE_DRUG`, `OTHERS`."""
     given = [row for row in answer.get("attributions") or [] if target is None or row.get("target") == target]
     rows = [(*_feature(str(one["feature"])), float(one["value"])) for one in given]
     table = pd.DataFrame(rows, columns=["feature", "kind", "value"])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import UserError
-from pipelines.samples.gene_names import match_genes, parts_of, respelled, several_genes, spreadsheet_names
+from pipelines.samples.gene_names import match_genes, parts_of, respelled, spreadsheet_names
 from pipelines.text_values import clean, folded, is_unknown, known, look_alikes, quoted
 from pipelines.units import DOUBTS
 from serving.dashboard.data.words import listed
@@ -47,10 +47,7 @@ class Profiles:
 
 
 def read_profiles(name: str, content: bytes, known: Sequence[str] = ()) -> Profiles:
-    """Read a table of profiles: samples in rows and genes in columns, or the other way round.
-
-    The features ``known`` to a model decide which, and what must be numbers. A UserError names file, column and row.
-    """
+    """Read profiles, a row a sample or a gene: features ``known`` to a model decide; errors name column and row."""
     return profiles_of(read_named(name, content, known), known)
 
 
@@ -68,11 +65,7 @@ def fitting(known: Sequence[str]) -> Callable[[Iterable[str]], int]:
 
 
 def profiles_of(table: TableFile, known: Sequence[str], *, strict: bool = True) -> Profiles:
-    """Return the profiles of a table, see `read_profiles`.
-
-    If not ``strict`` there may be any number of rows, of any names; cells that are no numbers stay as they are, and
-    the model refuses their rows.
-    """
+    """Return the profiles of a table; if not ``strict``, any number, with names and cells that the model may refuse."""
     fits, name, notes = fitting(known), table.name, list(table.notes)
     named = _naming_column(table, fits)
     if named is not None:
@@ -183,10 +176,8 @@ def _gene_names(
         renamed[spelled[0]] = gene
     if renamed:
         shown = ", ".join(f"{one!r} as {gene}" for one, gene in list(renamed.items())[:4])
-        mouse = sum(one[1:] == one[1:].lower() and one[:1].isupper() for one in renamed) * 2 > len(renamed)
         more = f" and {len(renamed) - 4:,} more" if len(renamed) > 4 else ""
-        of_mouse = " Are they of a mouse? The model knows human ones." if mouse else ""
-        notes.append(f"Genes in another case were matched: {shown}{more}.{of_mouse}")
+        notes.append(f"Genes in another case were matched: {shown}{more}.")
     called = [renamed.get(each, each) for each in names]
     unknown = match_genes(called, known).unknown if known else names
     if nameless := [each for each in unknown if is_unknown(each)]:
@@ -200,8 +191,6 @@ def _gene_names(
             f"A spreadsheet has made dates or numbers of names of genes: {quoted(dates)}. They are not measured; "
             "export the table again, with names as text."
         )
-    if several := [each for each in unknown if several_genes(each)]:
-        notes.append(f"Names of several genes are of none that the model knows: {quoted(several)}.")
     return places, [renamed.get(cleaned[place], cleaned[place]) for place in places]
 
 

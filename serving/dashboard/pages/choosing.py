@@ -41,10 +41,7 @@ def one_of(labels: dict[str, str], label: str, what: str, key: str, help_: str |
 def own_files(
     task: str, omics: Sequence[str], folder: Path, key: str, required: Sequence[str] | None = None
 ) -> dict[str, uploads.Profiles]:
-    """Let people bring tables, and show at once what is wrong with them; empty until there is one that can be used.
-
-    A file's name says which of the tables ``omics`` it is, else it is the first; the model needs those ``required``.
-    """
+    """Let people bring tables, told apart by their names, and show what is wrong; empty until one can be used."""
     known = {each: collection.features(folder / f"{each}.parquet", key) for each in omics}
     more = "" if len(omics) == 1 else f" Files named {', '.join(omics[1:])} may come with it."
     files = st.file_uploader(

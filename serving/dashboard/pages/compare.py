@@ -1,6 +1,5 @@
 """Page "Compare": the architectures of a task side by side, their costs, and the features of their explanations."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from evaluation.comparison.page import STANDINGS
 from pipelines.errors import UserError
 from pipelines.files import read_json
 from pipelines.samples.gene_names import symbol_of
@@ -26,12 +26,6 @@ _COSTS = {  # of the evidence: heading and decimals; the first three are in the 
     "cost_model_megabytes": ("Size of the model (MB)", 1),
     "cost_peak_memory_megabytes": ("Memory to fit (MB)", 0),
     "cost_parameters": ("Parameters", 0),
-}
-_STANDINGS = {
-    "best": "best",
-    "indistinguishable": "not distinguishable from the best",
-    "worse": "worse than the best",
-    "undefined": "undefined",
 }
 OVERALL = "all rows together"
 _SCORE, _MARGIN = ["value", "low", "high"], ["margin", "margin_low", "margin_high"]
@@ -63,7 +57,7 @@ def standings(task: str, reports: Path) -> Standings:
     except (TypeError, KeyError, IndexError, ValueError) as error:
         raise UserError(f"{path}: is no leaderboard; run `make train TASK={task}`") from error
     notes = [note for note in comparison.get("notes", []) if not note.startswith("SIMULATED")]
-    return Standings(task, metric, table, agreement, [_with_names(note, list(agreement)) for note in notes])
+    return Standings(task, metric, table, agreement, notes)
 
 
 def _table(rows: list[dict[str, Any]], standing: Mapping[str, Any]) -> pd.DataFrame:
@@ -87,7 +81,7 @@ def board(found: Standings) -> pd.DataFrame:
                 "Architecture": named(row["architecture"]) + (" (baseline)" if row["baseline"] else ""),
                 "Score": with_interval(row),
                 "Margin": "–" if row["baseline"] else with_interval(margin, sign="+"),
-                "Standing": _STANDINGS.get(str(row["standing"]), "not compared yet"),
+                "Standing": STANDINGS.get(str(row["standing"]), "not compared yet"),
                 **costs,
             }
         )
@@ -108,10 +102,7 @@ def scores(found: Standings) -> pd.DataFrame:
 
 
 def explained(folder: Path, tables: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Return the features in an architecture's explanations: ``part, feature, value`` (mean size), the largest first.
-
-    The part over all rows is `OVERALL`; the other parts are of the first of ``tables`` (file, column) that is there.
-    """
+    """Return features of explanations by ``part`` (`OVERALL` first): ``part, feature, value``, the largest first."""
     found = [pd.DataFrame(columns=["part", "feature", "value"])]
     for file in ("top_genes.csv", "top_predictors.csv"):
         if (folder / file).is_file():
@@ -134,13 +125,6 @@ def _features(table: pd.DataFrame, part: pd.Series) -> pd.DataFrame:
     feature = [f"{name} ({of})" if of and of != "expression" else name for name, of in zip(gene, kind, strict=True)]
     made = pd.DataFrame({"part": part, "feature": feature, "value": table["mean_abs"]})
     return made.sort_values(["part", "value"], ascending=[True, False], kind="stable").reset_index(drop=True)
-
-
-def _with_names(note: str, architectures: list[str]) -> str:
-    """Return a sentence with the names of architectures for people."""
-    for name in architectures:
-        note = re.sub(rf"\b{re.escape(name)}\b", named(name), note)
-    return note.replace(" r2 ", " R² ")
 
 
 def _json(path: Path, missing: str) -> Any:
@@ -189,9 +173,6 @@ def _leaderboard(found: Standings) -> None:
 def _costs(found: Standings) -> None:
     st.subheader("Quality against cost", help=means("cost"))
     costs = [cost for cost in _COSTS if cost in found.table]
-    if not costs:
-        frame.advice("No architecture has recorded its cost; train it again to see.")
-        return
     cost = st.selectbox("Cost", costs, format_func=lambda key: _COSTS[key][0], key="cost")
     table, title, word = scores(found).assign(cost=found.table[cost]), _COSTS[cost][0], score_word(found.metric)
     table = table[table["cost"] > 0].reset_index(drop=True)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from pipelines.files import read_json
 from serving.dashboard.data import charts
-from serving.dashboard.data.words import listed, means, moment, named, plain, share_with_interval, with_interval
+from serving.dashboard.data.words import listed, means, moment, named, plain, share_with_interval
 from serving.dashboard.pages import frame
 
 _STAMP = "%Y-%m-%dT%H-%M-%S-%fZ"
@@ -69,17 +69,6 @@ def over_time(found: list[Report]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def performance_text(report: Report) -> str | None:
-    """Return the performance on labeled rows, beside that of the evidence; None if no labels have arrived."""
-    found = report.content.get("performance")
-    if not found:
-        return None
-    if not found.get("now"):
-        return f"{found['rows']} labels have an answer: too few to say how good they are."
-    now, then = with_interval(found["now"]), with_interval(found["then"])
-    return f"{found['metric'].replace('_', ' ')} of {found['rows']:,} labeled rows: {now}; the evidence has {then}."
-
-
 def page() -> None:
     """Draw the page."""
     name = frame.task_name()
@@ -115,8 +104,6 @@ def _last(report: Report) -> None:
     left.metric("Unlike the training data", report.share, help=means("unlike_share"), border=True)
     middle.metric("Values that drifted", report.drifted, help=means("drifted"), border=True)
     right.metric("Answers looked at", rows, border=True)
-    if text := performance_text(report):
-        st.markdown(plain(f"Performance: {text}"))
     if content["findings"]:
         with st.expander(f"Findings, {len(content['findings'])} sentences", icon=":material/list:"):
             frame.sentences(content["findings"])

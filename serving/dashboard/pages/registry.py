@@ -103,13 +103,16 @@ def _version(alias: str, standing: Any, experiment: str | None) -> None:
     with card:
         key = f"card {version.name} {version.version}"
 
+        def made(_: progress.Job) -> str:
+            cards, figures = load("evaluation.promotion.card"), registry.figures(version)
+            return cards.as_html(cards.content(registry.evidence(version), list(figures)), figures)
+
         def draw(page_: str) -> None:
             file = f"{version.name}_version_{version.version}_card.html"
             frame.offer("Download the card as a page", page_, file)
             st.html(page_[page_.index("<body>") :])  # which Streamlit cleans of all that runs
 
-        work = progress.job(key, lambda job: _page(version))
-        progress.shown(work, draw, label="Reading the model card", key=key)
+        progress.shown(progress.job(key, made), draw, label="Reading the model card", key=key)
 
 
 def _gate(entry: Any) -> None:
@@ -152,9 +155,3 @@ def _moved(entry: Any) -> str:
         return "aliases as they were"
     before, after = ("none" if one is None else f"version {one}" for one in (entry.from_version, entry.to_version))
     return f"{entry.alias}: {before} → {after}"
-
-
-def _page(version: Any) -> str:
-    """Return the model card as HTML, made from the checked evidence on a thread."""
-    cards, figures = load("evaluation.promotion.card"), registry.figures(version)
-    return cards.as_html(cards.content(registry.evidence(version), list(figures)), figures)
