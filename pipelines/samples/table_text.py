@@ -65,6 +65,9 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
 
 def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
     """Return text as numbers or truth values if all known cells are; ids with gaps stay text, not to be decimals."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if len(values) and numbers.notna().all():
+        return numbers
     cells = known_column(values)
     found = cells.dropna()
     if len(found) and len(found) == len(cells) and set(found.str.lower()) <= _TRUTH.keys():
