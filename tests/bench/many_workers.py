@@ -203,16 +203,19 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
         raise AssertionError(f"{len(done)} trials of {budget}: the budget is not exact")
     # The first of each worker pays for connections and caches.
     costs = [each for _, outs in ended for out in outs for each in out[1:]]
-    storage, tracking, held, reports = (
-        median(getattr(each, part) for each in costs) for part in ("storage", "tracking", "held", "reports")
-    )
+    part = {name: median(getattr(each, name) for each in costs) for name in ("storage", "tracking", "held", "reports")}
     return SimpleNamespace(
-        **{"workers": workers, "storage": storage, "tracking": tracking, "overhead": storage + tracking, "held": held},
-        **{"report": reports / _EPOCHS, "worker_cpu": sum(cpu for cpu, _ in ended) / budget, "connections": most},
+        **part,
+        what=f"{workers} worker{'s' * (workers > 1)}",
+        workers=workers,
+        overhead=part["storage"] + part["tracking"],
+        report=part["reports"] / _EPOCHS,
+        worker_cpu=sum(cpu for cpu, _ in ended) / budget,
+        postgres_cpu=(after - before) / budget,
+        connections=most,
         transactions=mean(each.sent["transactions of studies"] for each in costs),
         tracking_transactions=mean(each.sent["transactions of tracking"] for each in costs),
         calls=mean(each.sent["calls"] for each in costs),
-        postgres_cpu=(after - before) / budget,
     )
 
 
@@ -261,8 +264,9 @@ def _crowd(running: int, claims: int) -> SimpleNamespace:
         lock.costs = _Costs()
 
     work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    beat = sent / len(reports)
-    return SimpleNamespace(running=running, held=median(held[1:]), report=median(reports), beat_transactions=beat)
+    what, beat = f"{running} running trial{'s' * (running > 1)}", sent / len(reports)
+    found = {"held": median(held[1:]), "report": median(reports), "beat_transactions": beat}
+    return SimpleNamespace(what=what, running=running, **found)
 
 
 def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
@@ -331,22 +335,21 @@ def many_workers(small: bool = False) -> list[Record | Table]:
 
 
 def _records(one: Any, many: Any, few: Any, crowded: Any) -> list[Record]:
-    workers = (f"{many.workers} workers", "1 worker")
-    running = (f"{crowded.running} running trials", f"{few.running} running trial")
-    claim, report = "a claim: the study's lock is held", "a report, and whether to prune"
+    def record(name: str, part: str, ours: Any = many, other: Any = one, bound: float | None = None) -> Record:
+        mine, theirs = 1e3 * getattr(ours, part), 1e3 * getattr(other, part)
+        sides = ours.what, other.what
+        return Record(name, mine, theirs, mine / theirs, "ms", bound, higher_is_better=False, sides=sides)
+
     return [
-        Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", bound, higher_is_better=False, sides=sides)
-        for name, ours, other, sides, bound in (
-            ("overhead a trial, in all", many.overhead, one.overhead, workers, None),
-            ("overhead a trial, study storage", many.storage, one.storage, workers, None),
-            ("overhead a trial, tracking", many.tracking, one.tracking, workers, None),
-            ("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers, None),
-            ("processor of a trial, PostgreSQL", many.postgres_cpu, one.postgres_cpu, workers, None),
-            (claim, many.held, one.held, workers, None),
-            (report, many.report, one.report, workers, None),
-            (claim, crowded.held, few.held, running, 1.5),
-            (report, crowded.report, few.report, running, None),
-        )
+        record("overhead a trial, in all", "overhead"),
+        record("overhead a trial, study storage", "storage"),
+        record("overhead a trial, tracking", "tracking"),
+        record("processor of a trial, its worker", "worker_cpu"),
+        record("processor of a trial, PostgreSQL", "postgres_cpu"),
+        record("a claim: the study's lock is held", "held"),
+        record("a report, and whether to prune", "report"),
+        record("a claim: the study's lock is held", "held", crowded, few, bound=1.5),
+        record("a report, and whether to prune", "report", crowded, few),
     ]
 
 
