@@ -132,8 +132,8 @@ def read_table(
     if findings := findings + wrong:
         raise DataError(findings)
     # A column of nulls has no type in parquet.
-    untyped = [name for name in types if name not in text and types[name] == object and frame[name].isna().all()]
-    if untyped:  # pandas would copy a column at a time
+    objects = [name for name in types if name not in text and pd.api.types.is_object_dtype(types[name])]
+    if untyped := [name for name in objects if frame[name].isna().all()]:  # else pandas would copy each column
         frame = frame.astype(dict.fromkeys(untyped, float))
     for column in text:
         values = frame[column].astype(object)
