@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import mlflow
 import optuna
 import psutil
 import psycopg
@@ -236,41 +237,25 @@ def _connections(server: Postgres) -> int:
         return int((row.fetchone() or (0,))[0])
 
 
-def _crowd(running: int, claims: int) -> SimpleNamespace:
-    """Let one worker claim and report where ``running`` trials of other hosts run; return medians of its calls."""
+def _crowd(running: int, claims: int, parent: str) -> SimpleNamespace:
+    """Let one worker claim and report where ``running`` trials of other hosts run; return medians of its trials."""
     name, storage = f"crowd-{running}", open_storage(wait=True)
-    study = optuna.create_study(study_name=name, storage=storage, pruner=_PRUNER)
-    study.sampler = optuna.samplers.RandomSampler()
-    _run_elsewhere(storage, study._study_id, running)
-    lock: Any = _Clocked(name)
-    held, reports, sent = list[float](), list[float](), 0
-
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal sent
-        x = trial.suggest_float("x", 0, 1)
-        for epoch in range(_EPOCHS):
-            began = time.perf_counter()
-            trial.report(x, epoch)
-            trial.should_prune()
-            reports.append(time.perf_counter() - began)
-        _here.__dict__.pop("sent", None)
-        for beat in range(_EPOCHS):
-            trial.set_user_attr("beat", beat)
-        sent += _here.__dict__.pop("sent", Counter())["transactions of studies"]
-        return x
-
-    def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        held.append(lock.costs.held)
-        lock.costs = _Costs()
-
-    work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    what, beat = f"{running} running trial{'s' * (running > 1)}", sent / len(reports)
-    found = {"held": median(held[1:]), "report": median(reports), "beat_transactions": beat}
-    return SimpleNamespace(what=what, running=running, **found)
+    first = _run_elsewhere(storage, optuna.create_study(study_name=name, storage=storage)._study_id, running)
+    _here.__dict__.pop("sent", None)
+    storage.set_trial_user_attr(first, "beat", 1)
+    beat = _here.__dict__.pop("sent", Counter())["transactions of studies"]
+    costs = _worker(name, claims, running + claims, 0.0, parent)[1:]
+    return SimpleNamespace(
+        what=f"{running} running trial{'s' * (running > 1)}",
+        running=running,
+        held=median(each.held for each in costs),
+        report=median(each.reports for each in costs) / _EPOCHS,
+        beat_transactions=beat,
+    )
 
 
-def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
-    """Put ``count`` running trials of another host's worker into the study: one, and its copies."""
+def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> int:
+    """Put ``count`` running trials of another host's worker into the study: one, which is returned, and its copies."""
     template = create_trial(
         state=TrialState.RUNNING,
         params={"x": 0.5},
@@ -298,6 +283,7 @@ def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
                 f"where study_id = %s and trials.trial_id <> %s and {table}.trial_id = %s",
                 (study, first, first),
             )
+    return first
 
 
 def many_workers(small: bool = False) -> list[Record | Table]:
@@ -321,7 +307,9 @@ def many_workers(small: bool = False) -> list[Record | Table]:
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         stack.callback(optuna.logging.set_verbosity, before)
-        client = MlflowClient(values["MLFLOW_TRACKING_URI"])
+        stack.callback(mlflow.set_tracking_uri, mlflow.get_tracking_uri())
+        mlflow.set_tracking_uri(values["MLFLOW_TRACKING_URI"])
+        client = MlflowClient()
         parent = client.create_run(client.create_experiment(_EXPERIMENT)).info.run_id
         count, seconds = (4, 1.0) if small else (_MANY, 30.0)
         one = _share(server, 1, 3 if small else 6, 2.0, parent)
@@ -329,7 +317,7 @@ def many_workers(small: bool = False) -> list[Record | Table]:
         many = _share(server, count, 2, seconds, parent)
         print(many, flush=True)
         stack.enter_context(_counting())
-        few, crowded = _crowd(1, 4), _crowd(20 if small else _CROWD, 4)
+        few, crowded = _crowd(1, 4, parent), _crowd(20 if small else _CROWD, 4, parent)
         print(few, crowded, flush=True)
     return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 

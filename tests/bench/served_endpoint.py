@@ -23,7 +23,7 @@ from pipelines.files import cores
 from pipelines.params import read_params
 from pipelines.simulate.__main__ import simulators
 from serving.mlflow_private import scoring_options
-from tests.bench.measured import Record, in_turn, medians
+from tests.bench.measured import Record, compare, medians
 from tests.empty_store import working_in
 from tests.servers import free_port, listening
 from tests.serving import served
@@ -124,11 +124,11 @@ def one_row(small: bool = False) -> list[Record]:
             contract = served.save_fitted(name, architecture, task, prepared, Path(folder) / "model")
             model = Predictor().read(Path(folder) / "model")
         frame = contract.request(prepared.side("test").take(np.arange(1)))
-        jobs = (partial(model.predict, None, frame), partial(model.outputs, contract.read(frame)))
-        whole, alone, ratio = medians(*in_turn(jobs, 5 if small else 500))
-        about: dict[str, Any] = {"higher_is_better": False, "sides": ("in this process", "the model alone")}
-        about |= {"bound": None if small else ONE_ROW, "bound_on": "ours"}
-        found.append(Record(f"one row, {name}, {architecture}", 1e3 * whole, 1e3 * alone, ratio, "ms", **about))
+        whole, alone = partial(model.predict, None, frame), partial(model.outputs, contract.read(frame))
+        about: dict[str, Any] = {"unit": "ms", "value": lambda seconds: 1e3 * seconds, "higher_is_better": False}
+        about |= {"bound": None if small else ONE_ROW, "bound_on": "ours", "rounds": 5 if small else 500}
+        sides = ("in this process", "the model alone")
+        found.append(compare(f"one row, {name}, {architecture}", whole, alone, sides=sides, **about))
     return found
 
 
