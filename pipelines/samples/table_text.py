@@ -67,7 +67,7 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
 
 def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
     """Return text as numbers or truth values if all known cells are; ids with gaps stay text, not to be decimals."""
-    if len(values) and values.notna().all() and _are_numbers(values):
+    if len(values) and _are_numbers(values):
         return pd.to_numeric(values, errors="coerce")
     cells = known_column(values)
     found = cells.dropna()

@@ -225,7 +225,7 @@ def test_a_kill_in_writing_leaves_the_checkpoint_before(tmp_path: Path, monkeypa
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e3, math.inf, math.nan])
+@pytest.mark.parametrize("scale", [1e-3, 6.0, 1e3, math.inf, math.nan])
 def test_gradients_are_clipped_to_the_same_bits_as_by_pytorch(scale: float) -> None:
     networks = [_network().eval() for _ in range(2)]
     for network in networks:
