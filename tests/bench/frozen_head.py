@@ -57,7 +57,7 @@ def frozen_head_trials(small: bool = False) -> list[Record]:
     task: Any = read_params().task("blood_cell")
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, size=96))
     rng = np.random.default_rng(0)
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "learning_rate": float(10 ** rng.uniform(-3.5, -1.5)),
             "dropout": float(rng.uniform(0, 0.5)),

@@ -188,8 +188,10 @@ def training_loop(small: bool = False) -> list[Record]:
     """
     short = (tabular(2048, 2), images(128, 2))
     long = (tabular(2048, 2), images(64, 2)) if small else (tabular(8192, 5), images(512, 3))
-    sides = [(work, "bare PyTorch", bare, 41, LEAST) for work in short]
-    sides += [(work, "Lightning", by_lightning, 7, None) for work in long]
+    sides: list[tuple[Work, str, Callable[[Work], nn.Module], int, float | None]] = [
+        *((work, "bare PyTorch", bare, 41, LEAST) for work in short),
+        *((work, "Lightning", by_lightning, 7, None) for work in long),
+    ]
     records = []
     with one_quiet_thread():
         for work, name, job, rounds, bound in sides:
