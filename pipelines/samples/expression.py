@@ -248,7 +248,10 @@ def small_classes(table: pd.DataFrame, task: ProfilesClassification) -> dict[str
 def is_one_of(column: pd.Series, values: Sequence[str]) -> np.ndarray:
     """Return where a column has one of the values of a rule, in any case and spelling: pandas reads ``01`` as 1."""
     wanted = {folded_id(value) for value in values}
-    return np.array([bool(pd.notna(cell)) and folded_id(cell) in wanted for cell in column.astype(object)], dtype=bool)
+    known = column.notna()
+    written = column.astype(object).map(str)
+    found = [text for text in written[known].unique() if folded_id(text) in wanted]
+    return (written.isin(found) & known).to_numpy(bool)
 
 
 def partly_excluded(column: pd.Series, value: str, values: Sequence[str]) -> str | None:

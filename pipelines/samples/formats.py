@@ -120,16 +120,19 @@ def read_table(
     needed = [name for name in (*text, *numbers, *others) if name not in frame]
     findings = [_missing_column(name, frame, path.name) for name in needed]
     findings += [found for name in text if name in frame for found in _text_findings(frame[name], path.name)]
-    of_numbers = [name for name in frame if (name not in text if all_other_numbers else name in numbers)]
-    wrong = [finding for name in of_numbers for finding in _number_findings(frame[name], path.name)]
+    types = dict(frame.dtypes)
+    of_numbers = [name for name in types if (name not in text if all_other_numbers else name in numbers)]
+    no_numbers = [name for name in of_numbers if not _is_number(types[name])]
+    wrong = [finding for name in no_numbers for finding in _number_findings(frame[name], path.name)]
     if len(wrong) > _COLUMNS_ALONE:
         what = f"{len(wrong)} of {len(of_numbers)} columns: {wrong[0].message}"
         wrong = [replace(wrong[0], column=quoted([each.column for each in wrong], _SHOWN), message=what)]
     if findings := findings + wrong:
         raise DataError(findings)
     # A column of nulls has no type in parquet.
-    untyped = [column for column in frame.columns if column not in text and frame[column].dtype == object]
-    frame = frame.astype({column: float for column in untyped if frame[column].isna().all()})
+    objects = [name for name in types if name not in text and pd.api.types.is_object_dtype(types[name])]
+    if untyped := [name for name in objects if frame[name].isna().all()]:  # else pandas would copy each column
+        frame = frame.astype(dict.fromkeys(untyped, float))
     for column in text:
         values = frame[column].astype(object)
         frame[column] = values.where(values.notna(), None)
@@ -224,19 +227,25 @@ def _doubled(names: Iterable[str], file: str) -> list[Finding]:
 
 
 def _text_findings(values: pd.Series, file: str) -> list[Finding]:
+    if pd.api.types.infer_dtype(values) in ("string", "empty"):
+        return []
     is_text = values.astype(object).map(lambda value: isinstance(value, str)).astype(bool)
     positions = np.flatnonzero(values.notna() & ~is_text)
     message = "must be text: numbers lose leading zeros; write it as text where it comes from (dtype=str in pandas)"
     return [Finding.at_rows("column_type", file, str(values.name), positions, message)] if len(positions) else []
 
 
+def _is_number(dtype: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+
+
 def _number_findings(values: pd.Series, file: str) -> list[Finding]:
-    is_truth = pd.api.types.is_bool_dtype(values)
-    if (pd.api.types.is_numeric_dtype(values) and not is_truth) or values.isna().all():
+    if values.isna().all():
         return []
     positions = np.flatnonzero(pd.to_numeric(values, errors="coerce").isna() & values.notna())
     wrong = values.iloc[positions].tolist()
     found = f" (found {quoted(wrong, 3)})" if wrong else ""
+    is_truth = pd.api.types.is_bool_dtype(values)
     what = "write 1 for true and 0 for false" if is_truth else "write decimal points"
     message = f"must hold numbers, it is of type {values.dtype}{found}; leave unknown values empty, and {what}"
     return [Finding.at_rows("column_type", file, str(values.name), positions, message, values=wrong)]

@@ -43,6 +43,8 @@ def cleaned_text(values: pd.Series, file: str, notes: list[Finding], *, words: b
             notes.append(Finding.at_rows(name, file, column, rows, what, values=changed, severity="warning"))
     if words and column not in _CASED:
         tell_alike([meaning for meaning in meant.values() if meaning is not None], file, column, notes)
+    if list(meant.values()) == written:
+        return values.astype(object)
     read = [meant[value] if isinstance(value, str) else value for value in values]
     return pd.Series(read, index=values.index, name=values.name, dtype=object)
 
@@ -59,18 +61,24 @@ def tell_alike(texts: Iterable[str], file: str, column: str | None, notes: list[
 
 def typed(values: pd.Series, *, decimal_commas: bool = False) -> pd.Series:
     """Return text as numbers or truth values if all known cells are; ids with gaps stay text, not to be decimals."""
+    if len(values) and _are_numbers(values):
+        return pd.to_numeric(values, errors="coerce")
     cells = known_column(values)
     found = cells.dropna()
-    if len(found) and len(found) == len(cells) and set(found.str.lower()) <= _TRUTH.keys():
+    if len(found) and len(found) == len(cells) and {text.lower() for text in found.unique()} <= _TRUTH.keys():
         return cells.str.lower().map(_TRUTH).astype(bool)
     if len(found) < len(cells) and str(values.name).endswith("_id"):
         return values
     if decimal_commas and found.str.fullmatch(_DECIMAL_COMMA).any():
         cells = cells.str.replace(",", ".")
-    numbers = pd.to_numeric(cells, errors="coerce")
-    if len(found) > int(numbers.notna().sum()):
+    if not _are_numbers(cells.dropna()):
         return values
+    numbers = pd.to_numeric(cells, errors="coerce")
     return numbers if len(found) else numbers.astype(float)
+
+
+def _are_numbers(texts: pd.Series) -> bool:
+    return bool(pd.to_numeric(pd.Series(texts.unique(), dtype=object), errors="coerce").notna().all())
 
 
 def header_names(names: Iterable[object], file: str, notes: list[Finding]) -> list[str]:

@@ -29,7 +29,6 @@ BENCHES = {
     "tables": ("reading", "table_reading"),
     "pancan": ("reading", "pancan_reader"),
     "scoring": ("frozen_head", "image_scoring"),
-    "explanations": ("frozen_head", "explanations"),
     "workers": ("many_workers", "many_workers"),
     "row": ("served_endpoint", "one_row"),
     "endpoint": ("served_endpoint", "endpoint"),
@@ -58,7 +57,7 @@ def run(name: str, *, small: bool) -> dict[str, Any]:
     found = job(small=small)
     took = time.perf_counter() - began
     records = [each for each in found if isinstance(each, Record)]
-    print(*(each.line() for each in records), sep="\n")
+    print(*(", ".join(filter(None, each.cells)) for each in records), sep="\n")
     print(f"{name} took {took:.0f} s, load average {before:.1f} before and {os.getloadavg()[0]:.1f} after", flush=True)
     return {
         "about": (job.__doc__ or "").strip(),
@@ -110,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             continue
         slower = [] if given.accept else regressions(result, recorded.get(name))
         failed += [f"{name} is WORSE: {line}" for line in slower]
-        failed += [f"{name}: {each.line()}" for each in records_of(result) if each.holds is False]
+        failed += [f"{name}: {', '.join(each.cells)}" for each in records_of(result) if each.holds is False]
         of_full_size = given.small and not recorded.get(name, result)["small"]
         if given.report is not None and not slower and (given.accept or not of_full_size):
             add(given.report, name, result, order=list(BENCHES))

@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import mlflow
 import optuna
 import psutil
 import psycopg
@@ -203,16 +204,19 @@ def _share(server: Postgres, workers: int, trials: int, seconds: float, parent: 
         raise AssertionError(f"{len(done)} trials of {budget}: the budget is not exact")
     # The first of each worker pays for connections and caches.
     costs = [each for _, outs in ended for out in outs for each in out[1:]]
-    storage, tracking, held, reports = (
-        median(getattr(each, part) for each in costs) for part in ("storage", "tracking", "held", "reports")
-    )
+    part = {name: median(getattr(each, name) for each in costs) for name in ("storage", "tracking", "held", "reports")}
     return SimpleNamespace(
-        **{"workers": workers, "storage": storage, "tracking": tracking, "overhead": storage + tracking, "held": held},
-        **{"report": reports / _EPOCHS, "worker_cpu": sum(cpu for cpu, _ in ended) / budget, "connections": most},
+        **part,
+        what=f"{workers} worker{'s' * (workers > 1)}",
+        workers=workers,
+        overhead=part["storage"] + part["tracking"],
+        report=part["reports"] / _EPOCHS,
+        worker_cpu=sum(cpu for cpu, _ in ended) / budget,
+        postgres_cpu=(after - before) / budget,
+        connections=most,
         transactions=mean(each.sent["transactions of studies"] for each in costs),
         tracking_transactions=mean(each.sent["transactions of tracking"] for each in costs),
         calls=mean(each.sent["calls"] for each in costs),
-        postgres_cpu=(after - before) / budget,
     )
 
 
@@ -233,40 +237,25 @@ def _connections(server: Postgres) -> int:
         return int((row.fetchone() or (0,))[0])
 
 
-def _crowd(running: int, claims: int) -> SimpleNamespace:
-    """Let one worker claim and report where ``running`` trials of other hosts run; return medians of its calls."""
+def _crowd(running: int, claims: int, parent: str) -> SimpleNamespace:
+    """Let one worker claim and report where ``running`` trials of other hosts run; return medians of its trials."""
     name, storage = f"crowd-{running}", open_storage(wait=True)
-    study = optuna.create_study(study_name=name, storage=storage, pruner=_PRUNER)
-    study.sampler = optuna.samplers.RandomSampler()
-    _run_elsewhere(storage, study._study_id, running)
-    lock: Any = _Clocked(name)
-    held, reports, sent = list[float](), list[float](), 0
-
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal sent
-        x = trial.suggest_float("x", 0, 1)
-        for epoch in range(_EPOCHS):
-            began = time.perf_counter()
-            trial.report(x, epoch)
-            trial.should_prune()
-            reports.append(time.perf_counter() - began)
-        _here.__dict__.pop("sent", None)
-        for beat in range(_EPOCHS):
-            trial.set_user_attr("beat", beat)
-        sent += _here.__dict__.pop("sent", Counter())["transactions of studies"]
-        return x
-
-    def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        held.append(lock.costs.held)
-        lock.costs = _Costs()
-
-    work(study, objective, running + claims, lock, callbacks=[after], goes_on=lambda: len(held) < claims)
-    beat = sent / len(reports)
-    return SimpleNamespace(running=running, held=median(held[1:]), report=median(reports), beat_transactions=beat)
+    first = _run_elsewhere(storage, optuna.create_study(study_name=name, storage=storage)._study_id, running)
+    _here.__dict__.pop("sent", None)
+    storage.set_trial_user_attr(first, "beat", 1)
+    beat = _here.__dict__.pop("sent", Counter())["transactions of studies"]
+    costs = _worker(name, claims, running + claims, 0.0, parent)[1:]
+    return SimpleNamespace(
+        what=f"{running} running trial{'s' * (running > 1)}",
+        running=running,
+        held=median(each.held for each in costs),
+        report=median(each.reports for each in costs) / _EPOCHS,
+        beat_transactions=beat,
+    )
 
 
-def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
-    """Put ``count`` running trials of another host's worker into the study: one, and its copies."""
+def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> int:
+    """Put ``count`` running trials of another host's worker into the study: one, which is returned, and its copies."""
     template = create_trial(
         state=TrialState.RUNNING,
         params={"x": 0.5},
@@ -294,6 +283,7 @@ def _run_elsewhere(storage: BaseStorage, study: int, count: int) -> None:
                 f"where study_id = %s and trials.trial_id <> %s and {table}.trial_id = %s",
                 (study, first, first),
             )
+    return first
 
 
 def many_workers(small: bool = False) -> list[Record | Table]:
@@ -317,7 +307,9 @@ def many_workers(small: bool = False) -> list[Record | Table]:
         before = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         stack.callback(optuna.logging.set_verbosity, before)
-        client = MlflowClient(values["MLFLOW_TRACKING_URI"])
+        stack.callback(mlflow.set_tracking_uri, mlflow.get_tracking_uri())
+        mlflow.set_tracking_uri(values["MLFLOW_TRACKING_URI"])
+        client = MlflowClient()
         parent = client.create_run(client.create_experiment(_EXPERIMENT)).info.run_id
         count, seconds = (4, 1.0) if small else (_MANY, 30.0)
         one = _share(server, 1, 3 if small else 6, 2.0, parent)
@@ -325,28 +317,27 @@ def many_workers(small: bool = False) -> list[Record | Table]:
         many = _share(server, count, 2, seconds, parent)
         print(many, flush=True)
         stack.enter_context(_counting())
-        few, crowded = _crowd(1, 4), _crowd(20 if small else _CROWD, 4)
+        few, crowded = _crowd(1, 4, parent), _crowd(20 if small else _CROWD, 4, parent)
         print(few, crowded, flush=True)
     return [*_records(one, many, few, crowded), _thousand(many, crowded)]
 
 
 def _records(one: Any, many: Any, few: Any, crowded: Any) -> list[Record]:
-    workers = (f"{many.workers} workers", "1 worker")
-    running = (f"{crowded.running} running trials", f"{few.running} running trial")
-    claim, report = "a claim: the study's lock is held", "a report, and whether to prune"
+    def record(name: str, part: str, ours: Any = many, other: Any = one, bound: float | None = None) -> Record:
+        mine, theirs = 1e3 * getattr(ours, part), 1e3 * getattr(other, part)
+        sides = ours.what, other.what
+        return Record(name, mine, theirs, mine / theirs, "ms", bound, higher_is_better=False, sides=sides)
+
     return [
-        Record(name, 1e3 * ours, 1e3 * other, ours / other, "ms", bound, higher_is_better=False, sides=sides)
-        for name, ours, other, sides, bound in (
-            ("overhead a trial, in all", many.overhead, one.overhead, workers, None),
-            ("overhead a trial, study storage", many.storage, one.storage, workers, None),
-            ("overhead a trial, tracking", many.tracking, one.tracking, workers, None),
-            ("processor of a trial, its worker", many.worker_cpu, one.worker_cpu, workers, None),
-            ("processor of a trial, PostgreSQL", many.postgres_cpu, one.postgres_cpu, workers, None),
-            (claim, many.held, one.held, workers, None),
-            (report, many.report, one.report, workers, None),
-            (claim, crowded.held, few.held, running, 1.5),
-            (report, crowded.report, few.report, running, None),
-        )
+        record("overhead a trial, in all", "overhead"),
+        record("overhead a trial, study storage", "storage"),
+        record("overhead a trial, tracking", "tracking"),
+        record("processor of a trial, its worker", "worker_cpu"),
+        record("processor of a trial, PostgreSQL", "postgres_cpu"),
+        record("a claim: the study's lock is held", "held"),
+        record("a report, and whether to prune", "report"),
+        record("a claim: the study's lock is held", "held", crowded, few, bound=1.5),
+        record("a report, and whether to prune", "report", crowded, few),
     ]
 
 

@@ -1,11 +1,16 @@
 """Timing two ways of doing one thing side by side, and the record that comes of it."""
 
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+ROOT = Path(__file__).parents[2]
 Job = Callable[[], object]
 Clock = Callable[[], float]
 NOISE, MOST_NOISE = 0.15, 0.5  # shares by which a ratio may differ from one run to the next
@@ -36,22 +41,19 @@ class Record:
         return self.ratio >= self.bound if self.higher_is_better else self.ratio <= self.bound
 
     @property
-    def asked(self) -> str:
-        """Return the bound in words, empty where there is none."""
-        if self.bound is None:
-            return ""
-        if self.bound_on == "ours":
-            return f"at most {self.bound:g} {self.unit}"
-        return f"at {'least' if self.higher_is_better else 'most'} {self.bound:g}"
+    def times(self) -> str:
+        return f"{number(self.ratio)} times {'better' if self.higher_is_better else 'as much'}"
 
-    def line(self) -> str:
-        unit, (one, two) = self.unit, self.sides
-        verdict = {None: "", True: f" (asked: {self.asked})", False: f" (MISSED, asked: {self.asked})"}[self.holds]
-        times = "times better" if self.higher_is_better else "times as much"
-        return (
-            f"{self.name}: {one} {number(self.ours)} {unit}, {two} {number(self.other)} {unit}, "
-            f"{number(self.ratio)} {times}{verdict}"
-        )
+    @property
+    def cells(self) -> list[str]:
+        """Return name, what both sides took, the ratio, and the bound with whether it is kept (else empty)."""
+        values = zip(self.sides, (self.ours, self.other), strict=True)
+        asked = f"at {'least' if self.higher_is_better else 'most'} {self.bound:g}" if self.bound is not None else ""
+        if asked and self.bound_on == "ours":
+            asked = f"at most {self.bound:g} {self.unit}"
+        verdict = {None: "", True: ": holds", False: ": **missed**"}[self.holds]
+        took = [f"{side}: {number(value)} {self.unit}" for side, value in values]
+        return [self.name, *took, self.times, asked + verdict]
 
 
 def worse(now: Record, before: Record) -> str | None:
@@ -65,8 +67,7 @@ def worse(now: Record, before: Record) -> str | None:
     noise = min(max(NOISE, 2 * (now.spread + before.spread)), MOST_NOISE)
     if change <= 1 + noise:
         return None
-    times = "times better" if now.higher_is_better else "times as much"
-    return f"{now.name}: {number(now.ratio)} {times}, recorded {number(before.ratio)}; noise explains {noise:.0%}"
+    return f"{now.name}: {now.times}, recorded {number(before.ratio)}; noise explains {noise:.0%}"
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,37 @@ def spread(ours: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(abs(a / b / ratio - 1) for a, b in zip(ours, other, strict=True))
 
 
-def paired(ours: Job, other: Job, *, rounds: int, clock: Clock = time.perf_counter) -> tuple[float, float, float]:
-    """Return the median seconds of both, measured in turn, and the median ratio other / ours."""
-    theirs, mine, ratio = medians(*reversed(in_turn([ours, other], rounds, clock)))
-    return mine, theirs, ratio
+def compare(
+    name: str,
+    ours: Job,
+    other: Job,
+    *,
+    rounds: int,
+    clock: Clock = time.perf_counter,
+    value: Callable[[float], float] = float,
+    **more: Any,
+) -> Record:
+    """Run both in turn; return the record, with fields ``more``, of the ``value`` of their seconds and of the ratio."""
+    mine, theirs = in_turn([ours, other], rounds, clock)
+    seconds, others, ratio = medians(mine, theirs)
+    about: dict[str, Any] = {"unit": "s", "spread": spread(mine, theirs), **more}
+    better = about.get("higher_is_better", True)
+    return Record(name, value(seconds), value(others), 1 / ratio if better else ratio, **about)
 
 
-def compare(name: str, ours: Job, other: Job, *, sides: tuple[str, str], rounds: int) -> Record:
-    mine, theirs = in_turn([ours, other], rounds)
-    others, seconds, ratio = medians(theirs, mine)
-    return Record(name, seconds, others, ratio, "s", sides=sides, spread=spread(theirs, mine))
+# The process that starts the other has little memory: a new one is said to have had that of the one that starts it.
+_WATCH = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run([sys.executable, *sys.argv[1:]], check=True, stdout=subprocess.DEVNULL)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+print(time.perf_counter() - began, peak / 1e6)
+"""
+
+
+def in_a_process(*arguments: str) -> tuple[float, float]:
+    """Return seconds and peak megabytes of a new Python in the current folder."""
+    command, env = [sys.executable, "-c", _WATCH, *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
+    seconds, megabytes = map(float, done.stdout.split())
+    return seconds, megabytes

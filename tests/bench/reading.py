@@ -3,15 +3,12 @@
 The streaming reader of PanCanAtlas against pandas: each alone in a process, in time and peak memory.
 """
 
+import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import operator
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -31,10 +28,9 @@ from pipelines.samples.images import read_images
 from pipelines.simulate.cells import simulate_blood_cell
 from pipelines.simulate.expression import simulate_tumor_type
 from pipelines.simulate.response import Size, simulate_drug_response
-from tests.bench.measured import Job, Record, paired
+from tests.bench.measured import Job, Record, compare, in_a_process
 from training.networks.augment import StainJitter, augment, augmentation
 
-ROOT = Path(__file__).parents[2]
 SIZE, BATCH, STRENGTH = 96, 64, 0.5
 FULL_SIZE = 224  # pixels, of the images of `../shared/data` and of `data.size` in params.yaml
 DECODING = 1.5  # times the speed of a DataLoader
@@ -89,10 +85,18 @@ def image_reading(small: bool = False) -> list[Record]:
         ]
         records = []
         for what, size, mine, theirs in jobs:
-            seconds, other, ratio = paired(mine, lambda theirs=theirs: list(theirs), rounds=rounds)  # type: ignore[misc]
-            title, bound = f"{what}, {len(pixels)} images to {size} px", DECODING if size == FULL_SIZE else None
-            speeds = len(pixels) / seconds, len(pixels) / other
-            records.append(Record(title, *speeds, ratio, "images/s", None if small else bound, sides=sides))
+            records.append(
+                compare(
+                    f"{what}, {len(pixels)} images to {size} px",
+                    mine,
+                    lambda theirs=theirs: list(theirs),  # type: ignore[misc]
+                    rounds=rounds,
+                    value=lambda seconds: len(pixels) / seconds,
+                    unit="images/s",
+                    bound=DECODING if size == FULL_SIZE and not small else None,
+                    sides=sides,
+                )
+            )
     return records
 
 
@@ -134,18 +138,19 @@ def table_reading(small: bool = False) -> list[Record]:
         omics: tuple[str, ...] = tuple(response.data.omics)
         response = dataclasses.replace(response, validate=dataclasses.replace(response.validate, minimum_rows=1))
         shape, count = plain_expression(profiles)[0].shape, len(plain_response(pairs, omics)[0])
-        of_profiles: tuple[Job, Job] = (lambda: expression.read(profiles), lambda: plain_expression(profiles))
-        of_pairs: tuple[Job, Job] = (lambda: response.read(pairs), lambda: plain_response(pairs, omics))
-        jobs = {
-            f"expression, {shape[0]} profiles of {shape[1]} genes": of_profiles,
-            f"response, {count} pairs and {len(omics)} omics": of_pairs,
+        jobs: dict[str, tuple[Job, Job]] = {
+            f"expression, {shape[0]} profiles of {shape[1]} genes": (
+                lambda: expression.read(profiles),
+                lambda: plain_expression(profiles),
+            ),
+            f"response, {count} pairs and {len(omics)} omics": (
+                lambda: response.read(pairs),
+                lambda: plain_response(pairs, omics),
+            ),
         }
-        times = {title: paired(*sides, rounds=rounds) for title, sides in jobs.items()}
-    more: dict[str, Any] = {"unit": "ms", "higher_is_better": False, "sides": ("with checks", "pandas without")}
-    return [
-        Record(f"reading {title}", 1e3 * seconds, 1e3 * other, 1 / ratio, **more)
-        for title, (seconds, other, ratio) in times.items()
-    ]
+        more: dict[str, Any] = {"unit": "ms", "higher_is_better": False, "sides": ("with checks", "pandas without")}
+        more |= {"rounds": rounds, "value": lambda seconds: 1e3 * seconds}
+        return [compare(f"reading {title}", *sides, **more) for title, sides in jobs.items()]
 
 
 LEAST = 1.0  # times pandas' speed, of a matrix of full size
@@ -162,16 +167,6 @@ import pandas as pd
 table = pd.read_csv("matrix.tsv", sep="\\t", index_col="gene_id").T.astype("float32")
 table.rename_axis("sample_id").reset_index().to_parquet("other.parquet", index=False)
 """
-MEASURED = """
-import json, resource, sys, time
-began = time.perf_counter()
-{job}
-seconds = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps([seconds, peak / 1e6]))
-"""
-# A new process inherits the peak of the one that starts it, and this one has loaded PyTorch: a small one starts it.
-STARTED = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', sys.argv[1]]).returncode)"
 
 
 def write_pancan(folder: Path, genes: int, samples: int, blocks: int = 50) -> None:
@@ -195,24 +190,14 @@ def write_pancan(folder: Path, genes: int, samples: int, blocks: int = 50) -> No
             file.write(rows[number % len(rows)])
 
 
-def alone_in_a_process(job: str, folder: Path) -> tuple[float, float]:
-    """Return seconds and peak megabytes of a process that runs ``job`` in ``folder``; its start is not timed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", STARTED, MEASURED.format(job=job)]
-    done = subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak = json.loads(done.stdout.splitlines()[-1])
-    return seconds, peak
-
-
 def pancan_reader(small: bool = False) -> list[Record]:
     """Compare the streaming reader of PanCanAtlas with pandas' reading, transposing and writing; once each."""
     genes, samples = (1000, 500) if small else (20_531, 11_069)
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        write_pancan(folder, genes, samples)
-        megabytes = (folder / "matrix.tsv").stat().st_size / 1e6
-        ours, memory = alone_in_a_process(READER, folder)
-        other, peak = alone_in_a_process(WHOLE_TABLE, folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        write_pancan(Path(folder), genes, samples)
+        megabytes = Path("matrix.tsv").stat().st_size / 1e6
+        ours, memory = in_a_process("-c", READER)
+        other, peak = in_a_process("-c", WHOLE_TABLE)
     name, sides = f"PanCanAtlas matrix of {genes} x {samples}, {megabytes:.0f} MB", ("streamed", "pandas")
     speed, most = (None, None) if small else (LEAST, MOST_MEGABYTES)
     return [

@@ -47,14 +47,7 @@ def measured(results: dict[str, dict[str, Any]]) -> str:
         if more:
             lines += [" ".join(more.split()), ""]
         lines += ["| what | ours | other | ratio | asked |", "|---|---|---|---|---|"]
-        for record in records_of(result):
-            verdict = {None: "", True: f"{record.asked}: holds", False: f"{record.asked}: **missed**"}[record.holds]
-            one, two = record.sides
-            means = "times better" if record.higher_is_better else "times as much"
-            lines.append(
-                f"| {record.name} | {one}: {number(record.ours)} {record.unit} | "
-                f"{two}: {number(record.other)} {record.unit} | {number(record.ratio)} {means} | {verdict} |"
-            )
+        lines += [f"| {' | '.join(record.cells)} |" for record in records_of(result)]
         for table in result.get("tables", []):
             lines += ["", *Table(**table).lines()]
         busy = max(result["load"]) > result["cores"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -14,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import mlflow
 import numpy as np
@@ -25,7 +23,8 @@ from pipelines.files import cores
 from pipelines.params import read_params
 from pipelines.simulate.__main__ import simulators
 from serving.mlflow_private import scoring_options
-from tests.bench.measured import Record, in_turn, medians
+from tests.bench.measured import Record, compare, medians
+from tests.empty_store import working_in
 from tests.servers import free_port, listening
 from tests.serving import served
 from training.model.predictor import Predictor
@@ -35,20 +34,6 @@ MOST_LOGGED = 1.05  # an answer that is logged takes at most this times as long 
 MOST_ABOVE = 1.5  # milliseconds over HTTP above MLflow's server around a trivial model
 LEAST_TIMES, CLIENTS = 3.0, 64  # the throughput of MLflow's server around the same model, for so many clients
 JSON = {"Content-Type": "application/json"}
-
-
-@contextlib.contextmanager
-def store() -> Iterator[Path]:
-    """Work in an empty folder with a tracking store."""
-    before = mlflow.get_tracking_uri()
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
-        uri = f"sqlite:///{Path(name) / 'mlflow.db'}"
-        with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": uri}):
-            mlflow.set_tracking_uri(uri)
-            try:
-                yield Path(name)
-            finally:
-                mlflow.set_tracking_uri(before)
 
 
 @contextlib.contextmanager
@@ -69,7 +54,8 @@ def crowd(small: bool = False) -> list[Record]:
     EfficientNet-Lite0 on images of 224 pixels, with as many threads as cores; the two servers are asked in turn.
     """
     clients, seconds, rounds = (8, 2, 1) if small else (CLIENTS, 10, 3)
-    with store() as folder, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(working_in(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
         task, prepared = served.images_prepared(60, 224)
         contract = served.save_fitted(served.IMAGES, "efficientnet_lite0", task, prepared, folder / "model")
         served.register(served.IMAGES, contract, folder / "model", prepared.samples.take(np.arange(2)))
@@ -138,11 +124,11 @@ def one_row(small: bool = False) -> list[Record]:
             contract = served.save_fitted(name, architecture, task, prepared, Path(folder) / "model")
             model = Predictor().read(Path(folder) / "model")
         frame = contract.request(prepared.side("test").take(np.arange(1)))
-        jobs = (partial(model.predict, None, frame), partial(model.outputs, contract.read(frame)))
-        whole, alone, ratio = medians(*in_turn(jobs, 5 if small else 500))
-        about: dict[str, Any] = {"higher_is_better": False, "sides": ("in this process", "the model alone")}
-        about |= {"bound": None if small else ONE_ROW, "bound_on": "ours"}
-        found.append(Record(f"one row, {name}, {architecture}", 1e3 * whole, 1e3 * alone, ratio, "ms", **about))
+        whole, alone = partial(model.predict, None, frame), partial(model.outputs, contract.read(frame))
+        about: dict[str, Any] = {"unit": "ms", "value": lambda seconds: 1e3 * seconds, "higher_is_better": False}
+        about |= {"bound": None if small else ONE_ROW, "bound_on": "ours", "rounds": 5 if small else 500}
+        sides = ("in this process", "the model alone")
+        found.append(compare(f"one row, {name}, {architecture}", whole, alone, sides=sides, **about))
     return found
 
 
@@ -152,7 +138,8 @@ def endpoint(small: bool = False, requests_each: int = 150, batch: int = 64) -> 
     A classifier of simulated profiles; the servers are asked in turn.
     """
     requests_each = 20 if small else requests_each
-    with store() as folder, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(working_in(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
         task, prepared = served.profiles_prepared(1_000)
         contract = served.save_fitted(served.PROFILES, "logistic_regression", task, prepared, folder / "model")
         served.register(served.PROFILES, contract, folder / "model", prepared.samples.take(np.arange(2)))

@@ -15,7 +15,7 @@ from tests.bench.report import records_of
 from tests.bench.waits import ROOT, modules
 
 # The others take longer than a quarter of a minute at any size; what they run is tested elsewhere.
-QUICK = ("loop", "head", "images", "tables", "pancan", "scoring", "explanations", "row")
+QUICK = ("loop", "head", "images", "tables", "pancan", "scoring", "row")
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,6 @@ def test_a_quick_benchmark_runs_and_records_what_it_measured(name: str) -> None:
     assert records and result["about"] and result["small"]
     for record in records:
         assert all(math.isfinite(value) and value > 0 for value in (record.ours, record.other, record.ratio)), record
-        assert record.line().startswith(record.name)
 
 
 def test_every_long_benchmark_is_there_and_can_be_imported() -> None:
@@ -81,9 +80,9 @@ def test_a_figure_worse_than_noise_or_its_bound_is_an_error_and_none_is_forgotte
         bench(1.7)
     assert kept() == 2.0
     assert (bench(1.7, spread=0.1), bench(1.2, "--accept")) == (1.7, 1.2)
-    with pytest.raises(SystemExit, match=r"head: a thing: .*MISSED, asked: at least 1.3"):
+    with pytest.raises(SystemExit, match=r"head: a thing, .*at least 1.3: \*\*missed"):
         bench(1.2, bound=1.3)
-    with pytest.raises(SystemExit, match=r"MISSED"):
+    with pytest.raises(SystemExit, match=r"at most 1.3 s: \*\*missed"):
         bench(1.2, bound=1.3, bound_on="ours")
     beside: dict[str, Any] = {"higher_is_better": False, "sides": ("ours", "less")}
     assert (bench(1.2, **beside), bench(1.0, **beside)) == (1.2, 1.0)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.bench.measured import Record, paired
+from tests.bench.measured import Record, compare
 from training.estimator import FitContext
 from training.networks.loop import TrainingChoices, train_network
 
@@ -117,8 +117,8 @@ def bare(work: Work) -> nn.Module:
     return network
 
 
-def lightning_fit(work: Work) -> Callable[[], nn.Module]:
-    """Return a fit by Lightning's Trainer with logging, checkpoints and progress bar off."""
+def by_lightning(work: Work) -> nn.Module:
+    """Train by Lightning's Trainer with logging, checkpoints and progress bar off."""
     import lightning
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -134,17 +134,13 @@ def lightning_fit(work: Work) -> Callable[[], nn.Module]:
             optimizer, schedule = optimizer_of(work, self.network)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def fit() -> nn.Module:
-        module = Module()
-        torch.manual_seed(work.settings.seed)
-        off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        on: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "gradient_clip_val": CLIP, **off}
-        trainer = lightning.Trainer(max_epochs=work.settings.epochs, **on)
-        loader = DataLoader(TensorDataset(work.inputs, work.target), work.settings.batch_size, shuffle=True)
-        trainer.fit(module, loader)
-        return module.network
-
-    return fit
+    module = Module()
+    torch.manual_seed(work.settings.seed)
+    off = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    on: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "gradient_clip_val": CLIP, **off}
+    trainer = lightning.Trainer(max_epochs=work.settings.epochs, **on)
+    trainer.fit(module, DataLoader(TensorDataset(work.inputs, work.target), work.settings.batch_size, shuffle=True))
+    return module.network
 
 
 def check_same_work(work: Work, other: nn.Module, *, exactly: bool) -> None:
@@ -172,26 +168,15 @@ def one_quiet_thread() -> Iterator[None]:
     """One thread, so that processor seconds are what a quiet core would take; and no advice of Lightning's."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        # Lightning looks for checkpoints of its own in the current folder.
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            warnings.simplefilter("ignore")
+    # Lightning looks for checkpoints of its own in the current folder.
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
             yield
-    finally:
-        torch.set_num_threads(before)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def against(work: Work, name: str, job: Callable[[], nn.Module], rounds: int, bound: float | None) -> Record:
-    """Measure the platform's loop and another in turn, in processor seconds."""
-    check_same_work(work, job(), exactly=bound is not None)
-    seconds, theirs, ratio = paired(lambda: ours(work), job, rounds=rounds, clock=time.process_time)
-    return Record(f"training loop, {work.name}", seconds, theirs, ratio, "s", bound=bound, sides=("ours", name))
+        finally:
+            logging.disable(logging.NOTSET)
+            torch.set_num_threads(before)
 
 
 def training_loop(small: bool = False) -> list[Record]:
@@ -202,14 +187,16 @@ def training_loop(small: bool = False) -> list[Record]:
     a DataLoader, as its users do, in longer fits, so that its start does not weigh; it must lower the loss as far.
     """
     short = (tabular(2048, 2), images(128, 2))
-    long = (tabular(2048, 4), images(128, 2)) if small else (tabular(8192, 5), images(512, 3))
+    long = (tabular(2048, 2), images(64, 2)) if small else (tabular(8192, 5), images(512, 3))
+    sides: list[tuple[Work, str, Callable[[Work], nn.Module], int, float | None]] = [
+        *((work, "bare PyTorch", bare, 41, LEAST) for work in short),
+        *((work, "Lightning", by_lightning, 7, None) for work in long),
+    ]
     records = []
-    import lightning  # noqa: F401  (its loggers are silenced next)
-
     with one_quiet_thread():
-        for work in short:
-            job = functools.partial(bare, work)
-            records.append(against(work, "bare PyTorch", job, 11 if small else 41, LEAST))
-        for work in long:
-            records.append(against(work, "Lightning", lightning_fit(work), 3 if small else 7, None))
+        for work, name, job, rounds, bound in sides:
+            check_same_work(work, job(work), exactly=bound is not None)
+            jobs = functools.partial(ours, work), functools.partial(job, work)
+            more: dict[str, Any] = {"rounds": 3 if small else rounds, "clock": time.process_time, "bound": bound}
+            records.append(compare(f"training loop, {work.name}", *jobs, sides=("ours", name), **more))
     return records

@@ -15,7 +15,7 @@ from dvc.repo import Repo
 
 from pipelines.params import read_params
 from serving import demo
-from tests.bench.measured import Record, in_turn, medians, spread
+from tests.bench.measured import Record, compare, in_turn, medians, spread
 from tests.end_to_end.small_platform import ROOT, make_platform
 from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, chromium, first_page, streamlit
 from tests.serving.dashboard_platform import platform
@@ -71,14 +71,18 @@ def baseline(small: bool = False) -> list[Record]:
             platform.run(*command)
 
         beside = ("python", "-m", "pipelines.warm_process", *one_by_one)
-        jobs = [lambda: fresh(*beside), lambda: fresh(*one_by_one)]
-        ours, other = in_turn(jobs, 1 if small else 3, _processor_seconds)
-    other_median, own_median, ratio = medians(other, ours)
-    what = "tune, fit and evaluate of mean_effects, all imports included"
-    bound: dict[str, Any] = {"bound": 8.0, "bound_on": "ours"}
-    sides = ("beside a warm process", "each by itself")
-    more = {**bound, "sides": sides, "spread": spread(other, ours)}
-    return [Record(what, own_median, other_median, ratio, "processor s", **more)]
+        more: dict[str, Any] = {"unit": "processor s", "bound": 8.0, "bound_on": "ours"}
+        return [
+            compare(
+                "tune, fit and evaluate of mean_effects, all imports included",
+                lambda: fresh(*beside),
+                lambda: fresh(*one_by_one),
+                rounds=1 if small else 3,
+                clock=_processor_seconds,
+                sides=("beside a warm process", "each by itself"),
+                **more,
+            )
+        ]
 
 
 def _processor_seconds() -> float:
@@ -115,10 +119,8 @@ def whole_demo(small: bool = False) -> list[Record]:
     first, again, one_by_one = seconds
     sides = ("make demo", "stages one by one")
     return [
-        Record("the demo", first, one_by_one, one_by_one / first, "s", bound=360.0, bound_on="ours", sides=sides),
-        Record(
-            "the demo again", again, first, first / again, "s", bound=6.0, bound_on="ours", sides=("again", "first")
-        ),
+        Record("the demo", first, one_by_one, one_by_one / first, "s", 360.0, bound_on="ours", sides=sides),
+        Record("the demo again", again, first, first / again, "s", 6.0, bound_on="ours", sides=("again", "first")),
     ]
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines import text_values
 from pipelines.errors import DataError, Finding
 from pipelines.modalities.pairs import PairsTask
 from pipelines.params import Task, read_params
@@ -249,6 +250,23 @@ def test_every_word_for_unknown_is_read_as_empty_and_told(word: str, blank: str,
 def test_a_rule_finds_its_code_however_it_is_written_and_no_other(code: int, write: str, other: int) -> None:
     held = pd.Series([write.format(code), str(other), None], dtype=object)
     assert is_one_of(held, [str(code)]).tolist() == [True, code == other, False]
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=9))
+def test_ascii_is_cleaned_as_other_text_is(text: str) -> None:
+    for way in (text_values.clean, text_values.folded):
+        assert way(f"{text} é") == f"{way(text)} é".strip()
+
+
+TYPES = {"1 2": "i", "1 NA": "f", "1 x": "O", "x 1": "O", "true FALSE": "b", "true 1": "O", "true NA": "O"}
+
+
+@pytest.mark.parametrize(("cells", "kind"), TYPES.items())
+def test_a_column_has_numbers_or_truth_values_only_if_all_known_cells_have(
+    cells: str, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("\n".join(["key,value", *(f"k{cell},{cell}" for cell in cells.split())]))
+    assert read_table(tmp_path / "t.csv", text=("key",))["value"].dtype.kind == kind
 
 
 def test_ids_of_digits_keep_their_zeros_and_exponents(tmp_path: Path) -> None:

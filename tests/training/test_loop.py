@@ -24,7 +24,7 @@ from tests.training.tiny import ROOT
 from training import device
 from training.architectures import get_architecture
 from training.estimator import FitContext
-from training.networks import distributed
+from training.networks import distributed, loop
 from training.networks.loop import Trained, TrainingChoices, train_network
 
 Monitor = Callable[[], dict[str, float]]
@@ -210,6 +210,18 @@ def test_a_kill_in_writing_leaves_the_checkpoint_before(tmp_path: Path, monkeypa
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("scale", [1e-3, 6.0, 1e3, math.inf, math.nan])
+def test_gradients_are_clipped_to_the_same_bits_as_by_pytorch(scale: float) -> None:
+    networks = [_network().eval() for _ in range(2)]
+    for network in networks:
+        network[0].requires_grad_(False)  # a frozen layer has no gradient
+        (scale * _loss(network)(torch.arange(N_ROWS))).backward()
+    loop._clip(list(networks[0].parameters()))
+    nn.utils.clip_grad_norm_(networks[1].parameters(), loop._LONGEST_GRADIENT)
+    found = [[p.grad.view(torch.int32) for p in each.parameters() if p.grad is not None] for each in networks]
+    assert len(found[0]) == 2 and all(map(torch.equal, *found))
+
+
 @pytest.mark.parametrize(("value", "monitored"), [(math.nan, True), (math.inf, False)])
 def test_a_loss_that_is_not_finite_does_not_lose_the_weights(network: nn.Module, value: float, monitored: bool) -> None:
     loss, epoch = _loss(network), [0]
@@ -234,7 +246,7 @@ import json, sys
 from pathlib import Path
 import torch
 from torch import nn
-from training.networks import distributed
+from training.networks import distributed, loop
 from training.estimator import FitContext
 from training.networks.loop import TrainingChoices, train_network
 
