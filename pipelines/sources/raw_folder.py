@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import itertools
 import os
 import re
 import shutil
@@ -18,13 +19,12 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from pipelines.errors import UserError
-from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
+from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE, entries
+from pipelines.samples.raw_files import is_of_system
 from pipelines.text_values import quoted
 
 ROW_GROUP_SAMPLES = 16_384  # every row group repeats the description of each of the many columns
 _NAMED = re.compile(r"[A-Za-z]+_[0-9]+\.jpe?g", re.IGNORECASE)  # BA_100102.jpg: code of the cell type, number
-_LEFT_BEHIND = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-"""What systems leave in folders, besides hidden files; in small letters."""
 
 
 class SourceImage(NamedTuple):
@@ -147,7 +147,7 @@ def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:
     refuse_no_folder(folder)
     lacking: dict[str, list[str]] = {}
     for where, held, _ in os.walk(folder):
-        held[:] = sorted(filter(_is_content, held))
+        held[:] = sorted(itertools.filterfalse(is_of_system, held))
         lacking[where] = sorted(set(inside) - set(held))
         if not lacking[where]:
             held.clear()  # what is inside belongs to this folder
@@ -162,21 +162,12 @@ def find_folder(folder: Path, inside: Collection[str], layout: str) -> Path:
     raise UserError(f"{folder}: is not laid out as {layout}; {todo}")
 
 
-def _is_content(name: str) -> bool:
-    return not name.startswith(".") and name.casefold() not in _LEFT_BEHIND
-
-
 def refuse_no_folder(folder: Path) -> None:
     """Raise a `UserError` if it is a file, such as an archive, or is not there."""
     if folder.is_file():
         raise UserError(f"{folder}: is a file; unpack it, if it is an archive, and name the folder")
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-
-
-def entries(folder: Path) -> list[Path]:
-    """Return the content of a folder, in order, without hidden files and what systems leave there."""
-    return sorted(path for path in folder.iterdir() if _is_content(path.name))
 
 
 def filled(folder: Path) -> list[Path]:
@@ -190,4 +181,4 @@ def visible(folder: Path, pattern: str) -> list[Path]:
     """Return the files below a folder that match a pattern, in any case, without those that `entries` leaves out."""
     wanted = re.compile(fnmatch.translate(pattern), re.IGNORECASE)
     files = (path for path in folder.rglob("*") if wanted.match(path.name) and path.is_file())
-    return sorted(path for path in files if all(map(_is_content, path.relative_to(folder).parts)))
+    return sorted(path for path in files if not any(map(is_of_system, path.relative_to(folder).parts)))

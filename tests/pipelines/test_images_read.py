@@ -1,9 +1,13 @@
 """Images that come out in another order, turned, squeezed or stale are wrong samples that no metric shows."""
 
+import importlib
+import io
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock, patch
 
@@ -191,6 +195,19 @@ def test_a_cache_file_cut_short_is_made_anew(folder: Path, decoded: list[Any]) -
         assert len(decoded) == number * COUNT
 
 
+def test_pixels_are_on_the_disk_before_their_file_has_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut would leave zeros in it otherwise, which nothing tells from pixels."""
+    on_disk: list[bytes] = []
+
+    def fsync(handle: int) -> None:
+        assert all(path.name.startswith(".") for path in cached(folder))
+        on_disk.append(os.pread(handle, 10**6, 0))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    read(folder)
+    assert [path.read_bytes() for path in cached(folder)] == on_disk
+
+
 def gradient(width: int, height: int) -> np.ndarray:
     """Return an image whose red tells the column and whose green tells the row."""
     pixels = np.zeros((height, width, 3), np.uint8)
@@ -232,3 +249,59 @@ def test_a_camera_that_was_turned_and_every_mode_give_the_same_picture_of_three_
     flat[:, : SIDE // 2], flat[:, SIDE // 2 :] = (200, 30, 90), (10, 220, 40)
     Image.fromarray(flat).quantize(4).save(tmp_path / "palette.png")
     np.testing.assert_array_equal(opened(tmp_path / "palette.png"), flat)
+
+
+def encoded(form: str = "JPEG", mode: str = "RGB", side: int = SIDE, **how: Any) -> bytes:
+    file = io.BytesIO()
+    picture(5).resize((side, side + 3)).convert(mode).save(file, form, **how)
+    return file.getvalue()
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+JPEG = encoded()
+BY_TORCHVISION = {
+    **{f"subsampling {code}": encoded(subsampling=code) for code in range(3)},
+    "progressive": encoded(progressive=True),
+    "colors untransformed": encoded(keep_rgb=True),
+    "restarts": encoded(restart_marker_blocks=1),
+    "turned": encoded(exif=TURNED),
+    "damaged": JPEG.replace(JPEG[-300:-280], bytes(20)),
+    "more appended": JPEG + b"preview",
+}
+BY_PILLOW = {
+    **{mode: encoded(mode=mode) for mode in ("L", "CMYK")},
+    **{form: encoded(form) for form in ("PNG", "BMP", "TIFF", "WEBP")},
+    "16 bits": encoded("PNG", "I;16"),
+    "resized": encoded(side=SIDE + 1),
+    "cut short": JPEG[:-2],
+    "cut in its header": JPEG[:400] + JPEG[-2:],
+    "no header": JPEG[:2] + JPEG[40:],
+    "no image": b"no image",
+}
+
+
+@pytest.mark.parametrize("name", [*BY_TORCHVISION, *BY_PILLOW])
+def test_torchvision_decodes_as_pillow_does_or_leaves_it_to_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "cell").write_bytes((BY_TORCHVISION | BY_PILLOW)[name])
+    by_torchvision: list[Any] = []
+
+    def decode_jpeg(content: Any) -> Any:
+        by_torchvision.append(pixels := torchvision_io.decode_jpeg(content))
+        return pixels
+
+    def seen() -> Any:
+        try:
+            return opened(path).tolist()
+        except Exception as error:
+            return repr(error)
+
+    torchvision_io = importlib.import_module("torchvision.io")
+    monkeypatch.setitem(sys.modules, "torchvision.io", SimpleNamespace(decode_jpeg=decode_jpeg))
+    found = seen()
+    assert len(by_torchvision) == (name in BY_TORCHVISION)
+    monkeypatch.delitem(sys.modules, "torchvision")
+    assert found == seen()
+    assert len(by_torchvision) == (name in BY_TORCHVISION)
