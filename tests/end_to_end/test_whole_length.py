@@ -28,7 +28,7 @@ from tests.end_to_end.small_platform import TASK, Platform, make_platform
 pytestmark = pytest.mark.slow
 NEW, TITLE = "tissue_means", "Means of Tissues"
 SERVED = "elastic_net"
-ARCHITECTURES = {"mean_effects", SERVED, "mlp", NEW}  # trees: test_image_length, test_new_tasks
+ARCHITECTURES = {"mean_effects", SERVED, NEW}  # trees and networks: test_image_length, test_new_tasks
 FILE = f'''"""Means of drugs, and by how much the lines of a tissue lie above or below them."""
 
 from __future__ import annotations
