@@ -36,11 +36,6 @@ FEW: dict[str, Any] = {"rounds": 10, "trees": 5, "epochs": 2}
 LARGEST_MODEL = 150e6  # bytes
 PARAMS = read_params(ROOT / "params.yaml")
 LABELS = ("profiles", "classification")
-OF_DEMO = {
-    (model.architecture, PARAMS.tasks[model.task].modality, PARAMS.tasks[model.task].problem)
-    for model in PARAMS.models.values()
-    if model.demo
-}
 
 
 def trained(modality: str, problem: str) -> list[str]:
@@ -52,14 +47,17 @@ def trained(modality: str, problem: str) -> list[str]:
 def light(modality: str, problem: str) -> list[str]:
     """Return the architectures of which many fits are affordable.
 
-    Of networks with a backbone those of the demo, and one of each role where an adapter makes all of another problem.
+    Of networks with a backbone the smallest, and one of each role where an adapter makes all of another problem.
     """
-    chosen: dict[str, str] = {}
+    roles: dict[str, str] = {}
+    sizes: dict[str, float] = {}
     for name in trained(modality, problem):
         made = get_architecture(name, modality, problem)
-        if not hasattr(made.estimator, "backbone") or (name, modality, problem) in OF_DEMO:
-            chosen.setdefault(made.role if hasattr(made, "of") else name, name)
-    return list(chosen.values())
+        roles.setdefault(made.role if hasattr(made, "of") else name, name)
+        with torch.device("meta"):  # shapes, and no weights
+            sizes[name] = made.estimator.expected_megabytes()
+    smallest = min((size for size in sizes.values() if size), default=0)
+    return [name for name in roles.values() if sizes[name] in (0, smallest)]
 
 
 EVERY = [(name, *seam) for seam in tiny_sets() for name in trained(*seam)]
