@@ -287,6 +287,10 @@ def container(manifests: Manifests) -> dict[str, Any]:
     return pod(manifests)["containers"][0]
 
 
+def postgres(manifests: Manifests) -> dict[str, Any]:
+    return of(manifests, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]
+
+
 def ray(manifests: Manifests) -> dict[str, Any]:
     return of(manifests, "RayCluster", "tuning")["spec"]
 
@@ -308,18 +312,9 @@ BROKEN: dict[str, tuple[Callable[[Manifests], object], str]] = {
     "no limit": (lambda m: container(m)["resources"].pop("limits"), "no limit of memory"),
     "secret in clear": (lambda m: container(m)["env"].append({"name": "A_TOKEN", "value": "x1"}), "is in plain text"),
     "secret in a manifest": (lambda m: m.append(SECRET), "a secret is in the repository"),
-    "password in a URL": (
-        lambda m: of(m, "ConfigMap", "settings")["data"].update(URI=STORE),
-        "a URL holds a password",
-    ),
+    "password in a URL": (lambda m: of(m, "ConfigMap", "settings")["data"].update(URI=STORE), "a URL holds a password"),
     "open network": (lambda m: m.remove(of(m, "NetworkPolicy", "default-deny")), "no NetworkPolicy denies"),
-    "asked by its socket": (
-        lambda m: [
-            each["livenessProbe"]["exec"]["command"].remove("--host=127.0.0.1")
-            for each in of(m, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
-        ],
-        "asked by its socket",
-    ),
+    "asked by its socket": (lambda m: postgres(m)["livenessProbe"]["exec"]["command"].pop(1), "asked by its socket"),
     "no folder for DVC": (lambda m: container(m)["volumeMounts"][0].update(mountPath="/scratch"), "has no /tmp"),
     "Ray of another version": (lambda m: ray(m).update(rayVersion="2.50.0"), "and the image's Ray is"),
     "Ray's probes": (lambda m: ray(m)["headGroupSpec"]["rayStartParams"].update(LOCAL), "probes cannot reach it"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.command import run_command
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.empty_store import working_in
 
@@ -94,16 +96,6 @@ class Platform:
         done = self.python("-c", CHAIN, json.dumps([(line, {}) for line in lines]))
         return done.stdout + done.stderr
 
-    def train(self, architectures: Sequence[str]) -> None:
-        """Do what ``dvc repro`` of the task would, in one process that starts once, and record it in DVC."""
-        every, task = stages(architectures), self.task
-        options = [f"{module} --task {task}" + f" --architecture {name}" * bool(name) for module, name in every]
-        said = self.chain(f"pipelines.stage_inputs --task {task}", *options)
-        assert said.count("exited with 0") == len(every) + 1, said[-3000:]
-        (self.root / "budget.yaml").write_text("{}\n")
-        names = [f"{module.split('.')[1]}@{task}{'-' * bool(name)}{name}" for module, name in every]
-        self.dvc("commit", "--force", "--quiet", "budget", f"inputs@{task}", *names)
-
     def read(self, path: str) -> Any:
         return json.loads((self.root / path).read_text())
 
@@ -159,7 +151,7 @@ def make_platform(
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, root / name)  # with __pycache__: else the copy would be compiled anew
         else:
             shutil.copy(source, root / name)
     params = small_params(task, models=models, waive=waive)
@@ -180,11 +172,29 @@ def make_platform(
     return platform
 
 
+def said(call: Callable[[], object], *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Return what a call in this process would print and exit with as a command."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", list(argv))
+        for name, value in env.items():
+            patch.setenv(name, value)
+        try:
+            call()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A checkout whose commands run in this process, without the seconds that each takes to start."""
 
     root: Path
+
+    def command(self, module: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m module arguments``, errors included, with ``env`` added."""
+        return said(lambda: run_command(importlib.import_module(module).main), module, *arguments, **env)
 
     def run(self, module: str, *arguments: str) -> int:
         """Run ``python -m module arguments`` in this process; returns its exit code."""

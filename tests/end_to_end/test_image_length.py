@@ -100,11 +100,14 @@ def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) ->
     assert (explained["method"], explained["images"], explained["maps_depend_on_the_weights"]) == ("grad_cam", 8, True)
 
 
-def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(here: Checkout, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_had_end_the_run_and_never_start_from_scratch(
+    here: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request._opener", None)  # which read the proxies when it was made
     name, proxies = "resnet50", ("http_proxy", "https_proxy", "all_proxy")
     blocked = {"TORCH_HOME": str(tmp_path / "torch"), "no_proxy": "", "NO_PROXY": ""}
     blocked |= {variable: "http://127.0.0.1:9" for each in proxies for variable in (each, each.upper())}
-    done = command(here.root, "-m", "training.tune", "--task", TASK, "--architecture", name, **blocked)
+    done = here.command("training.tune", "--task", TASK, "--architecture", name, **blocked)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert f"error: the ImageNet weights of {name}" in done.stderr
     assert not (here.root / f"models/{TASK}/{name}/tuned.json").exists()

@@ -5,14 +5,10 @@ the place of the store.
 """
 
 import contextlib
-import importlib
-import io
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import boto3
 import optuna
@@ -22,12 +18,11 @@ import sqlalchemy as sa
 from pgserver._commands import POSTGRES_BIN_PATH
 
 from infra import set_up
-from pipelines.command import run_command
 from pipelines.file_hashes import file_hashes
 from serving import registry
 from serving.audit_log import INTENTS, TABLE
 from serving.registry import verify
-from tests.end_to_end.small_platform import Checkout, checked_out, small_params
+from tests.end_to_end.small_platform import Checkout, checked_out, said, small_params
 from tests.end_to_end.test_new_tasks import SUBTYPE, first_profile
 from tests.servers import ADMIN, ADMIN_PASSWORD, s3_store, tracking_server
 from tests.serving.served import serving
@@ -49,22 +44,6 @@ class Installation:
     database: Postgres
     folder: Path
     artifacts: dict[str, str]
-
-    def command(self, module: str, *arguments: str, **env: str) -> CompletedProcess[str]:
-        return said(lambda: run_command(importlib.import_module(module).main), module, *arguments, **env)
-
-
-def said(call: Callable[[], object], *argv: str, **env: str) -> CompletedProcess[str]:
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", list(argv))
-        for name, value in env.items():
-            patch.setenv(name, value)
-        try:
-            call()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-    return CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
 def make(*what: str, **env: str) -> str:
@@ -96,6 +75,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         here = stack.enter_context(checked_out(folder, params, url, **own))
         CASE.sample(here.root / "data" / TASK)
         here.train(TASK, CASE.models)
+        assert here.leaderboard(TASK)[CASE.models[-1]]["margin_low"] > 0, "what was planted is to be learnt"
         here.stage(TASK, CASE.models[-1])
         yield Installation(here, url, database, folder, store)
 
@@ -140,12 +120,12 @@ def state(installed: Installation) -> tuple[object, ...]:
 )
 def test_a_reader_is_refused_and_leaves_nothing(command: tuple[str, ...], installed: Installation) -> None:
     before = state(installed)
-    done = installed.command(*command, **READER)
+    done = installed.here.command(*command, **READER)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "the account 'reader' may not do this" in errors[0] or "set ONCOLINEAGE_HISTORY_URI" in errors[0], errors
     assert PASSWORDS["reader"] not in done.stderr + done.stdout
-    wrong = installed.command(*command, MLFLOW_TRACKING_PASSWORD="not-the-password")
+    wrong = installed.here.command(*command, MLFLOW_TRACKING_PASSWORD="not-the-password")
     assert wrong.returncode == 1 and "Traceback" not in wrong.stderr, wrong.stderr
     assert "error: the tracking server does not let you in: set MLFLOW_TRACKING_USERNAME" in wrong.stderr
     assert "not-the-password" not in wrong.stderr + wrong.stdout
@@ -159,9 +139,9 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
         assert make("reader", ONCOLINEAGE_READER_URI=reader) == "dashboard reads 2 tables\n"
     only = {**READER, "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
-    verified = installed.command("serving.verify", "--task", TASK, **only)
+    verified = installed.here.command("serving.verify", "--task", TASK, **only)
     assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
-    done = installed.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
+    done = installed.here.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
     assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
     engine = sa.create_engine(reader, poolclass=sa.pool.NullPool)
     for table in ("users", "runs", "registered_model_aliases"):
@@ -195,18 +175,18 @@ def test_what_was_destroyed_comes_back(
     monkeypatch.setenv("PATH", f"{POSTGRES_BIN_PATH}{os.pathsep}{os.environ['PATH']}")  # its own pg_dump
     saved = tmp_path / "saved"
     behind = {"ONCOLINEAGE_ARTIFACTS_URI": BUCKET, **installed.artifacts}
-    done = installed.command("serving.backup", "--to", str(saved), **behind)
+    done = installed.here.command("serving.backup", "--to", str(saved), **behind)
     assert done.returncode == 0, done.stderr
     assert {each.name for each in (saved / "databases").iterdir()} == {"tracking.dump", "studies.dump"}
-    refused = installed.command("serving.restore", "--from", str(saved), **behind)
+    refused = installed.here.command("serving.restore", "--from", str(saved), **behind)
     assert refused.returncode == 1 and "is not empty; nothing was restored" in refused.stderr
 
     destroy(installed)
-    done = installed.command("serving.restore", "--from", str(saved), **behind)
+    done = installed.here.command("serving.restore", "--from", str(saved), **behind)
     assert done.returncode == 0, done.stderr
     assert state(installed) == before
     assert optuna.get_all_study_names(os.environ["OPTUNA_STORAGE"]) == studies
-    verified = installed.command("serving.verify", "--task", TASK)  # by the account of before, through the server
+    verified = installed.here.command("serving.verify", "--task", TASK)  # by the account of before, through the server
     assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
-    shown = installed.command("serving.history", "--task", TASK)
+    shown = installed.here.command("serving.history", "--task", TASK)
     assert shown.stdout.splitlines() == history

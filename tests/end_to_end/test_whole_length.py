@@ -1,6 +1,7 @@
 """From raw files to a served model of drug response, by the commands that a user types; one architecture is new.
 
 Adding an architecture is a file and a line in params.yaml: `NEW` goes from the study to the dashboard like the others.
+The demo runs every stage by DVC, side by side, and what it ends with is shown again by a second one.
 """
 
 import json
@@ -13,26 +14,28 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import mlflow
 import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.projects.utils import load_project
 
-from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = pytest.mark.slow
 NEW, TITLE = "tissue_means", "Means of Tissues"
-ARCHITECTURES = {"mean_effects", "elastic_net", "mlp", NEW}  # trees: test_image_length, test_new_tasks
+SERVED = "elastic_net"
+ARCHITECTURES = {"mean_effects", SERVED, NEW}  # trees and networks: test_image_length, test_new_tasks
 FILE = f'''"""Means of drugs, and by how much the lines of a tissue lie above or below them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -51,6 +54,8 @@ def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 @architecture("pairs", "regression", space=space, role="simple")
 @dataclass(eq=False, repr=False, kw_only=True)
 class TissueMeans(Estimator):
+    featurizers: ClassVar[Mapping[str, Any]] = {{"drug": DrugFeatures}}
+    fitted = ("tissues", "effects")
     shrinkage: float = 5.0
 
     def fit(
@@ -58,34 +63,24 @@ class TissueMeans(Estimator):
     ) -> Self:
         self.drug_ = DrugFeatures(bits=0, identity="none").fit(train)
         residual = train.target - self.drug_.offset(train.drugs)[train.drug]
-        self.tissues_, code = np.unique(train.cell_lines["tissue"].astype(str).iloc[train.cell], return_inverse=True)
+        tissues, code = np.unique(train.cell_lines["tissue"].astype(str).iloc[train.cell], return_inverse=True)
+        self.tissues_ = tissues.tolist()
         self.effects_ = np.bincount(code, residual) / (np.bincount(code) + self.shrinkage)
         return self
 
-    def _parts(self, samples: ResponseSamples) -> np.ndarray:
-        effects = dict(zip(self.tissues_, self.effects_, strict=True))
-        of_line = np.array([effects.get(str(tissue), 0.0) for tissue in samples.cell_lines["tissue"]])
-        drug = self.drug_.offset(samples.drugs)[samples.drug] - self.drug_.overall
-        return np.column_stack([drug, of_line[samples.cell]])
-
     def predict(self, samples: ResponseSamples) -> np.ndarray:
-        return self.drug_.overall + self._parts(samples).sum(axis=1)
+        return self.attribute(samples).prediction
 
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        effects = dict(zip(self.tissues_, self.effects_, strict=True))
+        of_line = samples.cell_lines["tissue"].map(lambda tissue: effects.get(str(tissue), 0.0)).to_numpy(float)
         base = np.full(len(samples), self.drug_.overall)
+        values = np.column_stack([self.drug_.offset(samples.drugs)[samples.drug] - base, of_line[samples.cell]])
         names = ["drug:mean_response", "tissue:effect"]
-        return Attribution(names, self._parts(samples), base, self.predict(samples), "exact")
+        return Attribution(names, values, base, base + values.sum(axis=1), "exact")
 
     def cost(self) -> dict[str, float]:
         return {{"parameters": float(len(self.effects_))}}
-
-    def state(self) -> dict[str, Any]:
-        return {{"drug": self.drug_.state(), "tissues": self.tissues_.tolist(), "effects": self.effects_}}
-
-    def restore(self, state: dict[str, Any]) -> Self:
-        self.drug_ = DrugFeatures.from_state(state["drug"])
-        self.tissues_, self.effects_ = np.array(state["tissues"]), state["effects"]
-        return self
 '''
 
 COMPARE = """
@@ -104,7 +99,7 @@ print([str(cell) for table in at.table for cell in table.value["Architecture"]])
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """Return a platform with a leaderboard; DVC itself runs stages in the last tests."""
+    """Return a platform on which the demo has run."""
     made = make_platform(tmp_path_factory.mktemp("platform") / "repo", models=sorted(ARCHITECTURES - {NEW}), waive=True)
     (made.root / f"training/architectures/{NEW}.py").write_text(FILE)
     params = made.root / "params.yaml"
@@ -114,9 +109,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     assert changed == ["M", "params.yaml", "??", f"training/architectures/{NEW}.py"]
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "a new architecture")
-    empty_store(made.root)
-    made.train(sorted(ARCHITECTURES))
-    made.dvc("repro")
+    made.python("-m", "serving.demo")
     return made
 
 
@@ -128,6 +121,18 @@ def client(platform: Platform) -> MlflowClient:
 def runs_of(client: MlflowClient, stage: str) -> list[Any]:
     experiment: Any = client.get_experiment_by_name(TASK)
     return list(client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=200))
+
+
+def test_the_demo_ends_with_an_answer_and_finds_nothing_to_do_the_second_time(platform: Platform) -> None:
+    answered = platform.read("reports/demo.json")
+    assert len(answered["answer"]) == len(answered["question"]["dataframe_split"]["data"])
+    assert {row["model_version"] for row in answered["answer"]} == {"1"}
+    again = platform.python("-m", "serving.demo").stdout
+    assert again.startswith("nothing to do") and f"prediction: {answered['answer'][0]['prediction']}" in again
+    assert "drug_response version 1, in staging, was asked over HTTP" in again and "SIMULATED" in again
+    lock = yaml.safe_load((platform.root / "dvc.lock").read_text())["stages"]
+    stages = {name.partition("@")[0] for name in lock}
+    assert stages == {"budget", "inputs", "validate", "audit", "prepare", "tune", "fit", "evaluate", "leaderboard"}
 
 
 def test_leaderboard_and_dashboard_have_every_architecture_with_an_interval(platform: Platform) -> None:
@@ -165,15 +170,15 @@ def test_runs_carry_their_lineage(platform: Platform, client: MlflowClient) -> N
 
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:
-    project, given = load_project(str(platform.root)), {"task": TASK, "architecture": "elastic_net"}
+    project, given = load_project(str(platform.root)), {"task": TASK, "architecture": SERVED}
     for module in ("training.tune", "training.fit", "evaluation.evaluate"):
         command = shlex.split(project.get_entry_point(module.split(".")[1]).compute_command(given, None))
-        assert command[:3] == ["python", "-m", module] and {TASK, "elastic_net"} <= set(command)
-    for entry in ("fit", "evaluate"):  # which reopens the run of the fit
-        parameters = ("-P", f"task={TASK}", "-P", "architecture=elastic_net")
-        platform.python("-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local", *parameters)
+        assert command[:3] == ["python", "-m", module] and {TASK, SERVED} <= set(command)
+    with patch.dict(os.environ, platform.env, clear=True):
+        for entry in ("fit", "evaluate"):  # which reopens the run of the fit
+            mlflow.projects.run(str(platform.root), entry, parameters=given, env_manager="local")
     newest = runs_of(client, "evaluate")[0]
-    assert newest.data.tags["architecture"] == "elastic_net"
+    assert newest.data.tags["architecture"] == SERVED
     assert newest.data.tags["project_run_id"] != newest.info.run_id
     # MLflow makes 1 of every code that is not 0, so what it would run is run as it runs it.
     why = 'it\'s better, as "the board" agreed'
@@ -183,27 +188,24 @@ def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: Mlfl
     assert shlex.split(line)[-1].endswith(why), "a sentence is handed on whole"
 
 
-def test_staging_needs_a_proved_margin(platform: Platform, client: MlflowClient) -> None:
-    candidate = f"evaluation.candidate --task {TASK} --architecture mean_effects"
-    said = platform.chain(candidate, f"serving.register --task {TASK}", f"serving.promote --task {TASK}")
+def test_staging_needs_a_proved_margin_and_a_candidate_is_registered_once(
+    platform: Platform, client: MlflowClient
+) -> None:
+    """The sample is simulated so that the linear model's margin is large, and that of the baseline is nothing."""
+    register, promote, verify = (f"serving.{each} --task {TASK}" for each in ("register", "promote", "verify"))
+    naive, linear = (f"evaluation.candidate --task {TASK} --architecture {each}" for each in ("mean_effects", SERVED))
+    said = platform.chain(naive, register, promote, linear, register, promote, register, verify)
     assert "fail   margin: the margin over mean_effects is 0 [0, 0]" in said and "Traceback" not in said
-    assert "serving.register exited with 2" in said and "serving.promote exited with 2" in said
+    refused, ended = said.split("serving.promote exited with 2\n")
+    assert "evaluation.candidate exited with 0" in refused and "serving.register exited with 2" in refused
+    assert ended.count("exited with 0") == 5 and "is now in staging" in ended, said
+    assert "history, aliases, evidence and files match" in ended
+    assert client.get_model_version_by_alias(TASK, "staging").tags["architecture"] == SERVED
     compared = platform.read(f"reports/{TASK}/candidate/evidence.json")["comparisons"]
     assert {each["with"]: each["kind"] for each in compared}[NEW] == "simple"
-    (version,) = client.search_model_versions(f"name = '{TASK}'")
-    assert client.get_model_version(TASK, version.version).aliases == ["candidate"]
-
-
-def test_a_candidate_is_registered_once_and_promoted(platform: Platform, client: MlflowClient) -> None:
-    """The sample is simulated so that the linear model's margin is large."""
-    register, promote, verify = (f"serving.{each} --task {TASK}" for each in ("register", "promote", "verify"))
-    candidate = f"evaluation.candidate --task {TASK} --architecture elastic_net"
-    said = platform.chain(candidate, register, promote, register, verify)
-    assert said.count("exited with 0") == 5 and "is now in staging" in said, said
-    assert client.get_model_version_by_alias(TASK, "staging").tags["architecture"] == "elastic_net"
-    assert len(client.search_model_versions(f"name = '{TASK}'")) == 2, "registering twice made another version"
-    assert "elastic_net" in (platform.root / f"reports/{TASK}/candidate/card.md").read_text()
-    assert "aliases, evidence and files match" in said
+    assert SERVED in (platform.root / f"reports/{TASK}/candidate/card.md").read_text()
+    versions = client.search_model_versions(f"name = '{TASK}'")
+    assert len(versions) == 3, "registering twice made another version than those of demo, baseline and linear model"
 
 
 def would_run(platform: Platform, *targets: str) -> set[str]:
@@ -222,28 +224,24 @@ def test_another_budget_is_recorded_by_dvc_and_git_sees_results_alone(platform: 
     assert (params["params.yaml"]["budget"], params["budget.yaml"]) == ("quick", {"budget": "full"})
     assert would_run(platform, f"evaluate@{model}") == set()
     chosen = platform.root / "budget.yaml"
-    chosen.write_text("budget: quick\n")
-    assert would_run(platform, f"evaluate@{model}") == {f"tune@{model}", f"fit@{model}"}
-    chosen.unlink()
+    chosen.unlink()  # the budget is quick again
     assert would_run(platform, f"evaluate@{model}") == {f"tune@{model}", f"fit@{model}"}
     assert chosen.read_text() == "{}\n"
 
 
-def test_refused_data_changes_nothing_downstream(platform: Platform) -> None:
+def test_refused_data_changes_nothing_downstream_and_no_old_answer_is_shown(platform: Platform) -> None:
     """The fault slipped in behind the back of `make data`, which refuses it: the pipeline stops at its first stage."""
-    file = platform.root / "data" / TASK / "drugs.csv"
-    good, table = file.read_bytes(), (platform.root / f"prepared/{TASK}/samples.parquet").read_bytes()
+    file, table = (platform.root / each for each in (f"data/{TASK}/drugs.csv", f"prepared/{TASK}/samples.parquet"))
+    before = table.read_bytes()
     drugs = pd.read_csv(file, dtype=str)
     drugs.loc[2, "smiles"] = "not a molecule"
     drugs.to_csv(file, index=False)
-    try:
-        done = platform.dvc("repro", check=False)
-        assert done.returncode != 0
-        assert "drugs.csv, column smiles, row 3" in done.stderr
-        assert not platform.read(f"reports/{TASK}/validation.json")["passed"]
-        assert (platform.root / f"prepared/{TASK}/samples.parquet").read_bytes() == table
-    finally:
-        file.write_bytes(good)
+    done = platform.python("-m", "serving.demo", check=False)
+    assert done.returncode == 1 and f"these failed, see above: {TASK}\n" in done.stderr
+    assert "drugs.csv, column smiles, row 3" in done.stdout
+    assert not platform.read(f"reports/{TASK}/validation.json")["passed"]
+    assert table.read_bytes() == before
+    assert not (platform.root / "reports" / "demo.json").exists()
 
 
 LOOP = ("-m", "serving.retrain", "--task", TASK, "--architectures", "elastic_net", "--by", "ada")

@@ -135,36 +135,6 @@ def sound() -> None:
     assert found.intent is None and found.broken() == found.moved() == found.staged_wrongly() == []
 
 
-SHORT = [("sqlite", "production"), ("sqlite", "registered again"), ("http", "production")]
-LONG = [pair for pair in itertools.product(("sqlite", "http", "postgresql"), MOVES) if pair not in SHORT]
-
-
-@pytest.mark.parametrize(
-    ("client", "move"), [*SHORT, *(pytest.param(*pair, marks=pytest.mark.soak) for pair in LONG)], indirect=["client"]
-)
-def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient, move: str) -> None:
-    does, prepare, before_it_counts = MOVES[move]
-    for number in range(1, 20):
-        prepare(client)
-        old = state(client)
-        exit_code = killed_before_write(number, lambda: does(client))
-        new = state(client)
-        sound()
-        if exit_code == 0:
-            break
-        assert exit_code == -signal.SIGKILL
-        if number <= before_it_counts:
-            assert new == old
-        else:
-            assert new[-1] == old[-1] + 1 and new[:-1] != old[:-1]
-    else:
-        pytest.fail("the move has no end")
-    assert number > 5  # so many writes were seen
-    assert [each for each in problems.verify(TASK) if each.kind != "evidence"] == []
-    to_staging(client)  # whoever comes next is not held up
-    sound()
-
-
 @pytest.mark.parametrize("client", ["sqlite", *SOAK], indirect=True)
 def test_a_restore_that_was_killed_is_finished_or_done_again(client: MlflowClient) -> None:
     to_staging(client)
@@ -254,6 +224,37 @@ def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:
     began = time.monotonic()
     to_staging(client)
     assert time.monotonic() - began < alias_moves.WAIT_SECONDS / 2
+
+
+# First the store that the tests before leave, whose server need not be started again.
+SHORT = [("http", "production"), ("sqlite", "production"), ("sqlite", "registered again")]
+LONG = [pair for pair in itertools.product(("sqlite", "http", "postgresql"), MOVES) if pair not in SHORT]
+
+
+@pytest.mark.parametrize(
+    ("client", "move"), [*SHORT, *(pytest.param(*pair, marks=pytest.mark.soak) for pair in LONG)], indirect=["client"]
+)
+def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient, move: str) -> None:
+    does, prepare, before_it_counts = MOVES[move]
+    for number in range(1, 20):
+        prepare(client)
+        old = state(client)
+        exit_code = killed_before_write(number, lambda: does(client))
+        new = state(client)
+        sound()
+        if exit_code == 0:
+            break
+        assert exit_code == -signal.SIGKILL
+        if number <= before_it_counts:
+            assert new == old
+        else:
+            assert new[-1] == old[-1] + 1 and new[:-1] != old[:-1]
+    else:
+        pytest.fail("the move has no end")
+    assert number > 5  # so many writes were seen
+    assert [each for each in problems.verify(TASK) if each.kind != "evidence"] == []
+    to_staging(client)  # whoever comes next is not held up
+    sound()
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", SOAK[0]])

@@ -179,8 +179,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     folder.mkdir(parents=True)
     chosen = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}
     (folder / "tuned.json").write_text(json.dumps({"hyperparameters": chosen, "study": "none"}))
-    made.python("-m", "pipelines.prepare", "--task", TASK)
-    made.python("-m", "training.fit", "--task", TASK, "--architecture", ARCHITECTURE)
+    said = made.chain(f"pipelines.prepare --task {TASK}", f"training.fit --task {TASK} --architecture {ARCHITECTURE}")
+    assert said.count("exited with 0") == 2, said
     fitted = made.read(f"models/{TASK}/{ARCHITECTURE}/fitted.json")
     client = MlflowClient(made.env["MLFLOW_TRACKING_URI"])
     client.create_registered_model(TASK)

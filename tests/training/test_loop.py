@@ -4,6 +4,7 @@ import ctypes
 import json
 import math
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -293,19 +294,21 @@ if distributed.size() > 1:
 """
 
 
-def _run(folder: Path, launcher: list[str], processes: int) -> list[dict]:
-    folder.mkdir()
-    (folder / "fit.py").write_text(SCRIPT)
+def _python(*arguments: str) -> str:
+    """Run Python and return what it prints."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, str(folder / "fit.py"), str(folder)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads((folder / f"{processes}-{rank}.json").read_text()) for rank in range(processes)]
+    return done.stdout
 
 
-def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
-    (alone,) = _run(tmp_path / "one", [], 1)
-    first, second = _run(tmp_path / "two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], 2)
+def test_two_processes_train_the_model_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [str(tmp_path / "fit.py"), str(tmp_path)]
+    Path(script[0]).write_text(SCRIPT)
+    monkeypatch.setattr(sys, "argv", script)
+    runpy.run_path(script[0])
+    _python("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *script)
+    alone, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert first["weights"] == second["weights"]
     np.testing.assert_allclose(first["weights"], alone["weights"], rtol=0, atol=1e-5)
     # Between them they see each row once an epoch.
