@@ -273,8 +273,7 @@ def test_the_last_answer_counts_and_unknown_samples_are_counted(tmp_path: Path) 
     rows = pd.concat([once, once.assign(label="hem")], ignore_index=True)
     labels, then = {"label": ["hem", "all"] * 52}, evidence(accuracy=(0.5, 0.4, 0.6))
     found = measured(IMAGES, tmp_path, rows, labels, then)
-    assert found.rows == 100
-    assert found.now is not None and found.now.value == 0.5
+    assert found.rows == 100 and found.now is not None and found.now.value == 0.5
     # A metric that a log cannot tell gives way to one that it can.
     then = evidence(roc_auc=(0.9, 0.8, 0.95), balanced_accuracy=(0.9, 0.85, 0.95))
     found = measured(IMAGES, tmp_path, log_rows(60), {"label": CLASSES}, then)

@@ -34,7 +34,6 @@ from training.model.predictor import Predictor
 SURVIVAL = "breast_survival"
 KINDS = ["profiles classification", "profiles survival", "images classification", "pairs regression"]
 _AT = re.compile(" at 0x[0-9a-f]+")  # of a buffer, in a message of Pillow
-Row = dict[str, Any]
 Models = Callable[[str], tuple[Predictor, Path]]
 
 
@@ -105,7 +104,7 @@ def models(made: Models, monkeypatch: pytest.MonkeyPatch) -> Models:
     return of
 
 
-def _rows(predictor: Predictor, data: Path, asked: pd.DataFrame) -> Iterator[Row]:
+def _rows(predictor: Predictor, data: Path, asked: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Return the requests about questions, from the files."""
     contract: Any = predictor.contract
     if contract.modality == "images":
