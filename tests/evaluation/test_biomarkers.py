@@ -105,6 +105,8 @@ def test_the_planted_gene_stands_first_with_its_direction(samples: ResponseSampl
     first = found[found["rank"] == 1].set_index("drug_id").drop("D4")
     assert first["gene"].to_dict() == {"D1": "BRAF", "D2": "ERBB2|2064", "D3": "TP53"}
     assert first["direction"].to_dict() == {"D1": -1, "D2": -1, "D3": 1}
+    shifted = directed(replace(attribution, values=attribution.values + 1), samples).set_index(["drug_id", "gene"])
+    assert shifted["direction"]["D2", "ERBB2|2064"] == -1  # a constant has no direction
     assert (found["effect"] == found["direction"] * found["mean_abs"]).all()
     assert (found.groupby("drug_id")["rank"].max() == 63).all()
     by_drug = genes.by_feature_and_drug(attribution, samples)
