@@ -206,9 +206,7 @@ def test_a_fit_that_fails_or_a_mode_that_cannot_be_split_holds_up_no_other_but_f
     assert [plan.mode for plan in every if plan.read() is not None] == ["cell_blind"] * 2
 
 
-class Deadly:
-    """Kills the process that reads it, as one dies that has no memory left."""
-
+class Deadly:  # kills the process that reads it, as one dies that has no memory left
     def __reduce__(self) -> Any:
         return os._exit, (9,)
 

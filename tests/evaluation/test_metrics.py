@@ -420,7 +420,6 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("times", {"target": [[0.0, 1.0], [2.0, 0.0]]}, "time is 0 at row 0"),
     ("times", {"target": [[1.0, 1.0], [2.0, 2.0]]}, "event is 2 at row 1"),
     ("times", {"target": [[1.0, 1.0], [np.nan, 0.0]]}, "target is nan at row 1"),
-    ("times", {"target": [1.0, 2.0]}, "target has shape"),
     ("times", {"survival": [[0.9] * 3, [0.9, 1.1, 0.2]]}, "survival is 1.1 at row 1"),
 ]
 
