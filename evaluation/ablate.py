@@ -1,8 +1,4 @@
-"""The effect of the order of genes: the tuned network fitted again on genes in random order.
-
-``python -m evaluation.ablate --task gene_expression --architecture lstm [--permutations 3]``; see
-`evaluation.permuted_genes`.
-"""
+"""The effect of the order of genes: the tuned network fitted again on genes in random order."""
 
 from collections.abc import Sequence
 
@@ -10,13 +6,11 @@ from pipelines.command import architecture_parser, run_command
 from pipelines.params import read_params
 from pipelines.paths import MODELS
 
-PERMUTATIONS = 3
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m evaluation.ablate --task T --architecture A [--permutations N]``."""
-    options = architecture_parser((__doc__ or "").splitlines()[0])
-    options.add_argument("--permutations", type=int, default=PERMUTATIONS, help="random orders (default: %(default)s)")
+    options = architecture_parser(__doc__ or "")
+    options.add_argument("--permutations", type=int, default=3, help="random orders (default: %(default)s)")
     given = options.parse_args(argv)
     from evaluation.permuted_genes import ablate, ablation_path, permutable, write_ablation
     from pipelines.datasets import read_prepared

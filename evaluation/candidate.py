@@ -1,13 +1,10 @@
-"""Make a fitted model a candidate: ``python -m evaluation.candidate --task T [--architecture A] [--cohort NAME=DIR]``.
-
-Its evidence is completed by comparisons on the same test rows and by outside cohorts, and a model card is written. All
-of it is kept at the run of the fit below ``evidence/<sha256>/``: what was judged stays as it was.
-"""
+"""Make a fitted model a candidate for promotion: evidence with comparisons and outside cohorts, and a model card."""
 
 from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
+from pipelines.formatting import interval
 from pipelines.params import read_params
 from pipelines.paths import REPORTS
 
@@ -23,7 +20,7 @@ def _cohorts(given: list[str]) -> dict[str, Path]:
 
 
 def main() -> int:
-    """Write the candidate's evidence and card, and say where they are."""
+    """``python -m evaluation.candidate --task T [--architecture A] [--cohort NAME=DIR]``."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--architecture", default="", help="this one, instead of the best on validation rows")
     arguments.add_argument("--cohort", action="append", default=[], metavar="NAME=DIR", help="a labelled raw folder")
@@ -38,15 +35,11 @@ def main() -> int:
         get_architecture(given.architecture, task.modality, task.problem)
     cohorts = _cohorts(given.cohort)
     evidence = candidate(name, params, read_prepared(name, task), given.architecture or None, cohorts)
-    print(
-        f"{name} {evidence['architecture']}: evidence {evidence['sha256'][:12]}, see {REPORTS / name / FOLDER}/card.md"
-    )
+    sealed, card = evidence["sha256"][:12], REPORTS / name / FOLDER / "card.md"
+    print(f"{name} {evidence['architecture']}: evidence {sealed}, see {card}")
     for row in evidence["comparisons"]:
         who = row["with"] if row["version"] is None else f"version {row['version']} ({row['with']})"
-        said = "cannot be compared"
-        if row["difference"] is not None:
-            low, high = (f"{row[end]:+.3f}" if row[end] is not None else "-" for end in ("low", "high"))
-            said = f"{row['difference']:+.3f} [{low}, {high}] on {row['rows']} rows"
+        said = f"{interval(row, 'difference', sign='+', nothing='cannot be compared')} on {row['rows']} rows"
         print(f"  {row['metric']} over {row['kind']} {who}: {said}{'; ' + row['note'] if row.get('note') else ''}")
     return 0
 

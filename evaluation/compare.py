@@ -1,7 +1,4 @@
-"""The architectures of a task against one another: who is better, whether that is proved, and what it costs.
-
-All is written to ``reports/<task>/comparison`` and logged on one MLflow run; see `evaluation.comparison.architectures`.
-"""
+"""The architectures of a task against one another: who is better, whether that is proved, and what it costs."""
 
 import sys
 
@@ -22,7 +19,7 @@ def main() -> int:
     params = read_params()
     task = params.task(name)
     folder = REPORTS / name / FOLDER
-    comparison = compare(name, params, train=lambda: read_prepared(name, task).side("train"), progress=True)
+    comparison = compare(name, params, train=lambda: read_prepared(name, task).side("train"))
     write(comparison, folder)
     warnings = view(comparison, MlflowClient())
     run_id = log(comparison, folder)

@@ -2,6 +2,7 @@
 
 from pipelines.command import architecture_parser, run_command
 from pipelines.errors import UserError
+from pipelines.formatting import interval
 from pipelines.params import read_params
 from pipelines.paths import MODELS
 
@@ -26,10 +27,8 @@ def main() -> int:
     evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=folder)
     metric = params.task(name).evaluate.metric
     found, margin = (evidence["test"]["metrics"][key] for key in (metric, "margin"))
-    print(
-        f"{name} {fitted.architecture}: test {metric} {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}], "
-        f"margin over {evidence['baseline']} {margin['value']:+.3f} [{margin['low']:+.3f}, {margin['high']:+.3f}]"
-    )
+    over = f"margin over {evidence['baseline']} {interval(margin, sign='+')}"
+    print(f"{name} {fitted.architecture}: test {metric} {interval(found)}, {over}")
     return 0
 
 

@@ -1,9 +1,6 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-``python -m evaluation.generalize --task drug_response [--architectures mean_effects xgboost] [--modes cell_blind]``
-
-What is finished is kept: each fit is written, with a fingerprint of its data and settings, before the next begins. A
-run that was killed goes on with what is missing, and what was made from other data or settings is made again.
+Fits that are finished are kept: a run that was killed goes on with those that are missing.
 """
 
 import functools
@@ -32,14 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = response_task(name, params)
     if unknown := [mode for mode in given.modes or () if mode not in task.modes]:
         raise UserError(f"--modes {unknown[0]}: no split mode of {name}; they are {', '.join(task.modes)}")
-    if not (DATA / name).is_dir():
-        raise UserError(f"{DATA / name} is not there; bring data in with `make data FROM=DIR TASK={name}`")
     folder = REPORTS / name / FOLDER
     of = functools.partial(plans, name, params, data_sha256=tracking.folder_sha256(DATA / name), folder=folder)
     every = params.architectures(name)
     wanted = of(modes=given.modes or task.modes, architectures=given.architectures or every)
     kept = task.read(DATA / name)
-    failed = generalize(name, params, wanted, kept, progress=sys.stderr.isatty())
+    failed = generalize(name, params, wanted, kept)
     # The table shows all that is there, so that a run of a few architectures completes it.
     names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))
     found = results(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)

@@ -33,16 +33,13 @@ def main() -> int:
 
 def show(name: str, params: Params) -> None:
     """Print the leaderboard of a task; `UserError` where there is none yet."""
-    from evaluation.comparison.ranking import agreement_text, as_text, cost_text, title_of
+    from evaluation.comparison.ranking import as_text
     from pipelines.files import read_json
 
-    if not (REPORTS / name / "leaderboard.json").is_file():
+    path = REPORTS / name / "leaderboard.json"
+    if not path.is_file():
         raise UserError(f"there is no leaderboard of {name} yet; run `make train TASK={name}`")
-    rows = read_json(REPORTS / name / "leaderboard.json")
-    print(as_text(rows, title_of(name, params, rows)))
-    print("\n" + cost_text(rows) + "\n")
-    if shown := agreement_text(rows):
-        print(shown)
+    print(as_text(name, params, read_json(path)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ Groups are resampled, never rows. The rows of one cell line share its biology an
 and an interval that resamples them as if they were is too narrow.
 """
 
-from collections.abc import Callable, Iterator
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,6 +78,22 @@ def in_blocks(weights: Floats, n_rows: int, measure: Callable[[Floats], dict[str
 def gain(metric: str, model: Floats, baseline: Floats) -> Floats:
     """Return by how much a model is better than another, positive also of a metric that is better the lower it is."""
     return (1.0 if higher_is_better(metric) else -1.0) * (model - baseline)
+
+
+def centered(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return each column less its mean over the ``known`` rows, 0 in the others."""
+    filled = np.where(known, values, 0.0)
+    return np.where(known, filled - filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1), 0.0)
+
+
+def best_first(rows: Iterable[dict[str, Any]], metric: str, *keys: str) -> list[dict[str, Any]]:
+    """Return rows by the value of a metric that each has under ``keys``, the best first, undefined ones last."""
+
+    def rank(row: Any) -> float:
+        value = functools.reduce(operator.getitem, keys, row)
+        return math.inf if value is None else float(-value if higher_is_better(metric) else value)
+
+    return sorted(rows, key=rank)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,4 @@
-"""The effect of the order of genes: the tuned network fitted again on genes in random order.
-
-The interval says how the difference varies with the patients of the test split; how it varies with the random numbers
-of a fit shows in the differences between permutations.
-"""
+"""The effect of the order of genes: the tuned network fitted again on genes in random order."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +13,8 @@ from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
-from pipelines.files import jsonable, write_json
+from pipelines.files import write_json
+from pipelines.formatting import interval, number
 from pipelines.params import Params, Task
 from pipelines.paths import REPORTS
 from training.architectures import Architecture, get_architecture
@@ -56,7 +53,7 @@ def ablate(
         final = fit_final(architecture, hyperparameters, prepared, context=FitContext(progress=True), **known)
         answers = dict(zip(test.targets, final.estimator.outputs(test).T, strict=True))
         permuted.append(predictions.assign(**{f"prediction_{target}": said for target, said in answers.items()}))
-    # All are measured on the same resamples of groups; the gain is over the random orders on average, and over each.
+    # The interval is over patients; how the gain varies with the random numbers of a fit shows between permutations.
     metric, confidence = task.evaluate.metric, task.evaluate.confidence
     known = {"resamples": task.evaluate.resamples, "seed": params.seed}
     known |= measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
@@ -67,13 +64,8 @@ def ablate(
     size["confidence"] = confidence
     gain, *each = (vars(subtract(task, metric, reference, other, **size)) for other in (mean, *others))
     found: dict[str, Any] = {"task": name, "architecture": fitted.architecture, "ablation": "gene_order"}
-    found |= {
-        "run_id": fitted.run_id,
-        "order": fitted.hyperparameters.get("order"),
-        "members": members,
-        "budget": fitted.budget,
-    }
-    found |= {"confidence": confidence, "split.sha256": prepared.sha256}
+    found |= {"run_id": fitted.run_id, "order": fitted.hyperparameters.get("order"), "members": members}
+    found |= {"budget": fitted.budget, "confidence": confidence, "split.sha256": prepared.sha256}
     return {**found, "as_it_is": reference.value, "permuted": values, "gain": gain, "of_each": each}
 
 
@@ -97,13 +89,11 @@ def ablation_path(name: str, architecture: str) -> Path:
 def write_ablation(found: dict[str, Any], path: Path) -> str:
     """Write ``found``, log it to the run of the fit, with its gain as metrics, and return the outcome in a line."""
     write_json(path, found)
-    gain, each = found["gain"], jsonable([one["difference"] for one in found["of_each"]])
+    gain = found["gain"]
     with tracking.run(found["task"], "evaluate", found["architecture"], run_id=found["run_id"]):
         mlflow.log_metrics(as_metrics(f"ablation_gene_order_{gain['metric']}", gain, "difference"))
         mlflow.log_artifact(str(path))
     order = f"order {found['order']!r}" if found["order"] else "the order of genes"
-    alone = ", ".join("-" if value is None else f"{value:+.4f}" for value in each)
-    return (
-        f"{found['task']} {found['architecture']}: test {gain['metric']} gains {gain['difference']:+.4f} "
-        f"[{gain['low']:+.4f}, {gain['high']:+.4f}] by {order} over random ones ({alone}); positive is better"
-    )
+    alone = ", ".join(number(one["difference"], ".4f", sign="+") for one in found["of_each"])
+    gained = f"test {gain['metric']} gains {interval(gain, 'difference', '.4f', sign='+')}"
+    return f"{found['task']} {found['architecture']}: {gained} by {order} over random ones ({alone})"

@@ -37,9 +37,7 @@ _CODE = ("evaluation.comparison.paired",)
 _RESOLUTION = 0.1  # a corrected p-value can fall to this share of the level, however many pairs there are
 
 
-def compare(
-    name: str, params: Params, *, train: Callable[[], Any] | None = None, progress: bool = False
-) -> dict[str, Any]:
+def compare(name: str, params: Params, *, train: Callable[[], Any] | None = None) -> dict[str, Any]:
     """Compare all evaluated architectures of a task, pair by pair."""
     task = params.task(name)
     settings = task.evaluate
@@ -49,16 +47,14 @@ def compare(
     predictions = [read_predictions(path.parent, each) for path, each in zip(paths, found, strict=True)]
     resamples = enough_resamples(len(rows), settings.resamples, 1 - settings.confidence)
     learnt = {} if train is None else measures_of(task.problem).learnt(task, train)
+    learnt |= {"resamples": resamples, "seed": params.seed}
     resampled = {}
-    rounds = zip(rows, predictions, strict=True)
-    for row, frame in tqdm(rounds, desc="resampled models", total=len(rows), disable=not progress, leave=False):
+    for row, frame in zip(tqdm(rows, "resampled models", disable=None, leave=False), predictions, strict=True):
         try:
             own = matched(task, predictions[0], frame)
         except UserError as error:
             raise UserError(f"{rows[0]['architecture']} and {row['architecture']}: {error}") from None
-        resampled[row["architecture"]] = resample(
-            task, own, settings.metric, resamples=resamples, seed=params.seed, **learnt
-        )
+        resampled[row["architecture"]] = resample(task, own, settings.metric, **learnt)
     size = {"rows": len(predictions[0]), "groups": int(predictions[0]["group"].nunique())}
     pairs = _pairs(task, resampled, **size)
     best = _best(rows, pairs)

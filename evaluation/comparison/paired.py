@@ -1,8 +1,4 @@
-"""The difference of a metric between two models on the same test rows, with an interval and a p-value.
-
-Two intervals that overlap say little: models err on the same hard samples. Both models are therefore measured on the
-same resamples, and the difference is taken within each. As everywhere, groups are resampled, never rows.
-"""
+"""The difference of a metric between two models on the same resamples of test groups, with interval and p-value."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,8 +133,7 @@ def p_value(differences: npt.ArrayLike) -> float:
     """Return the two-sided bootstrap p-value of resampled ``differences`` (n,), the undefined ones left aside.
 
     Twice the share of resamples on the rarer side of zero, zero itself counted on both, one resample added (Davison,
-    Hinkley, 1997, Bootstrap Methods and their Application, ch. 4): no finite number of resamples proves a p of 0. It is
-    below ``1 - confidence`` about where the interval excludes zero.
+    Hinkley, 1997, Bootstrap Methods and their Application, ch. 4): no finite number of resamples proves a p of 0.
     """
     values = np.asarray(differences, dtype=np.float64)
     values = values[~np.isnan(values)]
@@ -149,11 +144,7 @@ def p_value(differences: npt.ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p-values corrected for how many there are; NaN stays NaN and is not counted.
-
-    The chance that any of the hypotheses that hold is rejected stays below the level, however they depend (Holm S.,
-    1979, Scand. J. Stat. 6(2), 65-70).
-    """
+    """Return p-values corrected for how many there are (Holm S., 1979, Scand. J. Stat. 6(2), 65-70), NaN aside."""
     values = np.asarray(p, dtype=np.float64)
     corrected = np.full(values.shape, np.nan)
     order = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]

@@ -5,11 +5,11 @@ from typing import Any
 
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
 from evaluation.explain.gene_tables import gene_table, overlap
+from evaluation.metrics import best_first
 from pipelines.errors import UserError
-from pipelines.formatting import interval, lines, number
+from pipelines.formatting import cost, interval, lines, number
 from pipelines.params import Params
 from pipelines.paths import REPORTS
-from pipelines.problems import higher_is_better
 
 
 def leaderboard(name: str, params: Params) -> list[dict[str, Any]]:
@@ -30,67 +30,49 @@ def leaderboard(name: str, params: Params) -> list[dict[str, Any]]:
         rows.append({**row, "simulated": evidence["simulated"], "cost": evidence["cost"]})
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
-    names = [str(row["architecture"]) for row in rows]
+    shared = agreement(REPORTS / name / "models", [row["architecture"] for row in rows])
     for row in rows:
-        row["agreement"] = agreement(REPORTS / name / "models", str(row["architecture"]), names)
-    sign = 1 if higher_is_better(metric) else -1
-    return sorted(rows, key=lambda row: -sign * row["value"] if row["value"] is not None else float("inf"))
+        row["agreement"] = shared.get(row["architecture"], {})
+    return best_first(rows, metric, "value")
 
 
-def agreement(models: Path, architecture: str, others: list[str]) -> dict[str, float]:
-    """Return for each other architecture the share of the top genes that both name, empty where a model names none."""
-    tables = {name: gene_table(models / name) for name in others}
-    own = tables[architecture]
-    if own is None:
-        return {}
-    return {name: overlap(own, table) for name, table in tables.items() if table is not None and name != architecture}
+def agreement(models: Path, names: list[str]) -> dict[str, dict[str, float]]:
+    """Return for each model that names genes the share of its top genes that each other one names too."""
+    tables = {name: table for name in names if (table := gene_table(models / name)) is not None}
+    return {
+        name: {other: overlap(own, table) for other, table in tables.items() if other != name}
+        for name, own in tables.items()
+    }
 
 
 def agreement_text(rows: list[dict[str, Any]]) -> str:
     """Return which share of their top genes any two models have in common; nothing where fewer than two name genes."""
     found = {row["architecture"]: row["agreement"] for row in rows if row.get("agreement")}
-    if len(found) < 2:
-        return ""
-    shown = [
-        [name, *("-" if other == name else number(own[other], ".2f", nothing="nan") for other in found)]
-        for name, own in found.items()
-    ]
-    return lines(["same top genes", *found], shown) + "\n"
+    shown = [[name, *(number(own.get(other), ".2f") for other in found)] for name, own in found.items()]
+    return lines(["same top genes", *found], shown) if shown else ""
 
 
-def as_text(rows: list[dict[str, Any]], title: str) -> str:
-    """Return the leaderboard as a table for the terminal."""
-    head = ["architecture", f"test {rows[0]['metric']}", "margin", "seconds", "run"]
-    shown = []
-    for row in rows:
-        margin = {"value": row["margin"], "low": row["margin_low"], "high": row["margin_high"]}
-        scores = [interval(row), interval(margin, sign="+")]
-        shown.append([row["architecture"], *scores, f"{row['seconds']:.1f}", row["run_id"]])
-    return f"{title}\n\n{lines(head, shown)}"
-
-
-COSTS = {  # of an architecture: name in the evidence, heading, digits
-    "cost_parameters": ("parameters", 0),
-    "cost_multiply_adds": ("multiply-adds", 0),
-    "cost_latency_ms_batch_1": ("ms, 1", 1),
-    "cost_latency_ms_batch_32": ("ms, 32", 1),
-    "cost_peak_memory_megabytes": ("peak MB", 0),
-    "cost_model_megabytes": ("model MB", 1),
+COSTS = {  # of an architecture: name in the evidence, heading
+    "cost_parameters": "parameters",
+    "cost_multiply_adds": "multiply-adds",
+    "cost_latency_ms_batch_1": "ms, 1",
+    "cost_latency_ms_batch_32": "ms, 32",
+    "cost_peak_memory_megabytes": "peak MB",
+    "cost_model_megabytes": "model MB",
 }
 
 
-def cost_text(rows: list[dict[str, Any]]) -> str:
-    """Return what each architecture costs, side by side; ``-`` where it does not apply."""
-    shown = [
-        [row["architecture"]]
-        + [number(row["cost"].get(key), f",.{digits}f", nothing="-") for key, (_, digits) in COSTS.items()]
-        for row in rows
-    ]
-    return lines(["cost", *(heading for heading, _ in COSTS.values())], shown)
-
-
-def title_of(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
-    """Return the leaderboard's title; simulated data is called simulated."""
+def as_text(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
+    """Return a leaderboard for the terminal: scores, costs, and which top genes models have in common."""
     task = params.task(name)
     what = "SIMULATED data, not a result about patients or drugs" if rows[0]["simulated"] else "test split"
-    return f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
+    title = f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
+    scores, costs = [], []
+    for row in rows:
+        margin = {"value": row["margin"], "low": row["margin_low"], "high": row["margin_high"]}
+        run = [f"{row['seconds']:.1f}", row["run_id"]]
+        scores.append([row["architecture"], interval(row), interval(margin, sign="+"), *run])
+        costs.append([row["architecture"], *(cost(row["cost"].get(key)) for key in COSTS)])
+    tables = [lines(["architecture", f"test {rows[0]['metric']}", "margin", "seconds", "run"], scores)]
+    tables += [lines(["cost", *COSTS.values()], costs), agreement_text(rows)]
+    return "\n\n".join([title, *filter(None, tables)])

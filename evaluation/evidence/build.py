@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json, written_whole
+from pipelines.formatting import interval
 from pipelines.params import Params
 from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
 from training.model.final_fit import Fitted
@@ -104,19 +104,12 @@ def beside_model(audit: dict[str, Any] | None, metrics: Mapping[str, Interval], 
         metric = probe["metric"] if probe["metric"] in metrics else otherwise
         model = metrics[metric]
         other = "" if metric == probe["metric"] else f", in another measure, {metric}"
-        sentence = (
-            f"{probe['probe']} alone reaches {probe['metric']} "
-            f"{_with_ends(probe['score'], probe.get('low'), probe.get('high'))} (chance {probe['chance']:.3f}); "
-            f"the model reaches{other} {_with_ends(model.value, model.low, model.high)}"
-        )
+        alone, ours = interval(probe | {"value": probe["score"]}, alone="{}"), interval(model.as_dict(), alone="{}")
+        said = f"{probe['probe']} alone reaches {probe['metric']} {alone} (chance {probe['chance']:.3f})"
+        sentence = f"{said}; the model reaches{other} {ours}"
         score = {"model": model.value, "model_low": model.low, "model_high": model.high}
         found.append({**probe, "model_metric": metric, **score, "sentence": sentence})
     return found
-
-
-def _with_ends(value: float, low: float | None, high: float | None) -> str:
-    has_ends = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if has_ends else f"{value:.3f}"
 
 
 def _hashes(run: Evaluation, params: Params, predictions: Path) -> dict[str, str]:
@@ -195,11 +188,10 @@ def _write(found: Evidence, folder: Path) -> None:
     """Write tables and figures into ``folder`` and log them to the active run."""
     for key, table in found.tables.items():
         table.to_csv(folder / f"{key}.csv", index=False)
+        mlflow.log_artifact(str(folder / f"{key}.csv"), "tables")
     for key, figure in found.figures.items():
         figure.savefig(folder / f"{key}.png")
+        mlflow.log_artifact(str(folder / f"{key}.png"), "figures")
     for key, drawing in found.drawings.items():
         (folder / f"{key}.svg").write_text(drawing, encoding="utf-8")
-    tables = [(f"{key}.csv", "tables") for key in found.tables]
-    figures = [f"{key}.png" for key in found.figures] + [f"{key}.svg" for key in found.drawings]
-    for name, kind in [*tables, *((each, "figures") for each in figures)]:
-        mlflow.log_artifact(str(folder / name), kind)
+        mlflow.log_artifact(str(folder / f"{key}.svg"), "figures")

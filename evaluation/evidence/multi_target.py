@@ -58,10 +58,9 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         drawn["learning_curves"] = plots.learning_curves(history, run.title)
     inside = in_interval(predictions, contract)
     interval = interval_check(inside, contract)
-    known = (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0)
-    rows_of = dict(zip(genes, known.tolist(), strict=True))
-    r2 = each_gene[["gene", "r2", "r2_low", "r2_high"]].itertuples(index=False, name=None)
-    rows = [{"name": gene, "n": rows_of[gene], "value": v, "low": low, "high": high} for gene, v, low, high in r2]
+    known = (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0).tolist()
+    of_genes = zip(genes, known, found.by_target["r2"], strict=True)
+    rows = [{"name": gene, "n": count, **r2.as_dict()} for gene, count, r2 in of_genes]
     covered = interval["covered_on_test"]
     return Evidence(
         metrics=found.mean,

@@ -59,8 +59,6 @@ def explain_atoms(
     estimator: Estimator, samples: ResponseSamples, *, seed: int, output: int | None = None
 ) -> list[DrugAtoms]:
     """Explain the `DRUGS` drugs whose molecules move predictions most, on some of their lines; each molecule once."""
-    if not len(samples):
-        return []
 
     def contributions(rows: np.ndarray) -> list[np.ndarray]:
         outputs = None if output is None else np.full(len(rows), output)

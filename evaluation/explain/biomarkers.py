@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from evaluation.explain.genes import FEWEST, drug_names, values_of
 from evaluation.metrics import Interval, encode, group_counts, percentile_interval
 from pipelines.samples.gene_names import parts_of
 from pipelines.samples.response import ResponseSamples
+from pipelines.typed_yaml import TypedReader
 
 FILE = Path(__file__).with_name("biomarkers.yaml")
 PLACES = 10
@@ -25,8 +26,6 @@ RULE = (
 )
 COULD_SEE = ("found", "not found")  # the model takes the table, and the drug was tested
 LEAST_LINES = 20  # with which the data is tested
-_TABLES = ("expression", "mutation", "copy_number", "methylation")
-_EFFECTS = ("sensitive", "resistant")
 LEAST_CARRIERS = 3  # lines with a mutation, and lines without
 
 COLUMNS = (
@@ -41,16 +40,11 @@ class Marker:
 
     drug: str
     gene: str
-    omics: str  # the table where it shows, of `_TABLES`
-    makes: str  # what a mutation, a high expression or more copies make of a line, of `_EFFECTS`
+    omics: Literal["expression", "mutation", "copy_number", "methylation"]  # the table where it shows
+    makes: Literal["sensitive", "resistant"]  # what a mutation, a high expression or more copies make of a line
     reference: str  # the work that showed it
-    synonyms: Sequence[str] = ()  # other names of the drug; case and punctuation do not count
-    aliases: Sequence[str] = ()  # of the gene
-
-    def __post_init__(self) -> None:
-        for value, words in ((self.omics, _TABLES), (self.makes, _EFFECTS)):
-            if value not in words:
-                raise ValueError(f"{FILE.name}: {value!r} of {self.drug} and {self.gene} is none of {', '.join(words)}")
+    synonyms: tuple[str, ...] = ()  # other names of the drug; case and punctuation do not count
+    aliases: tuple[str, ...] = ()  # of the gene
 
     @property
     def direction(self) -> int:
@@ -58,9 +52,11 @@ class Marker:
         return -1 if self.makes == "sensitive" else 1
 
 
-def read_markers() -> list[Marker]:
+def read_markers() -> tuple[Marker, ...]:
     """Return the markers of `FILE`."""
-    return [Marker(**marker) for marker in yaml.safe_load(FILE.read_text(encoding="utf-8"))["markers"]]
+    node: Any = yaml.compose(FILE.read_text(encoding="utf-8"))
+    found: dict[str, tuple[Marker, ...]] = TypedReader(FILE, {}).read(node, dict[str, tuple[Marker, ...]], "biomarkers")
+    return found["markers"]
 
 
 def marked_drugs(markers: Sequence[Marker], samples: ResponseSamples) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from evaluation.metrics import centered
 from pipelines.samples.gene_names import parts_of
 from pipelines.samples.response import ResponseSamples
 from training.estimator import Attribution
@@ -220,12 +221,6 @@ def _summed(values: np.ndarray, groups: npt.NDArray[np.str_]) -> pd.DataFrame:
 def _correlation(values: np.ndarray, contributions: np.ndarray) -> np.ndarray:
     """Return the correlation of each column over the rows whose value is known, 0 where one does not vary."""
     known = ~np.isnan(values)
-    count = np.maximum(known.sum(axis=0), 1)
-
-    def centered(table: np.ndarray) -> np.ndarray:
-        filled = np.where(known, table, 0.0)
-        return np.where(known, filled - filled.sum(axis=0) / count, 0.0)
-
-    x, y = centered(values), centered(contributions)
+    x, y = centered(values, known), centered(contributions, known)
     spread = np.sqrt((x**2).sum(axis=0) * (y**2).sum(axis=0))
     return np.divide((x * y).sum(axis=0), spread, out=np.zeros(len(spread)), where=spread > _FLAT)

@@ -3,18 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
-from evaluation.figures import plots
+from evaluation.figures.plots import BLUE, RED, styled
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from pipelines.samples.images import ImageSamples
 from training.estimator import Classifier
 from training.features.cell_image import foreground
+from training.modalities.images import overlay
 
 PANELS = 16  # images of the Grad-CAM panel
 RANDOM_DRAWS = 3  # networks with random weights; one alone may look at the cell by chance
@@ -63,7 +65,7 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     return Evidence(
         sections={"explanation": section},
         tables={} if by_views.empty else {"views": by_views.reset_index()},
-        figures={"grad_cam": _panel(run, explained, rows, maps)},
+        figures={"grad_cam": panel(run, explained, rows, maps)},
         logged={f"explanation_{name}": value for name, value in logged.items()},
         warnings=warnings,
     )
@@ -106,12 +108,26 @@ def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.where(constant, 1.0, product).mean())
 
 
-def _panel(run: Evaluation, explained: Explained, rows: np.ndarray, maps: np.ndarray) -> Figure:
+@styled
+def panel(run: Evaluation, explained: Explained, rows: np.ndarray, maps: np.ndarray) -> Figure:
+    """Return images beside their maps, right and wrong ones of each class, framed in blue and in red."""
     right = np.ones(len(rows), dtype=bool) if explained.right is None else explained.right[rows]
     of_row = explained.of_row[rows]
     # Of each class right and wrong ones in turn; wrong ones first: readers look for these.
     chosen = np.lexsort((right, pd.Series(right).groupby([of_row, right]).cumcount().to_numpy()))[:PANELS]
-    shown = chosen[np.lexsort((of_row[chosen], right[chosen]))]
-    captions = [explained.caption(row) for row in rows[shown].tolist()]
-    images = run.test.pixels[run.test.index[rows[shown]]]
-    return plots.attribution_panel(images, maps[shown], captions, title=run.title, right=right[shown])
+    shown = chosen[np.lexsort((of_row[chosen], right[chosen]))].tolist()
+    across, down = min(4, len(shown)), -(-len(shown) // 4)
+    size = (2.5 * across, 1.5 * down + 0.5)
+    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.1})
+    for axes in grid.flat[len(shown) :]:
+        axes.axis("off")
+    for axes, place in zip(grid.flat, shown, strict=False):
+        pixels, color = run.test.pixels[run.test.index[rows[place]]], BLUE if right[place] else RED
+        heat = np.clip(np.nan_to_num(maps[place].astype(np.float64)), 0, 1)
+        axes.imshow(np.concatenate([pixels, overlay(pixels, heat)], axis=1))
+        axes.set_title(explained.caption(int(rows[place])), fontsize=6, fontweight="normal", pad=3, color=color)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=color, linewidth=2)
+    figure.suptitle(f"{run.title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
+    return figure

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.explain import atoms, checks, genes
 from evaluation.explain.biomarkers import COLUMNS, COULD_SEE, RULE, look_up, marked_drugs, read_markers
-from evaluation.figures.plots import BLUE, RED, styled
+from evaluation.figures.plots import BLUE, RED, heat_map, styled
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from pipelines.files import jsonable
@@ -169,21 +169,14 @@ def contributions(labels: pd.Series, table: pd.DataFrame, title: str, what: str,
     return figure
 
 
-@styled
 def contributions_by_drug(by_drug: pd.DataFrame, title: str, count: int = 24) -> Figure:
     """Return a heat map of mean contributions: the genes that recur most, over the drugs that they matter most to."""
     named = by_drug.assign(gene=by_drug["omics"] + ": " + by_drug["gene"], drug=by_drug["drug_id"])
     columns = named.groupby("gene")["mean_abs"].sum().nlargest(count).index
     wide = named.pivot_table(index="drug", columns="gene", values="mean", fill_value=0.0)[columns]
     wide = wide.loc[wide.abs().sum(axis=1).nlargest(count).index]
-    limit = float(np.abs(wide.to_numpy()).max()) or 1.0
-    figure, axes = plt.subplots(figsize=(8.2, 0.2 * len(wide) + 2.4))
-    shades = axes.imshow(wide, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=90)
-    axes.set_yticks(range(wide.shape[0]), wide.index)
-    axes.set_title(title)
-    figure.colorbar(shades, ax=axes, label="mean contribution (red: resistance)")
-    return figure
+    label = "mean contribution (red: resistance)"
+    return heat_map(wide.to_numpy(), list(wide.index), list(wide.columns), label=label, title=title)
 
 
 @styled

@@ -17,7 +17,8 @@ from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
 from evaluation.explain.gene_tables import overlap
 from evaluation.explain.genes import ranked
-from evaluation.figures.plots import styled
+from evaluation.figures.plots import heat_map, styled
+from evaluation.metrics import centered
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from evaluation.problems.multi_target import target_spreads
@@ -121,7 +122,6 @@ def layout_of(estimator: Estimator) -> pd.DataFrame | None:
     return None if layout_table is None else layout_table()
 
 
-@styled
 def genes_by_class(means: np.ndarray, names: Sequence[str], classes: Sequence[str], title: str) -> Figure:
     """Return a heat map of mean contributions: the genes that speak most for each class, over all classes."""
     known = np.flatnonzero(np.isfinite(means).all(axis=1)).tolist()
@@ -132,13 +132,8 @@ def genes_by_class(means: np.ndarray, names: Sequence[str], classes: Sequence[st
         columns += [column for column in order if column not in columns][:each]
     shown = means[known][:, columns]
     shown = shown / np.abs(shown).max(axis=1, keepdims=True, initial=1e-12)  # one class must not pale the others
-    figure, axes = plt.subplots(figsize=(1.6 + 0.16 * len(columns), 1.6 + 0.2 * len(known)))
-    image = axes.imshow(shown, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(columns)), [symbol_of(names[column]) for column in columns], rotation=90, fontsize=6)
-    axes.set_yticks(range(len(known)), [classes[code] for code in known], fontsize=7)
-    axes.set(title=title)
-    figure.colorbar(image, ax=axes, label="mean contribution, over the largest of the row")
-    return figure
+    names, labels = [symbol_of(names[column]) for column in columns], [classes[code] for code in known]
+    return heat_map(shown, labels, names, label="mean contribution, over the largest of the row", title=title)
 
 
 @styled
@@ -214,7 +209,7 @@ def explain_every_target(run: Evaluation, explained: Explained, rows: np.ndarray
         "at_worst": f", of {worst} by {errors[worst]:.1%}",
     }
     tables = {"predictors_by_target": by_target, "top_predictors": predictors}
-    drawn = {"predictors_by_target": heat_map(standardized, direction, run.title)}
+    drawn = {"predictors_by_target": predictor_map(standardized, direction, run.title)}
     found |= Evidence(tables=tables, figures=drawn)
     assert attribution is not None
     return found | checks.explanation_evidence(attribution, deletion, alike, **known)
@@ -263,14 +258,11 @@ def _centered(samples: ExpressionSamples, genes: list[str]) -> np.ndarray:
     values = np.zeros((len(samples), len(genes)))
     columns = [column for column, gene in enumerate(genes) if gene in known]
     measured = samples.logged([genes[column] for column in columns]).astype(np.float64)
-    there = ~np.isnan(measured)
-    mean = np.where(there, measured, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-    values[:, columns] = np.where(there, measured - mean, 0)
+    values[:, columns] = centered(measured, ~np.isnan(measured))
     return values
 
 
-@styled
-def heat_map(importance: pd.DataFrame, direction: pd.DataFrame, title: str) -> Figure:
+def predictor_map(importance: pd.DataFrame, direction: pd.DataFrame, title: str) -> Figure:
     """Return a heat map of the most important predictors over all targets, similar ones beside each other."""
     top = importance.mean(axis=1).sort_values(ascending=False, kind="stable").head(_SHOWN).index
     signed = (importance * direction).loc[top].to_numpy()
@@ -280,12 +272,8 @@ def heat_map(importance: pd.DataFrame, direction: pd.DataFrame, title: str) -> F
         else [*range(len(table))]
         for table in (signed, signed.T)
     )
-    size = float(np.quantile(np.abs(signed), 0.99)) or 1e-12
-    figure, axes = plt.subplots(figsize=(2.4 + 0.14 * len(columns), 1.6 + 0.15 * len(rows)))
-    image = axes.imshow(signed[np.ix_(rows, columns)], cmap="RdBu_r", vmin=-size, vmax=size, aspect="auto")
-    targets = [symbol_of(importance.columns[column]) for column in columns]
-    axes.set_xticks(range(len(columns)), targets, rotation=90, fontsize=6)
-    axes.set_yticks(range(len(rows)), [symbol_of(top[row]) for row in rows], fontsize=6)
-    axes.set(xlabel="predicted gene", ylabel="predictor", title=title)
-    figure.colorbar(image, ax=axes, label="mean |contribution| (SD), red: rises with the predictor", extend="both")
-    return figure
+    label = "mean |contribution| (SD), red: rises with the predictor"
+    titles: dict[str, Any] = {"xlabel": "predicted gene", "ylabel": "predictor", "title": title}
+    limit = float(np.quantile(np.abs(signed), 0.99))
+    predictors, targets = ([symbol_of(each) for each in names] for names in (top[rows], importance.columns[columns]))
+    return heat_map(signed[np.ix_(rows, columns)], predictors, targets, label=label, limit=limit, **titles)

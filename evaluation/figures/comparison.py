@@ -58,32 +58,18 @@ def intervals(comparison: dict[str, Any]) -> Figure:
 def differences(comparison: dict[str, Any]) -> Figure:
     """Return by how much the architecture of a line is better than that of a column, colored where significant."""
     names = [row["architecture"] for row in comparison["rows"]]
-    size = len(names)
-    table, p = np.full((size, size), np.nan), np.full((size, size), np.nan)
-    proved = np.zeros((size, size), bool)
-    for pair in comparison["pairs"]:
-        one, other = names.index(pair["first"]), names.index(pair["second"])
-        if pair["difference"] is None:
-            continue
-        table[one, other], table[other, one] = pair["difference"], -pair["difference"]
-        p[one, other] = p[other, one] = np.nan if pair["p_corrected"] is None else pair["p_corrected"]
-        proved[one, other] = proved[other, one] = pair["significant"]
-    limit = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
-    small = 5 if size > 12 else 6 if size > 7 else 8
+    size, shown = len(names), np.full((len(names), len(names)), np.nan)
+    small, ink = 5 if size > 12 else 6 if size > 7 else 8, {True: "black", False: GRAY}
     figure, axes = plt.subplots(figsize=(0.72 * size + 3.2, 0.5 * size + 2.2))
-    shades = axes.imshow(
-        np.where(proved, table, np.nan), cmap="RdBu", vmin=-1.2 * limit, vmax=1.2 * limit, aspect="auto"
-    )
-    for one, other in np.ndindex(size, size):
-        if one == other:
-            axes.text(other, one, "–", ha="center", va="center", color=GRAY, fontsize=small)
-            continue
-        if np.isnan(table[one, other]):
-            continue
-        dark = proved[one, other] and abs(table[one, other]) > 0.6 * limit
-        color = "white" if dark else "black" if proved[one, other] else GRAY
-        words = f"{table[one, other]:+.3f}\np {p_value(float(p[one, other]))}"
-        axes.text(other, one, words, ha="center", va="center", color=color, fontsize=small, linespacing=1.3)
+    for pair in (each for each in comparison["pairs"] if each["difference"] is not None):
+        first, second = names.index(pair["first"]), names.index(pair["second"])
+        for line, column, difference in ((first, second, pair["difference"]), (second, first, -pair["difference"])):
+            if pair["significant"]:
+                shown[line, column] = difference
+            words, color = f"{difference:+.3f}\np {p_value(pair['p_corrected'])}", ink[pair["significant"]]
+            axes.text(column, line, words, ha="center", va="center", color=color, fontsize=small, linespacing=1.3)
+    limit = 2 * float(np.nanmax(np.abs(shown), initial=0.0)) or 1.0  # pale, for black text on it
+    shades = axes.imshow(shown, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), names)
     axes.spines[["left", "bottom"]].set_visible(False)
@@ -124,15 +110,13 @@ def _cost_panel(axes: Axes, shown: list[tuple[int, dict[str, Any]]], key: str, c
             front.append((cost, value))
     axes.plot(*zip(*front, strict=True), color=GRAY, linewidth=0.8, linestyle=":", zorder=1)
     for rank, row in shown:
-        color = _color(row)
+        color, at = _color(row), (_cost(row, key), row["value"])
+        above: dict[str, Any] = {"zorder": 3 + 1 / rank}
         if row["low"] is not None and row["high"] is not None:
-            axes.vlines(_cost(row, key), row["low"], row["high"], color=color, linewidth=1, alpha=0.5, zorder=2)
+            axes.vlines(at[0], row["low"], row["high"], color=color, linewidth=1, alpha=0.5, zorder=2)
         fill, ink = (color, "white") if row.get("standing") != "worse" else ("white", color)
-        axes.scatter(_cost(row, key), row["value"], s=110, color=fill, edgecolors=color, zorder=3 + 1 / rank)
-        axes.text(
-            _cost(row, key), row["value"], f"{rank}", color=ink, fontsize=7, ha="center", va="center_baseline",
-            zorder=3 + 1 / rank,
-        )  # fmt: skip
+        axes.scatter(*at, s=110, color=fill, edgecolors=color, **above)
+        axes.text(*at, f"{rank}", color=ink, fontsize=7, ha="center", va="center_baseline", **above)
     axes.set_xscale("log")
     axes.margins(x=0.18, y=0.1)
     low, high = axes.get_xlim()

@@ -75,6 +75,21 @@ def confusion_matrix(table: npt.NDArray[np.integer], classes: Sequence[str], tit
 
 
 @styled
+def heat_map(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, label: str, limit: float = 0, **titles: str
+) -> Figure:
+    """Return values around 0, red above and blue below, pale at 0; beyond ``limit`` all have one color."""
+    limit = limit or float(np.abs(values).max()) or 1.0
+    figure, axes = plt.subplots(figsize=(2 + 0.16 * len(columns), 1.8 + 0.18 * len(rows)))
+    shades = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(rows)), rows, fontsize=6)
+    axes.set(**titles)
+    figure.colorbar(shades, ax=axes, label=label, extend="both")
+    return figure
+
+
+@styled
 def roc_curves(target: npt.ArrayLike, probabilities: npt.ArrayLike, classes: Sequence[str], title: str) -> Figure:
     """Return the ROC curve of each class against the rest; of two classes the second's alone, the other mirrors it."""
     from sklearn import metrics  # here: a leaderboard draws neither curve, and scikit-learn takes seconds to load
@@ -137,12 +152,11 @@ def calibration_curve(target: npt.ArrayLike, before: npt.ArrayLike, after: npt.A
 @styled
 def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
     """Return metrics over epochs: losses in one panel, other metrics in another, the learning rate in a third."""
-    table = pd.DataFrame(history)
-    table = (table.set_index("step") if "step" in table else table).dropna(axis=1, how="all")
+    table = pd.DataFrame(history).set_index("step").dropna(axis=1, how="all")
     panels: dict[str, list[str]] = {"loss": [], "metric": [], "learning rate": []}
     for name in map(str, table.columns):
         panels["loss" if "loss" in name else "learning rate" if "learning_rate" in name else "metric"].append(name)
-    kinds = [kind for kind, names in panels.items() if names] or ["metric"]
+    kinds = [kind for kind, names in panels.items() if names]
     figure, grid = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + 0.6, 3.0), squeeze=False)
     for axes, kind in zip(grid[0], kinds, strict=True):
         for color, name in zip(_colors(len(panels[kind])), panels[kind], strict=True):
@@ -150,33 +164,8 @@ def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
             axes.plot(values.index, values, color=color, marker="o" if len(values) == 1 else None, label=name)
         axes.set(xlabel="epoch", ylabel=kind)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if panels[kind]:
-            axes.legend(frameon=False, fontsize=7)
+        axes.legend(frameon=False, fontsize=7)
     grid[0][0].set_title(title)
-    return figure
-
-
-@styled
-def attribution_panel(
-    images: npt.NDArray[np.uint8], maps: np.ndarray, titles: Sequence[str], *, title: str, right: npt.NDArray[np.bool_]
-) -> Figure:
-    """Return each cell beside its overlay, right predictions framed in blue and wrong ones in red."""
-    across = max(1, min(4, len(images)))
-    down = max(1, -(-len(images) // across))
-    size = (2.5 * across, 1.5 * down + 0.5)
-    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.1})
-    for axes in grid.flat[len(images) :]:
-        axes.axis("off")
-    for axes, image, heat, name, good in zip(grid.flat, images, maps, titles, right, strict=False):
-        strength = np.clip(np.nan_to_num(heat.astype(np.float64)), 0, 1)[..., np.newaxis]
-        colored = plt.get_cmap("inferno")(strength[..., 0])[..., :3] * 255
-        overlay = np.rint(image * (1 - 0.6 * strength) + colored * 0.6 * strength).astype(np.uint8)
-        axes.imshow(np.concatenate([image, overlay], axis=1))
-        axes.set_title(name, fontsize=6, fontweight="normal", pad=3, color=BLUE if good else RED)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=BLUE if good else RED, linewidth=2)
-    figure.suptitle(f"{title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
     return figure
 
 

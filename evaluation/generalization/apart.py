@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import sys
 import threading
 import time
 import traceback
@@ -36,17 +37,12 @@ class Outcome:
 
 
 def fit_here(
-    architecture: str,
-    task: Task,
-    hyperparameters: Mapping[str, Any],
-    prepared: Prepared,
-    settings: Mapping[str, Any],
-    *,
-    progress: bool = False,
+    architecture: str, task: Task, hyperparameters: Mapping[str, Any], prepared: Prepared, settings: Mapping[str, Any]
 ) -> Outcome:
     """Fit one model on the training rows, stopped early on the validation rows, and predict the test rows."""
     began = time.perf_counter()
-    made, context = get_architecture(architecture, task.modality, task.problem), FitContext(progress=progress)
+    made = get_architecture(architecture, task.modality, task.problem)
+    context = FitContext(progress=sys.stderr.isatty())
     final = fit_final(made, hyperparameters, prepared, members=1, settings=settings, context=context)
     seconds = time.perf_counter() - began
     predicted = final.estimator.outputs(prepared.side("test"))
@@ -55,7 +51,7 @@ def fit_here(
     return Outcome(predicted, final.held_out, final.held_out_rows, seconds, peak_megabytes())
 
 
-def fit_apart(*arguments: Any, **options: Any) -> Outcome:
+def fit_apart(*arguments: Any) -> Outcome:
     """Return what `fit_here` returns, from a process of its own.
 
     `UserError` if the fit failed, or the process was killed, which most often means that memory ran out.
@@ -63,7 +59,7 @@ def fit_apart(*arguments: Any, **options: Any) -> Outcome:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         try:
-            return pool.submit(fit_here, *arguments, **options).result()
+            return pool.submit(fit_here, *arguments).result()
         except BrokenProcessPool as error:
             raise UserError(f"the process that fitted {arguments[0]} was killed; most often memory ran out") from error
         except UserError:

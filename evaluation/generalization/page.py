@@ -1,15 +1,11 @@
-"""The table of architectures and split modes: as a report, and as a figure."""
+"""The table of architectures and split modes as a report."""
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-
-from evaluation.figures.plots import BLUE, GRAY, styled
 from pipelines.files import write_json, written_whole
 from pipelines.formatting import counted, interval, number
-from pipelines.report import Code, Text, as_html, as_markdown, figure, items, report, section, table, text
+from pipelines.report import Code, Text, as_html, as_markdown, items, report, section, table, text
 
 NAME = "generalization"
 ASKED = {
@@ -59,53 +55,14 @@ def content(found: dict[str, Any]) -> dict[str, Any]:
         names = [piece for mode, name in found["missing"] for piece in (", ", Code(mode), f" {name}")]
         blocks.append(text("Not run yet, or made from other data or settings: ", *names[1:], "."))
     blocks += [text(f"Failed: {sentence}") for sentence in found["failed"]]
-    if found["rows"]:
-        blocks.append(figure(f"{NAME}.png", "R² on test rows with its interval; dotted: the baseline"))
     return report(f"{found['task']}: generalization", [section("", *blocks)], simulated=found["simulated"])
 
 
-def line(row: dict[str, Any]) -> str:
-    """Return a fit in a line, for the terminal."""
-    r2, margin = (interval(row["metrics"][name], sign=sign) for name, sign in (("r2", ""), ("margin", "+")))
-    costs = f"{row['seconds']:.0f} s, {row['peak_megabytes']:.0f} MB"
-    return f"{row['mode']:<13}{row['architecture']:<16}R2 {r2}  margin {margin}  {costs}"
-
-
-@styled
-def draw(found: dict[str, Any]) -> Figure:
-    """Return a panel a column of the table: each architecture's R² with its interval, the baseline's as a line."""
-    shown = [column for column in columns(found) if column[2]]
-    names = found["architectures"][::-1]
-    across = max(len(shown), 1)
-    size = (2.5 * across + 1.2, 0.32 * len(names) + 1.7)
-    made, grid = plt.subplots(1, across, figsize=size, sharey=True, squeeze=False)
-    for axes, (mode, asked, rows) in zip(grid[0], shown, strict=False):
-        for architecture, row in rows.items():
-            place, r2 = names.index(architecture), row["metrics"]["r2"]
-            naive = architecture == found["baseline"]
-            color = GRAY if naive else BLUE
-            if r2["low"] is not None and r2["high"] is not None:
-                axes.hlines(place, r2["low"], r2["high"], color=color, linewidth=2)
-            axes.scatter(r2["value"], place, color=color, zorder=3)
-            if naive:
-                axes.axvline(r2["value"], color=GRAY, linewidth=0.8, linestyle=":")
-        axes.set(xlabel="test R²")
-        axes.set_title(f"{mode}\n{asked.replace(', ', chr(10))}", fontsize=8)
-        axes.margins(x=0.1)
-    grid[0][0].set_yticks(range(len(names)), names)
-    grid[0][0].set_ylim(-0.6, len(names) - 0.4)
-    if found["simulated"]:
-        made.suptitle("SIMULATED data", fontsize=9, fontweight="bold", x=0.01, ha="left")
-    return made
-
-
 def write(found: dict[str, Any], folder: Path) -> None:
-    """Write ``generalization.json``, ``.png``, ``.md`` and ``.html`` into ``folder``."""
+    """Write ``generalization.json``, ``.md`` and ``.html`` into ``folder``."""
     write_json(folder / f"{NAME}.json", found)
-    with written_whole(folder / f"{NAME}.png") as path:
-        draw(found).savefig(path)
-    made, figures = content(found), {f"{NAME}.png": (folder / f"{NAME}.png").read_bytes()}
-    for kind, page in (("md", as_markdown(made)), ("html", as_html(made, figures))):
+    made = content(found)
+    for kind, page in (("md", as_markdown(made)), ("html", as_html(made))):
         with written_whole(folder / f"{NAME}.{kind}") as path:
             path.write_text(page, encoding="utf-8")
 

@@ -1,8 +1,7 @@
 """How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
 
-The stage ``prepare`` splits the rows anew for each mode. Intervals resample drugs in ``drug_blind``, tissues in
-``tissue_blind``, cell lines in every other mode. Hyperparameters are those of the task's study where it has
-run, else the defaults. The study saw validation rows of the task's own mode; some are test rows in another mode.
+Hyperparameters are those of the task's study where it has run, else the defaults. The study saw validation rows of the
+task's own mode; some are test rows in another mode.
 """
 
 import hashlib
@@ -18,9 +17,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from evaluation.comparison.paired import as_metrics, paired_difference
-from evaluation.generalization import page
 from evaluation.generalization.apart import Outcome, fit_apart
-from evaluation.metrics import Interval
+from evaluation.metrics import Interval, best_first
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -30,7 +28,7 @@ from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
 from pipelines.params import Params, Task
 from pipelines.paths import MODELS
-from pipelines.problems import get_problem, higher_is_better
+from pipelines.problems import get_problem
 from pipelines.samples import Kept
 from pipelines.split import CROSS_STUDY
 from training.architectures import get_architecture
@@ -117,10 +115,7 @@ def hyperparameters_of(folder: Path, architecture: str, task: Task) -> tuple[dic
     path = folder / "tuned.json"
     if not path.is_file():
         return dict(known.defaults), "defaults"
-    try:
-        return dict(read_json(path)["hyperparameters"]), "tuned"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run the tune stage again") from error
+    return dict(read_json(path)["hyperparameters"]), "tuned"
 
 
 def response_task(name: str, params: Params) -> Task:
@@ -131,15 +126,13 @@ def response_task(name: str, params: Params) -> Task:
     return task
 
 
-def generalize(
-    name: str, params: Params, every: Sequence[Plan], kept: Kept, *, fit: Fit = fit_apart, progress: bool = False
-) -> list[str]:
+def generalize(name: str, params: Params, every: Sequence[Plan], kept: Kept, *, fit: Fit = fit_apart) -> list[str]:
     """Make what is missing of ``every`` plan, one after another."""
     failed: list[str] = []
     task, settings = response_task(name, params), fit_settings(params, params.task(name))
     missing = [plan for plan in every if plan.read() is None]
     mode, prepared, naive = None, None, None
-    for plan in tqdm(missing, desc="fits", disable=not progress):
+    for plan in tqdm(missing, desc="fits", disable=None):
         if plan.mode != mode:
             mode, prepared, naive = plan.mode, None, None
             try:
@@ -149,7 +142,7 @@ def generalize(
         if prepared is None:
             continue
         try:
-            outcome = fit(plan.architecture, task, plan.hyperparameters, prepared, settings, progress=progress)
+            outcome = fit(plan.architecture, task, plan.hyperparameters, prepared, settings)
             if naive is None:
                 naive = _baseline(plan, every, prepared, outcome, task.evaluate.baseline)
             scored = score(name, params, plan, prepared, outcome=outcome, naive=naive)
@@ -157,7 +150,6 @@ def generalize(
             failed.append(f"{plan.mode} {plan.architecture}: {error}")
             continue
         keep(name, plan, *scored)
-        tqdm.write(page.line(scored[0]))
     return failed
 
 
@@ -209,12 +201,11 @@ def score(
 
 
 def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
-    """Return the metrics of the table with their intervals; ends are NaN where only one unit was tested."""
+    """Return the metrics of the table with their intervals."""
+    if predictions["group"].nunique() < 2:
+        raise UserError("all test rows are of one unit; an interval needs at least two")
     measures = measures_of(task.problem)
-    if predictions["group"].nunique() > 1:
-        found = measures.intervals(predictions, task, seed)
-    else:
-        found = {key: Interval(value, np.nan, np.nan) for key, value in measures.alone(predictions, task).items()}
+    found = measures.intervals(predictions, task, seed)
     return {key: found[key] for key in measures.in_every_mode}
 
 
@@ -241,7 +232,7 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
         return None
     predictions = pd.read_parquet(plan.predictions)
     known = modality_of(task.modality).of_known_parts(predictions, samples, in_mode(task, plan.mode).split)
-    if known is None or (part := predictions[known])["target"].nunique() < 2:
+    if known is None or (part := predictions[known])["group"].nunique() < 2:
         return None
     return {
         "rows": len(part),
@@ -249,11 +240,6 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
         "units": int(part["group"].nunique()),
         "metrics": {key: value.as_dict() for key, value in measure(part, task, params.seed).items()},
     }
-
-
-def _best(rows: list[dict[str, Any]]) -> str:
-    sign = 1 if higher_is_better(rows[0]["validation"]["metric"]) else -1
-    return str(max(rows, key=lambda row: sign * row["validation"]["value"])["architecture"])
 
 
 def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str, Any]]:
@@ -267,10 +253,8 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
         sides = [[done[each].read() or {} for each in done if roles[each] == role] for role in ("model", "simple")]
         if not all(sides):
             continue
-        best, rival = map(_best, sides)
+        best, rival = (best_first(each, task.tune.metric, "validation", "value")[0]["architecture"] for each in sides)
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
-        if ours["group"].nunique() < 2:
-            continue
         between = paired_difference(task, ours, theirs, "r2", **bootstrap)
         found.append({"mode": mode, "network": best, "rival": rival, **vars(between)})
     return found

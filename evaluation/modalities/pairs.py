@@ -189,7 +189,7 @@ def _value_findings(tables: ResponseTables, task: PairsTask) -> list[Finding]:
         checked.append(("unique", f"{name}.parquet", "cell_line_id", table["cell_line_id"].duplicated()))
     messages = {
         "finite": "must be finite",
-        "unique": "duplicate id; keep one row for each id (of measurements, their mean)",
+        "unique": "duplicate id; keep one row for each, of measurements the mean",
     }
     return [
         Finding.at_rows(rule, file, column, np.flatnonzero(wrong), messages[rule])

@@ -1,8 +1,4 @@
-"""Metrics of predicted classes, under many weightings of the groups at once, such as bootstrap resamples.
-
-What adds up over rows (confusion, calibration bins, losses) is added up by group once; areas under curves are read off
-cumulative weights in the order of the scores.
-"""
+"""Metrics of predicted classes, under many weightings of the groups at once, such as bootstrap resamples."""
 
 from __future__ import annotations
 
@@ -218,7 +214,7 @@ class _Ranked:
 
 
 class _Scored:
-    """One model's probabilities, ready to be scored under any weights of the groups."""
+    """One model's probabilities; what adds up over rows (confusion, calibration, losses) is added up by group once."""
 
     def __init__(self, code: Integers, probabilities: Floats, group: Integers, n_groups: int) -> None:
         n_rows, self.n_classes = probabilities.shape

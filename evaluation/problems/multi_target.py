@@ -14,6 +14,7 @@ from evaluation.metrics import (
     TOLERANCE,
     Floats,
     Interval,
+    centered,
     encode,
     gain,
     group_counts,
@@ -108,9 +109,7 @@ class TargetMeasures(Measures):
 def target_spreads(target: np.ndarray) -> npt.NDArray[np.float64]:
     """Return the standard deviation of each target over the rows where it is known, ``(targets,)``."""
     known = ~np.isnan(target)
-    count = np.maximum(known.sum(axis=0), 1)
-    distance = target - np.where(known, target, 0).sum(axis=0) / count
-    return np.asarray(np.sqrt((np.where(known, distance, 0) ** 2).sum(axis=0) / count))
+    return np.asarray(np.sqrt((centered(target, known) ** 2).sum(axis=0) / np.maximum(known.sum(axis=0), 1)))
 
 
 def target_metrics(y: npt.ArrayLike, prediction: npt.ArrayLike, **known: Any) -> dict[str, Floats]:

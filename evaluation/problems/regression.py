@@ -1,7 +1,4 @@
-"""Metrics of a predicted number, under many weightings of the groups at once, such as bootstrap resamples.
-
-Value and resamples are one computation under different weights, so a value and its interval cannot drift apart.
-"""
+"""Metrics of a predicted number, under many weightings of the groups at once, such as bootstrap resamples."""
 
 from __future__ import annotations
 

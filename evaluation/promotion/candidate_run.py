@@ -1,6 +1,5 @@
 """A fitted model becomes a candidate: its evidence is completed by comparisons and outside cohorts, and logged."""
 
-import math
 import shutil
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from mlflow import MlflowClient
 from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.build import PREDICTIONS, file_sha256
 from evaluation.evidence.evidence_file import SCHEMA_FILE, evidence_path, read_evidence, seal
+from evaluation.metrics import best_first
 from evaluation.problems import measures_of
 from evaluation.promotion.card import write_card
 from evaluation.promotion.production import opponent
@@ -24,7 +24,6 @@ from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.params import Params
 from pipelines.paths import REPORTS
-from pipelines.problems import higher_is_better
 from training.architectures import get_architecture
 
 FOLDER = "candidate"
@@ -42,9 +41,7 @@ def choose(name: str, params: Params, architectures: Sequence[str] | None = None
     found = [read_evidence(path) for path in paths if path.is_file() or architectures is not None]
     if not found:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
-    sign = 1 if higher_is_better(found[0]["validation"]["metric"]) else -1
-    scores = [-math.inf if (value := each["validation"]["value"]) is None else sign * value for each in found]
-    return found[scores.index(max(scores))]
+    return best_first(found, found[0]["validation"]["metric"], "validation", "value")[0]
 
 
 def candidate(
@@ -162,10 +159,9 @@ def _comparable(name: str, architecture: str, evidence: dict[str, Any]) -> dict[
         return None
     try:
         other = read_evidence(path)
+        if other["hashes"]["split.sha256"] != evidence["hashes"]["split.sha256"]:
+            raise UserError("it was evaluated on another split")
     except UserError as error:
         print(f"warning: {architecture} is not compared: {error}", file=sys.stderr)
-        return None
-    if other["hashes"]["split.sha256"] != evidence["hashes"]["split.sha256"]:
-        print(f"warning: {architecture} is not compared: it was evaluated on another split", file=sys.stderr)
         return None
     return other

@@ -1,11 +1,13 @@
 """Intended use of models by modality and problem."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pipelines.typed_yaml import TypedReader
 
 USES = Path(__file__).parents[1] / "uses"  # <modality>_<problem>.yaml
 
@@ -26,8 +28,8 @@ _NO_DEVICE = "Diagnosis or treatment of patients: it is a research model and no 
 @cache
 def use_of(modality: str, problem: str) -> Use:
     """Return the intended use of models of a modality and a problem; a general text if there is no file."""
-    path = USES / f"{modality}_{problem}.yaml"
-    said = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    lists: dict[str, Any] = {key: tuple(said.get(key, ())) for key in ("intended", "not_intended", "limits")}
-    lists["not_intended"] = (_NO_DEVICE, *lists["not_intended"])
-    return Use(said["what"], **lists) if said else Use(**lists)
+    path, use = USES / f"{modality}_{problem}.yaml", Use()
+    if path.is_file():
+        node: Any = yaml.compose(path.read_text(encoding="utf-8"))
+        use = TypedReader(path, {}).read(node, Use, path.stem)
+    return replace(use, not_intended=(_NO_DEVICE, *use.not_intended))

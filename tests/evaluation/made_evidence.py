@@ -116,27 +116,21 @@ def made_policy(**task: Any) -> Policy:
 def made_cell_evidence(classes: tuple[str, ...] = ("all", "hem"), **changed: Any) -> dict[str, Any]:
     """Return sealed evidence of a classifier of cells; ``changed`` replaces its sections."""
     interval = {"value": 0.8, "low": 0.7, "high": 0.9}
-    base = {key: value for key, value in copy.deepcopy(_EVIDENCE).items() if key not in ("comparisons", "cohorts")}
     metrics = {name: dict(interval) for name in ("roc_auc", "accuracy", "ece", "margin")}
     finding = {"name": "few_groups", "message": "few subjects", "severity": "warning", "score": None}
-    made = {
-        **{"task": "leukemia_cell", "modality": "images", "problem": "classification"},
-        **{"architecture": "resnet50", "baseline": "majority_class", "simulated": True},
-        "validation": {"metric": "roc_auc", "value": 0.8},
-        "test": {"samples": 40, "groups": 12, "mode": "subject_blind", "confidence": 0.95, "metrics": metrics},
-        "worst": base["worst"] | {"rows": [{"name": each, "n": 20, **interval} for each in classes]},
-        "coverage": {"declared": 0.9, "observed": 0.93, "low": 0.85, "high": 0.98},
-        "calibration": {"temperature": 1.3, "ece_before": 0.2, "mean_set_size": 1.2},
-        "explanation": {
-            "method": "grad_cam",
-            "checks": [{"name": "random_weights", "value": 0.1, "low": None, "high": None}],
-        },
-        "data": {
-            **{"samples": {"train": 100, "validation": 20, "test": 40}, "dropped": {}},
-            "groups": {"train": 30, "validation": 6, "test": 12},
-            "validation": {"passed": True, "warnings": []},
-            "audit": {"findings": [finding], "shortcuts": [], "groups": {}, "duplicates": {"pairs": 0}},
-        },
-        "hashes": {**base["hashes"], "split.sha256": "2" * 64},
-    }
-    return seal({**base, **made, **changed})
+    made = made_evidence(
+        **{"task": "leukemia_cell", "modality": "images", "problem": "classification", "simulated": True},
+        **{"architecture": "resnet50", "baseline": "majority_class", "hashes__split.sha256": "2" * 64},
+        validation={"metric": "roc_auc", "value": 0.8},
+        test={"samples": 40, "groups": 12, "mode": "subject_blind", "confidence": 0.95, "metrics": metrics},
+        worst__rows=[{"name": each, "n": 20, **interval} for each in classes],
+        coverage__observed=0.93,
+        calibration={"temperature": 1.3, "ece_before": 0.2, "mean_set_size": 1.2},
+        explanation__method="grad_cam",
+        explanation__checks=[{"name": "random_weights", "value": 0.1, "low": None, "high": None}],
+        data__samples={"train": 100, "validation": 20, "test": 40},
+        data__groups={"train": 30, "validation": 6, "test": 12},
+        data__dropped={},
+        data__audit={"findings": [finding], "shortcuts": [], "groups": {}, "duplicates": {"pairs": 0}},
+    )
+    return seal({key: each for key, each in made.items() if key not in ("comparisons", "cohorts")} | changed)

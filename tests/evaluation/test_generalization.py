@@ -1,5 +1,6 @@
 """A table of scores that mixes rows, settings or runs: every cell is of its own mode, beside its own baseline."""
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,12 @@ from evaluation.problems import measures_of
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
 from pipelines.files import write_json
+from pipelines.formatting import interval
 from pipelines.groups.pairs import cell_line_groups
 from pipelines.params import Params
 from pipelines.report import as_markdown
 from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate_drug_response
-from tests.evaluation.deadly import Deadly
 from tests.training.tiny import NAME, tiny_params, with_task
 from training.architectures.mean_effects import MeanEffects
 from training.studies.trials import fit_settings
@@ -140,6 +141,8 @@ def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: 
     expected = prepared.table["cell_line_id"].map(line)
     assert modality_of("pairs").units(prepared, task.split)[1].tolist() == expected.tolist()
     assert prepared.table["group"].nunique() > expected.nunique()  # pairs, which are not independent
+    with pytest.raises(UserError, match="an interval needs at least two"):
+        tables.measure(predictions(done, "random", MODEL).assign(group="one"), task, params.seed)
 
 
 def test_a_broken_run_goes_on_with_what_is_missing(tmp_path: Path, place: Path, kept: Kept, params: Params) -> None:
@@ -159,16 +162,12 @@ def test_a_broken_run_goes_on_with_what_is_missing(tmp_path: Path, place: Path, 
     assert [name for _, name in again.asked[1:]] == [BASELINE, MODEL]
 
 
-@pytest.mark.parametrize("what", ["data", "seed", "shares"])
-def test_other_data_or_settings_make_every_cell_stale(what: str, done: list[Plan], place: Path, params: Params) -> None:
+def test_other_data_or_settings_make_every_cell_stale(done: list[Plan], place: Path, params: Params) -> None:
     task = response_task(NAME, params)
-    changed = {
-        "data": params,
-        "seed": replace(params, seed=params.seed + 1),
-        "shares": with_task(params, replace(task, split=replace(task.split, test=0.3))),
-    }[what]
-    again = planned(changed, place / "done", data_sha256="of other data" if what == "data" else "of the data")
-    assert all(plan.read() is None for plan in again)
+    shares = with_task(params, replace(task, split=replace(task.split, test=0.3)))
+    seed = replace(params, seed=params.seed + 1)
+    for changed, data in ((params, "other data"), (seed, "of the data"), (shares, "of the data")):
+        assert all(plan.read() is None for plan in planned(changed, place / "done", data_sha256=data))
     assert all(plan.read() is not None for plan in done)
 
 
@@ -182,9 +181,6 @@ def test_tuned_hyperparameters_are_used_and_a_new_study_makes_its_cells_stale(
     changed = [plan for plan in again if plan.architecture == MODEL]
     assert all((plan.hyperparameters, plan.origin) == ({"alpha": 0.3}, "tuned") for plan in changed)
     assert [plan for plan in again if plan.read() is None] == changed
-    (tmp_path / NAME / MODEL / "tuned.json").write_text("{")
-    with pytest.raises(UserError, match=r"tuned.json cannot be read .*; run the tune stage again"):
-        planned(params, tmp_path)
 
 
 def test_a_fit_that_fails_or_a_mode_that_cannot_be_split_holds_up_no_other_but_for_a_baseline(
@@ -210,6 +206,11 @@ def test_a_fit_that_fails_or_a_mode_that_cannot_be_split_holds_up_no_other_but_f
     assert [plan.mode for plan in every if plan.read() is not None] == ["cell_blind"] * 2
 
 
+class Deadly:  # kills the process that reads it, as one dies that has no memory left
+    def __reduce__(self) -> Any:
+        return os._exit, (9,)
+
+
 def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
     kept: Kept, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +220,7 @@ def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
     np.testing.assert_array_equal(here.predicted, apart.predicted)
     np.testing.assert_array_equal(here.held_out, apart.held_out)
     assert apart.peak_megabytes > 50
-    deadly = Deadly(prepared.samples, prepared.table, prepared.sha256, prepared.counts)
+    deadly: Any = Deadly()
     with pytest.raises(UserError, match="the process that fitted mean_effects was killed"):
         fit_apart(BASELINE, task, {}, deadly, settings)
     monkeypatch.setattr(MeanEffects, "predict", lambda self, samples: np.full(len(samples), np.nan))
@@ -281,10 +282,8 @@ def test_the_table_has_a_row_an_architecture_a_column_a_mode_and_says_that_data_
         assert len(cells) == len(MODES) + 1
         for mode, cell in zip(MODES, cells, strict=False):
             scores = result(done, mode, architecture)["metrics"]
-            assert cell.startswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**scores["r2"]))
-            margin = "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**scores["margin"])
-            assert (margin in cell) == (architecture != BASELINE)
-    assert (tmp_path / "generalization.png").stat().st_size > 5000
+            assert cell.startswith(interval(scores["r2"]))
+            assert (interval(scores["margin"], sign="+") in cell) == (architecture != BASELINE)
     assert "<table" in (tmp_path / "generalization.html").read_text()
 
 
@@ -296,8 +295,6 @@ def test_the_command_makes_the_table_and_says_where_it_is(
     arguments = ["--task", NAME, "--modes", "cell_blind", "--architectures", MODEL]
     assert command.main(arguments) == 0
     printed = capsys.readouterr().out
-    (line,) = [line for line in printed.splitlines() if line.startswith(f"| `{MODEL}`")]
-    assert [cell == "-" for cell in line.strip("| ").split(" | ")[1:]] == [True, False, True, True, True]
     assert "`drug_blind` elastic_net" in printed
     assert (place / "reports" / NAME / "generalization" / "cell_blind" / f"{MODEL}.json").is_file()
     monkeypatch.setattr(tables, "generalize", partial(generalize, fit=pytest.fail))  # nothing is left to fit

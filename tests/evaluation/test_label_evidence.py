@@ -1,21 +1,16 @@
 """Evidence of a classifier of profiles that misleads: genes not its own, parts that do not add up, luck of a seed."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 
-from evaluation.evidence import build
 from evaluation.evidence.parts import Evidence
 from evaluation.explain.profiles import TOP, genes_by_class, genes_of_classes, layout_of, stability
 from evaluation.problems import measures_of
-from pipelines.files import jsonable
 from pipelines.params import PerBudget, read_params
 from pipelines.samples.expression import ExpressionSamples
 from tests.evaluation.planted import Known, Setting, ensemble, profile_samples, split_by
@@ -130,11 +125,10 @@ def test_the_planted_genes_lead_their_class_with_their_sign(found: Evidence) -> 
         assert of_class["rank"].tolist() == list(range(1, TOP + 1))
         assert of_class["gene"].iloc[:2].tolist() == [GENES[speaks_for], GENES[speaks_against]]
         assert of_class["mean"].iloc[0] > 0 > of_class["mean"].iloc[1]
-        assert (of_class["mean_abs"].diff().dropna() <= 0).all()
     assert found.sections["explanation"]["top"]["B"][:2] == [GENES[2], GENES[3]]
 
 
-def test_a_class_without_a_row_is_left_out_and_a_model_that_uses_no_gene_has_no_explanation(setting: Setting) -> None:
+def test_a_class_without_a_row_is_left_out(setting: Setting) -> None:
     test = setting.prepared.side("test")
     some = test.take(np.flatnonzero(test.target != 1))
     attribution = Planted().attribute(some, some.target)
@@ -143,17 +137,9 @@ def test_a_class_without_a_row_is_left_out_and_a_model_that_uses_no_gene_has_no_
     assert set(genes["class"]) == {"A", "C"}
     figure = genes_by_class(means, GENES, CLASSES, "t")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["A", "C"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Planted, "attribute", lambda *_: None)
-        blind = setting.evidence(Planted())
-    assert blind.sections["explanation"] == {"method": None, "checks": []}
-    assert not {"genes_by_class", "layout"} & {*blind.tables, *blind.figures}
-    assert not any(name.startswith("explanation") for name in blind.logged)
 
 
-def test_the_layout_shows_a_gene_at_its_pixel_and_is_an_artifact_of_the_run(
-    setting: Setting, found: Evidence, run_id: str, tmp_path: Path
-) -> None:
+def test_the_layout_shows_a_gene_at_its_pixel(setting: Setting, found: Evidence) -> None:
     imaged = setting.evidence(Imaged())
     layout = imaged.tables["layout"]
     place_of = dict(zip(layout["gene"], zip(layout["row"] - 2, layout["column"] - 2, strict=True), strict=True))
@@ -163,16 +149,6 @@ def test_the_layout_shows_a_gene_at_its_pixel_and_is_an_artifact_of_the_run(
         pixels = np.asarray(axes.images[0].get_array())
         for pick, gene in ((pixels.argmax(), speaks_for), (pixels.argmin(), speaks_against)):
             assert np.unravel_index(int(pick), pixels.shape) == place_of[GENES[gene]]
-    with mlflow.start_run(run_id=run_id, log_system_metrics=False):
-        mlflow.log_metrics(imaged.to_log())
-        build._write(imaged, tmp_path)
-    client = MlflowClient()
-    kept = {item.path for folder in ("tables", "figures") for item in client.list_artifacts(run_id, folder)}
-    assert {f"{kind}/{name}" for kind, end in (("tables", "csv"), ("figures", "png"))
-            for name in (f"genes_by_class.{end}", f"layout.{end}")} <= kept  # fmt: skip
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "layout.csv"), Imaged().layout_table())
-    assert "explanation_deletion_drop_random" in client.get_run(run_id).data.metrics
-    json.dumps(jsonable({"test": imaged.test, **imaged.sections}))
     first = layout_of(ensemble(Imaged(), Planted()))  # an ensemble shows the layout of its first
     assert first is not None and first.equals(layout)
     assert "layout" not in found.tables and "layout" not in found.figures

@@ -238,13 +238,8 @@ def _by_other_libraries(drawn: pd.DataFrame, unit: pd.Series, min_rows: int = 5)
     }
 
 
-def test_values_are_those_of_scikit_learn_and_scipy():
-    table = _screen(np.random.default_rng(7), 40, 12, 0.7)
-    metrics = REGRESSION.metrics(**table.drop(columns="cell_line"))
-    expected = _by_other_libraries(table.assign(row=table.index), table["within"])
-    assert list(metrics) == NAMES == list(expected)
-    assert metrics == pytest.approx(expected, rel=1e-12)
-    counts = group_counts(7, 4000, 0)  # drawn with replacement, and each alike
+def test_groups_are_drawn_with_replacement_and_each_alike():
+    counts = group_counts(7, 4000, 0)
     assert (counts.sum(axis=1) == 7).all() and counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.06)
     # The counts of two groups have covariance -1/7 and variance 6/7.
     np.testing.assert_allclose(np.cov(counts.T), np.eye(7) - 1 / 7, atol=0.08)
@@ -256,7 +251,8 @@ def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups):
     # Some drugs lie whole in one group, alone or together, and the others cross groups.
     cluster = {"drug0": "first", "drug1": "first", "drug2": "second"}
     table["cluster"] = table["within"].map(cluster).fillna(table["cell_line"])
-    labels, counts = sorted(table[groups].unique()), group_counts(table[groups].nunique(), 8, 0)
+    labels = sorted(table[groups].unique())
+    counts = np.vstack([np.ones(len(labels), int), group_counts(len(labels), 8, 0)])  # the rows as they are, too
     known = {"within": table["within"], "baseline": table["baseline"], "min_rows": 4}
     fast = REGRESSION.weigh(table["target"], table["outputs"], table[groups], counts, **known)
     nested = table.groupby("within")[groups].agg(lambda names: len(set(names)) == 1)
@@ -271,6 +267,7 @@ def test_resampled_metrics_equal_those_of_physically_repeated_rows(groups):
         # Each draw of a group that holds a drug whole draws that drug anew.
         unit = drawn["within"].where(~drawn["within"].map(nested), drawn["within"] + "#" + drawn["copy"])
         expected.append(_by_other_libraries(drawn, unit, 4))
+    assert list(fast) == NAMES == list(expected[0])
     for name, values in pd.DataFrame(expected).items():
         np.testing.assert_allclose(fast[str(name)], values, rtol=1e-9, atol=1e-12, err_msg=str(name))
 
@@ -309,13 +306,13 @@ def test_a_far_outlier_does_not_cost_the_other_rows_their_digits() -> None:
     assert [metrics["r2"][0], each["r2"][0, 0]] == pytest.approx([r2_score(y[:30], prediction[:30])] * 2, rel=1e-9)
 
 
-def table(n_rows: int = 60, n_targets: int = 4, seed: int = 0) -> dict[str, Any]:
+def table() -> dict[str, Any]:
     """Return genes of different level and spread, a fair prediction and the mean as the baseline."""
-    rng = np.random.default_rng(seed)
-    level, spread = rng.uniform(2, 12, n_targets), rng.uniform(0.5, 3, n_targets)
-    y = level + spread * rng.normal(size=(n_rows, n_targets))
+    rng = np.random.default_rng(0)
+    level, spread = rng.uniform(2, 12, 4), rng.uniform(0.5, 3, 4)
+    y = level + spread * rng.normal(size=(60, 4))
     prediction = y + 0.5 * spread * rng.normal(size=y.shape)
-    return {"y": y, "prediction": prediction, "baseline": np.tile(level, (n_rows, 1)), "scale": spread}
+    return {"y": y, "prediction": prediction, "baseline": np.tile(level, (60, 1)), "scale": spread}
 
 
 def test_values_of_each_target_are_those_of_scikit_learn_and_means_those_of_a_study() -> None:
@@ -336,24 +333,13 @@ def test_values_of_each_target_are_those_of_scikit_learn_and_means_those_of_a_st
     assert list(found) == TARGET_NAMES == list(expected)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-10, err_msg=name)
+    assert (target_metrics(**given, margin_metric="rmse")["margin"] > 0).all()  # a smaller error is better
     means = measures_of("multi_target").bootstrap(
         y, prediction, np.arange(60), baseline=baseline, scale=scale, resamples=10
     )
     for name in TARGETS.tunable:
         assert means[name].value == pytest.approx(TARGETS.score(name, y, prediction)), name
     assert set(means) == set(TARGETS.reported(within=False))
-
-
-@pytest.mark.parametrize("metric", [name for name in TARGET_NAMES if name != "margin"])
-def test_the_margin_of_any_metric_is_positive_where_the_model_is_better(metric: str) -> None:
-    given = table()
-    margin = target_metrics(**given, margin_metric=metric)["margin"]
-    assert (margin > 0).all()
-    swapped = {**given, "prediction": given["baseline"], "baseline": given["prediction"]}
-    worse = target_metrics(**swapped, margin_metric=metric)["margin"]
-    assert (worse < 0).all()
-    if metric != "r2_over_baseline":  # which names its own baseline
-        np.testing.assert_allclose(margin, -worse)
 
 
 @pytest.mark.parametrize("level", [0.0, 7.3, -1e6])
@@ -417,12 +403,10 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("numbers", {"outputs": [1.0, 2.0, 3.0]}, r"prediction has shape \(3,\), not \(4,\)"),
     ("numbers", {"within": ["a", "b", float("nan"), "b"]}, "within has a missing label at row 2"),
     ("numbers", {"within": np.array(["a", 1, "b", 2], dtype=object)}, "within mixes labels"),
-    ("numbers", {"target": []}, "target has shape"),
     ("numbers", {"outputs": ["1", "x", "3", "4"]}, "prediction holds what is no number"),
     ("numbers", {"min_rows": 1}, "min_rows is 1"),
     ("classes", {"target": [0, 1, 2]}, "target is 2 at row 2, and there are 2 classes"),
     ("classes", {"target": [0.0, 1.0, 1.0]}, "of float64, not the numbers of classes"),
-    ("classes", {"target": []}, "target has shape"),
     ("classes", {"target": [0, 1]}, r"probabilities has shape \(3, 2\), not \(2, 2\)"),
     ("classes", {"outputs": [[0.5, 0.5], [1.0, 0.0], [3.0, 1.0]]}, "at row 2: no probabilities that sum to one"),
     ("classes", {"baseline": [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]}, "baseline is .* at row 1"),
@@ -430,16 +414,12 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("classes", {"margin_metric": "r2"}, "margin_metric is 'r2', not one of accuracy"),
     ("targets", {"y": [[1.0, 2.0], [np.inf, 2.0], [1.0, 2.0]]}, "y is inf at row 1, column 0"),
     ("targets", {"prediction": [[1.0, 2.0], [3.0, 2.0], [1.0, np.nan]]}, "prediction is nan at row 2, column 1"),
-    ("targets", {"prediction": [[1.0, 2.0]]}, r"prediction has shape \(1, 2\), not \(3, 2\)"),
     ("targets", {"y": [1.0, 2.0, 3.0]}, r"y has shape \(3,\), not \(n_rows, n_targets\)"),
-    ("targets", {"scale": [1.0]}, r"scale has shape \(1,\), not \(2,\)"),
     ("targets", {"scale": [1.0, -2.0]}, "scale is -2.0 at target 1"),
     ("targets", {"baseline": [[1, 1]] * 3, "margin_metric": "rmse_sd"}, "margin_metric is 'rmse_sd', not one of r2,"),
     ("times", {"target": [[0.0, 1.0], [2.0, 0.0]]}, "time is 0 at row 0"),
     ("times", {"target": [[1.0, 1.0], [2.0, 2.0]]}, "event is 2 at row 1"),
     ("times", {"target": [[1.0, 1.0], [np.nan, 0.0]]}, "target is nan at row 1"),
-    ("times", {"target": [1.0, 2.0]}, "target has shape"),
-    ("times", {"survival": [[0.9] * 2] * 2}, "survival has shape"),
     ("times", {"survival": [[0.9] * 3, [0.9, 1.1, 0.2]]}, "survival is 1.1 at row 1"),
 ]
 
