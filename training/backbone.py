@@ -40,9 +40,10 @@ class Backbone:
             return self.create(True)
         except Exception as error:  # each library has its own types for "no network"
             raise UserError(
-                f"the ImageNet weights of {name} ({self.source}) cannot be had: {_first_line(error)}. A fit with "
-                "a network fills TORCH_HOME (~/.cache/torch) and HF_HOME (~/.cache/huggingface): copy these folders "
-                "here, or set tune.weights in params.yaml to a file of weights, or to none"
+                f"the ImageNet weights of {name} ({self.source}) cannot be had: {_first_line(error)}. With a network, "
+                f"`python -m training.fetch_weights {name}` fills TORCH_HOME (~/.cache/torch) and HF_HOME "
+                "(~/.cache/huggingface): copy these folders here; or set tune.weights in params.yaml to a file of "
+                "weights, or to none"
             ) from error
 
 

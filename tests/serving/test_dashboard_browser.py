@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: every page, bad files, models that are down or slow.
+"""The dashboard in a real browser: every page, bad files, models that are down or slow, the keyboard.
 
 One server and one browser for all; how soon the first page is there is measured by the bench (`page`). Skipped only
 where there is no Chromium (Debian: ``apt-get install chromium``).
@@ -108,6 +108,18 @@ def choose(page: Any, label: str, option: str) -> None:
     settle(page)
 
 
+def tab_to(page: Any, text: str, *, tag: str | None = None) -> None:
+    look = "() => (e => [e.tagName, `${e.ariaLabel} ${e.innerText || e.placeholder}`])(document.activeElement)"
+    seen: list[str] = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        found, called = page.evaluate(look)
+        seen.append(called)
+        if text in called and found != "MAIN" and found == (tag or found):  # MAIN is the whole page, to be scrolled
+            return
+    pytest.fail(f"Tab does not lead to {text}: {seen}")
+
+
 def test_a_cell_line_is_asked_about_and_drugs_are_ranked(visit: Any, dashboard_platform: Platform) -> None:
     choose(visit, "Cell line", "simulated line 1")
     chosen = [drug.label for drug in drugs(dashboard_platform.folder / "data" / RESPONSE)[:2]]
@@ -194,6 +206,18 @@ def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, t
     own_file(visit, broken)
     predict(visit)
     visit.get_by_text(re.compile("The model cannot take this: “broken.png”.*not an image")).wait_for()
+
+
+def test_every_page_is_gone_through_by_the_keyboard(visit: Any) -> None:
+    """Tab leads from the top to the page's link, which Enter follows, and on to what the page is for."""
+    pages = {"Compare": "Another model", "Registry": "Look again", "Monitoring": "Findings", "Glossary": "Search"}
+    for name, reached in [*pages.items(), ("Predict", "Model")]:
+        visit.evaluate("() => document.activeElement.blur()")
+        tab_to(visit, name, tag="A")
+        visit.keyboard.press("Enter")
+        visit.get_by_role("heading", name=name, exact=True).first.wait_for()
+        settle(visit)
+        tab_to(visit, reached)
 
 
 def test_nothing_is_asked_of_any_other_machine(window: Window) -> None:

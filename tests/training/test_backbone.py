@@ -20,6 +20,7 @@ from torchvision import models
 
 from pipelines.errors import UserError
 from tests.training.image_samples import NETWORKS, TREES, in_memory
+from training import fetch_weights
 from training.architectures import get_architecture, names
 from training.backbone import Backbone, fingerprint, load_weights, weights_file
 
@@ -188,12 +189,17 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_library_s_own_loader_reads_a_filled_cache(torch_home: Path) -> None:
+def test_the_library_s_own_loader_reads_a_filled_cache(
+    torch_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     # torchvision checks the hash of what it fetches, not of what lies there: a stand-in of the right name will do.
     assert models.EfficientNet_B0_Weights.IMAGENET1K_V1.url.endswith(CHECKPOINT)
     torch.manual_seed(8)
     network = models.efficientnet_b0()
     torch.save(network.state_dict(), torch_home / CHECKPOINT)
+    monkeypatch.setattr("sys.argv", ["fetch_weights", "efficientnet_b0", "random_forest"])
+    assert fetch_weights.main() == 0
+    assert "torchvision IMAGENET1K_V1 is in the cache\nrandom_forest: starts" in capsys.readouterr().out
     backbone = _backbone("efficientnet_b0")
     stages = backbone.build("efficientnet_b0", "imagenet")
     assert fingerprint(nn.Sequential(*stages)) == fingerprint(nn.Sequential(*backbone.stages(network)))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from pipelines.samples.response import ResponseSamples
 from training.architectures import Range, architecture, draw
+from training.estimator import Attribution
 from training.features.cell_line import measured
 from training.networks.response_network import PairModule, ResponseNetwork, response_space
 
@@ -46,6 +49,8 @@ class FusionModule(PairModule):
         if self.training and self.modality_dropout > 0:
             measured = measured & (torch.rand(measured.shape, device=measured.device) >= self.modality_dropout)
         of_tissue = cells[:, cells.shape[1] - self.tissues :] @ self.tissue
+        if not self.blocks:
+            return of_tissue
         encoded = [encode(cells[:, block]) for encode, block in zip(self.encoders, self.blocks, strict=True)]
         codes = torch.stack(encoded, dim=1)
         return (self._weights(codes, measured)[..., None] * codes).sum(dim=1) + of_tissue
@@ -68,7 +73,7 @@ def _encoder(of: MultiOmics, width: int) -> nn.Sequential:
 
 @architecture("pairs", "regression", space=space)
 class MultiOmics(ResponseNetwork):
-    """`FusionModule` on all tables; lines may lack any."""
+    """`FusionModule` on all tables; lines and samples may lack any."""
 
     masks_omics = True
 
@@ -87,4 +92,22 @@ class MultiOmics(ResponseNetwork):
         return {name: block for name, block in self.features_.cell_line.blocks.items() if block.stop > block.start}
 
     def _known_of_lines(self, samples: ResponseSamples) -> tuple[np.ndarray, ...]:
-        return (np.column_stack([measured(samples.omics[name]) for name in self._tables()]),)
+        found = [measured(samples.omics[name]) for name in self._tables()]
+        return (np.column_stack(found) if found else np.zeros((len(samples.cell_lines), 0), dtype=bool),)
+
+    def predict(self, samples: ResponseSamples) -> np.ndarray:
+        """Return the predicted target, shape ``(n,)``; tables that the samples lack count as not measured."""
+        return super().predict(self._whole(samples))
+
+    def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
+        """See `ResponseNetwork.attribute`; the baseline is a line with the same measured tables."""
+        return super().attribute(self._whole(samples), output)
+
+    def _whole(self, samples: ResponseSamples) -> ResponseSamples:
+        """Return the samples with a table of gaps for each that they lack."""
+        lacking = {
+            name: pd.DataFrame(np.nan, index=samples.cell_lines.index, columns=table.names)
+            for name, table in self.features_.cell_line.tables.items()
+            if name not in samples.omics
+        }
+        return replace(samples, omics={**samples.omics, **lacking}) if lacking else samples

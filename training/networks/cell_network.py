@@ -175,6 +175,10 @@ class CellNetwork(TransferNetwork):
         """Return probabilities averaged over 1, 2, ... ``test_views`` views, ``(views, n, classes)``."""
         return self._softmax(samples, self._held(samples, self.test_views))
 
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Restore what `state` returned; models of earlier releases average all views."""
+        return super().restore({"test_views": self.test_views, "by_views": {}, **state})
+
     def _frozen_identity(self) -> tuple[object, ...]:
         """Return all that the frozen stages' features depend on, besides the image."""
         if self._frozen_id is None:
