@@ -114,6 +114,8 @@ def separator(content: str, text: Sequence[str]) -> str:
 
 def missing_file(path: Path) -> Finding:
     """Return the finding for a missing file, with what is there in its place."""
+    if path.exists():
+        return Finding("file_exists", path.name, f"is no file in {path.parent}; put the file in its place")
     there = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
     held = f", which has {quoted(there, 8)}" if there else ""
     return Finding("file_exists", path.name, f"the file is missing in {path.parent}{held}; add it")

@@ -38,14 +38,22 @@ _MILLION = (9e5, 1.02e6)  # what TPM of a transcriptome add up to, which may lac
 
 
 def is_by_feature(path: Path) -> bool:
-    """Return whether a file is of one of `LAYOUTS`."""
+    """Return whether a file is of one of `LAYOUTS`, or of their older kind, which `read` refuses."""
+    if _is_rpkm(path.name):
+        return True
     name = plain(first_line(path).decode(errors="replace").split("\t", 1)[0])
     return any(name == each.lead[0] for each in LAYOUTS)
+
+
+def _is_rpkm(file: str) -> bool:
+    name = file.casefold()
+    return ".gct" in name or ("pkm" in name and "tpm" not in name)
 
 
 def read(path: Path, kind: str, wanted: Wanted, genes: GeneList, scale: CopyNumberScale | None = None) -> Omics:
     """Read ``expression``, which becomes log2(TPM + 1), ``methylation``, or ``copy_number``, which becomes relative."""
     file = path.name
+    refuse_unless(not _is_rpkm(file), file, "holds RPKM by its name; give the TPM, CCLE_RNAseq_rsem_genes_tpm_*.txt.gz")
     names: list[str] = []
     with opened(path) as stream:
         matrix = Matrix(text_lines(stream, path), file)
@@ -95,7 +103,6 @@ def _to_log_tpm(values: np.ndarray, lines: list[str], file: str) -> str:
     lowest, highest = float(np.nanmin(values)), float(np.nanmax(values))
     whole = all(bool((row == np.rint(row)).all()) for row in values)
     what = f"its values lie within {lowest:g} and {highest:g}"
-    refuse_unless("pkm" not in file.casefold(), file, "its name says that it holds RPKM or FPKM; give the file of TPM")
     refuse_unless(lowest >= 0, file, f"{what}; TPM are not below 0")
     refuse_unless(highest > HIGHEST_LOG_TPM, file, f"{what}; they seem to be logarithms, give the file of TPM")
     refuse_unless(not whole, file, "all values are whole, so it holds counts; give the file of TPM")

@@ -34,7 +34,7 @@ OFFICIAL = {
     "compounds": ("screened_compounds*",),
     "expression": (
         *("OmicsExpressionTPMLogp1HumanProteinCodingGenes", "OmicsExpressionProteinCodingGenesTPMLogp1"),
-        *("Expression_Public_*", "CCLE_expression", "CCLE_RNAseq_rsem_genes_tpm_*"),
+        *("Expression_Public_*", "CCLE_expression", "CCLE_RNAseq_rsem_genes_tpm_*", "CCLE_RNAseq_genes_rpkm_*"),
     ),
     "mutation": (
         *("OmicsSomaticMutationsMatrixHotspot", "OmicsSomaticMutations", "Hotspot_Mutations*_subsetted"),
@@ -47,7 +47,7 @@ OFFICIAL = {
     "methylation": ("CCLE_RRBS_TSS1kb_*", "Methylation*_subsetted"),
 }
 """Official names of the files, without endings; of several the first counts that a folder has a file for."""
-_ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|xlsx))?(?:\.(?:gz|zip))?", re.IGNORECASE)
+_ENDINGS = re.compile(r"(?: ?\([0-9]+\))?(?:\.(?:csv|tsv|txt|gct|xlsx))?(?:\.(?:gz|zip))?", re.IGNORECASE)
 Files = Mapping[str, Sequence[Path]]
 """The files of each role: those of `OFFICIAL`, ``smiles`` and ``genes``. Only the response must be there.
 

@@ -27,7 +27,6 @@ _RESPONSE = Layout(
     "GDSC fitted dose response, with the natural logarithm of the IC50 in micromolar in LN_IC50",
     {"study": ("dataset",), "gdsc_drug_id": ("drug_id",)} | {name: (name,) for name in (*_NAMES, *_NUMBERS)},
     needed=("study", "cell_line_name", "gdsc_drug_id", "drug_name", "ln_ic50"),
-    only=True,
     literal=("cell_line_name",),
 )
 _COMPOUNDS = Layout(
@@ -72,7 +71,7 @@ def read_response(paths: Iterable[Path], notes: list[str] | None = None) -> pd.D
     for table in (table for path in paths for table in read_sheets(path, _RESPONSE, notes)):
         table.require("study", "gdsc_drug_id", "drug_name")
         given = table.numbers(name for name in _NUMBERS if name in table.written)
-        frame = table.frame.drop(columns=[*_NUMBERS]).assign(**given)
+        frame = table.frame[["study", "gdsc_drug_id", *_NAMES]].assign(**given)
         for column in ("cosmic_id", "sanger_model_id"):
             frame[column] = _identifiers(table, column)
         for study in frame["study"].value_counts().index:  # the usual spelling first
@@ -195,6 +194,9 @@ def _one_name_a_drug(table: Table, frame: pd.DataFrame) -> pd.Series:
         several = quoted(names.loc[rows, "drug_name"].unique())
         what = f"has several names ({several}); write one if they are one drug, else give each drug an id of its own"
         raise table.fault("key_unique", "gdsc_drug_id", rows, what)
+    if len(several := names.loc[names.duplicated(drug, keep=False), "drug_name"].unique()):
+        note = f"names of one drug differ in case or blanks, the first is taken: {quoted(several)}"
+        table.notes.append(f"{table.file}: {note}")
     return frame.groupby(drug)["drug_name"].transform("first")
 
 

@@ -394,6 +394,8 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "a model twice": (edited(MODEL, lambda t: pd.concat([t, t.iloc[[1]].assign(COSMICID="")])),
                       "column ModelID, rows 2, 14: has several rows, which differ"),
     "a model's table as matrix": (taken_from(X, MODEL), "must have a column ModelID.*is it DepMap's matrix by model"),
+    "column in two cases": (edited(R2, lambda table: table.assign(ln_ic50="3.3")), "column ln_ic50: duplicate column"),
+    "RPKM": (lambda o: next(o.rglob(X)).rename(o / "CCLE_RNAseq_genes_rpkm_20180929.gct"), "gct: holds RPKM by its"),
     "no value": (cell(X, 4, "GENE2 (22)", "high"), rf"{X}, column GENE2 \(22\), row 4: 'high' is no finite number"),
     "expression as mutations": (taken_from(MUT, X), "a mutation matrix holds 0, 1 and 2, .* is it the right file"),
     "other genes": (lambda o: (o / "genes.csv").write_text("gene\nX\n"), r"has no feature to keep \(it has 'GENE-6', "),
@@ -415,7 +417,7 @@ LINEAR = 2**EXPRESSION - 1
 CCLE_FAULTS: dict[str, tuple[str, pd.DataFrame, str]] = {
     "counts": ("x.txt", LINEAR.round(), "all values are whole, so it"),
     "logarithms": ("x.txt", EXPRESSION, "they seem to be logarithms"),
-    "RPKM": ("x_rpkm.txt", LINEAR, "says that it holds RPKM"),
+    "RPKM": ("x_rpkm.txt", LINEAR, "holds RPKM by its name"),
     "too much": ("x.txt", 10_000 * LINEAR, r"TPM add up to about a million .* those of (\d+) of \1 lines"),
     "other lines": ("x.txt", LINEAR.iloc[[12]], "no screened cell line .*'NEVER_OVARY'"),
 }

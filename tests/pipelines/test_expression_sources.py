@@ -166,6 +166,7 @@ PANCAN_FAULTS: dict[str, tuple[Damage, str]] = {
     "short row": (change(PANCAN_FILE, "\t12.125", ""), "row 2: has 4 values, the header names 5"),
     "gene without a name": (change(PANCAN_FILE, "TP53|7157", ""), "row 2: has no name"),
     "no UTF-8": (put(PANCAN_FILE, PANCAN.replace("TP53", "T\u00e9").encode("latin-1")), "row 2 is not UTF-8"),
+    "short clinical row": (change(CDR_FILE, ",58", ""), "TableS1.csv, row 1: has 3 fields, the header 4"),
     "cohort column twice": (change(CDR_FILE, "age", "type"), "column acronym: duplicate column .*'type', 'type'"),
     "two cohorts": (change(CDR_FILE, "4,TCGA-XX-0000", "4,TCGA-OR-A5J1"), "barcode, rows 1, 4: has several rows"),
     "line ends of an old Mac": (rewrite(PANCAN_FILE, lambda text: text.replace(b"\n", b"\r")), "not a readable table"),
@@ -398,6 +399,7 @@ def test_geo_reads_tables_of_probes_as_platforms_have_them(table: str, origin: P
 
 NO_VALUES = GEO[: GEO.index('"1007')] + "!series_matrix_table_end\n"
 GEO_FAULTS: dict[str, tuple[Damage, str]] = {
+    "a sample twice": (put(SERIES, GEO.replace('"GSM2"', '"GSM1"').encode()), "column GSM1: duplicate column"),
     "no accessions": (change(SERIES, "!Sample_geo_accession", "!Sample_other"), "has no line !Sample_geo_accession"),
     "cut short": (change(SERIES, "!series_matrix_table_end", ""), "has no !series_matrix_table_end; it is cut short"),
     "a title's quote": (change(SERIES, '"one"', '"' + "x" * 200_000 + '"'), "not a readable table"),
