@@ -182,9 +182,12 @@ class Contract(ABC):
 
 @cache
 def contract_class(modality: str, problem: str) -> Any:
-    """Return the class of contracts of a modality and a problem."""
-    taken = importlib.import_module(f"training.modalities.{modality}").TAKEN
-    answered = importlib.import_module(f"training.problems.{problem}").ANSWERED
+    """Return the class of contracts of a modality and a problem; UserError if there is no such one."""
+    try:
+        taken = importlib.import_module(f"training.modalities.{modality}").TAKEN
+        answered = importlib.import_module(f"training.problems.{problem}").ANSWERED
+    except ModuleNotFoundError as error:
+        raise UserError(f"there are no models of {modality} x {problem}: {error}") from error
     names = {"modality": modality, "problem": problem, "__doc__": f"Models of {modality}, {problem}."}
     joined = type(f"{taken.__name__}{answered.__name__}", (taken, answered), names)
     return dataclass(frozen=True, kw_only=True)(joined)

@@ -32,6 +32,8 @@ def torch_device(device: str) -> str:
 
     if device == "auto" and not torch.cuda.is_available():
         return "cpu"
+    if device not in ("auto", "cpu") and not device.startswith("cuda"):
+        raise UserError(f"device is {device!r}; it must be auto, cpu, cuda or cuda:N")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device is {device!r}, but PyTorch sees no CUDA device; set device: auto in params.yaml")
     if device not in ("auto", "cuda"):

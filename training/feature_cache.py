@@ -3,12 +3,13 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from pipelines.code_closure import closure
@@ -45,13 +46,23 @@ class FeatureCache:
             self._add(samples, missing, run, progress)
             known = self._known()
         gathered = np.zeros((0, 0), dtype=np.float16)
-        places = pd.DataFrame([known[digest] for digest in digests], columns=["shard", "row"])
-        for path, part in places.groupby("shard", sort=False):
-            shard = np.load(str(path), mmap_mode="r")
+        for path, rows, positions in _by_shard(digests, known):
+            shard = np.load(path, mmap_mode="r")
             if not len(gathered):
                 gathered = np.empty((len(digests), *shard.shape[1:]), dtype=np.float16)
-            gathered[part.index] = shard[part["row"]]
+            gathered[positions] = shard[rows]
         return gathered
+
+    def seconds(self, samples: ImageSamples) -> float:
+        """Return the seconds in which the features of ``samples`` were computed; NaN if unknown."""
+        total = 0.0
+        for path, rows, _ in _by_shard(list(dict.fromkeys(samples.digests)), self._known()):
+            try:
+                took = float(path.with_suffix(".seconds").read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return math.nan
+            total += took * len(rows) / len(np.load(path, mmap_mode="r"))
+        return total
 
     def _known(self) -> dict[str, tuple[Path, int]]:
         """Return the shard and row of each image; incomplete shards are ignored."""
@@ -72,6 +83,7 @@ class FeatureCache:
         row_of = dict(zip(samples.digests, samples.index, strict=True))
         rows = np.array([row_of[digest] for digest in digests])
         shard = self.place / f"{hashlib.sha256(''.join(digests).encode()).hexdigest()[:16]}.npy"
+        began = time.perf_counter()
         array: np.ndarray | None = None
         with written_whole(shard) as temporary:
             starts = range(0, len(rows), BATCH)
@@ -82,5 +94,13 @@ class FeatureCache:
                     array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
                 array[start : start + len(made)] = made
             del array
-        with written_whole(shard.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(digests), encoding="utf-8")
+        for ending, text in ((".seconds", str(time.perf_counter() - began)), (".json", json.dumps(digests))):
+            with written_whole(shard.with_suffix(ending)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+
+def _by_shard(digests: list[str], known: dict[str, tuple[Path, int]]) -> Iterator[tuple[Path, np.ndarray, np.ndarray]]:
+    found = [known[digest] for digest in digests]
+    for path in dict.fromkeys(path for path, _ in found):
+        positions = np.array([position for position, (where, _) in enumerate(found) if where == path])
+        yield path, np.array([found[position][1] for position in positions]), positions

@@ -55,6 +55,7 @@ def agreement_text(rows: list[dict[str, Any]]) -> str:
 COSTS = {  # of an architecture: name in the evidence, heading
     "cost_parameters": "parameters",
     "cost_multiply_adds": "multiply-adds",
+    "cost_images_per_second": "trained/s",
     "cost_latency_ms_batch_1": "ms, 1",
     "cost_latency_ms_batch_32": "ms, 32",
     "cost_peak_memory_megabytes": "peak MB",

@@ -66,7 +66,7 @@ def test_the_leaderboard_has_every_model_with_its_cost_and_score_prints_one_line
         assert row["cost"]["cost_latency_ms_batch_1"] > 0 and row["cost"]["cost_peak_memory_megabytes"] > 0
         margin = row["margin"] if name == "majority_class" else row["margin_low"]
         assert margin == 0 if name == "majority_class" else margin > 0.2, name
-    for key in ("parameters", "multiply_adds"):
+    for key in ("parameters", "multiply_adds", "images_per_second"):
         assert rows[SERVED]["cost"][f"cost_{key}"] > 0
     names = [finding["name"] for finding in here.read(f"reports/{TASK}/audit.json")["findings"]]
     assert "subject_unknown" in names  # a third of the simulated images

@@ -349,6 +349,9 @@ def test_a_loaded_cross_fitted_model_answers_the_same(case: Case, tmp_path: Path
     whole = CrossFitted(of=of.name, hyperparameters=point, modality=of.modality, problem=of.problem)
     whole.fit(train, folds=np.arange(len(train)) // 3 % 2)
     assert whole.out_of_fold_.shape == whole.outputs(train).shape and np.isfinite(whole.out_of_fold_).all()
+    costs = pd.DataFrame([member.cost() for member in whole.members_])
+    for name, value in whole.cost().items():  # of rates the mean
+        assert value == pytest.approx(costs[name].mean() if name.endswith("per_second") else costs[name].sum())
     whole.save(tmp_path / "model")
     loaded = CrossFitted.load(tmp_path / "model")
     assert len(loaded.members_) == 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from pipelines.samples.images import ImageSamples
 from tests.training.image_samples import from_files, in_memory, write_folder
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
+from training.estimator import FitContext
 from training.feature_cache import BATCH, FeatureCache
 from training.features import embedding
 from training.features.cell_image import descriptors
@@ -178,6 +180,26 @@ def test_members_of_an_ensemble_run_their_common_stages_once(samples: ImageSampl
     np.testing.assert_array_equal(Counted.mean_outputs(members, request), np.mean(each, axis=0))
     views = (Counted.images - before) / len(samples)
     assert views == (2 if common else 4), "two views of each image, whatever the number of members"
+
+
+class Slow(EfficientNetLite0):
+    """The network with frozen stages that take at least `PAUSE` for each view of the images."""
+
+    PAUSE = 0.1
+
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+        time.sleep(self.PAUSE if pixels.any() else 0)
+        return super()._run_frozen(pixels, view, strength)
+
+
+def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: ImageSamples) -> None:
+    chosen: dict[str, Any] = {"epochs": 3, "views": 2, "test_views": 1, "seed": 1, "device": "cpu", "mode": "partial"}
+    context, fastest = FitContext(), 3 * len(samples) / (2 * Slow.PAUSE)
+    for context_of_fit in (context, context, FitContext()):  # computed, in memory, on disk
+        assert 0 < Slow(**chosen).fit(samples, None, context_of_fit).cost()["images_per_second"] <= fastest
+    for kept in Path("cache").rglob("*.seconds"):
+        kept.unlink()
+    assert "images_per_second" not in Slow(**chosen).fit(samples).cost()
 
 
 def test_changed_features_are_made_anew(samples: ImageSamples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

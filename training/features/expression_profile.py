@@ -94,7 +94,9 @@ def centered(samples: ExpressionSamples, means: np.ndarray) -> np.ndarray:
 
 
 def chosen_targets(samples: ExpressionSamples, output: np.ndarray | None) -> np.ndarray:
-    """Return ``output``, the target gene to explain for each sample; raise ValueError if there is none."""
+    """Return ``output``, the target gene to explain for each sample; raise ValueError unless there is one for each."""
     if output is None:
         raise ValueError("there are several target genes: name for each sample the position of the one to explain")
+    if len(output) != len(samples):
+        raise ValueError(f"{len(output)} positions of target genes for {len(samples)} samples; give one for each")
     return np.asarray(output)

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from pipelines.datasets import Prepared
 from training.architectures import Architecture, get_architecture
@@ -81,9 +80,13 @@ class CrossFitted(Estimator):
         return self.predict(samples) if output is None and isinstance(self.members_[0], Classifier) else output
 
     def cost(self) -> dict[str, float]:
-        """Return the sum of the members' costs."""
-        costs = pd.DataFrame([member.cost() for member in self.members_])
-        return {str(name): float(total) for name, total in costs.sum().items()}
+        """Return the sum of the members' costs, and the mean of rates."""
+        costs = [member.cost() for member in self.members_]
+        total: dict[str, float] = {}
+        for name in dict.fromkeys(name for cost in costs for name in cost):
+            values = [cost[name] for cost in costs if name in cost]
+            total[name] = sum(values) / (len(values) if name.endswith("per_second") else 1)
+        return total
 
     def state(self) -> dict[str, Any]:
         """Return the members' states."""

@@ -1,5 +1,6 @@
 """Convolutional networks on expression profiles that are laid out as images, with Integrated Gradients of genes."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -109,8 +110,10 @@ class GeneImageNetwork(TransferNetwork):
     def _training_logits(self, train: ExpressionSamples, context: FitContext) -> Callable[[Tensor], Tensor]:
         images, spread, module = self._images(train), self._spread(), self.module_
         if len(module.frozen):
+            began = time.perf_counter()
             rows = np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])
             frozen = torch.from_numpy(rows).to(self._device)
+            self._frozen_seconds = time.perf_counter() - began
             return lambda chosen: self._after(frozen[chosen].float())
         return lambda chosen: module(images[chosen] + spread * torch.randn_like(images[chosen]))
 

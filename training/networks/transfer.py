@@ -1,6 +1,7 @@
 """Transfer learning: a network that was trained on other images is trained on ours, in part or whole."""
 
 import math
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ _ROWS = 4096  # at a time, where all at once would fill the memory
 
 
 class TransferModule(nn.Module):
-    """Frozen stages, trained stages, and a linear head on a summary of every stage, see `tapped`."""
+    """Frozen stages, trained stages, and a linear head of ``width`` inputs on a summary of every stage, see `tapped`.
+
+    With ``wide`` it sees the pixels too, a linear model beside the deep one (Cheng et al., 2016).
+    """
 
     def __init__(
         self,
@@ -42,7 +46,7 @@ class TransferModule(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.wide = wide  # the head sees the pixels too, a linear model beside the deep one (Cheng et al., 2016)
+        self.wide = wide
         self.frozen = nn.Sequential(*stages[:frozen])
         self.tail = nn.Sequential(*stages[frozen:])
         for parameter in self.frozen.parameters():
@@ -170,10 +174,12 @@ def head_width(stages: list[nn.Module], channels: int, size: int, grid: int = 0)
 
 def of_one_channel(stages: list[nn.Module]) -> list[nn.Module]:
     """Sum the first convolution's weights over its channels, in place: ``stages`` then take images of one channel."""
-    first = next(part for part in stages[0].modules() if isinstance(part, nn.Conv2d))
-    first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))
-    first.in_channels = 1
-    return stages
+    for part in stages[0].modules():
+        if isinstance(part, nn.Conv2d) and part.in_channels == 3:
+            part.weight = nn.Parameter(part.weight.detach().sum(dim=1, keepdim=True))
+            part.in_channels = 1
+            return stages
+    raise ValueError("the first stage has no convolution of three channels")
 
 
 def training_space(trial: Any, settings: Mapping[str, Any], rates: tuple[float, float] = (0.02, 0.5)) -> dict[str, Any]:
@@ -216,7 +222,7 @@ class TransferNetwork(TrainingChoices, Classifier):
     backbone: ClassVar[Backbone]
     channels: ClassVar[int] = 3
     grid: ClassVar[int] = 0  # see `training.networks.transfer.tapped`
-    fitted: ClassVar[tuple[str, ...]] = ("classes", "size")
+    fitted: ClassVar[tuple[str, ...]] = ("classes", "size", "images_per_second")
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -274,11 +280,15 @@ class TransferNetwork(TrainingChoices, Classifier):
         loss = self._loss(train, context, criterion, codes)
         started = self._start(train, context, criterion, codes)
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
+        began = time.perf_counter()
         options: dict[str, Any] = {"context": context, "groups": self._rates(module), "start_counts": started}
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
         self.trained_ = train_network(trained, loss, len(train), monitor, settings=self, **options)
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
+        seen = len(train) * (len(self.trained_.history) - self.trained_.first_epoch)
+        rate = seen / (time.perf_counter() - began + self._frozen_seconds)
+        self.images_per_second_ = rate if math.isfinite(rate) else 0.0
         module.eval()
         return self
 
@@ -297,6 +307,7 @@ class TransferNetwork(TrainingChoices, Classifier):
             module = module.to(memory_format=torch.channels_last)
         self.module_ = module.to(self._device).eval()
         self._frozen_id: str | None = None
+        self._frozen_seconds = 0.0  # of the one run of frozen stages over the training images, set by `_loss`
         self._shape: tuple[int, ...] = ()
 
     def _rates(self, module: TransferModule) -> list[tuple[list[nn.Parameter], float]]:
@@ -347,10 +358,11 @@ class TransferNetwork(TrainingChoices, Classifier):
         return self.module_.summary(maps, [rows[:, cells:]])
 
     def cost(self) -> dict[str, float]:
-        """Return parameters, those that are trained, and multiply-adds of an image."""
+        """Return parameters, multiply-adds of an image, and training images per second of epochs and the frozen run."""
         whole = cost_of(self.module_, torch.zeros(1, self.channels, self.size_, self.size_, device=self._device))
         trained = sum(p.numel() for p in self.module_.parameters() if p.requires_grad)
-        return {"parameters": whole["parameters"], "trained_parameters": trained, **whole}
+        cost = {"parameters": whole["parameters"], "trained_parameters": trained, **whole}
+        return cost | ({"images_per_second": self.images_per_second_} if self.images_per_second_ else {})
 
     def state(self) -> dict[str, Any]:
         """Return what was learned, and weights."""
