@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = response_task(name, params)
     if unknown := [mode for mode in given.modes or () if mode not in task.modes]:
         raise UserError(f"--modes {unknown[0]}: no split mode of {name}; they are {', '.join(task.modes)}")
+    if not (DATA / name).is_dir():
+        raise UserError(f"{DATA / name} is not there; bring data in with `make data FROM=DIR TASK={name}`")
     folder = REPORTS / name / FOLDER
     of = functools.partial(plans, name, params, data_sha256=tracking.folder_sha256(DATA / name), folder=folder)
     every = params.architectures(name)

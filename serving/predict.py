@@ -18,8 +18,7 @@ def main(given: Sequence[str] | None = None) -> int:
     arguments.add_argument("--out", required=True, type=Path, help="folder of the answers")
     arguments.add_argument("--model", default="", help="model URI (default: models:/<task>@production)")
     arguments.add_argument("--cluster", default="", help="ray://HOST:PORT, or local: spread the parts by Ray Data")
-    share = "N/OF, N from 0: answer one part in OF, and finish nothing"
-    arguments.add_argument("--share", type=lambda text: tuple(map(int, text.split("/"))), help=share)
+    arguments.add_argument("--share", type=_share, help="N/OF, N from 0: answer one part in OF, and finish nothing")
     asked = arguments.parse_args(given)
     from serving.bulk.run import REFUSED, Bulk
 
@@ -39,6 +38,13 @@ def main(given: Sequence[str] | None = None) -> int:
     model = f"{asked.task} version {bulk.model.version} ({bulk.model.contract.architecture})"
     print(f"{model}: {answered} answered, {why}; {asked.out}")
     return 0
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, of = map(int, text.split("/"))
+    if not 0 <= number < of:
+        raise ValueError(f"{number} is not below {of}")
+    return number, of
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ without a change to the checkout; the report of the loop is the text of the pull
 """
 
 import os
-import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.command import parser, run_command
@@ -18,34 +20,46 @@ CHANGED = ("dvc.lock", "data.dvc")
 
 def propose(name: str) -> str:
     """Commit, push and open the pull request, as far as that is not done; return what was done, in a sentence."""
-    from serving.reproduction import Worktree, worktree
-
-    state, here = read_state(FOLDER / f"{name}.json"), Worktree(Path.cwd(), Path.cwd())
+    state = read_state(FOLDER / f"{name}.json")
     text = REPORTS / name / "retraining.md"
     if not state.finished or not text.is_file():
         raise UserError(f"no loop of {name} has ended in this checkout; run `make retrain TASK={name}` first")
     paths = [path for path in CHANGED if Path(path).is_file()]
-    if not here.run("git status", "git", "status", "--porcelain", "--", *paths):
+    if not _run("git", "status", "--porcelain", "--", *paths):
         return f"nothing to propose: {' and '.join(paths)} are as they were committed"
-    if shutil.which("gh") is None:
-        raise UserError("gh is not installed; it opens the pull request")
     branch = f"retrain/{name}-{state.content['fingerprint'][:12]}"
     title = f"Retrain {name}: {state.content['finished']['outcome']}"[:200]
-    if not here.run("git ls-remote", "git", "ls-remote", "--heads", "origin", branch):
-        by = os.environ.get("BY") or "retraining"
-        who = ("-c", f"user.name={by}", "-c", f"user.email={by}@users.noreply.github.com")
-        with worktree(here.root, "HEAD") as tree:
-            for path in paths:
-                shutil.copy(path, tree.root / path)
-            tree.run("git add", "git", "add", "--", *paths)
-            tree.run("git commit", "git", *who, "-c", "core.hooksPath=/dev/null", "commit", "--quiet", "-m", title)
-            tree.run("git push", "git", "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
-    asked = ("--head", branch, "--state", "all", "--json", "number", "--jq", ".[].number")
-    if here.run("gh pr list", "gh", "pr", "list", *asked).strip():
+    if not _run("git", "ls-remote", "--heads", "origin", branch):
+        _run("git", "push", "--quiet", "origin", f"{_commit(paths, title)}:refs/heads/{branch}")
+    if _run("gh", "pr", "list", "--head", branch, "--state", "all", "--json", "number", "--jq", ".[].number"):
         return f"{branch} was proposed already"
-    told = ("--head", branch, "--title", title, "--body-file", str(text))
-    here.run("gh pr create", "gh", "pr", "create", *told)
+    _run("gh", "pr", "create", "--head", branch, "--title", title, "--body-file", str(text))
     return f"proposed as {branch}"
+
+
+def _commit(paths: list[str], title: str) -> str:
+    """Return a commit of ``paths`` on top of HEAD, made with an index of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        _run("git", "read-tree", "HEAD", more=index)
+        _run("git", "add", "--", *paths, more=index)
+        tree = _run("git", "write-tree", more=index)
+    by = os.environ.get("BY") or "retraining"
+    author = {"NAME": by, "EMAIL": f"{by}@users.noreply.github.com"}
+    if subprocess.run(["git", "config", "user.email"], capture_output=True).stdout.strip():
+        author = {}
+    names = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in author.items()}
+    return _run("git", "commit-tree", tree, "-p", "HEAD", "-m", title, more=names)
+
+
+def _run(*command: str, more: Mapping[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(more or {})})
+    except FileNotFoundError as error:
+        raise UserError(f"{command[0]} is not installed; it opens the pull request") from error
+    if done.returncode:
+        raise UserError(f"`{' '.join(command[:3])}` failed: {done.stderr.strip()[-500:]}")
+    return done.stdout.strip()
 
 
 def main() -> int:

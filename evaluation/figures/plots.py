@@ -79,7 +79,7 @@ def heat_map(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, label: str, limit: float = 0, **titles: str
 ) -> Figure:
     """Return values around 0, red above and blue below, pale at 0; beyond ``limit`` all have one color."""
-    limit = limit or float(np.abs(values).max()) or 1.0
+    limit = limit or float(np.abs(values).max(initial=0)) or 1.0
     figure, axes = plt.subplots(figsize=(2 + 0.16 * len(columns), 1.8 + 0.18 * len(rows)))
     shades = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
@@ -152,11 +152,12 @@ def calibration_curve(target: npt.ArrayLike, before: npt.ArrayLike, after: npt.A
 @styled
 def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
     """Return metrics over epochs: losses in one panel, other metrics in another, the learning rate in a third."""
-    table = pd.DataFrame(history).set_index("step").dropna(axis=1, how="all")
+    table = pd.DataFrame(history)
+    table = (table.set_index("step") if "step" in table else table).dropna(axis=1, how="all")
     panels: dict[str, list[str]] = {"loss": [], "metric": [], "learning rate": []}
     for name in map(str, table.columns):
         panels["loss" if "loss" in name else "learning rate" if "learning_rate" in name else "metric"].append(name)
-    kinds = [kind for kind, names in panels.items() if names]
+    kinds = [kind for kind, names in panels.items() if names] or ["metric"]
     figure, grid = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + 0.6, 3.0), squeeze=False)
     for axes, kind in zip(grid[0], kinds, strict=True):
         for color, name in zip(_colors(len(panels[kind])), panels[kind], strict=True):
@@ -164,7 +165,8 @@ def learning_curves(history: Sequence[dict[str, float]], title: str) -> Figure:
             axes.plot(values.index, values, color=color, marker="o" if len(values) == 1 else None, label=name)
         axes.set(xlabel="epoch", ylabel=kind)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False, fontsize=7)
+        if panels[kind]:
+            axes.legend(frameon=False, fontsize=7)
     grid[0][0].set_title(title)
     return figure
 

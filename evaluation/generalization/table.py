@@ -115,7 +115,10 @@ def hyperparameters_of(folder: Path, architecture: str, task: Task) -> tuple[dic
     path = folder / "tuned.json"
     if not path.is_file():
         return dict(known.defaults), "defaults"
-    return dict(read_json(path)["hyperparameters"]), "tuned"
+    try:
+        return dict(read_json(path)["hyperparameters"]), "tuned"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run the tune stage again") from error
 
 
 def response_task(name: str, params: Params) -> Task:
@@ -201,11 +204,12 @@ def score(
 
 
 def measure(predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
-    """Return the metrics of the table with their intervals."""
-    if predictions["group"].nunique() < 2:
-        raise UserError("all test rows are of one unit; an interval needs at least two")
+    """Return the metrics of the table with their intervals; ends are NaN where only one unit was tested."""
     measures = measures_of(task.problem)
-    found = measures.intervals(predictions, task, seed)
+    if predictions["group"].nunique() > 1:
+        found = measures.intervals(predictions, task, seed)
+    else:
+        found = {key: Interval(value, np.nan, np.nan) for key, value in measures.alone(predictions, task).items()}
     return {key: found[key] for key in measures.in_every_mode}
 
 
@@ -232,7 +236,7 @@ def of_known_drugs(name: str, params: Params, plan: Plan, samples: Any) -> dict[
         return None
     predictions = pd.read_parquet(plan.predictions)
     known = modality_of(task.modality).of_known_parts(predictions, samples, in_mode(task, plan.mode).split)
-    if known is None or (part := predictions[known])["group"].nunique() < 2:
+    if known is None or (part := predictions[known])["target"].nunique() < 2:
         return None
     return {
         "rows": len(part),
@@ -255,6 +259,8 @@ def contests(name: str, params: Params, every: Sequence[Plan]) -> list[dict[str,
             continue
         best, rival = (best_first(each, task.tune.metric, "validation", "value")[0]["architecture"] for each in sides)
         ours, theirs = (pd.read_parquet(done[each].predictions) for each in (best, rival))
+        if ours["group"].nunique() < 2:
+            continue
         between = paired_difference(task, ours, theirs, "r2", **bootstrap)
         found.append({"mode": mode, "network": best, "rival": rival, **vars(between)})
     return found

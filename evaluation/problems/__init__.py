@@ -102,6 +102,10 @@ class Measures(ABC):
     def columns(self, predictions: pd.DataFrame) -> Columns:
         """Return a table of predictions as arrays, as `bootstrap` takes them."""
 
+    def alone(self, predictions: pd.DataFrame, task: Task) -> dict[str, float]:
+        """Return every metric of a table of predictions, without an interval."""
+        return self.metrics(**self._known(predictions, task))
+
     def intervals(self, predictions: pd.DataFrame, task: Task, seed: int) -> dict[str, Interval]:
         """Return every metric of a table of predictions with its interval."""
         known = self._known(predictions, task)

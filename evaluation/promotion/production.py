@@ -31,12 +31,14 @@ Opponent = tuple[dict[str, Any], tuple[pd.DataFrame, pd.DataFrame] | None]
 
 def production_version(name: str) -> ModelVersion | None:
     """Return the version of the registered model ``name`` that is in production, None where there is none."""
+    client = MlflowClient()
     try:
-        return MlflowClient().get_model_version_by_alias(name, ALIAS)
+        version = client.get_registered_model(name).aliases.get(ALIAS)
     except MlflowException as error:
-        if tracking.absent(error):
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise
+    return None if version is None else client.get_model_version(name, str(version))
 
 
 def opponent(

@@ -45,19 +45,17 @@ class _Pairs:
         self._tissue |= {name: tissue for name, tissue in zip(lines, listed["tissue"], strict=True) if tissue}
         drugs = read_ids(table_named(data, "drugs"), [], ["drug_id", "smiles"])
         self._doubled = set(drugs["drug_id"][drugs["drug_id"].duplicated()].dropna())
+        self._asked: tuple[Any, ...] = ()  # row, line and drug of each pair, of a table
         if (table := table_named(data, "response")) is None:
             in_tables = (name for values in self._values.values() for name in values.index)
             names: Any = list(dict.fromkeys([*lines, *in_tables]))
-            drug, line = np.divmod(np.arange(len(drugs) * len(names)), max(1, len(names)))
-            row = np.arange(1, len(line) + 1)
         else:
             asked = read_ids(table, ["cell_line_id", "drug_id"])
             smiles = dict(zip(drugs["drug_id"], drugs["smiles"], strict=True))
             line, names = pd.factorize(asked["cell_line_id"].fillna(""))
             drug, ids = pd.factorize(asked["drug_id"].fillna(""))
-            row = asked.index.to_numpy()
+            self._asked = asked.index.to_numpy(), line, drug
             drugs = pd.DataFrame([(each or None, smiles.get(each)) for each in ids], columns=[*drugs], dtype=object)
-        self._row, self._line, self._drug = row, line, drug  # of each pair
         self.names, self._drugs = np.array(names, dtype=object), drugs
         self._drug_names = np.array([drug_id or smiles or "" for drug_id, smiles in drugs.to_numpy()], dtype=object)
         self._of_drugs: dict[int, str] | None = None  # why some are refused, by place
@@ -73,8 +71,18 @@ class _Pairs:
 
     def block(self, start: int) -> Any:
         """Return the places of the pairs of lines from ``start`` on, drug by drug."""
-        own = np.flatnonzero((self._line >= start) & (self._line < start + _LINES))
-        return own[np.argsort(self._drug[own], kind="stable")]
+        if not self._asked:
+            return range(len(self._drugs) * len(self.names[start : start + _LINES]))
+        _, line, drug = self._asked
+        own = np.flatnonzero((line >= start) & (line < start + _LINES))
+        return own[np.argsort(drug[own], kind="stable")]
+
+    def _at(self, places: Any, start: int) -> tuple[Any, ...]:
+        """Return row, line and drug of pairs of a `block`."""
+        if self._asked:
+            return tuple(each[places] for each in self._asked)
+        drug, line = np.divmod(np.array(places), len(self.names[start : start + _LINES]))
+        return drug * len(self.names) + start + line + 1, start + line, drug
 
     def lines(self, start: int) -> tuple[pd.DataFrame, dict[int, str]]:
         """Return what a request says of lines from ``start`` on, a row each, and why some are refused, by place."""
@@ -102,7 +110,7 @@ class _Pairs:
 
     def part(self, places: Any, start: int, lines_of: Callable[[], tuple[pd.DataFrame, dict[int, str]]]) -> Part:
         """Return pairs of `lines` from ``start`` on, and why some are refused."""
-        row, line, drug = self._row[places], self._line[places], self._drug[places]
+        row, line, drug = self._at(places, start)
         lines, of_lines = lines_of()
         if self._of_drugs is None and len(taken := lines.drop(index=list(of_lines))):
             self._of_drugs = self._refused_drugs(taken)

@@ -1,7 +1,9 @@
 """Answers of a model to all questions of a folder, in parts that are written whole and kept by a run that goes on."""
 
+import contextlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -49,7 +51,7 @@ class Bulk:
         self._contract, self._data, self._out = self.model.contract, data, out
         if self._contract.task != task:
             raise UserError(f"{uri} is a model of {self._contract.task}, not of {task}")
-        self._log = self.model.log = _PartLog(salt_from_environment())
+        self._log = self.model.log = _PartLog(_salt(out))
         self._run = self._about_run()
         for path in (out / ANSWERS).glob("part-*.parquet"):
             self._read(path)
@@ -63,7 +65,7 @@ class Bulk:
             "data": combined(file_hashes(self._data)),
             "code": combined(closure(__name__, architectures=used, task=task)),
             "limit of pixels": os.environ[IMAGE_PIXELS],
-            "salt": salted_sha256(os.environ.get(LOG_SALT, "").encode(), b""),
+            "salt": salted_sha256(self._log.salt, b""),
         }
 
     def answer(self, wanted: Callable[[int], bool] = lambda number: True) -> int:
@@ -144,6 +146,22 @@ class _PartLog(PredictionLog):
         rows = [salted_sha256(self.salt, each) for each in identities]
         samples = [None if name is None else salted_sha256(self.salt, name.encode()) for name in names or ()]
         self.asked.append(Asked(datetime.now(UTC), uuid.uuid4().hex, rows, samples, answer, described))
+
+
+def _salt(out: Path) -> bytes:
+    """Return the key of the log's hashes; a random one is kept for runs that go on, readable by its owner alone."""
+    salt, path = salt_from_environment(), out / ".salt"
+    if os.environ.get(LOG_SALT):
+        return salt
+    out.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        handle, name = tempfile.mkstemp(dir=out)
+        with os.fdopen(handle, "wb") as file:
+            file.write(salt)
+        with contextlib.suppress(FileExistsError):  # of a worker or another run
+            os.link(name, path)
+        Path(name).unlink()
+    return path.read_bytes()
 
 
 def _schema(ids: Iterable[str], contract: Contract) -> pyarrow.Schema:

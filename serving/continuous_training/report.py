@@ -11,7 +11,7 @@ from evaluation.promotion.gate import Verdict, lines
 from evaluation.promotion.production import kept_table
 from pipelines import report as reports
 from pipelines import tracking
-from pipelines.params import PARAMS_FILE
+from pipelines.params import PARAMS_FILE, read_params
 from pipelines.paths import PREPARED
 from pipelines.report import Block, Code, Strong, Text, as_markdown, code, items, section, table, text
 from pipelines.split import split_sha256
@@ -25,7 +25,7 @@ def report(name: str, state: State, evidence: Mapping[str, Any] | None, outcome:
     sections = [
         section("", begun),
         section("Data", *_data(name, state, served)),
-        section("Parameters", _parameters(served)),
+        section("Parameters", *_parameters(served)),
         *([] if evidence is None else _of_card(evidence)),
         section("Gate", *_gate(state.results)),
         section("What was moved", *_moved(name, state.results)),
@@ -74,13 +74,17 @@ def _samples(before: pd.DataFrame | None, after: pd.DataFrame) -> Iterator[Block
     )
 
 
-def _parameters(served: Mapping[str, str]) -> Block:
-    """Return how ``params.yaml`` differs from that of the version's commit."""
-    commit = served.get("git.commit", "none")
-    changed = None if commit == "none" else tracking.git("diff", commit, "--", str(PARAMS_FILE))
-    if changed is None:
-        return text("What they were is not known here.")
-    return code(changed) if changed else text("As they were.")
+def _parameters(served: Mapping[str, str]) -> Iterator[Block]:
+    """Return how budget and ``params.yaml`` differ from those of the version's commit."""
+    commit, budget = served.get("git.commit", "none"), read_params().budget
+    same = ("--no-color", "--no-ext-diff", commit, "--", str(PARAMS_FILE))  # whatever the user's git is set to
+    changed = None if commit == "none" else tracking.git("diff", *same)
+    if served and served.get("budget", budget) != budget:
+        yield text("The budget was ", Code(served["budget"]), ", and is now ", Code(budget), ".")
+    elif not changed:
+        yield text("What they were is not known here." if changed is None else "As they were.")
+    if changed:
+        yield code(changed)
 
 
 def _of_card(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -130,8 +130,11 @@ def _shares(axes: Axes, old: pd.Series, new: pd.Series) -> None:
         return
     counts = {"old": old.astype(str).value_counts(normalize=True), "new": new.astype(str).value_counts(normalize=True)}
     shares = pd.DataFrame(counts).fillna(0)
-    shares = shares.loc[shares.sum(axis=1).nlargest(_CATEGORIES).index].rename(index=lambda name: name[:14])
-    shares.plot.bar(ax=axes, color=[GRAY, BLUE], width=0.8, rot=60, fontsize=6, legend=False)
+    shares = shares.loc[shares.sum(axis=1).nlargest(_CATEGORIES).index]
+    places = np.arange(len(shares))
+    axes.bar(places - 0.2, shares["old"], 0.4, color=GRAY)
+    axes.bar(places + 0.2, shares["new"], 0.4, color=BLUE)
+    axes.set_xticks(places, [str(name)[:14] for name in shares.index], rotation=60, ha="right", fontsize=6)
 
 
 def _png(drawing: Figure) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.evidence.evidence_file import check_schema
 from evaluation.evidence.parts import Evidence
 from evaluation.explain import biomarkers, genes
 from evaluation.explain.biomarkers import Marker, data_effect, look_up
@@ -19,6 +20,7 @@ from evaluation.promotion.card import _biomarkers
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.samples.response import ResponseSamples, make_samples
+from tests.evaluation.made_evidence import made_cell_evidence as made_evidence
 from tests.evaluation.planted import Known, pairs_setting
 from training.estimator import Attribution
 
@@ -284,3 +286,9 @@ def test_the_evidence_tells_what_was_found_of_what_the_model_could_see(samples: 
     assert (section["found"], section["looked_up"]) == (1, 1)  # ERBB2, of expression
     outside = section["status"]["not looked at"]
     assert outside == (known["status"] == "not looked at").sum() == 2  # BRAF and TP53, both mutations
+    evidence = made_evidence()
+    evidence["explanation"] = {**evidence["explanation"], **said}
+    check_schema(evidence, "evidence.json")
+    section["rows"][0]["status"] = "overlooked"
+    with pytest.raises(UserError, match="overlooked"):
+        check_schema(evidence, "evidence.json")

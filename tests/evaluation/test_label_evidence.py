@@ -128,7 +128,7 @@ def test_the_planted_genes_lead_their_class_with_their_sign(found: Evidence) -> 
     assert found.sections["explanation"]["top"]["B"][:2] == [GENES[2], GENES[3]]
 
 
-def test_a_class_without_a_row_is_left_out(setting: Setting) -> None:
+def test_a_class_without_a_row_is_left_out_and_a_model_that_uses_no_gene_has_no_explanation(setting: Setting) -> None:
     test = setting.prepared.side("test")
     some = test.take(np.flatnonzero(test.target != 1))
     attribution = Planted().attribute(some, some.target)
@@ -137,6 +137,12 @@ def test_a_class_without_a_row_is_left_out(setting: Setting) -> None:
     assert set(genes["class"]) == {"A", "C"}
     figure = genes_by_class(means, GENES, CLASSES, "t")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["A", "C"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Planted, "attribute", lambda *_: None)
+        blind = setting.evidence(Planted())
+    assert blind.sections["explanation"] == {"method": None, "checks": []}
+    assert not {"genes_by_class", "layout"} & {*blind.tables, *blind.figures}
+    assert not any(name.startswith("explanation") for name in blind.logged)
 
 
 def test_the_layout_shows_a_gene_at_its_pixel(setting: Setting, found: Evidence) -> None:

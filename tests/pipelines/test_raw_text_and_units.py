@@ -250,6 +250,7 @@ def test_every_word_for_unknown_is_read_as_empty_and_told(word: str, blank: str,
 def test_a_rule_finds_its_code_however_it_is_written_and_no_other(code: int, write: str, other: int) -> None:
     held = pd.Series([write.format(code), str(other), None], dtype=object)
     assert is_one_of(held, [str(code)]).tolist() == [True, code == other, False]
+    assert not is_one_of(held, ["None", "nan", ""]).any()
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=9))

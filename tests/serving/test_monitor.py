@@ -496,3 +496,14 @@ def test_columns_without_a_value_or_a_variation_do_not_stop_the_report() -> None
     assert alarms(list(found.values())) == set()
     gone = logged.assign(component_0=np.nan)
     assert alarms(column_drifts(reference, gone)) == {("component_0", "missing")}
+
+
+def test_numbers_and_categories_agree_with_their_textbook_tests() -> None:
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    one, two = rng.normal(size=300), rng.normal(0.3, 1.2, size=200)
+    assert distribution.number_drift("x", one, two).p == pytest.approx(stats.ks_2samp(one, two, method="asymp").pvalue)
+    first, second = (pd.Series(rng.choice(["a", "b", "c"], 300, p=p)) for p in ([0.3, 0.3, 0.4], [0.5, 0.2, 0.3]))
+    table = np.stack([each.value_counts().sort_index() for each in (first, second)])
+    assert distribution.category_drift("x", first, second).p == pytest.approx(stats.chi2_contingency(table).pvalue)

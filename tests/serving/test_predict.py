@@ -261,6 +261,26 @@ def test_runs_of_two_models_do_not_mix_and_a_part_or_log_that_is_not_there_is_mi
     assert len(read_log(tmp_path / "out", PROFILES, "3", least=1).rows) == 10
 
 
+def test_a_run_without_a_salt_goes_on_with_that_of_its_folder_and_writes_a_lost_log_again(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, made = models(KINDS[0])
+    monkeypatch.delenv(LOG_SALT)
+    table = pd.read_parquet(made / "expression.parquet")
+    table.iloc[8:, 1:] = table.iloc[:3, 1:].to_numpy()
+    table.to_parquet(tmp_path / "mine.parquet", index=False)
+    out = tmp_path / "out"
+    Bulk(PROFILES, tmp_path / "mine.parquet", out).answer(lambda number: number != 1)
+    Bulk(PROFILES, tmp_path / "mine.parquet", out).answer(lambda number: number == 1)
+    (out / PROFILES / "part-00000.parquet").unlink()
+    assert _asked(PROFILES, tmp_path / "mine.parquet", out)[0] == 10
+    assert read_log(out, PROFILES, "3", least=1).rows["row_sha256"].nunique() == 7
+    assert (out / ".salt").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv(LOG_SALT, "another")
+    with pytest.raises(UserError, match="answers of another salt"):
+        Bulk(PROFILES, tmp_path / "mine.parquet", out)
+
+
 def test_a_table_with_a_row_a_gene_is_read_as_the_raw_format_and_a_bad_row_costs_no_other(
     models: Models, tmp_path: Path
 ) -> None:

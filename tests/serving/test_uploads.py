@@ -112,6 +112,8 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "a sample twice": ("a.csv", "sample,TP53\nS1,1\nS1 ,2\n", "'S1' and 'S1 '"),
     "a first line that is short": ("a.csv", "sample,TP53,EGFR\nS1,1,2,3\nS2,4,5,6\n", "4 values.*names 3 columns"),
     "a stray cell after ended rows": ("a.csv", f"id;TP53;MYC\n{ENDED}30;1;2;9\n", "column 4 has values and no name"),
+    "a minus of typesetters": ("a.csv", "id;TP53;EGFR\na;\u22121.234;5,12\nb;3,5;1,1\n", "decimal sign"),
+    "numbered samples under it": ("a.csv", "sample,TP53,EGFR\n12,1.5,2,3\n13,4,5,6\n", "'sample' are numbers"),
     "zero bytes": ("a.csv", PLAIN + "\n" * 600 + "S3,1\0,2\n", "zero bytes"),
     "a quotation mark without its end": ("a.csv", 'sample,TP53\nS1,"1\nS2,2\n', "cannot be read as a table"),
     "a sample without a name": ("a.csv", "sample_id,TP53\n,1\n", "column sample_id, row 1: is empty"),

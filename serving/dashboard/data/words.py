@@ -63,8 +63,11 @@ def micromolar(value: float) -> str:
 
 
 def moment(time: datetime | str) -> str:
-    """Return a time, or its ISO text, as "20 Nov 2026, 16:49 UTC"."""
-    found = datetime.fromisoformat(time) if isinstance(time, str) else time
+    """Return a time, or its ISO text, as "20 Nov 2026, 16:49 UTC"; other text as it is."""
+    try:
+        found = datetime.fromisoformat(time) if isinstance(time, str) else time
+    except ValueError:
+        return str(time)
     found = found.astimezone(UTC) if found.tzinfo else found
     return f"{found.day} {found:%b %Y, %H:%M} UTC"
 

@@ -173,6 +173,9 @@ def _leaderboard(found: Standings) -> None:
 def _costs(found: Standings) -> None:
     st.subheader("Quality against cost", help=means("cost"))
     costs = [cost for cost in _COSTS if cost in found.table]
+    if not costs:
+        frame.advice("No architecture has recorded its cost; train it again to see.")
+        return
     cost = st.selectbox("Cost", costs, format_func=lambda key: _COSTS[key][0], key="cost")
     table, title, word = scores(found).assign(cost=found.table[cost]), _COSTS[cost][0], score_word(found.metric)
     table = table[table["cost"] > 0].reset_index(drop=True)
