@@ -535,6 +535,8 @@ def test_what_changed_while_it_ran_and_what_nobody_answers_for_is_not_registered
 def two_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a split of now, and one that is kept at the run of the version before."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "budget.yaml").write_text("budget: full\n")
     head = ["sample_id", "group", "split"]
     kept = [("s1", "g1", "train"), ("s2", "g1", "test"), ("s3", "g2", "test"), ("TCGA-AA-0001", "TCGA-AA", "train")]
     now = [
@@ -560,8 +562,9 @@ def written(found: Mapping[str, Mapping[str, Any]], evidence: Any = None, outcom
 
 
 def test_the_report_says_what_differs(two_splits: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "git", lambda *words: "-seed: 1\n+seed: 2" if words[:2] == ("diff", "c1") else None)
+    monkeypatch.setattr(tracking, "git", lambda *words: "-seed: 1\n+seed: 2" if "c1" in words else None)
     served = {"alias": "production", "version": "1", "run_id": "run1", "data.sha256": "a" * 64, "git.commit": "c1"}
+    served |= {"budget": "quick"}
     found: dict[str, Any] = {
         "look": {"served": {**served, "split.sha256": "5" * 64}},
         "check": {"warnings": 2, "findings": ["drug_under_two_ids"]},
@@ -578,6 +581,7 @@ def test_the_report_says_what_differs(two_splits: None, monkeypatch: pytest.Monk
         "| groups | 3 | 3 | 1 | 1 |",
         "2 samples are on another side of the split than before, 1 of them were test samples.",
         f"| `data.sha256` | `{'a' * 12}` | `{'d' * 12}` |",
+        "The budget was `quick`, and is now `full`.",
         "-seed: 1",
         "+seed: 2",
         "| in production | xgboost (version 1) | r2 | -0.015 [-0.030, +0.001] | 100 |",
