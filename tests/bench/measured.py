@@ -131,7 +131,7 @@ def compare(
     """Run both in turn; return the record, with fields ``more``, of the ``value`` of their seconds and of the ratio."""
     mine, theirs = in_turn([ours, other], rounds, clock)
     seconds, others, ratio = medians(mine, theirs)
-    about: dict[str, Any] = {"unit": "s", "spread": spread(mine, theirs), **more}
+    about: dict[str, Any] = {"unit": "s", **more}
     better = about.get("higher_is_better", True)
     return Record(name, value(seconds), value(others), 1 / ratio if better else ratio, **about)
 

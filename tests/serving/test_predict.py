@@ -401,13 +401,16 @@ def test_the_command_says_what_was_answered_and_fails_where_nothing_was(
 ) -> None:
     _, made = models(KINDS[0])
 
-    def command(data: Path, out: Path) -> int:
-        return predict.main(["--task", PROFILES, "--data", str(data), "--out", str(out)])
+    def command(data: Path, out: Path, *more: str) -> int:
+        return predict.main(["--task", PROFILES, "--data", str(data), "--out", str(out), *more])
 
     assert command(made, tmp_path / "out") == 0
     assert "version 3 (logistic_regression): 10 answered, 1 refused" in capsys.readouterr().out
     with pytest.raises(UserError, match="lies in the data"):
         command(tmp_path, tmp_path / "out")
+    for share in ("4/4", "-1/3", "3", "1/0"):  # which would leave parts without an answer
+        with pytest.raises(SystemExit):
+            command(made, tmp_path / "out", f"--share={share}")
     table = pd.read_parquet(made / "expression.parquet")
     none = "no question was answered, 1 refused.*the first: field expression"
     for rows, message in ((slice(5, 6), none), (slice(0), "nothing to ask")):
