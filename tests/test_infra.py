@@ -16,6 +16,7 @@ import yaml
 
 from infra.check_compose import problems as compose_problems
 from infra.check_manifests import OVERLAYS, _pods, built, unnamed
+from infra.check_manifests import _parts as all_parts
 from infra.check_manifests import problems as manifest_problems
 from serving.alias_moves import HISTORY_URI
 from serving.dashboard.data.endpoints import ENDPOINTS
@@ -459,10 +460,6 @@ def test_nobody_but_its_users_comes_near_ray_and_the_code_that_jobs_run(overlays
 
 
 def _parts(part: Any, key: str) -> list[dict[str, Any]]:
-    """Return the values of ``key`` at any depth."""
-    if isinstance(part, list):
-        return [found for each in part for found in _parts(each, key)]
-    if not isinstance(part, dict):
-        return []
-    own = [part[key]] if isinstance(part.get(key), dict) else []
-    return own + [found for each in part.values() for found in _parts(each, key)]
+    """Return the values of ``key`` at any depth, where they are mappings."""
+    inside = (each[key] for each in all_parts(part) if isinstance(each, dict) and key in each)
+    return [value for value in inside if isinstance(value, dict)]

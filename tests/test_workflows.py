@@ -158,18 +158,17 @@ def train(folder: Path, budget: str | None) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_a_budget_holds_until_another_is_named(checkout: Path) -> None:
+def test_a_budget_holds_until_another_is_named_and_an_unknown_one_is_refused_before_anything_runs(
+    checkout: Path,
+) -> None:
     chosen = checkout / "budget.yaml"
+    for budget in ("huge", "quick full", "full; touch pwned", "$(shell touch pwned)"):
+        code, said = train(checkout, budget)
+        assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said
+        assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
     assert train(checkout, None) == (0, "") and not chosen.exists()
     for budget, held in (("full", "full"), (None, "full"), ("quick", "quick")):
         assert train(checkout, budget) == (0, "") and chosen.read_text() == f"budget: {held}\n"
-
-
-@pytest.mark.parametrize("budget", ["huge", "quick full", "full; touch pwned", "$(shell touch pwned)"])
-def test_an_unknown_budget_is_refused_before_anything_runs(checkout: Path, budget: str) -> None:
-    code, said = train(checkout, budget)
-    assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said
-    assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
 
 
 # Hooks of commits.

@@ -175,16 +175,6 @@ def test_a_split_whose_writing_fails_leaves_the_old_one(written: Prepared) -> No
     read_prepared(NAME, TASK)
 
 
-def test_a_split_of_half_its_files_is_refused(written: Prepared, place: Path) -> None:
-    other = prepare(TASK.read(place / "data" / NAME), TASK, SEED + 1)
-    assert other.sha256 != written.sha256
-
-    with patch("pipelines.datasets.write_json", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
-        write_prepared(other, PREPARED, TASK, SEED + 1)
-    with pytest.raises(UserError, match="run `dvc repro -f prepare@"):
-        read_prepared(NAME, TASK)
-
-
 def test_json_has_no_nan_and_no_numpy(tmp_path: Path) -> None:
     numbers: dict[Any, Any] = {"a": np.float32(0.5), "b": [np.nan, np.inf, -np.inf]}
     content = {**numbers, 3: np.arange(2), "c": (np.int64(1), np.bool_(True))}

@@ -76,21 +76,15 @@ def test_a_tracking_store_that_refuses_is_told_at_once(how: str, told: str, here
             look(TASK)
 
 
-@pytest.fixture
-def bounded() -> Iterator[None]:
-    """Let every SQLite database that is opened from here on be as full as it is."""
-
-    def full(connection: sqlite3.Connection, _: object) -> None:
+def test_a_full_tracking_store_is_told_at_once_by_calls_and_by_step_metrics(
+    here: Path, request: pytest.FixtureRequest
+) -> None:
+    def keep_size(connection: sqlite3.Connection, _: object) -> None:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
-    sqlalchemy.event.listen(Engine, "connect", full)
-    yield
-    sqlalchemy.event.remove(Engine, "connect", full)
-
-
-@pytest.mark.usefixtures("bounded")
-def test_a_full_tracking_store_is_told_at_once_by_calls_and_by_step_metrics(here: Path) -> None:
+    sqlalchemy.event.listen(Engine, "connect", keep_size)
+    request.addfinalizer(lambda: sqlalchemy.event.remove(Engine, "connect", keep_size))
     mlflow.set_tracking_uri(empty_store(here))
     run_id = mlflow.MlflowClient().create_run("0").info.run_id
     full = pytest.raises(StoreError, match=r"mlflow\.db.* is full; free or add space")
