@@ -76,7 +76,9 @@ def test_the_matrix_of_all_pairs_is_never_built(
     monkeypatch.setattr(torch.nn.Linear, "forward", counted(torch.nn.Linear.forward))
     many, architecture = train.take(np.arange(20_000) % len(train)), get_architecture(name, "pairs", "regression")
     small = {"epochs": 1, "rounds": 2, "trees": 2, "batch_size": 4096, "bits": 16, "components": 4}
-    architecture.build({}, device="cpu", **small).fit(many, prepared.side("validation")).predict(many)
+    model = architecture.build({}, device="cpu", **small).fit(many, prepared.side("validation"))
+    predicted = model.predict(many)  # in batches, and the rows of each are its own
+    np.testing.assert_allclose(predicted, predicted[np.arange(20_000) % len(train)], rtol=0, atol=1e-4)
     assert max(batches, default=0) <= 16_384
     assert sum(batches) >= 40_000 or architecture.space is None, "neither fit nor predict was seen"
 

@@ -145,8 +145,9 @@ class HostWaits:
         self._stack = contextlib.ExitStack()
 
     def start(self) -> None:
-        self._stack.enter_context(_Calls(self))
-        self._stack.enter_context(_Operations(self))
+        for mode in (_Calls(), _Operations()):
+            mode.waits = self
+            self._stack.enter_context(mode)
 
     def stop(self) -> None:
         self._stack.close()
@@ -163,12 +164,10 @@ class HostWaits:
 class _Calls(TorchFunctionMode):
     """Tells tensors made on the host from those made on the device, and sees what is sent there or mixed."""
 
-    def __init__(self, waits: HostWaits) -> None:
-        super().__init__()
-        self._waits = waits
+    waits: HostWaits
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given, waits = kwargs or {}, self._waits
+        given, waits = kwargs or {}, self.waits
         tensors = [each for each in tree_leaves((args, given)) if isinstance(each, Tensor)]
         here = [each for each in tensors if waits.is_here(each)]
         name = getattr(func, "__name__", str(func))
@@ -192,17 +191,15 @@ class _Calls(TorchFunctionMode):
 class _Operations(TorchDispatchMode):
     """Sees what asks a tensor of the device for its values, in the backward pass too."""
 
-    def __init__(self, waits: HostWaits) -> None:
-        super().__init__()
-        self._waits = waits
+    waits: HostWaits
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
         if name in _ASKING or name in _INDEXING:
             for each in tree_leaves(args[1] if name in _INDEXING else args[:1]):
                 by_mask = isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8)
-                if isinstance(each, Tensor) and (by_mask or name in _ASKING) and not self._waits.is_here(each):
-                    self._waits.found.append(name)
+                if isinstance(each, Tensor) and (by_mask or name in _ASKING) and not self.waits.is_here(each):
+                    self.waits.found.append(name)
         return func(*args, **(kwargs or {}))
 
 

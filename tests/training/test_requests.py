@@ -23,7 +23,7 @@ from pipelines.samples.expression import ExpressionSamples
 from pipelines.samples.response import UNKNOWN
 from tests.serving.served import save_fitted, split
 from tests.training.image_samples import image_task, in_memory
-from tests.training.profile_samples import CLASSES, gene_samples, labels_samples
+from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, reordered
 from tests.training.tiny import NAME, ROOT, response_task, tiny_params, tiny_prepared
 from training.architectures import get_architecture
 from training.contract import EXPLAINED_FEATURES, PayloadError, contract_from, contract_text
@@ -122,7 +122,7 @@ def _made(kind: str, folder: Path) -> Asked:
     else:
         labels = problem == "classification"
         make, name = (labels_samples, "logistic_regression") if labels else (gene_samples, "ridge")
-        prepared, unseen = split(_named(make(150))), _named(make(12, seed=1))
+        prepared, unseen = split(_named(make(150))), reordered(_named(make(12, seed=1)))
         task = _profiles_task(problem, prepared.samples.scale)
         chosen = {"selection": "top_30"} | ({} if labels else {"kernel": "linear"})
     save_fitted(NAME, name, task, prepared, folder, **chosen)
