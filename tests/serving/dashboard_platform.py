@@ -40,7 +40,6 @@ from tests.serving.made_registry import BY, POLICY, made_version, prepare_folder
 from tests.training.image_samples import draw, encoded, write_folder
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import ROOT, SIZE, response_task, sensitivity_task, tiny_params, tiny_prepared
-from training.modalities.images import as_png, overlay
 from training.model.predictor import Predictor
 
 RESPONSE, IMAGES, LABELS, GENES = "drug_response", "blood_cell", "tumor_type", "gene_expression"
@@ -98,7 +97,7 @@ def _models(folder: Path) -> dict[str, Predictor]:
         GRAPH: (*response, "gnn", {"batch_size": 64, "units": 32, "width": 16, "depth": 2}),
         CALLS: (calls, prepare(calls.read(folder / "raw"), calls, params.seed), "elastic_net", {}),
         LABELS: (*served.profiles_prepared(90), "logistic_regression", {"selection": "top_30"}),
-        IMAGES: (*served.images_prepared(), "majority_class", {}),
+        IMAGES: (*served.images_prepared(30, 64), "efficientnet_lite0", {"views": 1}),
         GENES: (read_params(ROOT / "params.yaml").task(GENES), served.split(gene_samples(100)), "ridge", {}),
     }
     found = {}
@@ -222,7 +221,7 @@ def _handler(
                 hurry.wait(SLOW_SECONDS)
                 name = RESPONSE
             try:
-                self._send(200, _answer(models[name], name, body))
+                self._send(200, _answer(models[name], body))
             except MlflowException as error:
                 self._send(error.get_http_status_code(), json.dumps({"message": error.message}))
 
@@ -238,18 +237,8 @@ def _handler(
     return Handler
 
 
-def _answer(model: Predictor, name: str, body: dict[str, Any]) -> str:
+def _answer(model: Predictor, body: dict[str, Any]) -> str:
     frame = pd.DataFrame(body["dataframe_records"])
-    answer = model.predict(None, frame, body.get("params"))
-    if name == IMAGES and (body.get("params") or {}).get("explain"):
-        # The majority class looks nowhere: a map stands in for that of a network, in the form that a network's has.
-        answer = answer.assign(overlay=[_overlay(image) for image in frame["image"]])
     out = io.StringIO()
-    predictions_to_json(answer, out)
+    predictions_to_json(model.predict(None, frame, body.get("params")), out)
     return out.getvalue()
-
-
-def _overlay(image: str) -> str:
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB"))
-    place = np.linspace(0, 1, pixels.shape[0])
-    return as_png(overlay(pixels, np.outer(place, place).astype(np.float32)))

@@ -60,29 +60,6 @@ def sql(statement: str) -> None:
         connection.execute(sa.text(statement))
 
 
-def test_a_version_goes_from_candidate_to_staging_to_production(client: MlflowClient) -> None:
-    first = made_version(client)
-    assert (aliases(client), stages(client)) == ({"candidate": first}, {first: "None"})
-    assert {verdict.status for verdict in up().verdicts} == {"pass"}
-    assert (aliases(client), stages(client)) == ({"candidate": first, "staging": first}, {first: "Staging"})
-    up(to="production")
-    assert (aliases(client), stages(client)) == ({"candidate": first, "production": first}, {first: "Production"})
-    second = produced(client, comparisons=compared_with(first))
-    assert aliases(client) == {"candidate": second, "production": second, "previous": first}
-    assert stages(client) == {first: "Archived", second: "Production"}
-    rows = registry.history(TASK)
-    assert [(each.number, each.action, each.alias, each.from_version, each.to_version) for each in rows] == [
-        (1, "register", "candidate", None, 1),
-        (2, "promote", "staging", None, 1),
-        (3, "promote", "production", None, 1),
-        (4, "register", "candidate", 1, 2),
-        (5, "promote", "staging", None, 2),
-        (6, "promote", "production", 1, 2),
-    ]
-    assert all(each.by == BY and each.evidence_sha256 and each.verdicts for each in rows)
-    assert problems.verify(TASK) == []
-
-
 def test_registering_and_promoting_twice_changes_nothing_and_new_evidence_replaces_the_old(
     client: MlflowClient,
 ) -> None:
@@ -428,16 +405,31 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def test_versions_move_by_commands(client: MlflowClient, lenient: None, answering: Mock, command: Command) -> None:
+def test_versions_move_by_commands_from_candidate_to_staging_to_production_and_back(
+    client: MlflowClient, lenient: None, answering: Mock, command: Command
+) -> None:
     for number in (1, 2):
         assert made_version(client, comparisons=compared_with(number - 1)) == number
+        assert (aliases(client)["candidate"], stages(client)[number]) == (number, "None")
         assert command(promote, "--by", BY)[0] == 0
+        assert (aliases(client)["staging"], stages(client)[number]) == (number, "Staging")
         assert command(promote, "--to", "production", "--version", str(number), "--by", BY, "--why", "better")[0] == 0
     assert aliases(client) == {"candidate": 2, "production": 2, "previous": 1}
+    assert stages(client) == {1: "Archived", 2: "Production"}
     assert command(rollback, "--by", BY, "--why", "too many alarms")[0] == 0
     assert aliases(client) == {"candidate": 2, "production": 1}
-    said = [(entry.action, entry.why) for entry in registry.history(TASK) if entry.alias == "production"]
-    assert said == [("promote", "better"), ("promote", "better"), ("rollback", "too many alarms")]
+    rows = registry.history(TASK)
+    assert [(each.action, each.alias, each.from_version, each.to_version, each.why) for each in rows] == [
+        ("register", "candidate", None, 1, ""),
+        ("promote", "staging", None, 1, ""),
+        ("promote", "production", None, 1, "better"),
+        ("register", "candidate", 1, 2, ""),
+        ("promote", "staging", None, 2, ""),
+        ("promote", "production", 1, 2, "better"),
+        ("rollback", "production", 2, 1, "too many alarms"),
+    ]
+    assert all(each.by == BY and each.evidence_sha256 for each in rows)
+    assert all({verdict["status"] for verdict in each.verdicts} == {"pass"} for each in rows)
     assert "2 -> 1" in command(history)[1]
     assert command(verify)[0] == 0
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,20 +12,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.transforms import v2
 
 from pipelines.datasets import Prepared
 from tests.bench.gpu import gpu
-from tests.training.host_waits import HostWaits, watch_a_step
 from tests.training.image_samples import in_memory
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import build
 from training.architectures import get_architecture, names
 from training.networks import cell_network, gene_network, molecule_encoder, response_network, transfer
-from training.networks.augment import augmentation
 from training.networks.loop import _Checkpoint
 
 CUDA = torch.device("cuda")
+_ASKING = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "unique_consecutive", "masked_select", "equal"}
+_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 class OnTheCpu(TorchFunctionMode):
@@ -131,7 +133,107 @@ def test_recurrent_layers_are_explained_with_cudnn_off() -> None:
     assert backward and not any(backward) and torch.backends.cudnn.enabled
 
 
-# No step waits for the device
+# No step waits for the device: every tensor is the device's but those made on the host
+
+
+class HostWaits:
+    """What a stretch of code would wait for, in ``found``."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self._made_here: dict[int, Tensor] = {}  # by address; kept alive, so that no address is given out twice
+        self._stack = contextlib.ExitStack()
+
+    def start(self) -> None:
+        for mode in (_Calls(), _Operations()):
+            mode.waits = self
+            self._stack.enter_context(mode)
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def is_here(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._made_here
+
+    def made_here(self, value: Any) -> None:
+        for each in tree_leaves(value):
+            if isinstance(each, Tensor) and each.numel():
+                self._made_here[each.untyped_storage().data_ptr()] = each
+
+
+class _Calls(TorchFunctionMode):
+    """Tells tensors made on the host from those made on the device, and sees what is sent there or mixed."""
+
+    waits: HostWaits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given, waits = kwargs or {}, self.waits
+        tensors = [each for each in tree_leaves((args, given)) if isinstance(each, Tensor)]
+        here = [each for each in tensors if waits.is_here(each)]
+        name = getattr(func, "__name__", str(func))
+        done = func(*args, **given)
+        place = given.get("device")
+        if not tensors:
+            if place is None or place == "cpu":
+                waits.made_here(done)
+            elif name in ("tensor", "as_tensor"):
+                waits.found.append(f"{name} of the host's numbers")
+        elif len(here) == len(tensors):
+            if name in ("to", "cuda") and any(isinstance(each, torch.device) for each in tree_leaves((args, given))):
+                waits.found.append("a tensor of the host is sent")
+            else:
+                waits.made_here(done)
+        elif any(each.ndim for each in here):
+            waits.found.append(f"{name} of a tensor of the host and one of the device")
+        return done
+
+
+class _Operations(TorchDispatchMode):
+    """Sees what asks a tensor of the device for its values, in the backward pass too."""
+
+    waits: HostWaits
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        if name in _ASKING or name in _INDEXING:
+            for each in tree_leaves(args[1] if name in _INDEXING else args[:1]):
+                by_mask = isinstance(each, Tensor) and each.dtype in (torch.bool, torch.uint8)
+                if isinstance(each, Tensor) and (by_mask or name in _ASKING) and not self.waits.is_here(each):
+                    self.waits.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def watch_a_step(monkeypatch: pytest.MonkeyPatch, module: Any, constants: Sequence[Tensor] = ()) -> list[HostWaits]:
+    """Watch the first step of each fit that ``module`` asks `train_network` for, from its loss to the next one's.
+
+    ``constants`` were made on the host before it.
+    """
+    watched: list[HostWaits] = []
+    real = module.train_network
+
+    def train(network: Any, loss: Callable[[Tensor], Tensor], *others: Any, **more: Any) -> Any:
+        waits, calls = HostWaits(), 0
+
+        def seen(rows: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                watched.append(waits)
+                waits.made_here(constants)
+                waits.start()
+            elif calls == 2:
+                waits.stop()
+            return loss(rows)
+
+        try:
+            done = real(network, seen, *others, **more)
+        finally:
+            waits.stop()
+        assert calls > 1, "a fit of one step was not watched to the step's end"
+        return done
+
+    monkeypatch.setattr(module, "train_network", train)
+    return watched
 
 
 def test_what_would_wait_is_found_and_what_would_not_is_not() -> None:
@@ -199,18 +301,27 @@ def test_no_step_on_genes_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert [waits.found for waits in watched] == [[]]
 
 
+def _constants(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, of: Callable[[Any], list[Tensor]]
+) -> list[Tensor]:
+    """Return a list that gets the tensors ``of`` each object that the module's function makes: they lie on the host."""
+    constants: list[Tensor] = []
+    make = getattr(module, name)
+
+    def made(*given: Any) -> Any:
+        found = make(*given)
+        constants.extend(of(found))
+        return found
+
+    monkeypatch.setattr(module, name, made)
+    return constants
+
+
 @pytest.mark.parametrize(("mode", "color"), [("head", "gray"), ("partial", "standard"), ("full", "gray")])
 def test_no_step_on_images_waits(mode: str, color: str, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda()
-    constants: list[Tensor] = []  # torchvision keeps the bounds of its draws as a tensor, on the host
-
-    def made(strength: float, size: int) -> Any:
-        change = augmentation(strength, size)
-        constants.extend(part._log_ratio for part in change.transforms if isinstance(part, v2.RandomResizedCrop))
-        return change
-
-    monkeypatch.setattr(cell_network, "augmentation", made)
-    watched = watch_a_step(monkeypatch, transfer, constants)
+    crops = lambda change: [part._log_ratio for part in change.transforms if isinstance(part, v2.RandomResizedCrop)]  # noqa: E731
+    watched = watch_a_step(monkeypatch, transfer, _constants(monkeypatch, cell_network, "augmentation", crops))
     _network(mode).set_params(color=color, batch_size=6).fit(in_memory(12, 32))
     assert [waits.found for waits in watched] == [[]]
 
@@ -218,16 +329,8 @@ def test_no_step_on_images_waits(mode: str, color: str, cuda: Cuda, monkeypatch:
 @pytest.mark.parametrize(("mode", "mixup"), [("full", 0.3), ("partial", 0.0)])
 def test_no_step_on_gene_images_waits(mode: str, mixup: float, cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda()
-    constants: list[Tensor] = []  # one share a batch is drawn on the host, from a distribution that lies there
-    beta = torch.distributions.Beta
-
-    def made(one: float, other: float) -> torch.distributions.Beta:
-        mixing = beta(one, other)
-        constants.append(mixing._dirichlet.concentration)
-        return mixing
-
-    monkeypatch.setattr(torch.distributions, "Beta", made)
-    watched = watch_a_step(monkeypatch, transfer, constants)
+    shares = _constants(monkeypatch, torch.distributions, "Beta", lambda mixing: [mixing._dirichlet.concentration])
+    watched = watch_a_step(monkeypatch, transfer, shares)
     architecture = get_architecture("resnet50", "profiles", "classification")
     chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
     architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))

@@ -11,7 +11,7 @@ from rdkit import Chem
 
 from pipelines.datasets import Prepared
 from pipelines.samples.molecules import parent, without_salt
-from tests.training.tiny import FittedModel, build, question
+from tests.training.tiny import build, question
 from training.estimator import Attribution
 from training.features.molecule_graph import (
     ATOM_NAMES,
@@ -43,11 +43,6 @@ def _rows(smiles: str) -> list[list[Any]]:
 
 def _atoms(smiles: str, name: str) -> list[float]:
     return [atom[ATOM_NAMES.index(f"atom:{name}")] for atom in _rows(smiles)[0]]
-
-
-@pytest.fixture
-def model(fitted: FittedModel) -> Any:
-    return fitted("gnn")
 
 
 # Graphs
@@ -170,7 +165,8 @@ def test_joins_matter_and_other_molecules_or_an_unknown_one_s_shape_do_not(convo
 
 
 @pytest.mark.parametrize("smiles", ["nonsense", METHANE, "[Xe]", "C" * 300])
-def test_any_drug_is_answered_and_explained(model: Any, prepared: Prepared, smiles: str) -> None:
+def test_any_drug_is_answered_and_explained(fitted: Any, prepared: Prepared, smiles: str) -> None:
+    model = fitted("gnn")
     asked, target = question(prepared.samples, line="NEW", drug="NEW", smiles=smiles), prepared.side("train").target
     assert abs(model.predict(asked)[0] - target.mean()) < 5 * target.std()
     attribution, (atoms,), molecule = model.attribute(asked), model.atom_attributions(asked), drawn_molecule(smiles)
@@ -198,8 +194,8 @@ def test_what_atoms_add_is_what_the_molecule_adds(prepared: Prepared, convolutio
     assert np.ptp(attribution.base) < 1e-6  # all drugs are told from one baseline
 
 
-def test_an_ensemble_explains_by_the_mean_of_its_members(model: Any, prepared: Prepared) -> None:
-    other: Any = build("gnn", epochs=1, seed=8).fit(prepared.side("train"))
+def test_an_ensemble_explains_by_the_mean_of_its_members(fitted: Any, prepared: Prepared) -> None:
+    model, other = fitted("gnn"), build("gnn", epochs=1, seed=8).fit(prepared.side("train"))
     own, test = model.get_params(deep=False), prepared.side("test").take(np.arange(6))
     ensemble = CrossFitted(of="gnn", hyperparameters=own, modality="pairs", problem="regression")
     ensemble.members_ = [model, other]

@@ -1,5 +1,6 @@
 """What a model does not know, or what is in another unit, must not be answered as if it were known."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -227,33 +228,29 @@ def _label_contract(samples: ExpressionSamples, genes: list[str]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def profiles() -> Known:
-    samples = _leveled(0)
-    return _known(_label_contract(samples, list(samples.genes)), split(samples), _leveled(9))
+def known_of(prepared: Prepared) -> Callable[[str], Known]:
+    """Return a function that gives what novelty knows of a family, fitted once."""
 
+    def of(family: str) -> Known:
+        if family == "profiles":
+            samples = _leveled(0)
+            return _known(_label_contract(samples, list(samples.genes)), split(samples), _leveled(9))
+        if family == "images":
+            return _known(image_contract(image_task(48)), split(in_memory(400, 48)), in_memory(300, 48, first=5_000))
+        if family == "responses":
+            return _known(response_contract("elastic_net", prepared), prepared, prepared.side("test"))
+        samples = gene_samples(500)
+        sure: dict[str, Any] = {"targets": list(samples.targets), "spreads": [1.0] * 4, "half_widths": [None] * 4}
+        taken = {"genes": list(samples.predictors), "known": list(samples.genes)}
+        contract = contract_class("profiles", "multi_target")(**_ABOUT, **sure, **taken)
+        return _known(contract, split(samples), gene_samples(500, seed=5))
 
-@pytest.fixture(scope="module")
-def genes() -> Known:
-    samples = gene_samples(500)
-    sure: dict[str, Any] = {"targets": list(samples.targets), "spreads": [1.0] * 4, "half_widths": [None] * 4}
-    taken = {"genes": list(samples.predictors), "known": list(samples.genes)}
-    contract = contract_class("profiles", "multi_target")(**_ABOUT, **sure, **taken)
-    return _known(contract, split(samples), gene_samples(500, seed=5))
-
-
-@pytest.fixture(scope="module")
-def images() -> Known:
-    return _known(image_contract(image_task(48)), split(in_memory(400, 48)), in_memory(300, 48, first=5_000))
-
-
-@pytest.fixture(scope="module")
-def responses(prepared: Prepared) -> Known:
-    return _known(response_contract("elastic_net", prepared), prepared, prepared.side("test"))
+    return functools.cache(of)
 
 
 @pytest.mark.parametrize("family", ["profiles", "genes", "images", "responses"])
-def test_known_rows_are_rarely_odd_once_saved_too(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    known: Known = request.getfixturevalue(family)
+def test_known_rows_are_rarely_odd_once_saved_too(family: str, known_of: Any, tmp_path: Path) -> None:
+    known: Known = known_of(family)
     scores = known.scores(known.unseen)
     assert np.isfinite(scores).all() and (scores >= 0).all()
     # Few lines are unseen.
@@ -304,8 +301,8 @@ OUTLIERS += [(family, what, change) for family in ("profiles", "genes") for what
 
 
 @pytest.mark.parametrize(("family", "what", "change"), OUTLIERS, ids=[f"{each[0]}, {each[1]}" for each in OUTLIERS])
-def test_something_else_is_found(family: str, what: str, change: Change, request: pytest.FixtureRequest) -> None:
-    known: Known = request.getfixturevalue(family)
+def test_something_else_is_found(family: str, what: str, change: Change, known_of: Any) -> None:
+    known: Known = known_of(family)
     if family == "images":
         pixels = change(known.unseen.pixels.astype(np.float64), np.random.default_rng(4))
         other = replace(known.unseen, pixels=pixels.clip(0, 255).astype(np.uint8))
@@ -320,14 +317,15 @@ def test_something_else_is_found(family: str, what: str, change: Change, request
 @pytest.mark.parametrize(
     "smiles", ["C" * 40, "NCC(=O)" * 12 + "O", "[NH3][Pt]([NH3])(Cl)Cl", "OC(=O)" + "C(F)(F)" * 9 + "F"]
 )
-def test_a_drug_unlike_any_trained_is_found(responses: Known, smiles: str) -> None:
+def test_a_drug_unlike_any_trained_is_found(known_of: Any, smiles: str) -> None:
+    responses: Known = known_of("responses")
     samples = question(responses.train, line="L", drug="D", smiles=smiles)
     assert responses.scores(samples)[0] > responses.novelty.threshold
 
 
-def test_another_line_with_a_known_drug_is_found(responses: Known) -> None:
+def test_another_line_with_a_known_drug_is_found(known_of: Any) -> None:
+    responses, rng = known_of("responses"), np.random.default_rng(2)
     samples: ResponseSamples = responses.unseen
-    rng = np.random.default_rng(2)
     omics = {name: table.copy() for name, table in samples.omics.items()}
     for table in omics.values():
         table[:] = rng.permuted(table.to_numpy(), axis=1)
