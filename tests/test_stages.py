@@ -228,7 +228,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_is_imported_anywhere_is_found_and_nothing_else(root: Path) -> None:
+def test_what_is_imported_anywhere_is_found_and_nothing_else_and_an_entry_that_is_not_there_refused(root: Path) -> None:
     a = {"__init__.py", "start.py", "names.py", "beside.py", "cousin.py", "script.py", "table.csv"}
     b = {"__init__.py", "whole.py", "other_branch.py", "of_script.py"}
     assert set(closure("rooms.a.start")) == {f"rooms/a/{name}" for name in a} | {f"rooms/b/{name}" for name in b}
@@ -236,6 +236,9 @@ def test_what_is_imported_anywhere_is_found_and_nothing_else(root: Path) -> None
         before = closure("rooms.a.start")
         (root / name).write_text(f"{(root / name).read_text()}\nX = 3\n")
         assert {path for path, sha256 in closure("rooms.a.start").items() if before[path] != sha256} == {name}
+    for entry in ("rooms.a.not_there", "numpy", "rooms.a.start.late", ""):
+        with pytest.raises(UserError, match="no such module below"):
+            closure("rooms.a.start", entry)
 
 
 def test_of_modules_that_are_imported_by_name_those_of_the_task_and_the_architectures_count(root: Path) -> None:
@@ -245,12 +248,6 @@ def test_of_modules_that_are_imported_by_name_those_of_the_task_and_the_architec
     of_task = {"rooms/c/pairs.py", "rooms/c/pairs_regression.py", "rooms/d_of/__init__.py", "rooms/d_of/regression.py"}
     assert set(closure("rooms.d", task=task)) == always | of_task
     assert set(closure("rooms.d", task=task, architectures=["ridge"])) == always | of_task | {"rooms/c/ridge.py"}
-
-
-def test_an_entry_that_is_not_there_is_refused(root: Path) -> None:
-    for entry in ("rooms.a.not_there", "numpy", "rooms.a.start.late", ""):
-        with pytest.raises(UserError, match="no such module below"):
-            closure("rooms.a.start", entry)
 
 
 FUNCTION = "def f(x: int = 1) -> int:\n    return x + 1\n"

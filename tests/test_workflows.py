@@ -62,8 +62,9 @@ def test_the_schema_is_met_and_lint_looks(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_is_a_verb_of_the_makefile_or_a_pinned_action(name: str) -> None:
-    for step in steps(read(name)):
+def test_a_step_is_a_verb_or_a_pinned_action_and_a_workflow_has_few_rights_and_a_time_limit(name: str) -> None:
+    workflow = read(name)
+    for step in steps(workflow):
         assert ("run" in step) != ("uses" in step)
         if "run" in step:
             assert VERB.fullmatch(step["run"].strip()), "no expression becomes shell text"
@@ -74,11 +75,6 @@ def test_a_step_is_a_verb_of_the_makefile_or_a_pinned_action(name: str) -> None:
             assert re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"])
             if step["uses"].startswith("actions/checkout") and name != "retrain":  # which pushes a branch
                 assert step["with"]["persist-credentials"] is False
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_a_workflow_may_do_and_for_how_long_is_said(name: str) -> None:
-    workflow = read(name)
     assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
         assert 0 < job["timeout-minutes"] <= 1440

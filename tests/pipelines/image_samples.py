@@ -1,6 +1,7 @@
 """Images for tests: a tiny valid raw folder, the same bytes every time, and textured ones in memory and as files."""
 
 import io
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ SIDE = 24
 def picture(*seed: int) -> Image.Image:
     """Return an RGB image of noise that no other seed gives."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8))
+
+
+def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
+    """Return a PNG file that says that it is of this size; ``data`` is compressed. Pillow writes no 16-bit color."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, color, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def write_image_folder(folder: Path) -> Path:

@@ -203,9 +203,6 @@ def test_chains_names_of_digits_and_profiles_with_gaps_make_lines_one() -> None:
     assert one_pair(groups_of_lines(tables), "L03", "L12")
 
 
-FOUR_LINES, THREE_DRUGS = "L00 L01 L02 L03", "D00 D01 D02"
-
-
 def test_unknown_names_profiles_and_omics_without_any_row_or_gene_make_no_two_lines_one() -> None:
     tables, lines, first, second = make_tables(), ("L00", "L01", "L02"), np.full(40, np.nan), np.full(40, np.nan)
     without_omics = without_profile(without_profile(tables, "methylation", *lines), "copy_number", *lines)
@@ -217,7 +214,7 @@ def test_unknown_names_profiles_and_omics_without_any_row_or_gene_make_no_two_li
     few_in_common = with_profile(make_tables(genes=40), "expression", "L03", first)
     few_in_common = with_profile(few_in_common, "expression", "L12", second)
     no_column = replace(tables, cell_lines=tables.cell_lines.drop(columns="name"))
-    unnamed = with_cell(tables, "cell_lines", FOUR_LINES, "name", "N.A.")
+    unnamed = with_cell(tables, "cell_lines", "L00 L01 L02 L03", "name", "N.A.")
     for number, changed in enumerate((make_tables(80), unnamed, no_column, unchanged, without_omics, few_in_common)):
         assert groups_of_lines(changed).is_unique, number
     task = replace(TASK, data=replace(TASK.data, missing=replace(TASK.data.missing, expression="impute")))
@@ -260,25 +257,15 @@ def test_salts_unreadable_molecules_and_drugs_without_structure_name_and_pubchem
     salts = {f"D{number:02d}": f"C{'C' * number}O.OS(=O)(=O)O.Cl" if number > 4 else None for number in range(12)}
     assert groups_of_drugs(with_smiles(salts)).is_unique
     for word in ("none", "several", "", "0", "²", "12, 34", None, np.nan):
-        no_id = with_cell(make_tables(), "drugs", f"{THREE_DRUGS} D03", "pubchem_id", word)
+        no_id = with_cell(make_tables(), "drugs", "D00 D01 D02 D03", "pubchem_id", word)
         assert groups_of_drugs(no_id).is_unique, word
     for smiles in ("", "C1CC", "not a molecule", "C" * 2001):
         assert groups_of_drugs(with_smiles({"D00 D01": smiles})).is_unique, smiles
     tables = make_tables()
     for column, value in (("smiles", None), ("name", None), ("pubchem_id", "none")):
-        tables = with_cell(tables, "drugs", THREE_DRUGS, column, value)
+        tables = with_cell(tables, "drugs", "D00 D01 D02", column, value)
     assert groups_of_drugs(tables).is_unique
     assert groups_of_drugs(replace(tables, drugs=make_tables().drugs[["drug_id", "smiles"]])).is_unique
-
-
-def test_lines_without_a_tissue_and_tissues_that_share_a_line_are_one_group_each() -> None:
-    table = split_table(with_cell(make_tables(30), "cell_lines", FOUR_LINES, "tissue", None), "tissue_blind")
-    unknown = table[table["cell_line_id"].isin(FOUR_LINES.split())]
-    assert len(table) == 30 * 12
-    assert set(unknown["group"]) == {"unknown"} and unknown["split"].nunique() == unknown["fold"].nunique() == 1
-    table = split_table(same_name(make_tables(), "L00", "L01"), "tissue_blind")  # lung, breast
-    of_both = table["cell_line_id"].isin([f"L{number:02d}" for number in range(24) if number % 8 in (0, 1)])
-    assert set(table.loc[of_both, "group"]) == {"breast+lung"}
 
 
 def test_too_few_groups_are_refused_with_advice_and_random_needs_none() -> None:

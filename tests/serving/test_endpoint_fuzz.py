@@ -36,6 +36,7 @@ from PIL import Image
 from pipelines.errors import UserError
 from serving.server_command import served_version
 from tests.empty_store import working_in
+from tests.pipelines.image_samples import png
 from tests.serving import served
 from tests.training.image_samples import draw, encoded
 from tests.training.tiny import NAME as PAIRS
@@ -201,15 +202,6 @@ def _profiles(draw_: st.DrawFn, good: dict[str, Any]) -> dict[str, Any]:
     return row | draw_(st.dictionaries(st.text(max_size=10), _ODD, max_size=1))
 
 
-def _png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
-    def chunk(name: bytes, content: bytes) -> bytes:
-        part = name + content
-        return len(content).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big")
-
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, color, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
 def _file(image: Image.Image, kind: str, **options: object) -> bytes:
     return base64.b64decode(encoded(image, kind, **options))
 
@@ -217,12 +209,12 @@ def _file(image: Image.Image, kind: str, **options: object) -> bytes:
 _FILES = [_file(Image.fromarray(draw(1, 3, 32)), kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")]
 _FRAMES = [Image.fromarray(np.full((20, 20, 3), shade, np.uint8)) for shade in range(60)]
 _BOMBS = [
-    _png(60_000, 60_000, zlib.compress(b"\0" * 1_000_000)),
-    _png(2**31 - 1, 2**31 - 1),
-    _png(500, 500, zlib.compress(b"\0" * 40_000_000)),
-    _png(0, 0),
-    _png(32, 32, b"nonsense"),
-    _png(32, 32, zlib.compress(bytes(32 * 97)), depth=16),
+    png(60_000, 60_000, zlib.compress(b"\0" * 1_000_000)),
+    png(2**31 - 1, 2**31 - 1),
+    png(500, 500, zlib.compress(b"\0" * 40_000_000)),
+    png(0, 0),
+    png(32, 32, b"nonsense"),
+    png(32, 32, zlib.compress(bytes(32 * 97)), depth=16),
     *(_file(_FRAMES[0], kind, save_all=True, append_images=_FRAMES[1:]) for kind in ("GIF", "TIFF", "PNG", "WEBP")),
 ]
 

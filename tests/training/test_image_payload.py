@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-import struct
 import zlib
 from typing import Any
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from pipelines.samples.images import to_pixels
+from tests.pipelines.image_samples import png
 from tests.training.image_samples import draw, encoded, image_contract, image_task, in_memory
 from training.contract import PayloadError
 from training.modalities.images import MAX_BYTES, overlay
@@ -65,14 +65,6 @@ def _base64(content: bytes) -> str:
 PNG = base64.b64decode(encoded(_picture()))
 
 
-def _header(width: int, height: int, bits: int = 8, content: bytes = bytes(1000)) -> bytes:
-    """Return a PNG that says that it is of this size."""
-    body, png = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0), b"\x89PNG\r\n\x1a\n"
-    for name, data in ((b"IHDR", body), (b"IDAT", zlib.compress(content)), (b"IEND", b"")):
-        png += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-    return png
-
-
 def test_bytes_that_are_no_image_are_refused(contract: Any) -> None:
     svg = b"<svg xmlns='http://www.w3.org/2000/svg' width='48' height='48'/>"
     half_a_jpeg = base64.b64decode(encoded(_picture(), "JPEG"))[:600]
@@ -111,7 +103,7 @@ def test_a_huge_file_is_refused_before_it_is_decoded(contract: Any, monkeypatch:
 def test_decompression_bombs_are_refused_by_header(contract: Any, sides: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "convert", lambda *arguments, **options: pytest.fail("decoded"))
     with pytest.raises(PayloadError, match=r"row 0, field image: .*(pixels are more than 50000000|exceeds limit)"):
-        _read(contract, _base64(_header(*sides)))
+        _read(contract, _base64(png(*sides, zlib.compress(bytes(1000)))))
 
 
 def test_images_that_would_be_read_wrongly_are_refused(contract: Any) -> None:
@@ -124,7 +116,7 @@ def test_images_that_would_be_read_wrongly_are_refused(contract: Any) -> None:
         *((encoded(_picture(), kind, **frames), "has 3 frames") for kind in ("GIF", "TIFF", "PNG")),
         *((encoded(image, kind), "8-bit RGB") for image, kind in colors),
         # Pillow opens it as 8-bit RGB.
-        (_base64(_header(SIZE, SIZE, 16, (b"\x00" + bytes(SIZE * 6)) * SIZE)), "16 bits"),
+        (_base64(png(SIZE, SIZE, zlib.compress(bytes(SIZE * 6 + 1) * SIZE), depth=16)), "16 bits"),
     ):
         assert reason in _refusal(value, contract)
 
