@@ -301,12 +301,9 @@ def test_no_step_on_genes_waits(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert [waits.found for waits in watched] == [[]]
 
 
-def _constants(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, of: Callable[[Any], list[Tensor]]
-) -> list[Tensor]:
+def _constants(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, of: Callable[[Any], Any]) -> list[Tensor]:
     """Return a list that gets the tensors ``of`` each object that the module's function makes: they lie on the host."""
-    constants: list[Tensor] = []
-    make = getattr(module, name)
+    constants, make = list[Tensor](), getattr(module, name)
 
     def made(*given: Any) -> Any:
         found = make(*given)
