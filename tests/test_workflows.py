@@ -163,8 +163,9 @@ def test_a_budget_holds_until_another_is_named_and_an_unknown_one_is_refused_bef
         assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said
         assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
     assert train(checkout, None) == (0, "") and not chosen.exists()
-    for budget, held in (("full", "full"), (None, "full"), ("quick", "quick")):
-        assert train(checkout, budget) == (0, "") and chosen.read_text() == f"budget: {held}\n"
+    asked: list[tuple[str | None, str]] = [("full", "full"), (None, "full"), ("quick", "quick")]
+    for named, held in asked:
+        assert train(checkout, named) == (0, "") and chosen.read_text() == f"budget: {held}\n"
 
 
 # Hooks of commits.
