@@ -103,7 +103,7 @@ def test_a_huge_file_is_refused_before_it_is_decoded(contract: Any, monkeypatch:
 def test_decompression_bombs_are_refused_by_header(contract: Any, sides: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "convert", lambda *arguments, **options: pytest.fail("decoded"))
     with pytest.raises(PayloadError, match=r"row 0, field image: .*(pixels are more than 50000000|exceeds limit)"):
-        _read(contract, _base64(png(*sides, data=zlib.compress(bytes(1000)))))
+        _read(contract, _base64(png(sides[0], sides[1], zlib.compress(bytes(1000)))))
 
 
 def test_images_that_would_be_read_wrongly_are_refused(contract: Any) -> None:
