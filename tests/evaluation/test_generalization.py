@@ -1,6 +1,6 @@
 """A table of scores that mixes rows, settings or runs: every cell is of its own mode, beside its own baseline."""
 
-import os
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -208,7 +208,7 @@ def test_a_fit_that_fails_or_a_mode_that_cannot_be_split_holds_up_no_other_but_f
 
 class Deadly:  # kills the process that reads it, as one dies that has no memory left
     def __reduce__(self) -> Any:
-        return os._exit, (9,)
+        return signal.raise_signal, (signal.SIGKILL,)
 
 
 def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
