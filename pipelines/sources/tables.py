@@ -173,18 +173,22 @@ def _separator(lines: list[str], layout: Layout) -> str:
 def line_cells(line: str, separator: str, file: str) -> list[str]:
     """Return the cells of a line; a `DataError` if it is none of a table."""
     with _readable(file):
-        return next(csv.reader([line], delimiter=separator), [])
+        return _of_sane_length(next(csv.reader([line], delimiter=separator), []))
 
 
 def _csv_rows(lines: Iterable[str], separator: str, file: str) -> Iterator[list[str]]:
     """Yield the cells of rows that hold anything; quotes that nothing closes, or text after them, are refused."""
     with _readable(file):
         for cells in csv.reader(lines, delimiter=separator, strict=True):
-            if any(len(cell) > CELL_CHARACTERS for cell in cells):
-                raise csv.Error(f"a cell has more than {CELL_CHARACTERS:,} characters")
-            stripped = [cell.strip() for cell in cells]
+            stripped = [cell.strip() for cell in _of_sane_length(cells)]
             if any(stripped):
                 yield stripped
+
+
+def _of_sane_length(cells: list[str]) -> list[str]:
+    if any(len(cell) > CELL_CHARACTERS for cell in cells):
+        raise csv.Error(f"a cell has more than {CELL_CHARACTERS:,} characters")
+    return cells
 
 
 @contextlib.contextmanager
