@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,18 @@ def _study(name: str) -> optuna.Study:
 
 
 # Processes
+
+
+def test_tables_of_a_new_file_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", f"sqlite:///{tmp_path / 'optuna.db'}")
+    together = threading.Barrier(4)
+
+    def opened(_: int) -> list[Any]:
+        together.wait()
+        return open_storage(wait=True).get_all_studies()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(opened, range(4))) == [[]] * 4
 
 
 def test_one_of_two_workers_dies(server: Any, shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

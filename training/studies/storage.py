@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -135,8 +135,15 @@ class PatientStorage:
 
 def open_storage(*, wait: bool) -> PatientStorage:
     """Open the study storage, with ``wait`` also one that is away for a while."""
-    _parsed(storage_url())
-    opened = partial(cached_storage, storage_url())
+    url = _parsed(storage_url())
+
+    def opened() -> BaseStorage:
+        with contextlib.ExitStack() as stack:  # Optuna fails where two processes make the tables of a new file at once
+            if url.drivername.startswith("sqlite") and url.database and Path(url.database).parent.is_dir():
+                with contextlib.suppress(OSError):  # an account that only reads makes none
+                    stack.enter_context(study_lock(""))
+            return cached_storage(storage_url())
+
     try:
         return PatientStorage(retry(opened, _is_outage, SERVER) if wait else opened())
     except Exception as error:
