@@ -141,7 +141,8 @@ def open_storage(*, wait: bool) -> PatientStorage:
         with contextlib.ExitStack() as stack:  # Optuna fails where two processes make the tables of a new file at once
             if url.drivername.startswith("sqlite") and url.database and Path(url.database).parent.is_dir():
                 with contextlib.suppress(OSError):  # an account that only reads makes none
-                    stack.enter_context(study_lock(""))
+                    (lock := study_lock("")).acquire()
+                    stack.callback(lock.release)
             return cached_storage(storage_url())
 
     try:
