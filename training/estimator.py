@@ -108,6 +108,10 @@ class Estimator(BaseEstimator, ABC):
     def predict(self, samples: Any) -> np.ndarray:
         """Return the predicted target, shape ``(n,)``: float64, or the code of the class."""
 
+    def seen(self, samples: Any) -> Any:
+        """Return samples as the model sees them, such as cells alone; its outputs for these are the same."""
+        return samples
+
     def outputs(self, samples: Any) -> np.ndarray:
         """Return what is scored and averaged: the predicted target ``(n,)`` or probabilities ``(n, classes)``."""
         return self.predict(samples)
@@ -130,7 +134,7 @@ class Estimator(BaseEstimator, ABC):
         return None
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:
-        """Return maps of the predicted class, float32 in 0..1, ``(n, size, size)``, or None where there are none."""
+        """Return maps of the predicted class on `seen` samples, float32 in 0..1, ``(n, size, size)``; None of trees."""
         return None
 
     def atom_attributions(self, samples: Any, output: np.ndarray | None = None) -> list[np.ndarray] | None:

@@ -13,9 +13,9 @@ from evaluation.explain import checks
 from evaluation.figures.plots import BLUE, RED, styled
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
+from pipelines.samples.cell_masks import OUTSIDE, cell_masks
 from pipelines.samples.images import ImageSamples
 from training.estimator import Classifier
-from training.features.cell_image import foreground
 from training.modalities.images import overlay
 
 PANELS = 16  # images of the Grad-CAM panel
@@ -29,11 +29,11 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     explained, estimator = measures.explained(run), run.model.estimator
     every = np.zeros(len(run.predictions), dtype=np.int64)
     rows = explained.rows(run.explained_samples, run.seed, every, explained.right)
-    samples = run.test.take(rows)
+    samples = estimator.seen(run.test.take(rows))
     maps = estimator.heatmaps(samples)
     if maps is None:
         return checks.not_explained()
-    cells = np.stack([foreground(samples.pixels[row]) for row in samples.index])
+    cells = cell_masks(samples) != OUTSIDE
     share = float(((maps * cells).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-9)).mean())
     alike = []
     for draw in range(RANDOM_DRAWS):
@@ -65,7 +65,7 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     return Evidence(
         sections={"explanation": section},
         tables={} if by_views.empty else {"views": by_views.reset_index()},
-        figures={"grad_cam": panel(run, explained, rows, maps)},
+        figures={"grad_cam": panel(run.title, explained, rows, samples=samples, maps=maps)},
         logged={f"explanation_{name}": value for name, value in logged.items()},
         warnings=warnings,
     )
@@ -109,8 +109,8 @@ def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @styled
-def panel(run: Evaluation, explained: Explained, rows: np.ndarray, maps: np.ndarray) -> Figure:
-    """Return images beside their maps, right and wrong ones of each class, framed in blue and in red."""
+def panel(title: str, explained: Explained, rows: np.ndarray, *, samples: ImageSamples, maps: np.ndarray) -> Figure:
+    """Return images as the model sees them beside their maps, right ones framed in blue and wrong ones in red."""
     right = np.ones(len(rows), dtype=bool) if explained.right is None else explained.right[rows]
     of_row = explained.of_row[rows]
     # Of each class right and wrong ones in turn; wrong ones first: readers look for these.
@@ -122,12 +122,12 @@ def panel(run: Evaluation, explained: Explained, rows: np.ndarray, maps: np.ndar
     for axes in grid.flat[len(shown) :]:
         axes.axis("off")
     for axes, place in zip(grid.flat, shown, strict=False):
-        pixels, color = run.test.pixels[run.test.index[rows[place]]], BLUE if right[place] else RED
+        pixels, color = samples.pixels[samples.index[place]], BLUE if right[place] else RED
         heat = np.clip(np.nan_to_num(maps[place].astype(np.float64)), 0, 1)
         axes.imshow(np.concatenate([pixels, overlay(pixels, heat)], axis=1))
         axes.set_title(explained.caption(int(rows[place])), fontsize=6, fontweight="normal", pad=3, color=color)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set(visible=True, color=color, linewidth=2)
-    figure.suptitle(f"{run.title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(f"{title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
     return figure

@@ -24,7 +24,7 @@ from training.architectures import Architecture, get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.backbone import Backbone
 from training.estimator import FitContext
-from training.features.cell_image import descriptors, foreground
+from training.features.cell_image import descriptors
 from training.networks import cell_network, transfer
 from training.networks.augment import CHUNK, StainJitter, augment, augmentation, grayed, restained, standardized
 from training.networks.cell_network import CellNetwork, viewed
@@ -288,13 +288,6 @@ def test_no_image_at_all_has_features_that_are_not_finite(pixels: np.ndarray, gr
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         assert np.isfinite(descriptors(samples).astype(np.float16)).all()
-
-
-@pytest.mark.parametrize("field", [0, 220])
-def test_a_cell_on_black_or_on_a_bright_field_is_the_foreground(field: int) -> None:
-    cell = np.full((SIDE, SIDE, 3), field, np.uint8)
-    cell[10:30, 12:30] = (150, 60, 140)
-    np.testing.assert_array_equal(foreground(cell), cell[..., 1] == 60)
 
 
 def test_neither_how_a_cell_is_turned_nor_the_frame_of_a_segmented_one_counts() -> None:

@@ -88,6 +88,7 @@ class ImageRandomForest(_Forest, ImageTrees):
     """The same forest on features of images."""
 
     features: str = "descriptors"
+    isolation: str = "none"
     balanced: bool = True
 
 

@@ -60,6 +60,7 @@ class ImageXGBoost(BoostingChoices, ImageTrees):
     """Boosted trees on features of images, stopped early on the validation rows."""
 
     features: str = "descriptors"
+    isolation: str = "none"
     balanced: bool = True
 
 

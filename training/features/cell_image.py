@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from skimage.color import rgb2hed
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
-from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
 
+from pipelines.samples.cell_masks import OUTSIDE, segment
 from pipelines.samples.images import ImageSamples
 from training.device import threads
 from training.feature_cache import FeatureCache
@@ -27,19 +27,8 @@ def descriptors(samples: ImageSamples) -> np.ndarray:
     return FeatureCache(f"{samples.pixels.shape[1:]} {samples.made}", __name__).features(samples, run)
 
 
-def foreground(pixels: np.ndarray) -> np.ndarray:
-    """Return which pixels are of the cell, bool ``(size, size)``: not black, or else dark in green (Otsu)."""
-    frame = pixels.max(axis=2) < 8
-    if frame.mean() > 0.2:
-        return ~frame
-    green = pixels[..., 1]
-    if green.min() == green.max():
-        return np.ones(green.shape, dtype=bool)
-    return green <= threshold_otsu(green)
-
-
 def _describe(pixels: np.ndarray) -> np.ndarray:
-    cell = foreground(pixels)
+    cell = segment(pixels) != OUTSIDE
     if not cell.any():
         cell = np.ones_like(cell)
     stains = rgb2hed(pixels)[..., :2]

@@ -88,7 +88,8 @@ class Images(Contract):
         return [digest.encode() for digest in samples.digests]
 
     def explain(self, estimator: Estimator, samples: ImageSamples) -> Columns:
-        """Return where in each image the predicted class was seen."""
+        """Return where the predicted class was seen, in each image as the model sees it."""
+        samples = estimator.seen(samples)
         maps = estimator.heatmaps(samples)
         if maps is None:
             return {}

@@ -58,6 +58,10 @@ class CrossFitted(Estimator):
         outputs = self.outputs(samples)
         return outputs.argmax(axis=1) if isinstance(self.members_[0], Classifier) else outputs
 
+    def seen(self, samples: Any) -> Any:
+        """Return samples as the first member sees them."""
+        return self.members_[0].seen(samples)
+
     def heatmaps(self, samples: Any) -> np.ndarray | None:
         """Return the mean of the members' heat maps."""
         known = _known(member.heatmaps(samples) for member in self.members_)

@@ -1,5 +1,7 @@
 """Random changes that leave a cell's class as it is: turned, mirrored, shifted, stained and lit another way."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
@@ -33,6 +35,9 @@ def _spread_alike(channels: Tensor, images: Tensor, spread: float) -> Tensor:
     mean = (channels * cell).sum(dim=(2, 3), keepdim=True) / count
     deviation = (((channels - mean) ** 2 * cell).sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1)
     return cell * (120 + spread * (channels - mean) / deviation).clamp(0, 255)
+
+
+COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
 
 
 class StainJitter(v2.Transform):

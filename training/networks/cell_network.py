@@ -1,5 +1,6 @@
 """Transfer learning on photographs of cells: turned, mirrored and restained views, cached features, Grad-CAM."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,18 @@ from training.architectures import Range, declare, draw
 from training.backbone import Backbone, fingerprint
 from training.estimator import FitContext
 from training.feature_cache import FeatureCache
-from training.networks.augment import augment, augmentation, grayed, restained, standardized
+from training.features.isolated_cells import ISOLATIONS, isolated
+from training.networks.augment import COLORS, augment, augmentation, restained
 from training.networks.loop import autocast
 from training.networks.transfer import BATCH, Criterion, TransferNetwork, probe, training_space
 
-COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
 LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
 
 
 def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw hyperparameters."""
-    drawn = training_space(trial, settings) | draw(trial, color=list(COLORS), penalty=Range(1e-2, 30.0, log=True))
+    drawn = training_space(trial, settings)
+    drawn |= draw(trial, isolation=ISOLATIONS, color=list(COLORS), penalty=Range(1e-2, 30.0, log=True))
     if drawn["mode"] == "full":  # frozen features are computed for one strength, once
         drawn |= draw(trial, strength=Range(0.0, 1.0))
     return drawn
@@ -37,12 +39,21 @@ class CellNetwork(TransferNetwork):
     """A classifier of cell images, whose training starts from the head of `training.networks.transfer.probe`."""
 
     strength: float = 0.5  # of augmentation, see `training.networks.augment.augmentation`
+    isolation: str = "none"  # of the cell, see `training.features.isolated_cells.isolated`
     color: str = "as_is"  # or, since stains differ between smears, another of `COLORS`
     views: int = 4  # turned, mirrored and restained, of each training image
     test_views: int = 4  # over which a prediction is averaged, at most: a final fit drops some
     penalty: float | None = 0.5  # of that head; None, or no trained weights: a random one
 
     fitted: ClassVar = (*TransferNetwork.fitted, "test_views", "by_views")
+
+    def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
+        """See `TransferNetwork.fit`."""
+        return super().fit(self.seen(train), None if validation is None else self.seen(validation), context)
+
+    def seen(self, samples: ImageSamples) -> ImageSamples:
+        """See `Estimator.seen`."""
+        return isolated(samples, self.isolation)
 
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
         self.test_views_, self.by_views_ = self.test_views, dict[str, list[float]]()
@@ -95,18 +106,19 @@ class CellNetwork(TransferNetwork):
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
         """Return the frozen stages' features of every view, float16, ``(views, n, ...)``, made once a study."""
-        key = ("frozen", id(train), self.weights, len(self.module_.frozen), self.views, self.strength, self.color)
+        images = hashlib.sha256("".join(train.digests).encode()).digest(), train.made
+        key = ("frozen", images, self.weights, len(self.module_.frozen), self.views, self.strength, self.color)
 
-        def made() -> tuple[ImageSamples, np.ndarray, float]:
+        def made() -> tuple[np.ndarray, float]:
             began, views = time.perf_counter(), range(self.views)
             found = np.stack([self._frozen(train, view, self.strength, context.progress) for view in views])
             seconds = time.perf_counter() - began
             if isinstance(train.pixels, np.memmap):  # whose features are on disk, perhaps since another fit
                 on_disk = sum(self._cache(train, view, self.strength).seconds(train) for view in views)
                 seconds = float(np.maximum(seconds, on_disk))
-            return train, found, seconds  # with the samples, so that no others can have their id
+            return found, seconds
 
-        _, found, self._frozen_seconds = context.remember(key, made)
+        found, self._frozen_seconds = context.remember(key, made)
         return found
 
     def _start(self, train: ImageSamples, context: FitContext, criterion: Criterion, codes: Tensor) -> bool:
@@ -164,8 +176,9 @@ class CellNetwork(TransferNetwork):
         return ((images / 255 - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:
-        held = self._held(samples, 1 if watched else self.test_views_)
-        return lambda: self._softmax(samples, held)[-1]
+        seen = self.seen(samples)
+        held = self._held(seen, 1 if watched else self.test_views_)
+        return lambda: self._softmax(seen, held)[-1]
 
     @classmethod
     def mean_outputs(cls, members: Sequence[Self], samples: ImageSamples) -> np.ndarray:
@@ -173,6 +186,7 @@ class CellNetwork(TransferNetwork):
         if len({member._frozen_identity() for member in members}) > 1:
             return super().mean_outputs(members, samples)
         first = members[0]
+        samples = first.seen(samples)
         if len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples):  # too many at once
             return np.concatenate([cls.mean_outputs(members, samples.take(at).alone()) for _, at in _batches(samples)])
         held = first._held(samples, first.test_views_)
@@ -182,7 +196,8 @@ class CellNetwork(TransferNetwork):
 
     def outputs_by_views(self, samples: ImageSamples) -> np.ndarray:
         """Return probabilities averaged over 1, 2, ... ``test_views`` views, ``(views, n, classes)``."""
-        return self._softmax(samples, self._held(samples, self.test_views))
+        seen = self.seen(samples)
+        return self._softmax(seen, self._held(seen, self.test_views))
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned; models of earlier releases average all views."""
@@ -192,7 +207,7 @@ class CellNetwork(TransferNetwork):
         """Return all that the frozen stages' features depend on, besides the image."""
         if self._frozen_id is None:
             self._frozen_id = fingerprint(self.module_.frozen)
-        return self._frozen_id, self._layout(), self.strength, self.test_views_
+        return self._frozen_id, self.isolation, self._layout(), self.strength, self.test_views_
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""
@@ -214,10 +229,10 @@ class CellNetwork(TransferNetwork):
         return found.cumsum(axis=0) / np.arange(1, len(held) + 1)[:, None, None]
 
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
-        """Return Grad-CAM of the predicted class (HiResCAM; Draelos and Carin, 2020), 0..1, ``(n, size, size)``."""
+        """Return Grad-CAM of the predicted class (HiResCAM; Draelos and Carin, 2020) on `seen` images, 0..1."""
         from captum.attr import LayerAttribution, LayerGradientXActivation
 
-        size = samples.pixels.shape[1]
+        samples, size = self.seen(samples), samples.pixels.shape[1]
         explainer = LayerGradientXActivation(self.module_, self.module_.seen_stages)
         maps = np.zeros((len(samples), size, size), np.float32)
         predicted = self.predict(samples)

@@ -8,20 +8,23 @@ import numpy as np
 from pipelines.samples.images import ImageSamples
 from training.architectures import draw
 from training.features.cell_image import descriptors
+from training.features.isolated_cells import ISOLATIONS, isolated
 from training.trees.boosters import LabelTrees
 
 _FEATURES = ("embedding", "descriptors")
 
 
 def feature_space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw the kind of features; without ImageNet weights there are only descriptors."""
-    return draw(trial, features=["descriptors"] if settings.get("weights") == "none" else _FEATURES)
+    """Draw isolation of the cell and the kind of features; without ImageNet weights there are only descriptors."""
+    features = ["descriptors"] if settings.get("weights") == "none" else _FEATURES
+    return draw(trial, isolation=ISOLATIONS, features=features)
 
 
 class ImageTrees(LabelTrees):
     """Trees on features of images: ``embedding`` of a network trained on ImageNet, or ``descriptors``."""
 
     features: str
+    isolation: str  # of the cell, see `training.features.isolated_cells.isolated`
     max_bin = 256
 
     @classmethod
@@ -33,7 +36,12 @@ class ImageTrees(LabelTrees):
 
         return {"pretrained": "true", "weights": f"imagenet ({EMBEDDER})"}
 
+    def seen(self, samples: ImageSamples) -> ImageSamples:
+        """See `Estimator.seen`."""
+        return isolated(samples, self.isolation)
+
     def _matrix(self, samples: ImageSamples) -> np.ndarray:
+        samples = self.seen(samples)
         if self.features == "descriptors":
             return np.asarray(descriptors(samples), dtype=np.float32)
         from training.features.embedding import embeddings
