@@ -1,7 +1,7 @@
 """Simulated images of stained cells in the raw format ``images``, not made from photographs.
 
-A cell is drawn as amounts of two dyes that absorb light (Beer and Lambert): basic azure in nuclei, acid eosin in
-cytoplasm. Kinds of cells overlap, and the stain differs between subjects.
+A cell is drawn as amounts of what absorbs light (Beer and Lambert): basic azure in nuclei, acid eosin in cytoplasm, and
+hemoglobin in red cells. Kinds of cells overlap, the stain differs between subjects, and more between laboratories.
 """
 
 from dataclasses import dataclass, replace
@@ -11,14 +11,15 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from pipelines.samples.images import IMAGES_FOLDER, IMAGES_TABLE
 
 SIDE = 96
 _Y, _X = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
 _AZURE = np.array([0.72, 0.80, 0.30])  # optical density in red, green and blue of one unit of the dye
-_EOSIN = np.array([0.10, 0.52, 0.36])
+_EOSIN = np.array([0.10, 0.52, 0.13])
+_HEMOGLOBIN = np.array([0.10, 0.52, 0.33])  # with eosin, which it binds: more blue to green than any cytoplasm
 
 Range = tuple[float, float]
 
@@ -39,25 +40,58 @@ class Look:
     vacuoles: int = 0  # light spots in the cytoplasm, at most
 
 
+@dataclass(frozen=True, kw_only=True)
+class Laboratory:
+    """How a laboratory stains, lights and photographs its smears; factors are on what is usual."""
+
+    name: str = ""
+    light: tuple[float, float, float] = (0.93, 0.93, 0.93)  # that passes the background, red, green and blue
+    azure: tuple[float, float, float] = (1.0, 1.0, 1.0)  # density of nuclei, and its color
+    eosin: float = 1.0
+    hemoglobin: tuple[float, float, float] = (1.0, 1.0, 1.0)  # density of red cells, and their color
+    magnification: float = 1.0  # 1 or more
+    blur: Range = (0.3, 1.0)  # standard deviation in pixels
+    quality: int = 85  # of the JPEG file
+
+
+LABORATORIES = (
+    Laboratory(name="A", light=(0.95, 0.92, 0.96)),
+    Laboratory(
+        name="B",
+        light=(0.92, 0.89, 0.79),
+        azure=(0.85, 0.75, 0.70),
+        eosin=0.8,
+        hemoglobin=(2.0, 1.35, 1.3),
+        magnification=1.15,
+        blur=(0.5, 1.1),
+        quality=60,
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Stain:
-    """Stain and light of a smear: factors on both dyes and on the three channels of the light."""
+    """Optical densities of a unit of what is in a smear, and its light, in red, green and blue."""
 
     azure: np.ndarray
     eosin: np.ndarray
+    hemoglobin: np.ndarray
     light: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, spread: float) -> Self:
+    def draw(cls, rng: np.random.Generator, spread: float, laboratory: Laboratory = Laboratory()) -> Self:
         """Return the stain of a subject; ``spread`` is the relative deviation of what differs."""
         strength = rng.normal(1, spread, 2)
-        azure = _AZURE * strength[0] * rng.normal(1, spread / 2, 3)
-        eosin = _EOSIN * strength[1] * rng.normal(1, spread / 2, 3)
-        return cls(azure, eosin, np.clip(0.93 + rng.normal(0, spread / 5, 3), 0.8, 1))
+        azure = _AZURE * laboratory.azure * strength[0] * rng.normal(1, spread / 2, 3)
+        dyed = strength[1] * rng.normal(1, spread / 2, 3)
+        light = np.clip(laboratory.light + rng.normal(0, spread / 5, 3), 0.7, 1)
+        return cls(azure, _EOSIN * laboratory.eosin * dyed, _HEMOGLOBIN * laboratory.hemoglobin * dyed, light)
 
-    def transmit(self, azure: np.ndarray, eosin: np.ndarray) -> np.ndarray:
-        """Return the light that passes amounts of the dyes, shape ``(SIDE, SIDE, 3)``."""
-        return self.light * 10 ** -(azure[..., None] * self.azure + eosin[..., None] * self.eosin)
+    def transmit(self, azure: np.ndarray, eosin: np.ndarray, hemoglobin: np.ndarray) -> np.ndarray:
+        """Return the light that passes the amounts, shape ``(SIDE, SIDE, 3)``."""
+        amounts, units = (azure, eosin, hemoglobin), (self.azure, self.eosin, self.hemoglobin)
+        density = sum(amount[..., None] * unit for amount, unit in zip(amounts, units, strict=True))
+        return np.asarray(self.light * 10**-density)
 
 
 BLOOD_CELLS = {
@@ -93,17 +127,25 @@ LYMPHOID_CELLS = {
 }  # fmt: skip
 
 
-def simulate_blood_cell(folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7) -> None:
-    """Write a raw folder of the task ``blood_cell``: five kinds of cells among red cells."""
-    stains = [Stain.draw(np.random.default_rng([seed, 0, subject]), 0.08) for subject in range(subjects)]
+def simulate_blood_cell(
+    folder: Path, per_class: int = 40, subjects: int = 12, seed: int = 7, laboratories: str = "one"
+) -> None:
+    """Write a raw folder of the task ``blood_cell``: five kinds of cells among red cells.
+
+    ``laboratories`` is ``one``; ``confounded``: the first three kinds are of one laboratory, the others of another; or
+    ``both``: half of the cells of each kind are of either.
+    """
     rows = []
     for code, (label, look) in enumerate(BLOOD_CELLS.items()):
         for number in range(per_class):
             rng = np.random.default_rng([seed, 1, code, number])
             subject, known = number % subjects, number % 3 > 0
+            of = {"one": -1, "confounded": int(code > 2), "both": number // subjects % 2}[laboratories]
+            laboratory = Laboratory() if of < 0 else LABORATORIES[of]
+            stain = Stain.draw(np.random.default_rng([seed, 0, subject]), 0.08, laboratory)
             file = f"{label}/SIM_{label}_{number + 1:03d}.jpg"
-            _save(folder / IMAGES_FOLDER / file, _smear(look, stains[subject], rng))
-            rows.append((file, label, f"SIM-{subject + 1:02d}" if known else ""))
+            _save(folder / IMAGES_FOLDER / file, _smear(look, stain, rng, laboratory), laboratory.quality)
+            rows.append((file, label, f"SIM-{laboratory.name}{subject + 1:02d}" if known else ""))
     _list(folder, rows)
 
 
@@ -133,25 +175,26 @@ def _shifted(look: Look, rng: np.random.Generator) -> Look:
     return replace(look, **ranges, chromatin=(low, high + abs(rng.normal(0, 0.03))))
 
 
-def _smear(look: Look, stain: Stain, rng: np.random.Generator) -> np.ndarray:
+def _smear(look: Look, stain: Stain, rng: np.random.Generator, laboratory: Laboratory = Laboratory()) -> np.ndarray:
     """Return a cell in the middle of red cells."""
     azure, eosin = np.full((2, SIDE, SIDE), 0.02)
+    hemoglobin = np.zeros((SIDE, SIDE))
     shift = rng.uniform(-5, 5, 2)
     for _ in range(rng.integers(2, 8)):
         angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(36, 66)
         center = (shift[0] + far * np.sin(angle), shift[1] + far * np.cos(angle))
         radius = rng.uniform(13, 17)
         disk, pallor = _blob(center, radius, rng, 0.03), _blob(center, radius * 0.45, rng, 0.05, soft=4)
-        eosin = _over(eosin, disk, rng.uniform(0.35, 0.5) * (1 - 0.45 * pallor))
-    azure, eosin, _ = _draw(look, tuple(shift), azure, eosin, rng)
-    return _photograph(stain.transmit(azure, eosin), rng)
+        hemoglobin = _over(hemoglobin, disk, rng.uniform(0.35, 0.5) * (1 - 0.45 * pallor))
+    azure, eosin, cell = _draw(look, tuple(shift), azure, eosin, rng)
+    return _photograph(stain.transmit(azure, eosin, hemoglobin * (1 - cell)), rng, laboratory)
 
 
 def _segmented(look: Look, stain: Stain, rng: np.random.Generator) -> np.ndarray:
     """Return a cell cut out and put on black."""
     nothing = np.zeros((SIDE, SIDE))
     azure, eosin, cell = _draw(look, (0.0, 0.0), nothing, nothing, rng)
-    photograph = _photograph(stain.transmit(azure, eosin), rng)
+    photograph = _photograph(stain.transmit(azure, eosin, nothing), rng)
     return photograph * (cell > 0.5)[..., None]
 
 
@@ -239,16 +282,19 @@ def _noise(rng: np.random.Generator, scale: float) -> np.ndarray:
     return smooth / smooth.std()
 
 
-def _photograph(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _photograph(light: np.ndarray, rng: np.random.Generator, laboratory: Laboratory = Laboratory()) -> np.ndarray:
     """Return the light out of focus to a degree, with noise, from 0 to 255."""
-    blurred = gaussian_filter(light, (*[rng.uniform(0.3, 1.0)] * 2, 0))
-    return np.clip(255 * (blurred * rng.normal(1, 0.02) + rng.normal(0, 0.01, light.shape)), 0, 255)
+    if (scale := laboratory.magnification) > 1:
+        middle = (SIDE - 1) / 2 * (1 - 1 / scale)
+        light = affine_transform(light, [1 / scale, 1 / scale, 1], (middle, middle, 0), order=1)
+    blurred = gaussian_filter(light, (*[rng.uniform(*laboratory.blur)] * 2, 0))
+    return np.clip(255 * (blurred * rng.normal(1, 0.04) + rng.normal(0, 0.01, light.shape)), 0, 255)
 
 
-def _save(path: Path, picture: np.ndarray) -> None:
+def _save(path: Path, picture: np.ndarray, quality: int = 85) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without subsampling: color that bleeds off the cell would show its size.
-    Image.fromarray(np.round(picture).astype(np.uint8)).save(path, quality=85, subsampling=0)
+    Image.fromarray(np.round(picture).astype(np.uint8)).save(path, quality=quality, subsampling=0)
 
 
 def _list(folder: Path, rows: list[tuple[str, str, str]]) -> None:
