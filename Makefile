@@ -58,9 +58,9 @@ validate: $(READY) ## TASK=T: check and audit the raw data, write validation.jso
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
 
 # The budget of a checkout is in budget.yaml, which git does not see; the tags of a run say what it was made with.
-train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
-	@$(need_task)$(if $(value BUDGET),case "$$BUDGET" in (quick|full) echo "budget: $$BUDGET" > budget.yaml ;; (*) echo "BUDGET is '$$BUDGET'; it is quick or full" >&2; exit 2 ;; esac)
-	@failed=0; python -m pipelines.warm_process dvc repro --keep-going $(if $(ARCH),evaluate@$(TASK)-$(ARCH),leaderboard@$(TASK)) || failed=$$?; \
+train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full|NAME] [SIDE_BY_SIDE=n]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
+	@$(need_task)python -m pipelines.budget --task "$$TASK" --budget "$${BUDGET:-}"
+	@failed=0; $(if $(ARCH),python -m pipelines.warm_process dvc repro --keep-going evaluate@$(TASK)-$(ARCH),$(if $(value SIDE_BY_SIDE),python -m pipelines.side_by_side --task "$$TASK" --at-once "$$SIDE_BY_SIDE",python -m pipelines.warm_process dvc repro --keep-going leaderboard@$(TASK))) || failed=$$?; \
 	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
 
 # Values that people type reach the shell through the environment; without WORKERS and CLUSTER this is DVC's own stage.

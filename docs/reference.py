@@ -120,7 +120,8 @@ def _type(hint: Any) -> str:
         return " or ".join("nothing" if each is type(None) else _type(each) for each in arguments)
     if found := _dataclasses(hint):
         return ", ".join(f"[{each.__name__}](#{each.__name__.lower()})" for each in found)
-    return {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(hint, str(hint))
+    named = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value of that key"}
+    return named.get(hint, str(hint))
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

@@ -10,11 +10,12 @@ from pipelines.paths import MODELS
 def main() -> int:
     """``python -m evaluation.evaluate --task T --architecture A``."""
     arguments = architecture_parser(__doc__ or "").parse_args()
-    from evaluation.evidence.build import evaluate, logged_model_sha256
+    from evaluation.evidence.build import evaluate, logged_model_sha256, rotation_sha256
     from evaluation.evidence.evidence_file import evidence_path
     from pipelines import tracking
     from pipelines.datasets import read_prepared
     from training.model.final_fit import read_fitted
+    from training.model.rotation import ROTATION, Rotated, is_rotated
 
     params = read_params()
     name = arguments.task
@@ -23,6 +24,10 @@ def main() -> int:
     if tracking.folder_sha256(left / "model") != logged_model_sha256(fitted.model_uri):
         raise UserError(f"{left / 'model'} is not what was logged as {fitted.model_uri}; run the fit stage again")
     prepared = read_prepared(name, params.task(name))
+    if is_rotated(fitted.architecture, params.task(name), prepared):
+        if tracking.folder_sha256(left / ROTATION) != rotation_sha256(fitted.run_id):
+            raise UserError(f"{left / ROTATION} is not what run {fitted.run_id} fitted; run the fit stage again")
+        model = Rotated.of(model.contract, model.baseline, left / ROTATION, prepared)
     folder = evidence_path(name, arguments.architecture).parent
     evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=folder)
     metric = params.task(name).evaluate.metric

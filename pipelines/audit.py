@@ -59,12 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """``python -m pipelines.audit --task T [--data DIR] [--reports DIR]``."""
     name, data, reports = task_and_folders(__doc__ or "", argv)
     from pipelines import tracking
+    from pipelines.tune_metric import write_shortcuts
 
     params = read_params()
     task = params.task(name)
 
     audit = audit_samples(task.read(data).samples, data, name, task, params.seed)
     write_audit(audit, reports)
+    write_shortcuts(task, audit.shortcuts, reports)
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)
     tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(data)}

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 WITHOUT_RESULT = frozenset(
     f"pipelines.{name}"
     for name in (
-        *("code_closure", "command", "environment", "errors", "files", "formatting", "params", "paths"),
+        *("code_closure", "command", "encoders", "environment", "errors", "files", "formatting", "params", "paths"),
         *("policy", "redaction", "report", "retry", "stage_inputs", "step_metrics"),
         *("store_errors", "tracking", "typed_yaml"),
     )
@@ -57,7 +57,10 @@ def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[s
     seen: set[str] = set()
     waiting = list(entries)
     here = {path.stem for path in ROOT.iterdir()}
+    architectures = tuple(architectures)
     names = {*architectures, *((task.modality, task.problem, f"{task.modality}_{task.problem}") if task else ())}
+    if any(_file(f"training.architectures.{each}") is None for each in architectures):
+        names.add("_encoder")  # the file of all encoders that `params.yaml` brings
     while waiting:
         name = waiting.pop()
         if name in seen or name.partition(".")[0] not in here:

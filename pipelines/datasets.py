@@ -1,6 +1,6 @@
 """The samples of a task with group, split and fold: split, written, and read again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import Task
 from pipelines.paths import DATA, PREPARED
 from pipelines.samples import Kept
-from pipelines.split import guard, sample_identities, split_samples, split_sha256
+from pipelines.split import PART, guard, rotation_parts, sample_identities, split_samples, split_sha256, without_part
 
 OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests
-_OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds")
+_OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds", "parts")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,21 @@ class Prepared:
     def side(self, *sides: str) -> Any:
         """Return the samples on ``sides``."""
         return self.samples.take(self.rows(*sides))
+
+    @property
+    def parts(self) -> list[int]:
+        """Return the parts of a rotation, which are tested in turn; none of a single split."""
+        return sorted(set(self.table[PART].tolist())) if PART in self.table else []
+
+    @property
+    def tested(self) -> np.ndarray:
+        """Return the positions of the samples that evidence is of: the side ``test``, or all of a rotation."""
+        return np.arange(len(self.table)) if self.parts else self.rows("test")
+
+    def without(self, part: int) -> "Prepared":
+        """Return the samples of an outer fit: those of ``part`` are on the side ``test``, the others as they were."""
+        table = without_part(self.table, part)
+        return replace(self, table=table, sha256=split_sha256(table))
 
 
 def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
@@ -67,6 +82,7 @@ def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> N
         "samples": table["split"].value_counts().to_dict(),
         "groups": table.groupby("split")["group"].nunique().to_dict(),
         "folds": table.groupby("fold").size().to_dict(),
+        **({"parts": table.groupby(PART).size().to_dict()} if PART in table else {}),
     }
     write_json(folder / "split.json", summary | prepared.counts)
 
@@ -92,6 +108,9 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
     if mode != task.split.mode:
         asked = f"params.yaml asks for {task.split.mode}"
         raise UserError(f"{folder}: the split is {mode}, {asked}; run `dvc repro prepare@{name}`")
+    if (PART in table) != bool(rotation_parts(task.split, table["group"].nunique())):
+        message = f"{folder}: split.fewest_groups in params.yaml asks for another split; run `dvc repro prepare@{name}`"
+        raise UserError(message)
     samples = task.read(data / name).samples
     if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")

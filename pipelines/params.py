@@ -7,17 +7,18 @@ import functools
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 
+from pipelines.encoders import Encoder
 from pipelines.policy import Policy
 from pipelines.problems import get_problem
 from pipelines.samples import Kept
-from pipelines.typed_yaml import Checks, Choice, ParamsError, TypedReader
+from pipelines.typed_yaml import Checks, Choice, ParamsError, TypedReader, merged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 PARAMS_FILE = Path("params.yaml")
 BUDGET_FILE = "budget.yaml"  # beside it: the budget of this checkout, as `make train BUDGET=full` chose it
 
-Budget = Literal["quick", "full"]
+AUTO = "auto"  # in the place of `tune.metric`, see `Task.tuned_by`
+
+Budget = str  # `quick`, `full`, or one of `budgets` in params.yaml, which is `full` with some keys of tasks replaced
+_COUNTED = ("quick", "full")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Split:
 class Tune:
     """How an architecture is tuned."""
 
-    objective: Literal["validation", "cross_validation"]
+    # What scores a trial: validation rows, or the folds in turn; `none`: no trial runs, and the defaults are fitted.
+    objective: Literal["validation", "cross_validation", "none"]
     metric: str
     trials: PerBudget
     epochs: PerBudget
@@ -67,11 +72,14 @@ class Tune:
 class TuneTransfer(Tune):
     """How networks that were trained on other images are tuned."""
 
-    # Initial weights: `imagenet`, `none`, or a file (or a folder with `<architecture>.safetensors` or `.pth`).
+    # Initial weights: `imagenet`, `packaged` (those where an installed package has them, else `none`), `none`, or a
+    # file (or a folder with `<architecture>.safetensors` or `.pth`).
     weights: str
     # What a study may choose among: `head` trains a linear layer on frozen features, `partial` also the last stages,
     # `full` all.
     modes: tuple[Literal["head", "partial", "full"], ...]
+    # Names of the collections that a file of weights was trained on; unknown without one, and the gate refuses that.
+    pretrained_on: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,15 @@ class Task(ABC):
     def check(self, checks: Checks) -> None:  # noqa: B027  # a task may have no more checks
         """Refuse values of ``params.yaml`` that are of the right type and make no sense."""
 
+    @property
+    def tunable(self) -> tuple[str, ...]:
+        """Return what `tune.metric` may be."""
+        return get_problem(self.problem).tunable
+
+    def tuned_by(self, shortcuts: Collection[str]) -> tuple[str, str]:
+        """Return the metric of a study, and why; ``shortcuts`` are the probes by which the audit has found one."""
+        return self.tune.metric, "params.yaml names it"
+
     @abstractmethod
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
         """Read a raw folder of the modality and apply the rules of `data`; `DataError` names what is missing or wrong.
@@ -126,6 +143,13 @@ class Task(ABC):
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:
         """Return the samples of `read` with their target, where it is learned on the training rows of ``table``."""
         return Aimed(samples)
+
+    def stressed(self, samples: Any, others: Any, seed: int) -> dict[str, Any]:
+        """Return samples with what should not matter changed, or exchanged with ``others``, by the kind of stress.
+
+        Both are labeled. Empty where the modality has no stress tests.
+        """
+        return {}
 
 
 @dataclass(frozen=True)
@@ -156,6 +180,14 @@ class Params:
     tasks: dict[str, Task]
     models: dict[str, Model]
     policy: Policy
+    encoders: dict[str, Encoder] = field(default_factory=dict)  # architectures that are brought, by name
+    # more budgets by name: keys of tasks with the values that they have there; such a budget is `full` in all else
+    budgets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def known_budgets(self) -> tuple[Budget, ...]:
+        """Return the names of all budgets."""
+        return (*_COUNTED, *self.budgets)
 
     def task(self, name: str) -> Task:
         """Return the task ``name``; `ParamsError` lists the known ones if there is none."""
@@ -178,23 +210,43 @@ class _Chosen:
     budget: Budget
 
 
-def read_params(path: Path | str = PARAMS_FILE) -> Params:
-    """Read and check ``params.yaml``; ``budget.yaml`` beside it, if it is there, chooses another budget.
+def read_params(path: Path | str = PARAMS_FILE, *, of_checkout: bool = True) -> Params:
+    """Read and check ``params.yaml``; with ``of_checkout``, ``budget.yaml`` beside it may choose another budget.
 
-    `ParamsError` names file, line and key of an unknown or missing key, a value of the wrong type or out of range.
+    `ParamsError` names file, line and key of an unknown or missing key, a value of the wrong type or out of range; also
+    where a budget of `budgets` that is not chosen has it.
     """
     path = Path(path)
     if not path.is_file():
         raise ParamsError(f"{path}: no such file; run from the repository's root")
     if (node := _composed(path)) is None:
         raise ParamsError(f"{path}: the file is empty")
+    params = _read(path, node)
+    named = {name: _read(path, _with_budget(node, name)) for name in params.budgets}
+    budget, chosen = params.budget, path.with_name(BUDGET_FILE)
+    if of_checkout and chosen.is_file() and (held := _composed(chosen)) is not None and held.value:
+        reader = TypedReader(chosen, {})
+        budget = reader.read(held, _Chosen, "params").budget
+        _check_budget(budget, params.known_budgets, Checks(chosen, reader.lines, "", None))
+    return dataclasses.replace(named.get(budget, params), budget=budget)
+
+
+def _read(path: Path, node: yaml.Node) -> Params:
     reader = TypedReader(path, _choices())
     params: Params = reader.read(node, Params, "params")
-    chosen = path.with_name(BUDGET_FILE)
-    if chosen.is_file() and (node := _composed(chosen)) is not None and node.value:
-        params = dataclasses.replace(params, budget=TypedReader(chosen, {}).read(node, _Chosen, "params").budget)
     _check(params, path, reader.lines)
     return params
+
+
+def _with_budget(root: yaml.Node, name: str) -> yaml.Node:
+    """Return the whole file with the keys of tasks that the budget ``name`` replaces."""
+    parts = {key.value: value for key, value in root.value}
+    changes = next(value for key, value in parts["budgets"].value if key.value == name)
+    return merged(root, yaml.MappingNode(root.tag, [(yaml.ScalarNode("", "tasks", root.start_mark), changes)]))
+
+
+def _check_budget(budget: Budget, known: Sequence[Budget], checks: Checks) -> None:
+    checks.require(budget in known, "budget", f"is {budget!r}; it must be one of {', '.join(known)}")
 
 
 def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
@@ -202,7 +254,7 @@ def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
     problem = get_problem(task.problem)
     for value, allowed, key in (
         (split.mode, task.modes, "split.mode"),
-        (tune.metric, problem.tunable, "tune.metric"),
+        (tune.metric, task.tunable, "tune.metric"),
         (evaluate.metric, problem.reported(within=task.within), "evaluate.metric"),
     ):
         checks.require(value in allowed, key, f"is {value!r}; it must be one of {', '.join(allowed)}")
@@ -228,6 +280,13 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
     require = checks.require
     known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", params.device)
     require(0 <= params.seed < 2**32, "seed", f"is {params.seed}; it must be at least 0 and below 2**32")
+    _check_budget(params.budget, params.known_budgets, checks)
+    for name, of_tasks in params.budgets.items():
+        for listed in of_tasks:
+            require(listed in params.tasks, f"budgets.{name}.{listed}", "is of no task")
+        plain = re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and name not in _COUNTED
+        message = f"has a name of its own, of small letters, digits and _, that is not {' or '.join(_COUNTED)}"
+        require(plain, f"budgets.{name}", message)
     require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
     for name, task in params.tasks.items():
         _check_task(task, Checks(path, lines, f"tasks.{name}", task), params.architectures(name))
@@ -235,6 +294,8 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
         require(model.task in params.tasks, f"models.{key}.task", f"is {model.task!r}; there is no such task")
         expected = f"{model.task}-{model.architecture}"
         require(key == expected, f"models.{key}", f"must be named {expected}")
+    for name, encoder in params.encoders.items():
+        encoder.check(Checks(path, lines, f"encoders.{name}", encoder))
     params.policy.check(Checks(path, lines, "policy", params.policy), params.tasks)
 
 

@@ -9,3 +9,4 @@ INPUTS = Path("cache/inputs")  # what each stage of DVC depends on of code and p
 REPORTS = Path("reports")  # what people read
 VALIDATION_FILE = "validation.json"  # in the task's folder below it
 AUDIT_FILE = "audit.json"
+SHORTCUTS_FILE = "shortcuts.json"  # what a study needs to know of the audit: it runs again for nothing else

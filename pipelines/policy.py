@@ -12,7 +12,7 @@ from pipelines.typed_yaml import Checks
 # The checks of `evaluation.promotion.gate`, in its order.
 CHECKS = (
     *("margin", "simple_models", "production", "floor", "calibration", "coverage", "latency", "size", "explanation"),
-    *("validation", "audit", "identity", "data", "simulated"),
+    *("stress", "validation", "audit", "identity", "data", "simulated", "pretraining"),
 )
 UNWAIVABLE = ("identity",)  # evidence of another version is no evidence
 
@@ -33,6 +33,7 @@ class Gate:
     megabytes: float  # of the model's files, at most
     completeness: float  # relative difference between the sum of attributions and the prediction, at most
     random_weights_correlation: float  # of attributions with those of the same network with random weights, at most
+    stress_drop: float  # how far the accuracy under the worst stress test may lie below that of the same rows at home
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Policy:
         """Refuse thresholds out of range, and policies of no task."""
         checks.require(math.isfinite(self.gate.margin), "gate.margin", f"is {self.gate.margin}; it must be a number")
         checks.at_least(0, "gate.non_inferiority", "monitor.performance_drop")
-        checks.share("gate.ece", "gate.coverage_shortfall", "gate.completeness", ends=True)
+        checks.share("gate.ece", "gate.coverage_shortfall", "gate.completeness", "gate.stress_drop", ends=True)
         checks.share("gate.random_weights_correlation", "monitor.out_of_distribution_share", ends=True)
         checks.share("monitor.significance")
         checks.above(0, "gate.latency_ms_batch_1", "gate.latency_ms_batch_32", "gate.megabytes", "dashboard.seconds")

@@ -16,9 +16,10 @@ def main() -> int:
     write_prepared(prepared, PREPARED / arguments.task, task, params.seed)
     rows, sides = prepared.counts["rows"], prepared.table["split"].value_counts()
     dropped = ", ".join(f"{count} {rule}" for rule, count in rows["dropped"].items() if count) or "none"
+    tested = f"{sides['test']} test" if not prepared.parts else f"tested in turn in {len(prepared.parts)} parts"
     print(
         f"{arguments.task}: {rows['kept']} of {rows['raw']} samples kept (dropped: {dropped}); "
-        f"{task.split.mode}: {sides['train']} train, {sides['validation']} validation, {sides['test']} test"
+        f"{task.split.mode}: {sides['train']} train, {sides['validation']} validation, {tested}"
     )
     return 0
 

@@ -6,6 +6,7 @@ A *group* never crosses a split. The mode decides what it is, such as a cell lin
 from __future__ import annotations
 
 import hashlib
+import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,11 +18,14 @@ from pipelines.groups import group_samples, sample_identities
 from pipelines.params import Split
 
 if TYPE_CHECKING:
+    from pipelines.modalities.images import ImagesSplit
     from pipelines.modalities.pairs import PairsSplit
 
 SIDES = ("train", "test", "validation")
+PART = "outer"  # column of the part of a rotation in which a sample is tested; split tables without rotation lack it
 NO_FOLD = -1
 CROSS_STUDY = "cross_study"
+_DEALS = 20  # of the parts of a rotation, until no side and no fold has all its groups in one
 
 
 class SplitError(UserError):
@@ -32,7 +36,9 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     """Return the samples' own table with ``group, split, fold``, ordered by ``sample_id``.
 
     It is the same for a seed, whatever the order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode
-    ``cross_study`` leaves rows out. `SplitError` if there are too few groups, or if the guard finds a leak.
+    ``cross_study`` leaves rows out. Few groups are rotated, see `rotation_parts`: none is on the side ``test``, and the
+    column ``outer`` has the part in which each is tested. `SplitError` if there are too few groups, or the guard finds
+    a leak.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
     if (studies := _across_studies(split)) is not None:
@@ -50,6 +56,8 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     if studies is not None:
         _refuse_small_study(samples.table["study"], groups, studies, needed)
     shares = {"train": 1 - split.test - split.validation, "test": split.test, "validation": split.validation}
+    if rotated := rotation_parts(split, len(names)):
+        shares = {"train": 1 - split.validation, "validation": split.validation}
     side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
     if studies is not None:
         used = _used_rows(samples.table["study"], groups.map(side), studies)
@@ -63,7 +71,9 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
         split=groups.map(side).to_numpy(),
         fold=groups.map(fold).fillna(NO_FOLD).astype(np.int8).to_numpy(),
     )
-    if empty := sorted(set(SIDES) - set(table["split"])):
+    if rotated:
+        table[PART] = _parts(table, strata.to_numpy(str), rotated, seed)
+    if empty := sorted(set(shares) - set(table["split"])):
         raise SplitError(
             f"split mode {split.mode}: the groups are too uneven, {', '.join(empty)} got none; bring more data or "
             "choose another mode"
@@ -72,6 +82,20 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
         raise SplitError(f"split mode {split.mode}: folds {unfilled} got no group; lower split.folds")
     guard(table, sample_identities(samples, split.mode), split)
     return table
+
+
+def rotation_parts(split: Split, groups: int) -> int:
+    """Return in how many parts groups that are too few for a test side are tested in turn; 0 where they are enough."""
+    if groups >= getattr(split, "fewest_groups", 0):
+        return 0
+    return min(cast("ImagesSplit", split).rotation, groups)
+
+
+def without_part(table: pd.DataFrame, part: int) -> pd.DataFrame:
+    """Return the split table of an outer fit: ``part`` of a rotation is tested, all else is train and validation."""
+    tested = table[PART] == part
+    split, fold = table["split"].mask(tested, "test"), table["fold"].mask(tested, NO_FOLD)
+    return table.assign(split=split, fold=fold.astype(np.int8)).drop(columns=PART)
 
 
 def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | None = None) -> None:
@@ -100,10 +124,16 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | 
             f"sample {first['sample_id']} on side {first['split']} is in fold {first['fold']}; test rows are in none "
             f"({NO_FOLD}) and all others in one: make the split again with `dvc repro prepare`"
         )
+    where_to = {"sides": sides, "folds": folds.astype(str)}
+    if PART in table:
+        where_to["parts"] = table[PART].astype(str)
+        if (tested := sides == "test").any():
+            name = table.loc[tested, "sample_id"].iloc[0]
+            raise SplitError(f"sample {name} is on side test of a rotation, in which each part is tested in turn")
     for name, key in {"group": table["group"], **identities}.items():
         known = key.notna().to_numpy()
         codes, keys = pd.factorize(key.to_numpy()[known])
-        for what, side in (("sides", sides), ("folds", folds.astype(str))):
+        for what, side in where_to.items():
             where = side.to_numpy(str)[known]
             of_key = np.empty(len(keys), where.dtype)
             of_key[codes] = where
@@ -119,9 +149,34 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | 
 
 
 def split_sha256(table: pd.DataFrame) -> str:
-    """Return the hash of each sample's group, side and fold, whatever the file format."""
+    """Return the hash of each sample's group, side, fold and part of a rotation, whatever the file format."""
     lines = table["sample_id"] + "\t" + table["group"] + "\t" + table["split"] + "\t" + table["fold"].astype(str)
+    if PART in table:
+        lines += "\t" + table[PART].astype(str)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _parts(table: pd.DataFrame, stratum: npt.NDArray[Any], count: int, seed: int) -> npt.NDArray[np.int16]:
+    """Return the part of each row ``(n,)``, dealt so that without any part no side and no fold is empty."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    parts, spread = np.full(len(table), NO_FOLD, dtype=np.int16), table["split"] + stratum
+    for deal in range(_DEALS):
+        dealer = StratifiedGroupKFold(count, shuffle=True, random_state=(seed + deal) % 2**32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a side and class with fewer rows than parts
+            try:
+                for part, (_, tested) in enumerate(dealer.split(table, spread, table["group"])):
+                    parts[tested] = part
+            except ValueError:  # all have fewer
+                break
+        over = [pd.Series(parts).groupby(table[column]).nunique().min() for column in ("split", "fold")]
+        if min(over) > 1 and len(np.unique(parts)) == count:
+            return parts
+    raise SplitError(
+        f"the groups are too few or too uneven for a rotation in {count} parts: lower split.rotation or split.folds, "
+        "raise split.validation, or set split.fewest_groups: 0 for one test side"
+    )
 
 
 def _deal(

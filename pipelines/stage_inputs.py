@@ -40,8 +40,11 @@ def inputs(params: Params, name: str) -> dict[str, dict[str, Any]]:
         if module == "training.fit":  # which fits the baseline beside the model
             names.append(task.evaluate.baseline)
         keys = (OF_TASKS | OF_MODELS)[module]
+        decided = {key: reduce(lambda content, part: content[part], key.split("."), every) for key in keys}
+        if architecture in params.encoders:
+            decided["encoder"] = params.encoders[architecture].known()
         found["-".join([module.partition(".")[2], *names[:1]])] = {
-            "params": {key: reduce(lambda content, part: content[part], key.split("."), every) for key in keys},
+            "params": decided,
             "code": closure(module, own, task=task, architectures=names),
         }
     return found

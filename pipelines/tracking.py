@@ -44,6 +44,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 DATA = Path("data")
 DATA_DVC = Path("data.dvc")
 ROOMS = ("pipelines", "training", "evaluation", "serving")
+ROTATION_SHA256 = "rotation.sha256"  # tag of a fit: the hash of the outer models that its evidence is of
 SERVER = "the tracking server (MLFLOW_TRACKING_URI)"
 _CHANGES_NAMED = 500  # characters
 

@@ -49,6 +49,8 @@ class TypedReader:
             kind = self._chosen(node, kind, name)
         if dataclasses.is_dataclass(kind):
             return self._dataclass(node, typing.cast(type, kind), name)
+        if kind is Any:
+            return self._value(node, name)
         if origin is dict:
             pairs = self._pairs(node, name)
             return {key.value: self.read(value, arguments[1], f"{name}.{key.value}") for key, value in pairs}
@@ -94,7 +96,9 @@ class TypedReader:
             if key.value not in hints:
                 self.fail(key, f"unknown key {name}.{key.value}; the keys are {', '.join(hints)}")
             given[key.value] = self.read(value, hints[key.value], f"{name}.{key.value}")
-        required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+        nothing = dataclasses.MISSING
+        fields = dataclasses.fields(kind)
+        required = [each.name for each in fields if each.default is nothing and each.default_factory is nothing]
         if missing := [key for key in required if key not in given]:
             self.fail(node, f"{name} lacks {', '.join(missing)}", name)
         return kind(**given)
@@ -122,6 +126,19 @@ class TypedReader:
             self.fail(node, f"{name} must have {len(kinds)} entries, it has {len(node.value)}")
         pairs = enumerate(zip(node.value, kinds, strict=True))
         return tuple(self.read(item, kind, f"{name}[{index}]") for index, (item, kind) in pairs)
+
+
+def merged(node: yaml.Node, changes: yaml.Node) -> yaml.Node:
+    """Return a mapping with the keys of ``changes`` in the place of its own, in its order, level by level."""
+    if not (isinstance(node, yaml.MappingNode) and isinstance(changes, yaml.MappingNode)):
+        return changes
+    pairs = []
+    for key, value in node.value:  # a key that occurs twice stays there twice, for `TypedReader` to refuse
+        found = [(other, merged(value, new)) for other, new in changes.value if other.value == key.value]
+        pairs += found or [(key, value)]
+    own = {key.value for key, _ in node.value}
+    pairs += [pair for pair in changes.value if pair[0].value not in own]
+    return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
 
 
 @dataclasses.dataclass(frozen=True)

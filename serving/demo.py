@@ -7,35 +7,27 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import requests
 
 from pipelines.command import run_command
 from pipelines.errors import UserError
-from pipelines.files import cores, read_json, write_json
+from pipelines.files import read_json, write_json
 from pipelines.params import Params, read_params
 from pipelines.paths import REPORTS
-from pipelines.warm_process import ADDRESS, forwarded, interrupt, warm_process
+from pipelines.side_by_side import checks, fits, run_chains
+from pipelines.warm_process import ADDRESS, warm_process
 
 ASKED = "drug_response"  # the task whose best model is registered, served and asked
 _ANSWER = REPORTS / "demo.json"
 _START_SECONDS = 120  # that the endpoint may take to start
 
 
-def checks(params: Params) -> dict[str, list[str]]:
-    """Return the stages over the data of each task."""
-    return {task: [f"{stage}@{task}" for stage in ("inputs", "validate", "audit", "prepare")] for task in params.tasks}
-
-
-def models(params: Params) -> dict[str, list[str]]:
-    """Return the stages of each model that needs no download."""
-    names = ("tune", "fit", "evaluate")
-    return {key: [f"{stage}@{key}" for stage in names] for key, model in params.models.items() if model.demo}
+def models(params: Params) -> list[str]:
+    """Return the keys of the models that need no download."""
+    return [key for key, model in params.models.items() if model.demo]
 
 
 def main() -> int:
@@ -45,7 +37,7 @@ def main() -> int:
     if _stale(params) or not _ANSWER.is_file():
         _ANSWER.unlink(missing_ok=True)
         with warm_process():
-            run_all(params)
+            run_chains(params, models(params))
             _register_and_ask()
     else:
         print("nothing to do: data, code and parameters are as they were")
@@ -68,7 +60,7 @@ def main() -> int:
 
 def _stale(params: Params) -> bool:
     """Whether a stage of the demo is not up to date; DVC looks at all stages faster than at each of some."""
-    own = {stage for chain in (*checks(params).values(), *models(params).values()) for stage in chain}
+    own = {stage for chain in (*checks(params.tasks).values(), *fits(models(params)).values()) for stage in chain}
     own |= {f"leaderboard@{task}" for task in params.tasks}
     first = {f"inputs@{task}" for task in params.tasks}
     found = set(_status())
@@ -82,62 +74,6 @@ def _stale(params: Params) -> bool:
 def _status() -> dict[str, Any]:
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-
-
-def run_all(params: Params, repro: Callable[[str, Sequence[str]], bool] | None = None) -> None:
-    """Run every stage, with a chain of stages on each core; `UserError` names those that failed.
-
-    What follows a chain that failed is left out, and all else runs. ``repro`` runs a chain, given its name and stages
-    (default: DVC), and returns whether each stage ended well.
-    """
-    failed: list[str] = []
-
-    def run(name: str, stages: Sequence[str], after: Sequence[Future[bool]] = ()) -> bool:
-        began = time.monotonic()
-        if not all(each.result() for each in after):
-            return False
-        try:
-            done = (repro or _repro)(name, stages)
-        except Exception as error:
-            print(f"error: {name}: {error}", file=sys.stderr)
-            done = False
-        if done:
-            print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
-        else:
-            failed.append(name)
-        return done
-
-    # A chain waits for chains that were submitted before it alone, so one that waits never holds up what it waits for.
-    with ThreadPoolExecutor(cores()) as pool:
-        first = pool.submit(run, "budget", ["budget"])
-        checked = {task: pool.submit(run, task, stages, [first]) for task, stages in checks(params).items()}
-        fitted = {
-            key: pool.submit(run, key, stages, [checked[params.models[key].task]])
-            for key, stages in models(params).items()
-        }
-        for task in params.tasks:
-            of_task = [future for key, future in fitted.items() if params.models[key].task == task]
-            last = pool.submit(run, f"leaderboard of {task}", [f"leaderboard@{task}"], of_task)
-        try:
-            wait([*fitted.values(), last])
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            interrupt()
-            raise
-    if failed:
-        raise UserError(f"these failed, see above: {', '.join(failed)}")
-
-
-def _repro(name: str, stages: Sequence[str]) -> bool:
-    """Run stages by DVC, one after another, and print what they print when they have ended."""
-    arguments = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
-    with tempfile.TemporaryFile() as output:
-        code = forwarded(arguments, (0, output.fileno(), output.fileno()))
-        if code is None:
-            code = subprocess.run([sys.executable, "-m", *arguments], stdout=output, stderr=output).returncode
-        output.seek(0)
-        print(f"== {name}\n{output.read().decode(errors='replace')}", end="", flush=True)
-    return code == 0
 
 
 def _register_and_ask() -> None:

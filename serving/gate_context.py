@@ -73,7 +73,18 @@ def situation(
         version=int(version.version),
         production=production,
         dvc_lock_md5=lock_md5(name),
+        rotation_sha256=_run_tag(version.run_id, tracking.ROTATION_SHA256),
     )
+
+
+def _run_tag(run_id: str | None, tag: str) -> str | None:
+    """Return a tag of a run, None where it has none or the run cannot be found."""
+    try:
+        return MlflowClient().get_run(str(run_id)).data.tags.get(tag)
+    except MlflowException as error:
+        if not tracking.absent(error):
+            raise
+        return None
 
 
 def version_of(name: str, version: int) -> ModelVersion:

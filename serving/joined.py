@@ -30,10 +30,10 @@ class Joined:
         found = getattr(self._estimator, name)
         return (lambda *given: self._thread.submit(found, *given).result()) if callable(found) else found
 
-    def outputs(self, samples: Any) -> Any:
-        """Return the estimator's outputs of ``samples``, a row each."""
+    def outputs_embedded(self, samples: Any) -> tuple[Any, Any]:
+        """Return the estimator's outputs of ``samples`` and their embedding, if it has any, a row each."""
         if len(samples) > ROWS:
-            return self._thread.submit(self._estimator.outputs, samples).result()
+            return self._thread.submit(self._estimator.outputs_embedded, samples).result()
         own: Future[Any] = Future()
         self._turns.release()
         self._waiting.append((samples, own))
@@ -53,13 +53,13 @@ class Joined:
         if not taken:
             return
         try:
-            found = self._estimator.outputs(self._join([samples for samples, _ in taken]))
+            both = self._estimator.outputs_embedded(self._join([samples for samples, _ in taken]))
             for (_, own), first, last in zip(taken, rows[:-1], rows[1:], strict=True):
-                own.set_result(found[first:last])
+                own.set_result(tuple(None if each is None else each[first:last] for each in both))
         except Exception:  # one at a time, so that a request fails for its own samples alone
             for samples, own in taken:
                 try:
-                    own.set_result(self._estimator.outputs(samples))
+                    own.set_result(self._estimator.outputs_embedded(samples))
                 except Exception as error:
                     own.set_exception(error)
 

@@ -32,7 +32,7 @@ from pipelines.files import read_json, write_json
 from pipelines.params import read_task
 from pipelines.paths import REPORTS
 from serving.gate_context import model_files
-from training.model.track import contract_of, predictor_folder
+from training.model.track import contract_of, encoder_of, predictor_folder
 
 _DVC_LOCAL = Path(".dvc") / "config.local"
 _OUTPUT = 3000  # characters of a failed command that are shown
@@ -210,6 +210,8 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
         tree.run("prepare", sys.executable, "-m", "pipelines.prepare", "--task", task, env=env)
         folder = tree.root / "models" / task / architecture
         tuned = {"hyperparameters": recipe.hyperparameters, "study": recipe.tags.get("study", "none")}
+        if metric := recipe.tags.get("tune.metric"):
+            tuned["metric"] = metric
         write_json(folder / "tuned.json", {"task": task, "architecture": architecture, **tuned})
         command = ("-m", "training.fit", "--task", task, "--architecture", architecture)
         tree.run("fit", sys.executable, *command, env=env)
@@ -226,7 +228,7 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
 
 
 def _settle(tree: Worktree, recipe: Recipe) -> None:
-    """Link weights of the repository's folder that are not in git; set the version's seed, budget, device and task."""
+    """Set the version's seed, budget, device, task and encoder; link weights of the repository that are not in git."""
     path = tree.root / "params.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for weights in {str(task["tune"].get("weights", "none")) for task in content["tasks"].values()}:
@@ -234,8 +236,17 @@ def _settle(tree: Worktree, recipe: Recipe) -> None:
         if not Path(weights).is_absolute() and there.exists() and not here.exists():
             here.parent.mkdir(parents=True, exist_ok=True)
             here.symlink_to(there.resolve())
+    if (brought := encoder_of(recipe.folder)) is not None:
+        entry, weights_of_model = brought
+        place = Path(entry["file"])
+        place = Path(place.name) if place.is_absolute() or ".." in place.parts else place
+        (tree.root / place).parent.mkdir(parents=True, exist_ok=True)
+        (tree.root / place).write_bytes(weights_of_model)
+        content["encoders"] = {recipe.tag("architecture"): {**entry, "file": str(place)}}
     device = recipe.tags.get("device", "cpu").partition(":")[0]
     content |= {"seed": int(recipe.tag("seed")), "budget": recipe.tag("budget")}
+    if recipe.tag("budget") not in ("quick", "full"):  # the task below is what it has made of the version's
+        content["budgets"] = {recipe.tag("budget"): {}}
     content["device"] = "auto" if device == "cuda" else "cpu"
     content["tasks"][recipe.name] = json.loads(contract_of(recipe.folder).task_text)
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

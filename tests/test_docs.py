@@ -60,7 +60,9 @@ def keys(node: Any, named: bool = False) -> set[str]:
         return set().union(*map(keys, node))
     if not isinstance(node, dict):
         return set()
-    below = (keys(value, key in ("tasks", "models", "exclude", "endpoints")) for key, value in node.items())
+    named_here = ("tasks", "models", "exclude", "endpoints")
+    # Below `budgets` are names, and keys of tasks again; below `first` hyperparameters by architecture.
+    below = (keys(value, key in named_here) for key, value in node.items() if key not in ("budgets", "first"))
     return set().union(set() if named else set(node), *below)
 
 

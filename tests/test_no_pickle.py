@@ -101,9 +101,9 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, ran: Path) -> 
     path, network = tmp_path / "checkpoint.pt", torch.nn.Linear(1, 1)
     torch.save({"epoch": 1, "network": _Evil(ran)}, path)
     optimizer = torch.optim.SGD(network.parameters())
-    schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    parts = {"network": network, "optimizer": optimizer}
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        _Checkpoint(path, network, optimizer, schedule, torch.Generator()).load()
+        _Checkpoint(path, parts, torch.Generator(), torch.device("cpu")).load()
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.pth", "weights.safetensors"])

@@ -148,5 +148,7 @@ def test_no_code_of_the_rooms_runs_code_of_a_file() -> None:
     assert [source for source in COULD if len(found_in(source, faults)) != 1] == []
     fine = "network.eval(); yaml.safe_load(text); np.load(path); torch.load(path, weights_only=True); re.compile('a')"
     assert found_in(fine, faults) == []
-    # Of PyTorch's own reading without code: its error has no other name.
-    assert found_in_code(faults) == {"training/backbone.py": ["imports pickle"]}
+    # Of PyTorch's own reading without code: its error has no other name. A user's TorchScript is a program without
+    # Python, and is loaded only where its hash is that of params.yaml: `tests/training/test_encoders.py`.
+    known = {"training/backbone.py": ["imports pickle"], "training/encoder_stages.py": ["calls torch.jit.load"]}
+    assert found_in_code(faults) == known

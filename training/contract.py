@@ -19,11 +19,12 @@ from pipelines.errors import UserError
 from pipelines.params import Task, task_text
 from training.estimator import Attribution, Estimator
 from training.model.cross_fit import FinalFit
-from training.model.novelty import View
+from training.model.novelty import Kind, View
 
 Refit = Callable[[Any, Any], Estimator]
 Columns = dict[str, Any]  # arrays, lists and Series of one length, by the name of the column
 EXPLAINED_FEATURES = 25
+UNLIKE = "unlike the training data: no coverage is promised"
 _LARGEST = 3e38  # of a float32; an integer of JSON may be too large even for a float64
 _SHOWN = 160  # characters of a place in a message: names of features come from the request
 ATOMS = Array(DataType.double)
@@ -117,6 +118,10 @@ class Contract(ABC):
     @abstractmethod
     def views(self, samples: Any, described: Columns | None = None) -> dict[str, View]:
         """Return what novelty is measured on; ``described`` is the result of `describe`, where it is known."""
+
+    def unlike(self, views: Sequence[str]) -> str:
+        """Return the note on an input that is unlike the training data in ``views``."""
+        return UNLIKE
 
     @abstractmethod
     def identities(self, samples: Any) -> list[bytes]:
@@ -240,10 +245,10 @@ def contract_from(content: dict[str, Any]) -> Contract:
     return contract_class(content["modality"], content["problem"])(**fields)
 
 
-def summary_view(described: Columns, columns: Sequence[str]) -> View:
+def summary_view(described: Columns, columns: Sequence[str], kind: Kind = "summary") -> View:
     """Return the view of ``columns`` of the result of `Contract.describe`."""
     values = np.array([described[name] for name in columns], dtype=np.float64).T
-    return View("summary", values, np.arange(len(values)))
+    return View(kind, values, np.arange(len(values)))
 
 
 # Checks of a request that the modalities share.

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 
 OnStep = Callable[[int, dict[str, float]], None]
 _ARRAY = "__array__"
+IMAGENET = "ImageNet-1k"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,19 @@ class Estimator(BaseEstimator, ABC):
         """Return the mean of the outputs of ``members``; a subclass may run a part that they share once."""
         return np.mean([member.outputs(samples) for member in members], axis=0)
 
+    def embedded(self, samples: Any) -> np.ndarray | None:
+        """Return the features that the last layer sees, ``(n, width)``; None where novelty is not measured on them."""
+        return None
+
+    def outputs_embedded(self, samples: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return `outputs` and `embedded`; a subclass may compute both in one pass."""
+        return self.outputs(samples), self.embedded(samples)
+
+    @classmethod
+    def mean_outputs_embedded(cls, members: Sequence[Self], samples: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return `mean_outputs`, and the `embedded` features of the first of ``members``."""
+        return cls.mean_outputs(members, samples), members[0].embedded(samples)
+
     def outputs_by_views(self, samples: Any) -> np.ndarray | None:
         """Return the outputs averaged over 1, 2, ... views of a sample, ``(views, n, ...)``; None without views."""
         return None
@@ -132,6 +146,11 @@ class Estimator(BaseEstimator, ABC):
         explained; by default that of the predicted class.
         """
         return None
+
+    @property
+    def heatmap_method(self) -> str:
+        """Return what `heatmaps` are: ``grad_cam`` or ``occlusion``."""
+        return "grad_cam"
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:
         """Return maps of the predicted class on `seen` samples, float32 in 0..1, ``(n, size, size)``; None of trees."""
@@ -150,9 +169,16 @@ class Estimator(BaseEstimator, ABC):
         return {"pretrained": "false"}
 
     @classmethod
-    def expected_megabytes(cls) -> float:
-        """Return the approximate size of a saved model; 0 for small ones."""
+    def expected_megabytes(cls, **given: Any) -> float:
+        """Return the approximate size of a saved model; 0 for small ones. ``given``: see `Architecture.given`."""
         return 0.0
+
+    def pretraining(self) -> dict[str, Any]:
+        """Return the ``weights`` that the fit started from, and names of the collections that they were trained on.
+
+        The names, ``pretrained_on``, are None where they are not known.
+        """
+        return {"weights": "none", "pretrained_on": []}
 
     def state(self) -> dict[str, Any]:
         """Return the fitted state, as JSON values and arrays."""

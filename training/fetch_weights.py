@@ -11,9 +11,10 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("architectures", nargs="+", help="architectures of images")
     for name in arguments.parse_args().architectures:
-        backbone = getattr(get_architecture(name, "images", "classification").estimator, "backbone", None)
-        if backbone is None:
-            print(f"{name}: starts from no weights")
+        architecture = get_architecture(name, "images", "classification")
+        backbone = getattr(architecture.estimator, "backbone", None)
+        if backbone is None or architecture.given:
+            print(f"{name}: there are no weights to fetch")
             continue
         backbone.build(name, "imagenet")
         print(f"{name}: {backbone.source} is in the cache")

@@ -14,8 +14,10 @@ def main() -> int:
     arguments = architecture_parser(__doc__ or "").parse_args()
     from pipelines.datasets import read_prepared
     from pipelines.files import read_json, write_json
+    from pipelines.tune_metric import with_metric, with_tune_metric
     from training.architectures import get_architecture
     from training.model.final_fit import fit, follow
+    from training.studies.study import tune
 
     params = read_params()
     task = params.task(arguments.task)
@@ -28,13 +30,22 @@ def main() -> int:
         )
     tuned = read_json(folder / "tuned.json")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # a launcher has started several processes
+        if prepared.parts:
+            raise UserError(
+                f"{arguments.task}: several processes cannot share a rotation over all groups; run the stage in one "
+                "process, or set split.fewest_groups: 0"
+            )
         from training.networks import distributed
 
         distributed.start(params.device)
         if distributed.rank():
             follow(architecture, tuned, prepared, params, task)
             return 0
-    how = {"prepared": prepared, "params": params, "folder": folder, "study": tuned["study"]}
+    if "metric" in tuned:  # with `auto` what the study was told; else the audit decides, as it did then
+        params = with_metric(params, arguments.task, tuned["metric"])
+    else:
+        params, _ = with_tune_metric(params, arguments.task)
+    how = {"prepared": prepared, "params": params, "folder": folder, "study": tuned["study"], "tune": tune}
     fitted = fit(arguments.task, architecture, tuned["hyperparameters"], **how)
     write_json(folder / "fitted.json", asdict(fitted))
     print(

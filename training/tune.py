@@ -16,24 +16,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     from pipelines.datasets import read_prepared
     from pipelines.files import write_json
+    from pipelines.tune_metric import with_tune_metric
     from training.architectures import get_architecture
     from training.studies.study import follow, tune
 
-    params = read_params()
+    params, why = with_tune_metric(read_params(), arguments.task)
     task = params.task(arguments.task)
     architecture = get_architecture(arguments.architecture, task.modality, task.problem)
     prepared = read_prepared(arguments.task, task)
     if arguments.worker_of:
         follow(arguments.task, architecture, prepared, params, parent=arguments.worker_of, number=arguments.number)
         return 0
+    if why:
+        print(f"{arguments.task}: {why}")
     command = ("training.tune", "--task", arguments.task, "--architecture", arguments.architecture)
-    how = {"workers": arguments.workers, "cluster": arguments.cluster, "command": command}
+    how = {"workers": arguments.workers, "cluster": arguments.cluster, "command": command, "why": why}
     tuned = tune(arguments.task, architecture, prepared, params, **how)
     write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))
-    print(
-        f"{arguments.task} {architecture.name}: best {tuned.metric} {tuned.value:.4f} on {tuned.objective} "
-        f"after {tuned.trials} trials (run {tuned.run_id})"
-    )
+    found = "the defaults" if tuned.value is None else f"best {tuned.metric} {tuned.value:.4f} on {tuned.objective}"
+    print(f"{arguments.task} {architecture.name}: {found} after {tuned.trials} trials (run {tuned.run_id})")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from evaluation.comparison.ranking import worst_stress
 from pipelines.formatting import cost, counted, ends, interval, lines, number, p_value
 from pipelines.report import figure, report, section, table, text
 
@@ -87,7 +88,9 @@ def content(comparison: dict[str, Any]) -> dict[str, Any]:
 def _board(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     best, percent = comparison["best"], f"{100 * comparison['confidence']:g} % interval"
     head = ["architecture", f"test {comparison['metric']}", percent, "against the best", "p corrected"]
-    head += [f"margin over {comparison['baseline']}", percent, *_COSTS.values()]
+    stressed = any(row.get("worst_stress") for row in comparison["rows"])
+    head += [f"margin over {comparison['baseline']}", percent, *(["worst stress"] if stressed else [])]
+    head += _COSTS.values()
     rows = []
     for row in comparison["rows"]:
         against = None if best is None else best["p_corrected"].get(row["architecture"])
@@ -97,6 +100,7 @@ def _board(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 *(row["architecture"], number(row["value"]), ends(row), STANDINGS[row["standing"]]),
                 "" if row["standing"] in ("best", "undefined") else p_value(against),
                 *(("", "") if row["baseline"] else (number(row["margin"], sign="+"), ends(margin, sign="+"))),
+                *([worst_stress(row)] if stressed else []),
                 *(cost(row["cost"].get(key)) for key in _COSTS),
             ]
         )

@@ -27,6 +27,8 @@ def leaderboard(name: str, params: Params) -> list[dict[str, Any]]:
         row |= {"margin": margin["value"], "margin_low": margin["low"], "margin_high": margin["high"]}
         row |= {key: evidence[key] for key in ("seconds", "run_id", "model_uri")}
         row |= {"baseline": architecture == task.evaluate.baseline, "validation": evidence["validation"]["value"]}
+        if "stress" in evidence:  # the same metric under the worst stress test, with its kind
+            row["worst_stress"] = evidence["stress"]["worst"].get(metric)
         rows.append({**row, "simulated": evidence["simulated"], "cost": evidence["cost"]})
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
@@ -52,6 +54,12 @@ def agreement_text(rows: list[dict[str, Any]]) -> str:
     return lines(["same top genes", *found], shown) if shown else ""
 
 
+def worst_stress(row: dict[str, Any]) -> str:
+    """Return a row's metric under the worst stress test, with its interval and kind."""
+    worst = row.get("worst_stress")
+    return "–" if worst is None else f"{interval(worst)} ({worst['kind'].replace('_', ' ')})"
+
+
 COSTS = {  # of an architecture: name in the evidence, heading
     "cost_parameters": "parameters",
     "cost_multiply_adds": "multiply-adds",
@@ -68,12 +76,14 @@ def as_text(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
     task = params.task(name)
     what = "SIMULATED data, not a result about patients or drugs" if rows[0]["simulated"] else "test split"
     title = f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
-    scores, costs = [], []
+    scores, costs, stressed = [], [], any(row.get("worst_stress") for row in rows)
     for row in rows:
         margin = {"value": row["margin"], "low": row["margin_low"], "high": row["margin_high"]}
         run = [f"{row['seconds']:.1f}", row["run_id"]]
-        scores.append([row["architecture"], interval(row), interval(margin, sign="+"), *run])
+        worst = [worst_stress(row)] if stressed else []
+        scores.append([row["architecture"], interval(row), interval(margin, sign="+"), *worst, *run])
         costs.append([row["architecture"], *(cost(row["cost"].get(key)) for key in COSTS)])
-    tables = [lines(["architecture", f"test {rows[0]['metric']}", "margin", "seconds", "run"], scores)]
+    head = ["architecture", f"test {rows[0]['metric']}", "margin", *(["worst stress"] if stressed else [])]
+    tables = [lines([*head, "seconds", "run"], scores)]
     tables += [lines(["cost", *COSTS.values()], costs), agreement_text(rows)]
     return "\n\n".join([title, *filter(None, tables)])

@@ -12,10 +12,12 @@ from typing import Any
 import mlflow
 import pandas as pd
 import yaml
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
 from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.explain.checks import first_member
 from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
@@ -28,6 +30,7 @@ from pipelines.params import Params
 from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
 from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
+from training.model.rotation import Rotated, is_rotated
 
 PREDICTIONS = "predictions.parquet"
 SPLIT = "split.parquet"
@@ -40,6 +43,8 @@ def evaluate(
     name, task = fitted.task, params.task(fitted.task)
     if fitted.split_sha256 != prepared.sha256:
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
+    if is_rotated(fitted.architecture, task, prepared) != isinstance(model, Rotated):
+        raise UserError(f"{name} {fitted.architecture}: evidence over all groups needs the models of the rotation")
     audit = _report(name, AUDIT_FILE)
     run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
     found = evidence_of(run, audit)
@@ -65,6 +70,8 @@ def evaluate(
             **found.test,
         },
         **found.sections,
+        **({"rotation": rotation_section(model)} if isinstance(model, Rotated) else {}),
+        "pretraining": pretraining(run),
         "cost": fitted.cost,
         "data": data_section(prepared, _report(name, VALIDATION_FILE), audit),
         "hashes": _hashes(run, params, kept),
@@ -79,11 +86,20 @@ def evaluate(
             mlflow.log_artifact(str(Path(place) / SPLIT))
         for path in (folder / "evidence.json", kept, SCHEMA_FILE):
             mlflow.log_artifact(str(path))
-        mlflow.set_tags({"stage": "evaluate", "evidence.sha256": evidence["sha256"]})
+        sealed = {"evidence.sha256": evidence["sha256"], "simulated": str(evidence["simulated"]).lower()}
+        mlflow.set_tags({"stage": "evaluate", **sealed})
         assert logged.info.run_id == fitted.run_id
     for warning in found.warnings:
         print(f"warning: {name} {fitted.architecture}: {warning}", file=sys.stderr)
     return evidence
+
+
+def pretraining(run: Evaluation) -> dict[str, Any]:
+    """Return what the weights that the fit started from were trained on, and the collections that the data is of."""
+    found = {"encoder": None, "license": "", **first_member(run.model.estimator).pretraining()}
+    if found["encoder"] is None and found["pretrained_on"] is None:  # a file of weights
+        found["pretrained_on"] = list(getattr(run.task.tune, "pretrained_on", ())) or None
+    return found | {"collections": list(getattr(run.task.data, "collections", ()))}
 
 
 def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
@@ -122,6 +138,7 @@ def _hashes(run: Evaluation, params: Params, predictions: Path) -> dict[str, str
         "params.sha256": params_sha256(params, name),
         "model.sha256": logged_model_sha256(run.fitted.model_uri),
         "predictions.sha256": file_sha256(predictions),
+        **({tracking.ROTATION_SHA256: rotation} if (rotation := rotation_sha256(run.fitted.run_id)) else {}),
     }
 
 
@@ -145,6 +162,18 @@ def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: d
         "validation": {key: checked[key] for key in ("passed", "warnings", "counts") if key in checked},
         "audit": audited,
     }
+
+
+def rotation_section(model: Rotated) -> dict[str, Any]:
+    """Return the section ``rotation``: how many groups and parts, and what the outer fit of each part found."""
+    keys = ("part", "groups", "samples", "hyperparameters", "validation", "seconds")
+    parts = [{key: receipt[key] for key in keys} for receipt in model.receipts]
+    return {"groups": sum(each["groups"] for each in parts), "parts": parts}
+
+
+def rotation_sha256(run_id: str) -> str | None:
+    """Return the hash of the outer models of a fit, None of a fit without."""
+    return MlflowClient().get_run(run_id).data.tags.get(tracking.ROTATION_SHA256)
 
 
 def _report(name: str, file: str) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     raw = columns_of(predictions, "raw", classes)
     metrics = measures.intervals(predictions, task, run.seed)
     uncalibrated = measures.metrics(target, raw, classes=classes)
-    sets = prediction_sets(probabilities, contract.threshold)
+    sets = run.model.per_row(run.test, lambda by, rows: prediction_sets(probabilities[rows], by.threshold))
     in_set = sets[np.arange(len(target)), target]
     covered, size = float(in_set.mean()), float(sets.sum(axis=1).mean())
     counts = confusion_matrix(target, probabilities.argmax(axis=1), labels=range(len(classes)))

@@ -38,7 +38,12 @@ class Evaluation:
     @cached_property
     def test(self) -> Any:
         """Return the test rows as samples, in the order of the predictions."""
-        return self.prepared.side("test")
+        return self.prepared.samples.take(self.prepared.tested)
+
+    @cached_property
+    def unlike(self) -> np.ndarray | None:
+        """Return which test rows the model calls unlike the training data, bool, ``(n,)``; None if it cannot say."""
+        return self.model.unlike(self.test)
 
     @property
     def groups(self) -> np.ndarray:
@@ -72,7 +77,7 @@ class Evaluation:
             found = mean_of_rows(covered[rows], self.groups[rows], **self.bootstrap)
             return {"observed": found.value, "low": found.low, "high": found.high}
 
-        unlike = self.model.unlike(self.test)
+        unlike = self.unlike
         sides = {} if unlike is None else {"like": ~unlike, "unlike": unlike}
         every = {"declared": self.task.evaluate.interval_coverage, **share(slice(None))}
         by_novelty = {name: {"rows": int(rows.sum()), **share(rows)} for name, rows in sides.items()}

@@ -20,7 +20,6 @@ import pandas as pd
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.metrics import Interval, mean_of_rows
 from training.estimator import Attribution, Estimator
-from training.model.cross_fit import CrossFitted
 
 ADDITIVE_WITHIN = 0.05  # relative gap up to which attributions count as adding up to the prediction
 RANDOM_ROWS = 8  # rows whose attributions are compared with those of a network with random weights
@@ -80,7 +79,9 @@ def check(name: str, found: Interval | float) -> dict[str, Any]:
 
 def first_member(estimator: Estimator) -> Estimator:
     """Return the first model of an ensemble, or the model itself."""
-    return estimator.members_[0] if isinstance(estimator, CrossFitted) else estimator
+    while members := getattr(estimator, "members_", None):  # a rotation has ensembles as members
+        estimator = members[0]
+    return estimator
 
 
 # Masking features.
@@ -106,16 +107,26 @@ class Deletion:
 
 
 def delete(
-    change: Callable[[np.ndarray], np.ndarray], importance: np.ndarray, groups: np.ndarray, **bootstrap: Any
+    change: Callable[[np.ndarray], np.ndarray],
+    importance: np.ndarray,
+    groups: np.ndarray,
+    among: np.ndarray | None = None,
+    **bootstrap: Any,
 ) -> Deletion:
-    """Mask the most important features of each row, and as many at random; ``change`` takes columns ``(n, masked)``."""
+    """Mask the most important features of each row, and as many at random; ``change`` takes columns ``(n, masked)``.
+
+    Random features are drawn from those ``among`` each row's, bool, ``(n, features)``, as far as there are enough.
+    """
     rows, features = importance.shape
     count = max(1, min(DELETED, features // 4))
     rng = np.random.default_rng(bootstrap["seed"])
     top = change(np.argsort(-importance, axis=1, kind="stable")[:, :count])
     at_random = np.zeros(rows)
     for _ in range(RANDOM_DRAWS):
-        drawn = np.stack([rng.choice(features, count, replace=False) for _ in range(rows)])
+        if among is None:
+            drawn = np.stack([rng.choice(features, count, replace=False) for _ in range(rows)])
+        else:
+            drawn = np.argsort(rng.random(importance.shape) + ~among, axis=1, kind="stable")[:, :count]
         at_random += change(drawn) / RANDOM_DRAWS
     difference = mean_of_rows(top - at_random, groups, **bootstrap)
     return Deletion(count, float(top.mean()), float(at_random.mean()), difference)
@@ -192,7 +203,9 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
             continue
         with torch.no_grad():
             for values in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-                if values.is_floating_point() and values.numel() > 1:  # drawn anew, with their spread
+                if isinstance(module, torch.jit.ScriptModule):  # shuffled: variances stay positive
+                    values.copy_(values.flatten()[torch.randperm(values.numel())].view_as(values))
+                elif values.is_floating_point() and values.numel() > 1:  # drawn anew, with their spread
                     values.copy_(torch.randn(values.shape).to(values) * values.std())
     return other
 

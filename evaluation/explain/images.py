@@ -1,40 +1,70 @@
-"""Where in an image of a cell a model looks (Grad-CAM), and whether the maps depend on the model at all."""
+"""What a model sees of a cell, where it looks (Grad-CAM), and whether the maps depend on the model at all."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import ndimage
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
 from evaluation.figures.plots import BLUE, RED, styled
+from evaluation.metrics import mean_of_rows
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
-from pipelines.samples.cell_masks import OUTSIDE, cell_masks
+from pipelines.formatting import share
+from pipelines.samples.cell_masks import OUTSIDE, cell_masks, frame
 from pipelines.samples.images import ImageSamples
 from training.estimator import Classifier
-from training.modalities.images import overlay
+from training.features.isolated_cells import DARKEST
+from training.modalities.images import outlined, overlay
 
-PANELS = 16  # images of the Grad-CAM panel
+PANELS = 16  # images of the Grad-CAM panel, and at most of that of the masks
+MASKS = 3  # images of a class in the panel of the masks
+FAILED = 0.05  # share of images in which no cell is found; from there on there is a warning
 RANDOM_DRAWS = 3  # networks with random weights; one alone may look at the cell by chance
 MAPS_DIFFER_BELOW = 0.5  # mean correlation with the maps of a network with random weights
+FILLED = 0.5  # share of a field that is no black frame, from which on it is drawn at random: others hide less
 GRID = 7  # fields a side that are masked whole: single pixels are noise to a network, and maps are no finer
 
 
 def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidence:
-    """Explain some images of each class, right and wrong ones, and check the maps; see `Modality.evidence`."""
+    """Show what is isolated and what decides, see `Modality.evidence`."""
+    return isolation(run) | explanation(run, measures)
+
+
+def isolation(run: Evaluation) -> Evidence:
+    """Return in how many test images a model that isolates the cell found none, and the masks of some of each class."""
+    seen = run.model.estimator.seen(run.test)
+    if seen is run.test:
+        return Evidence()
+    failed = (cell_masks(run.test) == OUTSIDE).all(axis=(1, 2))
+    section = {"images": len(failed), "failed": int(failed.sum()), "failed_share": float(failed.mean())}
+    warning = f"no cell is found in {section['failed']:,} of {len(failed):,} test images, which are used whole"
+    return Evidence(
+        sections={"isolation": section},
+        figures={"masks": masks_panel(run, failed)},
+        logged={"isolation_failed": section["failed"], "isolation_failed_share": section["failed_share"]},
+        warnings=[warning] if section["failed_share"] > FAILED else [],
+    )
+
+
+def explanation(run: Evaluation, measures: Measures) -> Evidence:
+    """Explain some images of each class, right and wrong ones, and check the maps."""
     explained, estimator = measures.explained(run), run.model.estimator
     every = np.zeros(len(run.predictions), dtype=np.int64)
     rows = explained.rows(run.explained_samples, run.seed, every, explained.right)
-    samples = estimator.seen(run.test.take(rows))
+    whole = run.test.take(rows)
+    samples = estimator.seen(whole)
     maps = estimator.heatmaps(samples)
     if maps is None:
         return checks.not_explained()
-    cells = cell_masks(samples) != OUTSIDE
-    share = float(((maps * cells).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-9)).mean())
+    on_cell, area = on_the_cell(whole, samples, maps)
+    share = mean_of_rows(on_cell, run.groups[rows], **run.bootstrap)
     alike = []
     for draw in range(RANDOM_DRAWS):
         other = checks.randomized(estimator, run.seed + draw).heatmaps(samples)
@@ -49,53 +79,81 @@ def evidence(modality: Modality, run: Evaluation, measures: Measures) -> Evidenc
     if not depends:
         warnings.append("the Grad-CAM maps hardly change with random weights: they show the image, not the model")
     section = {
-        "method": "grad_cam",
+        "method": estimator.heatmap_method,
         "images": len(rows),
-        "attribution_on_the_cell": share,
-        "area_of_the_cell": float(cells.mean()),
+        "on_the_cell": {**share.as_dict(), "area": area, "without_a_cell": int(np.isnan(on_cell).sum())},
         "correlation_with_random_weights": correlation,
         "maps_depend_on_the_weights": depends,
         "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
         "checks": [checks.check("random_weights", correlation), checks.check("deletion", fell.difference)],
     }
-    logged = {"on_the_cell": share, "random_correlation": correlation}
-    logged |= {"deletion_drop": fell.drop_top, "deletion_drop_random": fell.drop_random}
-    member = getattr(estimator, "members_", [estimator])[0]  # all of an ensemble average the same views
+    logged = {"on_the_cell": share.value, "on_the_cell_low": share.low, "on_the_cell_high": share.high}
+    logged |= {
+        "random_correlation": correlation,
+        "deletion_drop": fell.drop_top,
+        "deletion_drop_random": fell.drop_random,
+    }
+    member = checks.first_member(estimator)  # all of an ensemble average the same views
     by_views = pd.DataFrame(getattr(member, "by_views_", {})).rename(lambda row: row + 1).rename_axis("views")
     return Evidence(
         sections={"explanation": section},
         tables={} if by_views.empty else {"views": by_views.reset_index()},
         figures={"grad_cam": panel(run.title, explained, rows, samples=samples, maps=maps)},
-        logged={f"explanation_{name}": value for name, value in logged.items()},
+        logged={f"explanation_{name}": value for name, value in logged.items() if np.isfinite(value)},
         warnings=warnings,
     )
+
+
+def on_the_cell(whole: ImageSamples, seen: ImageSamples, maps: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the share of each map that lies on the cell, NaN where none was found, and the cells' share of the area.
+
+    ``maps`` are of ``seen`` images, in which a cell that the model isolated is what is not black.
+    """
+    cells = cell_masks(whole) != OUTSIDE
+    found = cells.any(axis=(1, 2))
+    if seen is not whole:
+        cells = seen.pixels[seen.index].max(axis=3) >= DARKEST
+    share = (maps * cells).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-9)
+    return np.where(found, share, np.nan), float(cells[found].mean()) if found.any() else float("nan")
 
 
 def deletion(
     estimator: Classifier, samples: ImageSamples, maps: np.ndarray, groups: np.ndarray, **bootstrap: Any
 ) -> checks.Deletion:
-    """Mask the hottest fields of each image, a quarter of it, and as many at random."""
+    """Mask the hottest fields of each image, a quarter of those with a cell, and as many of these at random.
+
+    Masked pixels become those of a blurred copy (Fong and Vedaldi, 2017), and a black frame stays black: patches of one
+    color are like no image that the model has seen, and take confidence wherever they are.
+    """
     pixels = np.array(samples.pixels[samples.index])  # in memory: of a file's images, features may be on disk
     every, size = np.arange(len(samples)), pixels.shape[1]
     field = np.minimum(np.arange(size) * GRID // size, GRID - 1)
     of_pixel = field[:, None] * GRID + field
-    in_field = np.bincount(of_pixel.ravel(), minlength=GRID**2)
-    heat = np.stack([np.bincount(of_pixel.ravel(), each.ravel(), GRID**2) / in_field for each in maps])
-    mean = pixels.mean(axis=(1, 2), keepdims=True).round().astype(pixels.dtype)
+    shown = ~np.stack([frame(each) for each in pixels])
+    blur = partial(ndimage.gaussian_filter, sigma=(0, size / GRID / 2, size / GRID / 2, 0))
+    weight = shown[..., None].astype(np.float32)
+    blurred = (blur(pixels * weight) / np.maximum(blur(weight), 1e-3)).clip(0, 255).round().astype(pixels.dtype)
 
-    def outputs(shown: np.ndarray) -> np.ndarray:
-        return estimator.outputs(replace(samples, pixels=shown, index=every))
+    def of_fields(numbers: np.ndarray) -> np.ndarray:
+        every_field = [np.bincount(of_pixel.ravel(), each.ravel(), GRID**2) for each in numbers]
+        return np.stack(every_field) / np.bincount(of_pixel.ravel(), minlength=GRID**2)
+
+    among = of_fields(shown) >= FILLED
+    few = np.maximum(1, among.sum(axis=1, keepdims=True) // 4)
+
+    def outputs(changed: np.ndarray) -> np.ndarray:
+        return estimator.outputs(replace(samples, pixels=changed, index=every))
 
     before = outputs(pixels)
     predicted = before.argmax(axis=1)
 
     def change(fields: np.ndarray) -> np.ndarray:
         masked = np.zeros((len(samples), GRID**2), dtype=bool)
-        np.put_along_axis(masked, fields, True, axis=1)
-        shown = np.where(masked[:, of_pixel][..., None], mean, pixels)
-        return np.asarray(before[every, predicted] - outputs(shown)[every, predicted])
+        np.put_along_axis(masked, fields, np.arange(fields.shape[1]) < few, axis=1)
+        changed = np.where((masked[:, of_pixel] & shown)[..., None], blurred, pixels)
+        return np.asarray(before[every, predicted] - outputs(changed)[every, predicted])
 
-    return checks.delete(change, heat, groups, **bootstrap)
+    return checks.delete(change, of_fields(maps), groups, among, **bootstrap)
 
 
 def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -106,6 +164,28 @@ def _mean_correlation(a: np.ndarray, b: np.ndarray) -> float:
     constant = (size_a < 1e-6) & (size_b < 1e-6)  # a map that is constant for any weights does not depend on them
     product = (flat_a * flat_b).sum(axis=1) / np.maximum(size_a * size_b, 1e-9)
     return float(np.where(constant, 1.0, product).mean())
+
+
+@styled
+def masks_panel(run: Evaluation, failed: np.ndarray) -> Figure:
+    """Return images of each class, failed ones first, with the outlines of the masks beside what the model sees."""
+    samples = run.test
+    order = np.lexsort((~failed, samples.target))  # stable: within a class those without a cell come first
+    turn = pd.Series(samples.target[order]).groupby(samples.target[order]).cumcount().to_numpy()
+    shown = samples.take(order[turn < min(MASKS, max(1, PANELS // len(samples.classes)))])
+    seen, masks = run.model.estimator.seen(shown), cell_masks(shown)
+    down = -(-len(shown) // MASKS)
+    figure, grid = plt.subplots(down, MASKS, figsize=(2.5 * MASKS, 1.5 * down + 0.5), squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for place, (axes, mask) in enumerate(zip(grid.flat, masks, strict=False)):
+        left, right = outlined(shown.pixels[shown.index[place]], mask), seen.pixels[seen.index[place]]
+        axes.imshow(np.concatenate([left, right], axis=1))
+        label = shown.classes[shown.target[place]].replace("_", " ")
+        axes.set_title(label + ("" if mask.any() else ": no cell found"), fontsize=6, fontweight="normal", pad=3)
+    title = f"{run.title}: no cell in {share(failed.mean())} of the test images"
+    figure.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")
+    return figure
 
 
 @styled
@@ -131,3 +211,32 @@ def panel(title: str, explained: Explained, rows: np.ndarray, *, samples: ImageS
             spine.set(visible=True, color=color, linewidth=2)
     figure.suptitle(f"{title} (frame: blue right, red wrong)", fontsize=9, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+_OUTLINE = (0, 200, 0)
+
+
+@styled
+def stressed_panel(title: str, samples: ImageSamples, stressed: dict[str, ImageSamples]) -> Figure:
+    """Return an image of each class as it is and under each kind of stress, with the outline of the cell's mask."""
+    rows = np.unique(samples.target, return_index=True)[1]
+    shown = {"home": samples.take(rows), **{kind: changed.take(rows) for kind, changed in stressed.items()}}
+    outlined = np.stack([_outlined(each) for each in shown.values()])  # (kinds, classes, size, size, 3)
+    size = outlined.shape[2]
+    figure, axes = plt.subplots(figsize=(1.1 * len(shown) + 1.4, 1.1 * len(rows) + 0.9))
+    axes.imshow(np.concatenate([np.concatenate(list(each), axis=0) for each in outlined], axis=1))
+    names = [kind.replace("_", " ") for kind in shown]
+    axes.set_xticks((np.arange(len(shown)) + 0.5) * size, names, rotation=30, ha="right", fontsize=7)
+    axes.set_yticks((np.arange(len(rows)) + 0.5) * size, shown["home"].table["label"].tolist(), fontsize=7)
+    axes.set_title(f"{title} (green: outline of the cell)", fontsize=9)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _outlined(samples: ImageSamples) -> np.ndarray:
+    """Return the images with the edge of the cell drawn, ``(n, size, size, 3)``."""
+    pixels, inside = np.array(samples.pixels[samples.index]), cell_masks(samples) != OUTSIDE
+    width = max(1, pixels.shape[1] // 112)
+    edge = inside & ~ndimage.binary_erosion(inside, np.ones((1, 3, 3)), iterations=width)
+    pixels[edge] = _OUTLINE
+    return pixels

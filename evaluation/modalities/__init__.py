@@ -27,6 +27,7 @@ class Modality(ABC):
 
     stratum: ClassVar[str] = ""  # what strata of the test rows are called in the evidence: ``by_<stratum>``
     prefix: ClassVar[str] = ""  # of the name of a stratum in metrics of the run
+    stress_tested: ClassVar[bool] = False  # whether its tasks have `Task.stressed`, and evidence a section ``stress``
     in_every_mode: ClassVar[bool] = False  # whether `evaluation.generalize` knows the units of its split modes
 
     # A labelled cohort.

@@ -26,7 +26,9 @@ _CAPTIONS = {  # figures in the order of the card
     "worst_and_best_genes": "Genes that are predicted worst and best",
     "residuals_by_level": "Residuals by level",
     "error_by_cohort": "Error by cohort",
-    "grad_cam": "Image regions that support the prediction (Grad-CAM)",
+    "stress": "An image of each class under each stress test",
+    "masks": "Outlines of cell and nucleus, and what the model sees, test images of each class",
+    "grad_cam": "Image regions that support the prediction (Grad-CAM or occlusion)",
     "top_genes": "Genes that move the prediction most",
     "top_genes_by_drug": "Genes that move the prediction most, by drug",
     "contributions_by_omics": "What each omics table, the tissue and the drug add to the prediction",
@@ -74,10 +76,12 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         section("Data", *_data(evidence)),
         section("Performance", *_metrics(evidence)),
         section("Weakest parts", *_worst(evidence)),
+        section("Stress tests", *_stress(evidence)),
         section("Comparisons", *_comparisons(evidence)),
         section("External cohorts", *_cohorts(evidence)),
         section("Calibration and coverage", *_sure(evidence)),
         section("Audit of the data", *_found(evidence)),
+        section("Isolation of the cell", *_isolation(evidence)),
         section("Explanation", *_explanation(evidence)),
         section("Limitations", items([*_limits(evidence), *use.limits])),
         section("Cost", *costs),
@@ -105,16 +109,39 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
     said = (
         f"Raw data in data/{evidence['task']}, with the hash "
         f"{evidence['hashes'].get('data.sha256', 'unknown')[:12]}. The split is {test['mode']}: no group is on two "
-        "sides of it. Every figure here is of the test rows, and nothing was chosen by them."
+        f"sides of it. {_tested(evidence)}"
     )
     blocks = [text(said), *_table(["side", "samples", "groups"], rows)]
     if dropped := data.get("dropped"):
         told = ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in dropped.items())
         blocks.append(text(f"Excluded before the split: {told}."))
+    blocks += _trained_before(evidence.get("pretraining"))
     checked = data["validation"]
     outcomes = {None: "Validation of the raw data is not recorded.", True: "The raw data passed validation."}
     blocks.append(text(outcomes.get(checked["passed"], "The raw data did NOT pass validation.")))
     return [*blocks, *([items(str(one["message"]) for one in checked["warnings"])] if checked["warnings"] else [])]
+
+
+def _tested(evidence: dict[str, Any]) -> str:
+    if (rotation := evidence.get("rotation")) is None:
+        return "Every figure here is of the test rows, and nothing was chosen by them."
+    return (
+        f"Evidence from nested cross-validation over {rotation['groups']} groups in {len(rotation['parts'])} parts; "
+        "the registered model is a refit on all groups. Every figure here is of all groups: each was predicted once, "
+        "by a model whose tuning, training, early stopping and calibration never saw it. Cost is of the refit."
+    )
+
+
+def _trained_before(known: dict[str, Any] | None) -> list[Block]:
+    """Return what the weights that the fit started from were trained on, nothing where it started from none."""
+    if known is None or known["pretrained_on"] == []:
+        return []
+    what = "The network"
+    if known["encoder"]:
+        what = f"The encoder {known['encoder']} (license: {known['license'] or 'not declared'})"
+    told = ", ".join(known["pretrained_on"] or ["collections that nobody declared"])
+    own = ", ".join(known["collections"]) or "no named collection"
+    return [text(f"{what} was trained on {told}, before it saw this data, which is of {own}.")]
 
 
 def _metrics(evidence: dict[str, Any]) -> list[Block]:
@@ -138,6 +165,54 @@ def _worst(evidence: dict[str, Any]) -> list[Block]:
     unit = worst["unit"]
     said = f"The lowest {worst['metric']} of {len(worst['rows'])} {unit}{'es' if unit.endswith('s') else 's'}."
     return [text(said), *_table([unit, "test rows", worst["metric"]], rows)] if rows else []
+
+
+def _stress(evidence: dict[str, Any]) -> list[Block]:
+    if (stress := evidence.get("stress")) is None:
+        return []
+    metric, home = stress["metric"], stress["home"]
+    shown = [name for name in (metric, "ece") if name in home]
+    recalls = [name for name in home if name.startswith("recall_")]
+
+    def lowest(metrics: dict[str, Any]) -> list[str]:
+        known = {name: metrics[name] for name in recalls if metrics[name]["value"] is not None}
+        if not known:
+            return ["–"] * bool(recalls)
+        name = min(known, key=lambda each: float(known[each]["value"]))
+        return [f"{name.removeprefix('recall_')} {number(known[name]['value'])}"]
+
+    rows = [["home", *(_score(home[name]) for name in shown), "", *lowest(home)]]
+    rows += [
+        [
+            each["kind"].replace("_", " "),
+            *(_score(each["metrics"][name]) for name in shown),
+            _score(each["drop"]),
+            *lowest(each["metrics"]),
+        ]
+        for each in stress["kinds"]
+    ]
+    said = (
+        f"{stress['samples']:,} test rows of {stress['groups']:,} groups, as many of each class, once more with what "
+        "should not matter changed: slide, border and stain of a cell of another class, light, focus, compression, "
+        f"magnification, noise. The drop is the paired difference of {metric} from the same rows at home."
+    )
+    head = ["stress", *shown, f"drop of {metric}", *(["lowest recall"] if recalls else [])]
+    return [text(said), *_table(head, rows), *_novelty(evidence.get("novelty"))]
+
+
+def _novelty(found: dict[str, Any] | None) -> list[Block]:
+    if found is None:
+        return []
+    said = (
+        f"The model calls {interval(found['false_alarms'], form='.1%', alone='{}')} of the test rows unlike the "
+        "training data. How well its score of novelty tells the rows under stress from the same rows at home, and how "
+        "many of them it calls unlike:"
+    )
+    rows = [
+        [kind.replace("_", " "), _score(each["auroc"]), share(each["called_unlike"])]
+        for kind, each in found["kinds"].items()
+    ]
+    return [text(said), *_table(["stress", "AUROC", "called unlike"], rows)]
 
 
 def _comparisons(evidence: dict[str, Any]) -> list[Block]:
@@ -203,16 +278,29 @@ def _found(evidence: dict[str, Any]) -> list[Block]:
         blocks.append(items(f"{one['name']}: {one['message']}" for one in audit["findings"]))
     if beside := [one["sentence"] for one in (evidence.get("audit") or {}).get("shortcuts", []) if "sentence" in one]:
         blocks += [text("Confounders beside the score of the model:"), items(beside)]
-    probes = [
-        [one["probe"], one["metric"], _score({"value": one["score"], **one}), "yes" if one["finding"] else "no"]
-        for one in audit["shortcuts"]
-    ]
+    probes, left = [], [one.get("isolated") for one in audit["shortcuts"]]
+    for one, alone in zip(audit["shortcuts"], left, strict=True):
+        row = [one["probe"], one["metric"], _score({"value": one["score"], **one}), "yes" if one["finding"] else "no"]
+        probes.append([*row, _score({"value": alone["score"], **alone}) if alone else ""] if any(left) else row)
     if probes:
         blocks.append(text("How well confounders alone predict the label:"))
-        blocks += _table(["confounder", "metric", "score", "finding"], probes)
+        head = ["confounder", "metric", "score", "finding"] + ["with the cell alone on black"] * any(left)
+        blocks += _table(head, probes)
+    if (without := audit["groups"].get("without_cell")) is not None:
+        blocks.append(text(f"Images in which no cell is found: {without:,}."))
     if (copies := audit["duplicates"].get("pairs")) is not None:
         blocks.append(text(f"Pairs of identical or nearly identical samples: {copies:,}."))
     return blocks
+
+
+def _isolation(evidence: dict[str, Any]) -> list[Block]:
+    found = evidence.get("isolation")
+    if found is None:
+        return []
+    said = (
+        f"The model sees the cell alone. No cell was found in {found['failed']:,} of {found['images']:,} test images "
+    )
+    return [text(f"{said}({share(found['failed_share'])}), which it saw whole.")]
 
 
 def _explanation(evidence: dict[str, Any]) -> list[Block]:
@@ -226,9 +314,15 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
         rows.append([one["name"].replace("_", " "), value, _HOW_CHECKED[one["name"]]])
     blocks = [text(f"Method: {str(explained['method']).replace('_', ' ')}. Checks of the explanation:")]
     blocks += _table(["check", "value", "interpretation"], rows)
-    if "attribution_on_the_cell" in explained:
-        on, area = share(explained["attribution_on_the_cell"]), share(explained["area_of_the_cell"])
-        blocks.append(text(f"{on} of the attribution lies on the cell, which covers {area} of the image."))
+    if any(one["name"] == "deletion" and not (one["low"] or 0) > 0 for one in explained["checks"]):
+        said = "The deletion check fails: what the explanation names matters to the prediction no more than what it "
+        blocks.append(text(f"{said}does not name, as far as these rows can tell. Do not read it as a reason."))
+    if found := explained.get("on_the_cell"):
+        said = f"{interval(found, form='.1%', alone='{}')} of the attribution lies on the cell, which covers "
+        said += f"{share(found['area'])} of the image."
+        if lost := found["without_a_cell"]:
+            said += f" No cell was found in {lost:,} further images."
+        blocks.append(text(said))
     top = explained.get("top")
     if isinstance(top, dict):
         blocks += _table(["class", "most important genes"], [[name, ", ".join(genes)] for name, genes in top.items()])
@@ -269,6 +363,11 @@ def _limits(evidence: dict[str, Any]) -> list[str]:
         told.append("The test rows are simulated: no number here is a result about patients, cells or drugs.")
     if test["groups"] < 30:
         told.append(f"Only {test['groups']} test groups: the intervals are wide, and may be too narrow all the same.")
+    if "rotation" in evidence:
+        told.append(
+            "The registered model itself has no test rows: the figures are of models that were fitted the same way on "
+            "fewer groups. Which architecture is registered was chosen by cross-validation over the same groups."
+        )
     if evidence["budget"] == "quick":
         told.append("Tuned with the quick budget: a few trials, which show that the pipeline works.")
     if not evidence.get("cohorts"):

@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from evaluation.evidence.evidence_file import evidence_sha256
+from evaluation.modalities import modality_names, modality_of
+from pipelines.encoders import SAMPLE, plain_name
 from pipelines.formatting import UNDEFINED, finite, interval, listed, number
 from pipelines.policy import CHECKS, UNWAIVABLE, Gate, Policy, TaskPolicy
 from pipelines.problems import metrics
@@ -40,6 +42,7 @@ class Situation:
     version: int | None = None  # before registration it has none
     production: int | None = None  # the version in production, if there is one
     dvc_lock_md5: str | None = None  # of the task's own raw data, as ``dvc.lock`` records it now
+    rotation_sha256: str | None = None  # of the outer models of the version's fit, where evidence is of all groups
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def _explanation(case: Case) -> Checked:
         said = "does not apply: the model looks at no feature" if alone else "the explanation was not checked"
         return Checked(alone, said)
     told = [_explained(check, case.gate) for check in checks]
-    maps = explanation["method"] == "grad_cam"
+    maps = explanation["method"] in ("grad_cam", "occlusion")
     needed = {  # of an explanation of its kind
         "completeness": not maps,
         "deletion": not ("deletion" in explanation and explanation["deletion"] is None),
@@ -211,6 +214,24 @@ def _explained(check: dict[str, Any], gate: Gate) -> tuple[bool, str]:
     if name not in limits:
         return False, f"{name} is a check that the gate does not know"
     return finite(value) and value <= limits[name], f"{name} {_number(value)}, at most {limits[name]:g}"
+
+
+def _stress(case: Case) -> Checked:
+    """No stress test takes more of the accuracy than ``gate.stress_drop``, by the difference itself."""
+    stress, modality = case.evidence.get("stress"), case.evidence["modality"]
+    if stress is None:
+        if modality in modality_names() and not modality_of(modality).stress_tested:
+            return Checked(True, f"does not apply: there are no stress tests of {modality}")
+        return Checked(False, "no stress test; run the stage evaluate again")
+    drops = {each["kind"]: each["drop"] for each in stress["kinds"]}
+    unknown, most = [kind for kind, drop in drops.items() if not finite(drop["value"])], case.gate.stress_drop
+    if unknown or not drops:
+        return Checked(False, f"not measured: {listed(unknown)}" if unknown else "the stress tests have no kind")
+    kind, drop = max(drops.items(), key=lambda each: each[1]["value"])
+    said = f"{stress['metric']} drops most under {kind}: by {_interval(drop)} on {stress['samples']} rows"
+    beyond = [each for each, of in drops.items() if of["value"] > most]
+    more = f"; {len(beyond)} of {len(drops)} drop by more: {listed(beyond)}" if len(beyond) > 1 else ""
+    return Checked(not beyond, f"{said}; at most {most:g} is allowed{more}")
 
 
 def _validation(case: Case) -> Checked:
@@ -261,6 +282,9 @@ def _identity(case: Case) -> Checked:
         "evidence": (evidence_sha256(evidence), now.evidence_sha256),
         "evidence's own hash": (evidence_sha256(evidence), evidence["sha256"]),
     }
+    rotation = evidence["hashes"].get("rotation.sha256"), now.rotation_sha256
+    if rotation != (None, None):
+        pairs["rotation"] = rotation
     wrong = [what for what, (told, found) in pairs.items() if told is None or told != found]
     said = f"not of this version: {', '.join(wrong)}" if wrong else "run, model, files and evidence are of this version"
     return Checked(not wrong, said)
@@ -291,11 +315,31 @@ def _simulated(case: Case) -> Checked:
     return Checked(False, "measured on simulated data, which says nothing of patients")
 
 
+def _pretraining(case: Case) -> Checked:
+    """The weights that the fit started from were trained on none of the collections that the task's data is of."""
+    found = case.evidence.get("pretraining")
+    if found is None:
+        return Checked(False, "the evidence does not say what the weights were trained on; run `make train` again")
+    known, own, weights = found["pretrained_on"], found["collections"], found["weights"]
+    if known is None:
+        return Checked(False, f"{weights}: nothing is declared of what it was trained on; name it as pretrained_on")
+    if not known:
+        return Checked(True, "does not apply: the model starts from no trained weights")
+    sample = [name for name in own if name.startswith(SAMPLE) and case.evidence["simulated"] is not True]
+    if found["encoder"] is not None and (sample or not own):
+        said = f"names the shipped sample, {listed(sample)}" if sample else "is empty"
+        return Checked(False, f"data.collections {said}; name the collections that the data is of")
+    names = {plain_name(name) for name in own}
+    shared = [name for name in known if plain_name(name) in names]
+    said = f"{weights} was trained on {listed(known)}; the data is of {listed(own) or 'no named collection'}"
+    return Checked(not shared, said)
+
+
 OF: dict[str, Callable[[Case], Checked]] = {
     check.__name__.removeprefix("_"): check  # a check is named as its function
     for check in (
         *(_margin, _simple_models, _production, _floor, _calibration, _coverage, _latency, _size),
-        *(_explanation, _validation, _audit, _identity, _data, _simulated),
+        *(_explanation, _stress, _validation, _audit, _identity, _data, _simulated, _pretraining),
     )
 }
 

@@ -122,6 +122,11 @@ def shortcut_finding(shortcut: dict[str, Any], effect: str | None = None) -> Aud
         f"({shortcut['low']:.3f} to {shortcut['high']:.3f}) where chance is {shortcut['chance']:.3f}: "
         f"{effect or 'a model can score as much without what it is meant to look at'}"
     )
+    if (left := shortcut.get("isolated")) and left["score"] is not None:
+        message += (
+            f"; of the cell alone on black it reaches {left['score']:.3f} ({left['low']:.3f} to {left['high']:.3f})"
+        )
+        message += ": what is left is its stain and size" if left["finding"] else ""
     if pairs := shortcut.get("pairs"):
         apart = sum(pair["roc_auc"] >= SEPARATED for pair in pairs)
         best = f"{' from '.join(pairs[0]['classes'])} best ({pairs[0]['roc_auc']:.3f})"

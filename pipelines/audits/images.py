@@ -21,12 +21,13 @@ from pipelines.audits import (
 from pipelines.groups.images import duplicate_pairs
 from pipelines.params import Split
 from pipelines.probes import probe_labels
+from pipelines.samples.cell_masks import OUTSIDE, cell_masks
 from pipelines.samples.images import IMAGES_FOLDER, ImageSamples
 from pipelines.samples.raw_files import FORMATS
 
 
 def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts:
-    """Look for copies, shortcuts and uneven subjects."""
+    """Look for copies, shortcuts and uneven subjects; probes of pixels are measured on the isolated cell too."""
     table = samples.table
     alone = table["subject_id"].isna()
     subject = table["subject_id"].where(~alone, table["sample_id"]).to_numpy(str)
@@ -38,8 +39,14 @@ def audit(samples: ImageSamples, folder: Path, split: Split, seed: int) -> Parts
         probe_labels(probe, features, samples.target, group, seed)
         for probe, features in image_confounders(samples, folder).items()
     ]
+    masks = cell_masks(samples)
+    alone_on_black = _pixel_nuisances(samples, masks)
+    for shortcut in (each for each in shortcuts if each["probe"] in alone_on_black):
+        left = probe_labels("", alone_on_black[shortcut["probe"]], samples.target, group, seed)
+        shortcut["isolated"] = {key: left[key] for key in ("score", "low", "high", "finding")}
     name_classes(shortcuts, samples.classes)
     groups = {"unit": "subject", **group_sizes(group, label), "unknown": int(alone.sum())}
+    groups["without_cell"] = int((masks == OUTSIDE).all(axis=(1, 2)).sum())
     findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
     findings += unknown_finding(alone.to_numpy(), sample="image", unit="subject")
     return duplicates, shortcuts, groups, findings + ([] if alone.all() else group_findings(groups, split))
@@ -69,13 +76,17 @@ def image_confounders(samples: ImageSamples, folder: Path) -> dict[str, pd.DataF
     }
 
 
-def _pixel_nuisances(samples: ImageSamples) -> dict[str, pd.DataFrame]:
+def _pixel_nuisances(samples: ImageSamples, masks: np.ndarray | None = None) -> dict[str, pd.DataFrame]:
+    """Return the features of the probes of pixels; with ``masks`` of cells alone on black, as far as one was found."""
     side = samples.pixels.shape[1]
     ring, corner = max(1, side // 32), max(1, side // 8)
     near, far = slice(None, corner), slice(-corner, None)
     borders, corners, means = [], [], []
     for start in range(0, len(samples), _BLOCK):
         pixels = samples.pixels[samples.index[start : start + _BLOCK]].astype(np.float32)
+        if masks is not None:
+            inside = masks[start : start + _BLOCK] != OUTSIDE
+            pixels *= (inside | ~inside.any(axis=(1, 2), keepdims=True))[..., None]
         strips = (pixels[:, :ring], pixels[:, -ring:], pixels[:, :, :ring], pixels[:, :, -ring:])
         patches = (pixels[:, near, near], pixels[:, near, far], pixels[:, far, near], pixels[:, far, far])
         borders.append(np.hstack([_moments(strip) for strip in strips]))

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipelines.params import Task, TuneTransfer
+from pipelines.params import Evaluate, PerBudget, Split, Task, TuneTransfer
+from pipelines.problems import WORST_STRESS
 from pipelines.samples import Kept
 from pipelines.typed_yaml import Checks
 
@@ -18,6 +19,7 @@ class ImagesData:
     classes: tuple[str, ...]  # folder names below `images/`, in the order of the probabilities
     crop: float  # share of the shorter side that is kept around the center, before resizing
     size: int  # side of the square that every image is decoded to, in pixels
+    collections: tuple[str, ...] = ()  # names of the published collections that the images are of
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,34 @@ class ValidateImages:
     largest_pixels: int  # of an image; a larger one is refused before it is decoded
 
 
+_STRESSED = PerBudget(40, 300)  # of models that were registered before there was such an entry
+
+
+@dataclass(frozen=True)
+class EvaluateImages(Evaluate):
+    """How a fitted model of images is evaluated."""
+
+    stressed_samples: PerBudget = _STRESSED  # test rows of the stress tests, at most
+
+
+@dataclass(frozen=True)
+class ImagesSplit(Split):
+    """How images are assigned."""
+
+    fewest_groups: int = 0  # with fewer all groups are tested in turn, see `pipelines.split.rotation_parts`; 0: never
+    rotation: int = 8  # parts that are tested in turn
+
+
+@dataclass(frozen=True)
+class TuneImages(TuneTransfer):
+    """How architectures of images are tuned."""
+
+    # What trees may see: features of a frozen network that was trained on ImageNet, or descriptors of color and shape.
+    tree_features: tuple[Literal["embedding", "descriptors"], ...] = ("embedding", "descriptors")
+    # Hyperparameters of a study's first trial, by architecture, in place of the architecture's own defaults.
+    first: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class ImagesTask(Task):
     """A task on images."""
@@ -37,7 +67,9 @@ class ImagesTask(Task):
 
     data: ImagesData
     validate: ValidateImages
-    tune: TuneTransfer
+    split: ImagesSplit
+    tune: TuneImages
+    evaluate: EvaluateImages
 
     def check(self, checks: Checks) -> None:
         """Refuse classes that are no folder names, and sizes and counts out of range."""
@@ -51,10 +83,24 @@ class ImagesTask(Task):
         checks.require(16 <= size <= 1024, "data.size", f"is {size}; it must be between 16 and 1024 pixels")
         checks.at_least(3, "validate.minimum_per_class")
         checks.at_least(1, "validate.smallest_side", "validate.largest_pixels")
-        checks.filled("tune.modes", "tune.weights")
+        checks.filled("tune.modes", "tune.weights", "tune.tree_features")
+        checks.at_least(0, "split.fewest_groups")
+        checks.at_least(2, "split.rotation")
+        checks.at_least(1, "evaluate.stressed_samples")
+
+    @property
+    def tunable(self) -> tuple[str, ...]:
+        """Return what `tune.metric` may be: also the worst value of a metric under the stress tests."""
+        return (*super().tunable, *(WORST_STRESS + name for name in super().tunable))
 
     def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = (), **rules: Any) -> Kept:
         """Read images, see `pipelines.samples.images.read_images`, which takes ``rules``."""
         from pipelines.samples.images import read_images
 
         return read_images(folder, self, labelled=labelled, **rules)
+
+    def stressed(self, samples: Any, others: Any, seed: int) -> dict[str, Any]:
+        """Return images under each kind of stress, see `pipelines.samples.stressed_images.stressed`."""
+        from pipelines.samples.stressed_images import stressed
+
+        return stressed(samples, others, seed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+WORST_STRESS = "worst_stress_"  # before a metric: its worst value at home and under each stress, see `Task.stressed`
 Score = Callable[["np.ndarray", "np.ndarray"], float]
 
 
@@ -96,5 +97,5 @@ def metrics() -> dict[str, Metric]:
 
 def higher_is_better(metric: str) -> bool:
     """Return the direction of a metric; those of single classes and drugs (``recall_<class>``) are better if higher."""
-    known = metrics().get(metric)
+    known = metrics().get(metric.removeprefix(WORST_STRESS))
     return known is None or known.higher_is_better

@@ -26,6 +26,7 @@ from serving.problems import Answer, get_problem
 _ENDINGS = ("png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp")
 _MOST = 64
 _PREVIEW = 512  # pixels
+_NO_CELL = "no cell found"  # begins the note of `training.modalities.images.NO_CELL`
 
 
 class Images(Modality):
@@ -73,7 +74,7 @@ class Images(Modality):
         return (lambda _: of_images(files)), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
-        """Draw one image's answer beside its Grad-CAM."""
+        """Draw one image's answer beside what the model sees of it and its Grad-CAM."""
         problem = get_problem(task.problem)
         row, table = answers.one_of(asked, name, task, "image")
         answer, chosen = asked.answers[row], asked.question.names[row]
@@ -83,6 +84,13 @@ class Images(Modality):
             st.markdown(plain(held[0]), help=means(held[1]))
 
         def pictures(explained: Answer) -> None:
+            if explained.get("outline"):
+                found = "No cell was found" if _NO_CELL in str(answer.get("note")) else "Outlines of cell and nucleus"
+                captions = {"outline": found, "seen": "What the model sees"}
+                for column, (picture, said) in zip(st.columns(2), captions.items(), strict=True):
+                    file = base64.b64decode(explained[picture])
+                    column.image(file, caption=said, width="stretch", alt=f"{said}: {chosen}")
+                st.caption(means("isolation"))
             image, map_ = st.columns(2)
             image.image(shown(content), caption="The image", width="stretch", alt=f"The image {chosen}")
             with map_:

@@ -43,7 +43,9 @@ class EveryEpoch(EfficientNetLite0):
 
         return logits
 
-    def _frozen(self, samples: ImageSamples, view: int, strength: float, progress: bool = False) -> np.ndarray:
+    def _frozen(
+        self, samples: ImageSamples, view: int, strength: float, *, jitter: bool = False, progress: bool = False
+    ) -> np.ndarray:
         return super()._frozen(alone(samples, len(samples)), view, strength)  # pixels in memory are not cached
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from dvc.repo import Repo
 
 from pipelines.params import read_params
+from pipelines.side_by_side import checks, fits
 from serving import demo
 from tests.bench.measured import Record, compare, in_turn, medians, spread
 from tests.end_to_end.small_platform import ROOT, make_platform
@@ -105,7 +106,7 @@ def whole_demo(small: bool = False) -> list[Record]:
     """Time ``make demo`` in a fresh clone with the packages there, once and again, and its stages by plain DVC."""
     params = read_params(ROOT / "params.yaml")
     boards = [f"leaderboard@{task}" for task in params.tasks]
-    chains = [*demo.checks(params).values(), *demo.models(params).values(), boards]
+    chains = [*checks(params.tasks).values(), *fits(demo.models(params)).values(), boards]
     plain = f"dvc pull -q data.dvc; dvc repro -s budget inputs {' '.join(stage for chain in chains for stage in chain)}"
     seconds = []
     with tempfile.TemporaryDirectory() as folder:

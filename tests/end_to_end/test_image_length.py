@@ -27,7 +27,7 @@ TASK = "blood_cell"
 SIZE = 64
 ARCHITECTURES = ("majority_class", "xgboost", "efficientnet_lite0")
 SERVED = "efficientnet_lite0"
-FIGURES = {"confusion_matrix", "roc_curves", "calibration"}
+FIGURES = {"confusion_matrix", "roc_curves", "calibration", "stress"}
 STAGED = f"models:/{TASK}@staging"
 
 
@@ -35,7 +35,7 @@ STAGED = f"models:/{TASK}@staging"
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Return a checkout in which the models that need no download have been evaluated, and the network is staged."""
     changes: dict[str, Any] = {"data.size": SIZE, "tune.modes": ["head"], "tune.epochs": {"quick": 20, "full": 20}}
-    changes["evaluate.explained_samples"] = {"quick": 8, "full": 8}
+    changes["evaluate.explained_samples"] = changes["evaluate.stressed_samples"] = {"quick": 8, "full": 8}
     with checked_out(tmp_path_factory.mktemp("images"), small_params(TASK, changes=changes, waive=True)) as made:
         simulate_blood_cell(made.root / "data" / TASK, per_class=24, subjects=12)
         made.train(TASK, ARCHITECTURES)
@@ -80,7 +80,7 @@ def test_the_leaderboard_has_every_model_with_its_cost_and_score_prints_one_line
 
 def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) -> None:
     client = MlflowClient()
-    drawn = {"majority_class": set(), "xgboost": {"learning_curves"}, SERVED: {"learning_curves", "grad_cam"}}
+    drawn = {"majority_class": set(), "xgboost": {"learning_curves"}, SERVED: {"learning_curves", "grad_cam", "masks"}}
     runs = {name: client.get_run(here.evidence(TASK, name)["run_id"]) for name in ARCHITECTURES}
     for name, run in runs.items():
         tags, metrics = run.data.tags, run.data.metrics

@@ -43,6 +43,10 @@ _EVIDENCE: dict[str, Any] = {
             {"name": "deletion", "value": 0.5, "low": 0.3, "high": 0.7},
         ],
     },
+    "pretraining": {
+        **{"weights": "imagenet", "encoder": None, "license": "", "pretrained_on": ["ImageNet-1k"]},
+        "collections": ["C-NMC 2019"],
+    },
     "cost": {
         **{"cost_latency_ms_batch_1": 5.0, "cost_latency_ms_batch_32": 50.0},
         **{"cost_model_megabytes": 1.0, "cost_multiply_adds": 1000.0},
@@ -107,7 +111,7 @@ def made_situation(evidence: dict[str, Any], **changes: Any) -> Situation:
 
 def made_policy(**task: Any) -> Policy:
     """Return a policy under which `made_evidence` passes."""
-    gate = Gate(0.0, 0.02, 0.15, 0.05, 1000.0, 10000.0, 150.0, 0.05, 0.7)
+    gate = Gate(0.0, 0.02, 0.15, 0.05, 1000.0, 10000.0, 150.0, 0.05, 0.7, 0.05)
     answers = (Answer("few_groups", "known", "A. Person"), Answer("shortcut_border", "cropped", "B. Person", 0.7))
     tasks = {TASK: TaskPolicy(**{"floor": 0.5, "answers": answers, **task})}
     return Policy(gate, Serve(512, 64.0, 50_000_000), Monitor(50, 0.01, 0.2, 0.1, 0.0), tasks)

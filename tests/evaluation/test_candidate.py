@@ -23,7 +23,7 @@ import evaluation.candidate
 import evaluation.promotion.candidate_run
 import evaluation.promotion.production
 from evaluation.evidence.build import PREDICTIONS, SPLIT, file_sha256
-from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.evidence.evidence_file import evidence_path, read_evidence, seal
 from evaluation.promotion.candidate_run import candidate, choose
 from evaluation.promotion.card import write_card
 from pipelines import tracking
@@ -306,6 +306,20 @@ def test_the_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
     assert "![What each atom of a drug adds to the prediction](figures/molecule_1.svg)" in plain
     kind, _, drawing = sources[1].partition(";base64,")  # as it was drawn
     assert kind == "data:image/svg+xml" and base64.b64decode(drawing).decode() == DRAWING
+
+
+def test_the_card_says_what_isolation_leaves_of_a_shortcut_and_where_it_fails(tmp_path: Path) -> None:
+    evidence = made_evidence(isolation={"images": 1250, "failed": 30, "failed_share": 0.024})
+    left = {"score": 0.512, "low": 0.45, "high": 0.57, "finding": False}
+    evidence["data"]["audit"]["groups"]["without_cell"] = 1007
+    evidence["data"]["audit"]["shortcuts"] = [
+        {"probe": name, "metric": "roc_auc", "score": 0.9, "low": 0.8, "high": 0.95, "finding": True, **more}
+        for name, more in (("border", {"isolated": left}), ("file_size", {}))
+    ]
+    markdown, _ = written(seal(evidence), tmp_path)
+    assert "| border | roc_auc | 0.900 [0.800, 0.950] | yes | 0.512 [0.450, 0.570] |" in markdown.replace("\\", "")
+    assert "No cell was found in 30 of 1,250 test images (2.4%), which it saw whole." in markdown
+    assert "Images in which no cell is found: 1,007." in markdown
 
 
 def test_a_hostile_name_stays_text(tmp_path: Path) -> None:

@@ -88,8 +88,11 @@ def test_a_fault_is_named_by_its_place_though_the_hash_is_right(
         seal(evidence)
 
 
+NOTHING = SimpleNamespace(samples=SimpleNamespace(take=lambda rows: None), tested=None)  # prepared samples
+
+
 def setting(predictions: pd.DataFrame) -> Setting:
-    return replace(pairs_setting(SimpleNamespace(side=lambda side: None), predictions, resamples=400), seed=3)
+    return replace(pairs_setting(NOTHING, predictions, resamples=400), seed=3)
 
 
 def test_coverage_resamples_groups_and_not_rows_and_is_shown_on_both_sides_of_novelty() -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -50,6 +51,16 @@ def checks_but(*names: str) -> list[dict[str, Any]]:
     return [each for each in made_evidence()["explanation"]["checks"] if each["name"] not in names]
 
 
+def stressed(**drops: float | None) -> dict[str, Any]:
+    kinds = [{"kind": kind, "drop": {"value": drop, "low": -0.01, "high": 0.1}} for kind, drop in drops.items()]
+    return {"samples": 40, "metric": "accuracy", "kinds": kinds}
+
+
+def brought(trained_on: list[str] | None, collections: Sequence[str] = ("C-NMC 2019",)) -> dict[str, Any]:
+    about = {"weights": "weights/ours.pt", "encoder": "ours", "license": "MIT"}
+    return {**about, "pretrained_on": trained_on, "collections": list(collections)}
+
+
 OF_TREES = {key: value for key, value in made_evidence()["cost"].items() if key != "cost_multiply_adds"}
 ONLY_MARGIN = {"margin": made_evidence()["test"]["metrics"]["margin"]}
 BARE = {"probe": "border", "metric": "roc_auc", "score": 0.6, "low": None, "high": None, "finding": False}
@@ -74,6 +85,13 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("latency", {"cost__cost_latency_ms_batch_1": 1001.0}, {}, "for 1 \\(at most 1000\\)"),
     ("latency", {"cost__cost_latency_ms_batch_32": 10001.0}, {}, "for 32 \\(at most 10000\\)"),
     ("size", {"cost__cost_model_megabytes": 150.5}, {}, "at most 150"),
+    ("stress", {"stress": stressed(slide=0.02, blur=0.051)}, {}, r"under blur: by 0\.051 \[-0\.01, 0\.1\] on"),
+    ("stress", {"stress": stressed(slide=0.06, blur=0.07)}, {}, "2 of 2 drop by more: blur, slide|slide, blur"),
+    ("stress", {"stress": stressed(slide=0.02, blur=None)}, {}, "not measured: blur"),
+    ("stress", {"stress": stressed()}, {}, "no kind"),
+    ("stress", {"stress": {"samples": 40}}, {}, "the evidence lacks 'kinds'"),
+    ("stress", {"modality": "images"}, {}, "no stress test; run"),  # of cells it is never forgotten
+    ("stress", {"modality": "movies"}, {}, "no stress test; run"),
     ("explanation", {"explanation__checks__0__value": 0.051}, {}, "completeness 0.051"),
     ("explanation", {"explanation__checks__1__value": 0.71}, {}, "random_weights 0.71"),
     ("explanation", {"explanation__checks__2__low": 0.0}, {}, "deletion"),
@@ -101,6 +119,9 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("identity", {}, {"files_sha256": "9" * 64}, "served files"),
     ("identity", {}, {"registered_files_sha256": None, "files_sha256": None}, "served files"),
     ("identity", {}, {"evidence_sha256": "9" * 64}, "not of this version: evidence$"),
+    ("identity", {}, {"rotation_sha256": "9" * 64}, "not of this version: rotation$"),
+    ("identity", {"hashes__rotation.sha256": "8" * 64}, {}, "not of this version: rotation$"),
+    ("identity", {"hashes__rotation.sha256": "8" * 64}, {"rotation_sha256": "9" * 64}, "version: rotation$"),
     ("data", {}, {"dvc_data_md5": "other.dir"}, "data.dvc records other.dir"),
     ("data", {}, {"dvc_lock_md5": "other.dir", "dvc_data_md5": "other.dir", "data_sha256": "f" * 64}, "dvc.lock"),
     ("data", {"hashes__dvc.task_md5": "none"}, {}, "of the task, dvc.lock records"),
@@ -109,6 +130,12 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("data", {}, {"split_sha256": "9" * 64}, "the split is another"),
     ("data", {}, {"split_sha256": None}, "the split is another"),
     ("simulated", {"simulated": True}, {"to": "production"}, "says nothing of patients"),
+    ("pretraining", {"pretraining__collections": ["PBC", "imagenet_1K"]}, {}, "was trained on ImageNet-1k; .* of PBC"),
+    ("pretraining", {"pretraining": brought(["PBC", "c_nmc 2019"])}, {}, "was trained on PBC, c_nmc 2019"),
+    ("pretraining", {"pretraining": brought(None)}, {}, "ours.pt: nothing is declared"),
+    ("pretraining", {"pretraining": brought(["PBC"], [])}, {}, "data.collections is empty"),
+    ("pretraining", {"pretraining": brought(["PBC"], ["oncolineage_simulated_cells"])}, {}, "names the shipped sample"),
+    ("pretraining", {"pretraining": None}, {}, "does not say what the weights were trained on"),
 ]  # fmt: skip
 
 
@@ -135,6 +162,9 @@ PASSING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("data", {}, {"dvc_data_md5": "other.dir", "data_sha256": "f" * 64}, "none other of this task"),
     ("data", {}, {"dvc_lock_md5": None}, "data.dvc records the same data"),
     ("simulated", {"simulated": True}, {"to": "staging"}, "does not apply"),
+    ("pretraining", {"pretraining__collections": []}, {}, "trained on ImageNet-1k; the data is of no named collection"),
+    ("pretraining", {"pretraining__pretrained_on": []}, {}, "does not apply"),
+    ("pretraining", {"pretraining": brought(["PBC"])}, {}, "ours.pt was trained on PBC; the data is of C-NMC 2019"),
 ]  # fmt: skip
 
 

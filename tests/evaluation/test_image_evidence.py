@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -21,23 +22,35 @@ from PIL import Image
 from torch import nn
 
 from evaluation import score
+from evaluation.comparison import page, ranking
+from evaluation.comparison.architectures import compare
+from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.build import evaluate, evidence_of
-from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.evidence.evidence_file import check_schema, evidence_path, read_evidence, seal
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
+from evaluation.explain import images
 from evaluation.explain.checks import randomized
-from evaluation.explain.images import PANELS, deletion
+from evaluation.explain.images import PANELS, deletion, on_the_cell
 from evaluation.figures import plots
 from evaluation.problems import columns_of, measures_of
 from evaluation.promotion import candidate_run, scoring
+from evaluation.promotion.card import content
+from evaluation.promotion.gate import OF
 from pipelines import tracking
 from pipelines.audit import audit_samples, write_audit
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import DataError, UserError
+from pipelines.files import jsonable
+from pipelines.formatting import interval
 from pipelines.params import Params, PerBudget, read_params
+from pipelines.report import as_markdown
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
+from pipelines.tune_metric import with_metric
+from tests.evaluation.made_evidence import made_cell_evidence
 from training.architectures import get_architecture
 from training.backbone import Backbone
+from training.features.isolated_cells import isolated
 from training.model.calibration import prediction_sets
 from training.model.final_fit import Fitted, fit
 from training.model.predictor import Predictor
@@ -55,7 +68,7 @@ def small(task: Any, **data: Any) -> Any:
         task,
         data=replace(task.data, **data),
         tune=replace(task.tune, rounds=few, epochs=few, weights="none"),
-        evaluate=replace(task.evaluate, resamples=200, explained_samples=PerBudget(12, 12)),
+        evaluate=replace(task.evaluate, resamples=200, explained_samples=PerBudget(12, 12), stressed_samples=few),
     )
 
 
@@ -99,7 +112,9 @@ def judged(name: str, prepared: Prepared, params: Params, place: Path) -> Judged
     architecture = get_architecture(name, "images", "classification")
     hyperparameters = {**architecture.defaults, "features": "descriptors"} if architecture.space else {}
     folder, reports = place / "models" / NAME / name, evidence_path(NAME, name).parent
-    fitted = fit(NAME, architecture, hyperparameters, prepared=prepared, params=params, folder=folder)
+    how: dict[str, Any] = {"prepared": prepared, "params": params, "folder": folder}
+    how["params"] = with_metric(params, NAME, "log_loss")
+    fitted = fit(NAME, architecture, hyperparameters, **how)
     model, predictions = Predictor().read(folder / "model"), pd.read_parquet(folder / "predictions.parquet")
     evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=reports)
     return Judged(fitted, model, predictions, evidence)
@@ -150,6 +165,115 @@ def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
         logged = MlflowClient().get_run(one.fitted.run_id).data.metrics
         assert logged["test_set_coverage"] == pytest.approx(found["covered_on_test"])
     assert majority.evidence["calibration"]["mean_set_size"] > trees.evidence["calibration"]["mean_set_size"]
+
+
+class Frame(CellNetwork):
+    """Names the class by the frame of the image, which `prepared` plants; nothing is learnt."""
+
+    architecture = "alexnet"
+
+    def outputs(self, samples: ImageSamples) -> np.ndarray:
+        """Return one for the class whose gray the frame is nearest to."""
+        gray = samples.pixels[samples.index, 0].mean(axis=(1, 2))
+        return np.eye(len(samples.classes))[np.clip(np.round(gray / 40), 0, 4).astype(int)]
+
+    def heatmaps(self, samples: ImageSamples) -> Any:
+        """Return nothing: there is no network."""
+        return None
+
+
+@pytest.fixture(scope="module")
+def framed(prepared: Prepared, params: Params, majority: Judged) -> Evaluation:
+    """Return a model that looks at the frame alone, and its predictions."""
+    test = prepared.side("test")
+    raw = Frame().outputs(test)
+    table = prepared.table.iloc[prepared.rows("test")]
+    table = with_probabilities(table, test.classes, raw, 1.0, np.full(raw.shape, 1 / raw.shape[1]))
+    model = Predictor()
+    model.estimator, model.contract = Frame(), replace(majority.model.contract, temperature=1.0)
+    return Evaluation(params.task(NAME), majority.fitted, model, table, prepared, SEED)
+
+
+def passes_stress(section: dict[str, Any]) -> bool:
+    evidence = {"modality": "images", "stress": jsonable(section)}
+    policy = read_params(ROOT / "params.yaml").policy
+    case: Any = SimpleNamespace(evidence=evidence, gate=policy.gate)
+    return OF["stress"](case).passes
+
+
+def test_a_model_that_looks_at_the_frame_fails_the_stress_tests_and_one_that_looks_at_nothing_does_not(
+    framed: Evaluation, majority: Judged
+) -> None:
+    found = evidence_of(framed, None)
+    section = found.sections["stress"]
+    check_schema(seal({**majority.evidence, "stress": section}), "the evidence")
+    assert section["home"]["accuracy"]["value"] > 0.95
+    by_kind = {each["kind"]: each for each in section["kinds"]}
+    for kind in ("slide", "border", "slide_and_stain"):
+        assert by_kind[kind]["drop"]["value"] >= 0.9 and by_kind[kind]["drop"]["low"] > 0.7
+    assert section["kinds"][0]["kind"] == section["worst"]["accuracy"]["kind"] in ("slide", "border", "slide_and_stain")
+    assert by_kind["noise"]["drop"]["value"] < 0.1
+    assert not passes_stress(section)
+    nothing = majority.evidence["stress"]
+    assert {each["drop"]["value"] for each in nothing["kinds"]} == {0.0}
+    assert passes_stress(nothing)
+
+
+def test_stress_tests_are_of_the_rows_at_home_and_of_the_calibrated_answers(trees: Judged, prepared: Prepared) -> None:
+    section, task = trees.evidence["stress"], read_params(ROOT / "params.yaml").task(NAME)
+    assert section["samples"] == 20 and section["metric"] == "accuracy"
+    assert set(section["home"]) >= {"accuracy", "ece", *(f"recall_{label}" for label in task.data.classes)}
+    assert "margin" not in section["home"]
+    measures, classes = measures_of("classification"), list(task.data.classes)
+    target = prepared.side("test").target
+    rows = Explained(("a",), target, lambda *_: target, strata=target).rows(20, SEED, target)
+    home = trees.predictions.iloc[rows]
+    test = prepared.side("test")
+    changed = task.stressed(test.take(rows), test, SEED)
+    logged = MlflowClient().get_run(trees.fitted.run_id).data.metrics
+    table = pd.read_csv(evidence_path(NAME, "xgboost").with_name("stress.csv")).set_index(["kind", "metric"])["value"]
+    drops = [each["drop"]["value"] for each in section["kinds"]]
+    assert drops == sorted(drops, reverse=True)
+    at_home = measures.metrics(home["target"], columns_of(home, "probability", classes), classes=classes)
+    for name in ("accuracy", "ece", "recall_monocyte"):
+        assert section["home"][name]["value"] == pytest.approx(at_home[name])
+    values: dict[str, list[float]] = {"accuracy": [], "ece": []}
+    for each in section["kinds"]:
+        outputs = trees.model.outputs(changed[each["kind"]])
+        expected = measures.metrics(home["target"], outputs, classes=classes)
+        for name in ("accuracy", "ece", "recall_monocyte"):
+            assert each["metrics"][name]["value"] == pytest.approx(expected[name]), (each["kind"], name)
+            assert table[each["kind"], name] == pytest.approx(expected[name])
+        for name, of in values.items():
+            of.append(expected[name])
+            assert logged[f"test_stress_{each['kind']}_{name}"] == pytest.approx(expected[name])
+        assert each["drop"]["value"] == pytest.approx(at_home["accuracy"] - expected["accuracy"])
+        assert each["drop"]["low"] <= each["drop"]["value"] <= each["drop"]["high"]
+    assert logged["test_worst_stress_accuracy"] == pytest.approx(min(values["accuracy"]))
+    assert logged["test_worst_stress_ece"] == pytest.approx(max(values["ece"]))
+    assert logged["test_worst_stress_accuracy_low"] <= logged["test_worst_stress_accuracy"]
+    assert logged["test_worst_stress_accuracy_drop"] == pytest.approx(max(drops))
+    assert evidence_path(NAME, "xgboost").with_name("stress.png").is_file()
+
+
+def test_card_leaderboard_and_comparison_show_the_worst_stress(trees: Judged, majority: Judged, params: Params) -> None:
+    card = as_markdown(content(trees.evidence, ["stress.png"]), "figures/")
+    stress = trees.evidence["stress"]
+    assert "Stress tests" in card and "An image of each class under each stress test" in card
+    for each in stress["kinds"]:
+        assert f"| {each['kind'].replace('_', ' ')} | {each['metrics']['accuracy']['value']:.3f}" in card
+    assert "Stress tests" not in as_markdown(content(made_cell_evidence(), []), "")
+    rows = leaderboard(NAME, params)
+    (row,) = [each for each in rows if each["architecture"] == "xgboost"]
+    worst = row["worst_stress"]
+    assert worst == stress["worst"]["accuracy"]
+    said = f"{interval(worst)} ({worst['kind'].replace('_', ' ')})"
+    assert said in ranking.as_text(NAME, params, rows)
+    comparison = compare(NAME, params)
+    assert said in page.as_text(comparison)
+    for each in (*rows, *comparison["rows"]):
+        del each["worst_stress"]
+    assert "worst stress" not in ranking.as_text(NAME, params, rows) + page.as_text(comparison)
 
 
 def cell_on_glass(code: int, number: int, side: int = 48) -> np.ndarray:
@@ -253,10 +377,12 @@ def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weight
     explained = found.sections["explanation"]
     assert (explained["method"], explained["images"], explained["maps_depend_on_the_weights"]) == ("grad_cam", 12, True)
     assert abs(explained["correlation_with_random_weights"]) < 0.5
-    assert 0.1 < explained["area_of_the_cell"] < 0.3
-    assert 2 * explained["area_of_the_cell"] < explained["attribution_on_the_cell"] <= 1
+    on_cell = explained["on_the_cell"]
+    assert 0.1 < on_cell["area"] < 0.3 and on_cell["without_a_cell"] == 0
+    assert 2 * on_cell["area"] < on_cell["low"] < on_cell["value"] < on_cell["high"] <= 1
     assert found.warnings == []
-    assert found.logged["explanation_on_the_cell"] == explained["attribution_on_the_cell"]
+    for key, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+        assert found.logged[f"explanation_on_the_cell{suffix}"] == on_cell[key]
     check, fell = explained["checks"]
     value = explained["correlation_with_random_weights"]
     assert check["name"] == "random_weights" and check["value"] == value
@@ -282,7 +408,32 @@ def test_maps_that_show_the_image_or_what_decides_nothing_are_called_so(
     assert explained["maps_depend_on_the_weights"] is False
     assert any("show the image, not the model" in warning for warning in found.warnings)
     if maps == "everywhere":  # attribution that is everywhere is on the cell by its area alone
-        assert explained["attribution_on_the_cell"] == pytest.approx(explained["area_of_the_cell"])
+        assert explained["on_the_cell"]["value"] == pytest.approx(explained["on_the_cell"]["area"])
+
+
+def test_what_is_isolated_is_counted_drawn_and_warned_of(
+    network: Small, shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "isolation" not in shown(network).sections
+    isolating = type("Isolating", (Small,), {})(**{**network.get_params(), "isolation": "cell"})
+    isolating.__dict__.update(network.__dict__ | {"isolation": "cell"})
+    found = shown(isolating)
+    section = found.sections["isolation"]
+    assert section == {"images": section["images"], "failed": 0, "failed_share": 0.0} and section["images"] > 12
+    assert (found.logged["isolation_failed"], found.logged["isolation_failed_share"]) == (0, 0.0)
+    titles = [title for axes in found.figures["masks"].axes if (title := axes.get_title("left"))]
+    assert titles == ["all"] * 3 + ["hem"] * 3
+    failing = np.arange(section["images"]) % 10 == 1
+    all_of, segmented = section["images"], images.cell_masks
+    monkeypatch.setattr(
+        images,
+        "cell_masks",
+        lambda samples: segmented(samples) * (~failing[:, None, None] if len(samples) == all_of else 1),
+    )
+    found = shown(isolating)
+    assert found.sections["isolation"]["failed"] == found.logged["isolation_failed"] == failing.sum()
+    assert found.logged["isolation_failed_share"] == pytest.approx(failing.mean())
+    assert any(f"no cell is found in {failing.sum()} of {all_of} test images" in each for each in found.warnings)
 
 
 def test_masking_reads_no_cached_features_and_changes_no_image(glass: Prepared) -> None:
@@ -297,6 +448,65 @@ def test_masking_reads_no_cached_features_and_changes_no_image(glass: Prepared) 
     assert fell.drop_top != 0 and fell.drop_random != 0
     np.testing.assert_array_equal(test.pixels[test.index], before)
     np.testing.assert_array_equal(fitted.outputs(test), outputs)
+
+
+class Recorder:
+    """An estimator that sees whether the left half of the cell is rough, and keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[np.ndarray] = []
+
+    def outputs(self, samples: ImageSamples) -> np.ndarray:
+        self.shown.append(samples.pixels[samples.index])
+        rough = np.abs(np.diff(self.shown[-1][:, :, :28].astype(float), axis=1)).mean(axis=(1, 2, 3)) / 12
+        return np.stack([1 - rough.clip(0, 1), rough.clip(0, 1)], axis=1)
+
+
+@pytest.fixture
+def cut_out(glass: Prepared) -> ImageSamples:
+    """Return rough cells on black."""
+    rows, columns = np.mgrid[:56, :56] - 27.5
+    noise = np.random.default_rng(0).integers(100, 140, (12, 56, 56, 3))
+    pixels = np.where((np.hypot(rows, columns) < 22)[..., None], noise, 0).astype(np.uint8)
+    return replace(glass.side("train").take(np.arange(12)), pixels=pixels, index=np.arange(12))
+
+
+@pytest.mark.parametrize("hot", ["left", "right", "frame"])
+def test_cells_on_black_are_masked_within_and_random_fields_lie_on_them(hot: str, cut_out: ImageSamples) -> None:
+    inside, columns = cut_out.pixels.max(axis=3) > 0, np.arange(56) < 28
+    where = {"left": inside & columns, "right": inside & ~columns, "frame": ~inside}[hot]
+    model: Any = Recorder()
+    fell = deletion(model, cut_out, where.astype(np.float32), np.arange(12), resamples=200, confidence=0.95, seed=1)
+    before, *changed = model.shown
+    assert len(changed) == 4  # the hottest fields once, random ones three times
+    for shown in changed:
+        assert (shown[~inside] == 0).all(), "a black frame was painted"
+        new = (shown != before).any(axis=3)
+        if new.any():
+            assert shown[new].std() < before[new].std() / 3 and abs(shown[new].mean() - before[new].mean()) < 5
+    areas = [(shown != before).any(axis=3).sum(axis=(1, 2)) / inside.sum(axis=(1, 2)) for shown in changed]
+    assert fell.passed == (hot == "left"), "only what the model looks at"
+    if hot == "frame":
+        assert (areas[0] == 0).all() and fell.drop_top == 0
+    else:
+        assert (np.abs(areas[0] - 0.25) < 0.1).all()
+    assert (np.abs(np.stack(areas[1:]) - 0.25) < 0.1).all(), "random fields that lie off the cell hide nothing"
+
+
+def test_attribution_is_measured_on_the_cell_that_is_seen_and_images_without_one_are_counted(glass: Prepared) -> None:
+    whole = glass.side("test").take(np.arange(6)).alone()
+    pixels = np.array(whole.pixels)
+    pixels[0] = 215  # no cell
+    whole = replace(whole, pixels=pixels)
+    seen = isolated(whole, "cell_size")
+    maps = np.zeros(pixels.shape[:3], np.float32)
+    maps[:, 22:26, 22:26] = 1
+    for samples, least in ((whole, 0.1), (seen, 0.4)):  # the isolated cell fills the image
+        share, area = on_the_cell(whole, samples, maps)
+        assert np.isnan(share[0]) and np.isfinite(share[1:]).all() and area > least
+    assert (share[1:] == 1).all(), "the middle of an image with the cell alone is cell"
+    elsewhere, _ = on_the_cell(whole, seen, np.eye(48, dtype=np.float32)[None].repeat(6, axis=0) * (np.arange(48) < 2))
+    assert (elsewhere[1:] == 0).all()
 
 
 def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Small, shown: Shown) -> None:

@@ -20,7 +20,7 @@ from pipelines.audits.profiles import profile_confounders
 from pipelines.files import read_json
 from pipelines.modalities.profiles import ProfilesTask
 from pipelines.params import read_params
-from pipelines.paths import AUDIT_FILE
+from pipelines.paths import AUDIT_FILE, SHORTCUTS_FILE
 from pipelines.probes import GROUPS, probe_labels, probe_response, thinned
 from pipelines.samples.expression import ExpressionTables
 from pipelines.samples.formats import ResponseTables
@@ -171,6 +171,30 @@ def test_a_probe_finds_the_label_in(planted: str, tmp_path: Path) -> None:
     assert found["finding"] and found["metric"] == "roc_auc"
     assert 0.6 < found["low"] <= found["score"] <= found["high"]
     assert found["chance"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_slide_that_tells_the_label_is_a_finding_with_what_isolation_leaves_of_it(tmp_path: Path) -> None:
+    """Cells are alike; of two slides one is blue, and one image shows none."""
+    row, column = np.mgrid[:48, :48] - 23.5
+    rng = np.random.default_rng(3)
+
+    def on_slide(pixels: np.ndarray, label: str, at: int) -> np.ndarray:
+        shown = np.full_like(pixels, (200, 205, 235) if label == "hem" else (235, 225, 205))
+        radius = np.hypot(row + rng.uniform(-3, 3), column + rng.uniform(-3, 3))
+        if at:
+            shown[radius < rng.uniform(11, 14)] = (165, 140, 200)
+            shown[radius < rng.uniform(6, 9)] = (80, 40, 130)
+        return np.clip(shown + rng.normal(0, 2, shown.shape), 0, 255).astype(np.uint8)
+
+    audit = audited(clean(on_slide), tmp_path)
+    assert audit.groups["without_cell"] == 1
+    found = shortcuts(audit)
+    assert {name for name, one in found.items() if "isolated" in one} == {"border", "corners", "mean_color"}
+    for name in ("border", "corners"):
+        left = found[name]["isolated"]
+        assert found[name]["finding"] and found[name]["score"] > 0.99 and not left["finding"] and left["low"] < 0.6
+        (message,) = [each.message for each in audit.findings if each.name == f"shortcut_{name}"]
+        assert f"of the cell alone on black it reaches {left['score']:.3f}" in message
 
 
 @pytest.mark.usefixtures("no_probes")
@@ -469,6 +493,7 @@ def test_stage_writes_a_report_and_logs_it(tmp_path: Path, capsys: pytest.Captur
     found = {finding["name"]: finding for finding in report["findings"]}
     assert {"shortcut_metadata", "copies_across_groups", "copies_with_different_labels"} <= set(found)
     assert not report["passed"] and report["samples"] == 60
+    assert read_json(reports / SHORTCUTS_FILE) == {"shortcuts": []}  # no study of a table depends on them
     scores = {one["probe"]: one["score"] for one in report["shortcuts"]}
     assert found["shortcut_metadata"]["score"] == scores["metadata"] > 0.8
     printed = capsys.readouterr()

@@ -34,6 +34,7 @@ def params_with_two_tasks() -> str:
     content["tasks"] = dict.fromkeys((NAME, OTHER), content["tasks"][NAME])
     models = [model for model in content["models"].values() if model["task"] == NAME]
     content["models"] = {f"{task}-{m['architecture']}": m | {"task": task} for task in (NAME, OTHER) for m in models}
+    content["budgets"] = {}
     policies = content["policy"]["tasks"]
     content["policy"]["tasks"] = dict.fromkeys((NAME, OTHER), policies[NAME]) if NAME in policies else {}
     return yaml.safe_dump(content)

@@ -82,7 +82,8 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     (f"{T}.modality", ("films",), "one of images, pairs, profiles"),
     (f"{T}.data.missing.tissue", ("impute",), "one of drop, one_hot"),
     (f"{T}.split.mode", ("subject_blind",), "one of random, cell_blind, drug_blind, tissue_blind"),
-    (f"{G}.tune.metric", ("pearson",), "one of r2, rmse, mae, mse"),
+    (f"{G}.tune.metric", ("pearson", "auto", "worst_stress_r2"), "one of r2, rmse, mae, mse"),
+    (f"{B}.tune.metric", ("worst_stress_ece", "worst_stress_worst_stress_accuracy"), "worst_stress_accuracy"),
     ("seed", ("-1", "4294967296"), r"at least 0 and below 2\*\*32"),
     ("device", ("gpu", "cuda:x"), "must be auto, cpu, cuda or cuda:N"),
     (f"{T}.split.test", RATES, "between 0 and 1"),
@@ -116,7 +117,7 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     ("policy.dashboard.endpoints.blood_cell", ("127.0.0.1", '"http://"'), "write it as http"),
 ]
 # What several keys refuse alike.
-GATE = ("gate.coverage_shortfall", "gate.completeness", "gate.random_weights_correlation")
+GATE = ("gate.coverage_shortfall", "gate.completeness", "gate.random_weights_correlation", "gate.stress_drop")
 ABOVE = ("gate.latency_ms_batch_1", "gate.latency_ms_batch_32", "monitor.minimum_rows", "monitor.population_stability")
 SERVE = ("serve.rows", "serve.request_megabytes", "serve.image_pixels", "serve.explained_rows", "dashboard.seconds")
 LEAST = (f"{T}.validate.minimum_rows", f"{B}.validate.largest_pixels", f"{G}.data.target_count")
@@ -150,6 +151,7 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{T}.tune.trials", "{quick: 0, full: 10}", ".quick", "at least 1"),
     (f"{T}.tune.epochs", "{quick: 3, full: 0}", ".full", "at least 1"),
     (f"{T}.evaluate.explained_samples", "{quick: 0, full: 1}", ".quick", "at least 1"),
+    (f"{B}.evaluate.stressed_samples", "{quick: 0, full: 1}", ".quick", "at least 1"),
     (f"{L}.evaluate.stability_seeds", "{quick: 0, full: -1}", ".full", "at least 0"),
     (f"{T}.tune.trials", "{quick: 1, full: 1, huge: 9}", ".huge", "the keys are quick, full"),
     (f"{T}.tune.trials", "{full: 5}", "", "lacks quick"),
@@ -270,9 +272,10 @@ def test_the_task_of_a_saved_model_is_read_back(task: Task, word: str, number: f
 def test_the_checkout_chooses_the_budget(tmp_path: Path) -> None:
     params_file, chosen = Path(shutil.copy(ROOT / "params.yaml", tmp_path)), tmp_path / "budget.yaml"
     assert read_params(params_file).budget == "quick"
-    for text, budget in {"budget: full\n": "full", "{}\n": "quick", "": "quick"}.items():
+    for text, budget in {"budget: full\n": "full", "{}\n": "quick", "": "quick", "budget: small_images": None}.items():
         chosen.write_text(text)
-        assert read_params(params_file).budget == budget
+        assert read_params(params_file).budget == (budget or "small_images")
+        assert read_params(params_file, of_checkout=False).budget == "quick"
     for text, message in {
         "\nbudget: huge\n": r"budget.yaml, line 2: params.budget is 'huge'; it must be one of quick, full",
         "seed: 1\n": r"budget.yaml, line 1: unknown key params.seed",
@@ -282,3 +285,43 @@ def test_the_checkout_chooses_the_budget(tmp_path: Path) -> None:
         chosen.write_text(text)
         with pytest.raises(ParamsError, match=message):
             read_params(params_file)
+
+
+BUDGET = "\nbudgets:\n  tiny:\n    blood_cell:\n      "
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("data: {sise: 80}", "unknown key params.tasks.blood_cell.data.sise; the keys are classes, crop, size"),
+        ("data: {size: 8}", "params.tasks.blood_cell.data.size is 8; it must be between 16 and 1024"),
+        ("tune: {epochs: {tiny: 2}}", "unknown key params.tasks.blood_cell.tune.epochs.tiny; the keys are quick, full"),
+        ("tune: {epochs: {full: 0}}", "params.tasks.blood_cell.tune.epochs.full is 0; it must be at least 1"),
+        ("tune: {epochs: 2}", "params.tasks.blood_cell.tune.epochs must be a mapping"),
+        ("fit: {members: {full: 1, full: 5}}", "params.tasks.blood_cell.fit.members.full is a duplicate key"),
+        ("tune: {tree_features: []}", "params.tasks.blood_cell.tune.tree_features is empty"),
+    ],
+)
+def test_a_fault_in_a_budget_is_refused_though_another_is_chosen(text: str, says: str, tmp_path: Path) -> None:
+    good = GOOD[: place("budgets")[0].start_mark.index] + GOOD[place("models")[0].start_mark.index :]
+    assert refused(tmp_path, good + BUDGET + text).startswith(f", line {len(good.splitlines()) + 5}: {says}")
+
+
+def test_a_budget_changes_the_keys_that_it_names_and_no_task_besides(tmp_path: Path) -> None:
+    good = GOOD[: place("budgets")[0].start_mark.index] + GOOD[place("models")[0].start_mark.index :]
+    path, held = tmp_path / "params.yaml", tmp_path / "budget.yaml"
+    path.write_text(good + BUDGET + "data: {size: 80}\n      tune: {modes: [full], epochs: {full: 3}}\n")
+    held.write_text("budget: full\n")
+    full = read_params(path)
+    held.write_text("budget: tiny\n")
+    tiny, blood = read_params(path), full.task("blood_cell")
+    tune: Any = replace(blood.tune, epochs=PerBudget(blood.tune.epochs.quick, 3), **{"modes": ("full",)})  # type: ignore[arg-type]
+    asked = replace(blood, data=replace(blood.data, size=80), tune=tune)
+    assert tiny == replace(full, budget="tiny", tasks={**full.tasks, "blood_cell": asked})
+    assert list(tiny.tasks) == list(full.tasks) and tune.epochs.of(tiny.budget) == 3
+    for name in ("quick", "Tiny", "a b"):
+        said = refused(tmp_path, good + BUDGET.replace("tiny", name) + "data: {size: 80}\n")
+        assert f"params.budgets.{name} has a name of its own" in said
+    assert "params.budgets.tiny.scren is of no task" in refused(
+        tmp_path, good + BUDGET.replace("blood_cell", "scren") + "data: {size: 80}\n"
+    )

@@ -4,6 +4,7 @@ Two cells that are taken for one are lost to it.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,16 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from pipelines.groups import group_samples, sample_identities
 from pipelines.groups.images import COLUMNS, duplicate_pairs
 from pipelines.groups.profiles import similar_profiles
+from pipelines.modalities.images import ImagesSplit
 from pipelines.params import Split
 from pipelines.samples.expression import ExpressionSamples, ExpressionTables
 from pipelines.samples.images import ImageSamples
-from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples
+from pipelines.split import NO_FOLD, SIDES, SplitError, guard, split_samples, split_sha256, without_part
 from tests.pipelines.expression_folder import gene_task, label_task, make_tables
 from tests.pipelines.expression_folder import samples_of as profiles_of
 from tests.pipelines.image_samples import brighter, cell, compressed, on_black, resized
@@ -334,3 +336,80 @@ def test_blank_images_are_one_only_if_identical() -> None:
     shaded = [flat[3] - shade, flat[3] - 30 - shade]
     found = duplicate_pairs(images_of([*flat, *noise, *shaded]), NEAR)
     assert found[["a", "b", "how"]].to_numpy().tolist() == [[0, 1, "pixels"]]
+
+
+# Rotation: every group is tested once.
+
+ROTATED = ImagesSplit(
+    "subject_blind", test=0.2, validation=0.25, folds=3, near_identical=0.95, fewest_groups=1000, rotation=5
+)
+
+
+def rotated(drawn: Drawn) -> tuple[ImageSamples, pd.DataFrame]:
+    labels, owners, content, seed = drawn
+    found = made("images", labels, owners, content)
+    try:
+        return found, split_samples(found, ROTATED, seed)
+    except SplitError as error:  # few and uneven groups
+        assert re.search(r"too few or too uneven for a rotation|finds \d+ groups|got no", str(error))
+        reject()
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=collections())
+def test_a_rotation_tests_every_group_once_and_each_of_its_splits_is_sound(drawn: Drawn) -> None:
+    found, table = rotated(drawn)
+    assert sorted(set(table["outer"])) == list(range(5)) and "test" not in set(table["split"])
+    assert table.groupby("group")["outer"].nunique().eq(1).all()
+    found = found.take(np.argsort(found.table["sample_id"].to_numpy(str), kind="stable"))
+    hashes = {split_sha256(table)}
+    for part in range(5):
+        outer = without_part(table, part)
+        assert set(outer["split"]) == set(SIDES) and set(outer["fold"]) == {NO_FOLD, 0, 1, 2}
+        assert (outer["split"] == "test").tolist() == (table["outer"] == part).tolist()
+        guard(outer, sample_identities(found, "subject_blind"))
+        hashes.add(split_sha256(outer))
+    assert len(hashes) == 6  # each is a split of its own, and so is each study of it
+    pd.testing.assert_frame_equal(split_samples(found, ROTATED, drawn[3]), table)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=collections(), data=st.data())
+def test_a_leak_between_the_parts_of_a_rotation_is_caught(drawn: Drawn, data: st.DataObject) -> None:
+    found, table = rotated(drawn)
+    found = found.take(np.argsort(found.table["sample_id"].to_numpy(str), kind="stable"))
+    identities = sample_identities(found, "subject_blind")
+    several = np.flatnonzero(table.groupby("group")["group"].transform("size") > 1)
+    row = data.draw(st.sampled_from(several.tolist()))
+    leaking = table.copy()
+    leaking.loc[row, "outer"] = (int(leaking["outer"].to_numpy()[row]) + 1) % 5
+    with pytest.raises(SplitError, match=r"leaks: 1 group\(s\) on two parts"):
+        guard(leaking, identities)
+    assert split_sha256(leaking) != split_sha256(table)
+    regrouped = leaking.assign(group=[f"g{number}" for number in range(len(leaking))])  # and the subject is still one
+    subject = table["subject_id"].to_numpy(object)[row]
+    if subject is not None and (table["subject_id"] == subject).sum() > 1:
+        with pytest.raises(SplitError, match="on two parts"):
+            guard(regrouped, identities)
+    tested = table.assign(split=table["split"].where(table.index != row, "test"))
+    tested.loc[row, "fold"] = NO_FOLD
+    with pytest.raises(SplitError, match=r"leaks|side test of a rotation"):
+        guard(tested, identities)
+
+
+def test_enough_groups_are_split_once_as_without_the_key() -> None:
+    labels = [label for label in "ab" for _ in range(40)]
+    subjects = [f"{label}{number // 2}" for number, label in enumerate(labels)]
+    found, once = made("images", labels, subjects), replace(ROTATED, fewest_groups=40)
+    plain = Split(once.mode, once.test, once.validation, once.folds, once.near_identical)
+    table = split_samples(found, once, SEED)
+    pd.testing.assert_frame_equal(table, split_samples(found, plain, SEED))
+    assert split_sha256(table) == split_sha256(split_samples(found, plain, SEED)) and "outer" not in table
+    assert "outer" in split_samples(found, replace(once, fewest_groups=41), SEED)
+
+
+def test_a_rotation_of_too_few_groups_says_what_to_change() -> None:
+    labels = [label for label in "ab" for _ in range(3)]
+    found = made("images", labels, [f"S{number}" for number in range(6)])
+    with pytest.raises(SplitError, match=r"set split\.fewest_groups: 0"):
+        split_samples(found, ROTATED, SEED)

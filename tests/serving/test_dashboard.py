@@ -385,6 +385,16 @@ def test_no_comparison_of_earlier_fits_broken_leaderboard_or_score_without_an_in
     assert standings(tmp_path, rows).notes == []
 
 
+def test_the_worst_stress_is_shown_where_a_model_has_one(tmp_path: Path) -> None:
+    rows = [made._row("mlp", 0.8), made._row("xgboost", 0.7)]
+    assert "Worst stress" not in compare.board(standings(tmp_path, rows))
+    rows[0]["worst_stress"] = {"kind": "slide_and_stain", "value": 0.6, "low": 0.5, "high": 0.7}
+    found = standings(tmp_path, rows)
+    said = "0.600\u00a0[0.500,\u00a00.700] (slide and stain)"
+    assert compare.board(found)["Worst stress"].tolist() == [said, "–"]
+    assert found.table["worst_stress_low"].tolist()[0] == 0.5  # of the file that is offered
+
+
 def test_reports_are_read_in_order_and_a_broken_one_is_named(here: Platform) -> None:
     found, unreadable = monitoring.reports_of(RESPONSE, here.folder / "reports")
     assert unreadable == ["2026-11-20T16-55-12-258605Z"]

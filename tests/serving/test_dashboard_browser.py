@@ -200,6 +200,8 @@ def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, t
     own_file(visit, good)
     predict(visit)
     visit.get_by_role("img", name=re.compile("^Grad-CAM of cell.png")).wait_for()
+    for said in ("Outlines of cell and nucleus", "What the model sees"):
+        visit.get_by_role("img", name=f"{said}: cell.png").wait_for()
     with Image.open(downloaded(visit, "Download the Grad-CAM")) as overlay:
         assert overlay.format == "PNG" and min(overlay.size) >= 64
     assert table_of(visit, "Download 1 prediction as CSV")["sample"].tolist() == ["cell.png"]

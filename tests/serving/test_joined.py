@@ -23,15 +23,16 @@ from serving.mlflow_private import answer
 class Doubled:
     """An estimator whose first pass waits for ``begin``; it fails where a sample is negative."""
 
-    def __init__(self) -> None:
+    def __init__(self, embeds: bool) -> None:
+        self.embeds = embeds
         self.begin, self.passes = threading.Event(), []  # type: ignore[var-annotated]
 
-    def outputs(self, samples: np.ndarray) -> np.ndarray:
+    def outputs_embedded(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         self.passes.append(len(samples))
         assert self.begin.wait(20)
         if (samples < 0).any():
             raise ValueError(f"negative: {samples.min()}")
-        return 2 * samples
+        return 2 * samples, -samples[:, None] if self.embeds else None
 
     def heatmaps(self, samples: np.ndarray) -> int:
         return threading.get_ident()
@@ -44,15 +45,16 @@ def _wait(until: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_requests_share_passes_and_each_gets_its_own_rows_or_its_own_error() -> None:
-    estimator, turns = Doubled(), threading.BoundedSemaphore(2)
+@pytest.mark.parametrize("embeds", [True, False])
+def test_requests_share_passes_and_each_gets_its_own_rows_or_its_own_error(embeds: bool) -> None:
+    estimator, turns = Doubled(embeds), threading.BoundedSemaphore(2)
     joined = Joined(estimator, np.concatenate, turns)
     requests = [np.arange(10.0 * n, 10.0 * n + 1 + n % 3) for n in range(1, 21)]
     requests[7] = -requests[7]
 
     def ask(samples: np.ndarray) -> Any:
         with turns:
-            return joined.outputs(samples)
+            return joined.outputs_embedded(samples)
 
     with ThreadPoolExecutor(len(requests)) as pool:
         asked = [pool.submit(ask, requests[0])]
@@ -65,21 +67,23 @@ def test_requests_share_passes_and_each_gets_its_own_rows_or_its_own_error() -> 
                 with pytest.raises(ValueError, match="negative: -8"):
                     each.result(20)
             else:
-                assert each.result(20).tolist() == (2 * samples).tolist()
+                outputs, embedding = each.result(20)
+                assert outputs.tolist() == (2 * samples).tolist()
+                assert embedding[:, 0].tolist() == (-samples).tolist() if embeds else embedding is None
     assert max(estimator.passes) <= PASS and max(estimator.passes) > 8
     assert joined.heatmaps(requests[0]) == joined.heatmaps(requests[1]) != threading.get_ident()
     assert all(turns.acquire(timeout=1) for _ in range(2))
 
 
 def test_a_large_request_keeps_its_turn_so_that_few_of_them_are_in_memory() -> None:
-    estimator, turns = Doubled(), threading.BoundedSemaphore(1)
+    estimator, turns = Doubled(embeds=False), threading.BoundedSemaphore(1)
     joined = Joined(estimator, np.concatenate, turns)
     with ThreadPoolExecutor(1) as pool, turns:
-        large = pool.submit(joined.outputs, np.zeros(ROWS + 1))
+        large = pool.submit(joined.outputs_embedded, np.zeros(ROWS + 1))
         _wait(lambda: bool(estimator.passes))
         assert not turns.acquire(blocking=False)
         estimator.begin.set()
-        assert len(large.result(20)) == ROWS + 1
+        assert len(large.result(20)[0]) == ROWS + 1
 
 
 class Echo(PythonModel):

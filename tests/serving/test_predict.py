@@ -326,18 +326,19 @@ def test_an_image_that_the_model_fails_on_is_refused_and_one_whose_name_is_no_ut
     shutil.copytree(made, data)
     first, second, *_ = sorted((data / "images").rglob("*.png"))
     second.rename(os.fsdecode(os.fsencode(second.parent) + b"/caf\xe9.png"))
-    digest, outputs = hashlib.sha256(first.read_bytes()).hexdigest(), predictor.outputs
+    estimator, digest = predictor.estimator, hashlib.sha256(first.read_bytes()).hexdigest()
+    outputs = estimator.outputs_embedded
 
     def failing(samples: Any) -> Any:
         if digest in set(samples.table["digest"].iloc[samples.index]):
             raise ValueError("a fault of the model")
         return outputs(samples)
 
-    monkeypatch.setattr(predictor, "outputs", failing)
+    monkeypatch.setattr(estimator, "outputs_embedded", failing)
     refused = _asked(IMAGES, data, tmp_path / "out")[1].set_index("sample_id")["reason"]
     assert refused[first.relative_to(data / "images").as_posix()] == "the model failed: ValueError"
     assert len(refused) == 2 and _answers(tmp_path / "out")["sample_id"].str.endswith("caf\\xe9.png").sum() == 1
-    monkeypatch.setattr(predictor, "outputs", None)
+    monkeypatch.setattr(estimator, "outputs_embedded", None)
     with pytest.raises(UserError, match="part 0: the model failed: TypeError on each of its"):
         Bulk(IMAGES, data, tmp_path / "none").answer()
 

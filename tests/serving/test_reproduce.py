@@ -168,13 +168,16 @@ def test_a_tree_is_dirty_by_code_and_not_by_what_dvc_writes(tmp_path: Path, monk
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
-    """A copy with one fitted, registered version; a parameter and the budget were chosen for it and not committed."""
+    """A copy with one fitted, registered version; a parameter and a new budget were chosen and not committed."""
     root = tmp_path_factory.mktemp("reproduce") / "copy"
     made = make_platform(root, TASK, sample=lambda folder: simulate_tumor_type(folder, patients=80))
     empty_store(made.root)
     params = made.root / "params.yaml"
-    params.write_text(params.read_text().replace("resamples: 200", "resamples: 150"))
-    (made.root / "budget.yaml").write_text("budget: full\n")
+    budgets = f"budgets:\n  nightly: {{{TASK}: {{fit: {{members: {{full: 1}}}}}}}}\n"
+    changed = params.read_text().replace("resamples: 200", "resamples: 150").replace("budgets: {}\n", budgets)
+    assert budgets in changed
+    params.write_text(changed)
+    (made.root / "budget.yaml").write_text("budget: nightly\n")
     folder = made.root / "models" / TASK / ARCHITECTURE
     folder.mkdir(parents=True)
     chosen = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}

@@ -134,9 +134,9 @@ class Counted(EfficientNetLite0):
 
     images = 0
 
-    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float, jitter: bool = False) -> np.ndarray:
         Counted.images += sum(bool(image.any()) for image in pixels)  # one of zeros asks for the size of a feature
-        return super()._run_frozen(pixels, view, strength)
+        return super()._run_frozen(pixels, view, strength, jitter)
 
 
 def _network(**others: object) -> Counted:
@@ -182,14 +182,40 @@ def test_members_of_an_ensemble_run_their_common_stages_once(samples: ImageSampl
     assert views == (2 if common else 4), "two views of each image, whatever the number of members"
 
 
+@pytest.mark.parametrize("mode", ["head", "partial", "full"])
+def test_the_embedding_is_what_the_head_sees_and_takes_no_pass_of_its_own(samples: ImageSamples, mode: str) -> None:
+    members = [
+        _network(mode=mode, seed=seed, epochs=1, test_views=1, learning_rate=1e-2).fit(samples) for seed in (1, 2)
+    ]
+    request, fitted = _held(samples), members[0]
+    expected = fitted.outputs(request)
+    before = Counted.images
+    outputs, embedding = fitted.outputs_embedded(request)
+    assert Counted.images - before == (0 if mode == "full" else len(samples))
+    np.testing.assert_array_equal(outputs, expected)
+    module = fitted.module_
+    with torch.no_grad():
+        whole = module.summary(*module.before(fitted._normalized(fitted._float(request.pixels[request.index]))))
+        logits = module.head(whole)
+    np.testing.assert_allclose(logits.double().softmax(dim=1).numpy(), expected, rtol=0, atol=5e-3)
+    width = embedding.shape[1]
+    assert width == whole.shape[1] if mode != "partial" else 0 < width < whole.shape[1], "trained stages count"
+    np.testing.assert_allclose(embedding, whole[:, :width].numpy(), rtol=2e-3, atol=2e-3)
+    np.testing.assert_array_equal(fitted.embedded(request), embedding)
+    before = Counted.images
+    _, of_all = Counted.mean_outputs_embedded(members, request)
+    assert Counted.images - before == (0 if mode == "full" else len(samples))
+    np.testing.assert_allclose(of_all, embedding, rtol=1e-5, atol=1e-6)
+
+
 class Slow(EfficientNetLite0):
     """The network with frozen stages that take at least `PAUSE` for each view of the images."""
 
     PAUSE = 0.1
 
-    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float) -> np.ndarray:
+    def _run_frozen(self, pixels: np.ndarray, view: int, strength: float, jitter: bool = False) -> np.ndarray:
         time.sleep(self.PAUSE if pixels.any() else 0)
-        return super()._run_frozen(pixels, view, strength)
+        return super()._run_frozen(pixels, view, strength, jitter)
 
 
 def test_reading_the_cache_is_not_passed_off_as_speed_of_training(samples: ImageSamples) -> None:

@@ -80,8 +80,8 @@ def test_a_fit_that_goes_on_draws_with_the_gpu_s_own_generator(tmp_path: Path, m
     network = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters())
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    kept = _Checkpoint(tmp_path / "fit.pt", network, optimizer, schedule, torch.Generator())
-    kept._device = CUDA
+    parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    kept = _Checkpoint(tmp_path / "fit.pt", parts, torch.Generator(), CUDA)
     kept.save(1, (0.5, None), 0, [])
     for device in (CUDA, torch.device("cpu")):  # the second is gone on with where there is no GPU
         kept._device = device
@@ -305,8 +305,8 @@ def _constants(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, of: Call
     """Return a list that gets the tensors ``of`` each object that the module's function makes: they lie on the host."""
     constants, make = list[Tensor](), getattr(module, name)
 
-    def made(*given: Any) -> Any:
-        found = make(*given)
+    def made(*given: Any, **named: Any) -> Any:
+        found = make(*given, **named)
         constants.extend(of(found))
         return found
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from training.architectures import Architecture, get_architecture
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.backbone import Backbone
 from training.estimator import FitContext
+from training.features.cell_color import grayed, standardized
 from training.features.cell_image import descriptors
+from training.features.sources import between_sources
 from training.networks import cell_network, transfer
-from training.networks.augment import CHUNK, StainJitter, augment, augmentation, grayed, restained, standardized
+from training.networks.augment import CHUNK, StainJitter, augment, augmentation, restained
 from training.networks.cell_network import CellNetwork, viewed
 from training.networks.transfer import TransferModule, probe
 
@@ -155,6 +158,31 @@ def test_the_first_trial_of_a_study_keeps_to_the_modes_that_are_allowed(modes: l
     assert {LITE.space(study.ask(), settings)["mode"] for _ in range(10)} <= set(modes)
 
 
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50"])
+def test_what_no_package_has_weights_of_learns_as_a_whole_and_every_stage_alike(name: str) -> None:
+    architecture = get_architecture(name, "images", "classification")
+    assert architecture.space is not None
+    modes, packaged = {"modes": ("head", "partial")}, name == "efficientnet_lite0"
+    first = architecture.first_trial({**modes, "weights": "packaged"})
+    as_named = architecture.first_trial({**modes, "weights": "imagenet" if packaged else "none"})
+    assert first == as_named and first["mode"] == ("head" if packaged else "full")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [architecture.space(study.ask(), {**modes, "weights": "packaged"}) for _ in range(10)]
+    assert packaged or {(each["mode"], each["layer_decay"]) for each in drawn} == {("full", 1.0)}
+    made = architecture.build(first, weights="packaged")
+    rates = made._rates(_of_stages(made)) if not packaged else []
+    assert len({share for _, share in rates[:-1]}) == (0 if packaged else 1)
+    said = architecture.estimator.origin(first, {"weights": "packaged"})
+    assert said["pretrained"] == str(packaged).lower() and ("imagenet" in said["weights"]) == packaged
+
+
+def _of_stages(made: Any) -> TransferModule:
+    made.classes_ = ["a", "b"]
+    stages = made._stages(made.weights)
+    made._make(stages, transfer.head_width(stages, 3, 64))
+    return made.module_
+
+
 @pytest.mark.parametrize(
     ("name", "count", "chosen", "atol"),
     [
@@ -256,6 +284,92 @@ def test_stages_that_are_trained_start_below_the_same_head(mode: str) -> None:
     np.testing.assert_allclose(one.predict_proba(held_out), other.predict_proba(held_out), atol=0.01)
 
 
+def test_dropped_stages_are_neither_run_nor_seen_by_the_head() -> None:
+    stages, held_out = _start(LITE, "imagenet"), in_memory(12, first=100)
+    whole, short = fitted(epochs=0), fitted(epochs=0, dropped_stages=3)
+    assert len(whole.module_.frozen) == len(stages) == len(short.module_.frozen) + 3
+    assert short.module_.head[2].in_features == transfer.head_width(stages[:-3], 3, 64)
+    assert short.cost()["multiply_adds"] < whole.cost()["multiply_adds"]
+    assert (short.predict(held_out) == held_out.target).mean() > 0.8
+    partial = fitted(mode="partial", dropped_stages=3, epochs=1).module_
+    assert (len(partial.frozen), len(partial.tail)) == (len(stages) - 4, 1)
+
+
+@pytest.mark.parametrize(("weights", "dropped"), [("imagenet", {0, 1, 2, 3}), ("none", {0})])
+def test_a_study_drops_stages_of_trained_networks_alone(weights: str, dropped: set[int]) -> None:
+    assert LITE.space is not None
+    settings: dict[str, Any] = {"weights": weights, "modes": ["head", "full"]}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [LITE.space(study.ask(), settings) for _ in range(20)]
+    models = [LITE.build(each, **settings) for each in [LITE.first_trial(settings), *drawn]]
+    assert {model.get_params()["dropped_stages"] for model in models} == dropped
+    assert {each["ema"] for each in drawn if each["mode"] == "full"} == {0.0, 0.99}
+    assert not any("ema" in each for each in drawn if each["mode"] == "head")
+
+
+def test_a_task_says_where_the_study_of_an_architecture_starts() -> None:
+    own = {"dropped_stages": 3, "penalty": 0.07, "isolation": "cell"}
+    settings = {"modes": ["head"], "first": {LITE.name: own, "resnet50": {"penalty": 1.0}}}
+    assert LITE.first_trial(settings) == LITE.first_trial({"modes": ["head"]}) | own
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dropped_stages", 4),
+        ("dropped_stages", 1.5),
+        ("penalty", "low"),
+        ("isolation", "mask"),
+        ("ema", 0.99),
+        ("c", 1),
+    ],
+)
+def test_a_start_outside_the_search_space_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"efficientnet_lite0 cannot start from {name}: {value!r}"):
+        LITE.first_trial({"modes": ["head"], "first": {LITE.name: {name: value}}})
+
+
+def test_what_differs_between_the_sources_of_a_class_counts_less_to_the_head() -> None:
+    """One feature tells the class with noise, the other tells it in half of the sources alone."""
+    rng, codes, source = np.random.default_rng(0), np.repeat([0, 1], 200), np.arange(400) // 50
+    features = np.stack([codes + rng.normal(0, 0.7, 400), codes * (source % 2) + rng.normal(0, 0.2, 400)], axis=1)
+    samples = labeled(np.zeros((400, 2, 2, 3), np.uint8), codes)
+    named = replace(samples, table=samples.table.assign(subject_id=source.astype(str).astype(object)))
+    apart = between_sources(features, named)
+    means = np.array([features[source == each].mean(axis=0) for each in range(8)])
+    spread = (means - np.repeat([means[:4].mean(axis=0), means[4:].mean(axis=0)], 4, axis=0)).std(axis=0)
+    np.testing.assert_allclose(np.sqrt((apart**2).sum(axis=0)), spread, rtol=1e-5)
+    seen, slopes = torch.from_numpy(features), []
+    for weight in (0.0, 100.0):
+        head = nn.Sequential(nn.BatchNorm1d(2, affine=False), nn.Dropout(0.0), nn.Linear(2, 2))
+        given = torch.from_numpy(weight**0.5 * apart)
+        probe(head, seen, torch.from_numpy(codes), nn.CrossEntropyLoss(), 0.01, apart=given)
+        slopes.append(dict(head.named_parameters())["2.weight"].detach()[1].abs())
+    assert slopes[1][1] / slopes[1][0] < 0.6 * slopes[0][1] / slopes[0][0]
+
+
+def test_a_fit_takes_sources_into_account_with_every_view_once() -> None:
+    train = in_memory(24)
+    named = replace(train, table=train.table.assign(subject_id=[f"s{row % 8}" for row in range(24)]))
+    settings: dict[str, Any] = {**SMALL, "weights": "imagenet", "epochs": 0}
+    plain, other = (LITE.build({"source_penalty": each}, **settings).fit(named).module_ for each in (0.0, 10.0))
+    assert not torch.allclose(plain.head[2].weight, other.head[2].weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("dropped", [-1, 8])
+def test_stages_that_the_head_needs_cannot_be_dropped(dropped: int) -> None:
+    with pytest.raises(UserError, match=f"dropped_stages is {dropped}.*9 stages"):
+        fitted(dropped_stages=dropped)
+
+
+def test_trials_whose_frozen_stages_are_the_same_do_not_share_maps_and_summaries() -> None:
+    context, train = FitContext(), in_memory(12)
+    settings: dict[str, Any] = {**SMALL, "weights": "imagenet", "epochs": 1}
+    for chosen in ({"mode": "head", "dropped_stages": 2}, {"mode": "partial", "unfrozen": 2}):
+        shared = LITE.build(chosen, **settings).fit(train, None, context)
+        np.testing.assert_array_equal(shared.outputs(train), LITE.build(chosen, **settings).fit(train).outputs(train))
+
+
 SIDE = 48
 
 
@@ -268,17 +382,28 @@ def test_trees_on_embeddings_learn_are_saved_and_predict_the_same(name: str, tmp
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model")
     assert loaded.features == "embedding"
-    np.testing.assert_array_equal(loaded.predict_proba(unseen), model.predict_proba(unseen))
+    outputs, features = loaded.outputs_embedded(unseen)
+    for again in (loaded.predict_proba(unseen), outputs):
+        np.testing.assert_array_equal(again, model.predict_proba(unseen))
+    np.testing.assert_array_equal(features, model.embedded(unseen))
 
 
 @pytest.mark.parametrize("name", TREES)
 @pytest.mark.parametrize(
-    ("weights", "allowed"), [("none", {"descriptors"}), ("imagenet", {"embedding", "descriptors"})]
+    ("settings", "allowed"),
+    [
+        ({"weights": "none"}, {"descriptors"}),
+        ({"weights": "imagenet"}, {"embedding", "descriptors"}),
+        ({"weights": "packaged", "tree_features": ("embedding",)}, {"embedding"}),
+        ({"weights": "imagenet", "tree_features": ("descriptors",)}, {"descriptors"}),
+    ],
 )
-def test_a_study_without_trained_weights_never_draws_embeddings(name: str, weights: str, allowed: set[str]) -> None:
-    space = get_architecture(name, "images", "classification").space
+def test_trees_see_the_features_that_weights_and_settings_allow(name: str, settings: Any, allowed: set[str]) -> None:
+    architecture = get_architecture(name, "images", "classification")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    assert space is not None and {space(study.ask(), {"weights": weights})["features"] for _ in range(12)} == allowed
+    assert architecture.space is not None
+    assert {architecture.space(study.ask(), settings)["features"] for _ in range(12)} == allowed
+    assert architecture.first_trial(settings)["features"] in allowed
 
 
 @settings(max_examples=30, deadline=None)

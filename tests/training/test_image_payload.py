@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from pipelines.datasets import Prepared
 from pipelines.samples.images import to_pixels
 from tests.pipelines.image_samples import png
-from tests.training.image_samples import draw, encoded, image_contract, image_task, in_memory
+from tests.training.image_samples import TREES, draw, encoded, image_contract, image_task, in_memory, labeled
+from training.architectures import get_architecture
 from training.contract import PayloadError
-from training.modalities.images import MAX_BYTES, overlay
+from training.features.isolated_cells import isolated
+from training.modalities.images import MAX_BYTES, NO_CELL, overlay
 
 SIZE = 48
 
@@ -44,6 +48,34 @@ def _refusal(value: Any, contract: Any) -> str:
 
 def _read(contract: Any, *images: Any) -> np.ndarray:
     return contract.read(pd.DataFrame({"image": pd.Series(images, dtype=object)})).pixels
+
+
+def test_an_image_without_a_cell_says_so_where_the_model_sees_the_cell_alone(contract: Any) -> None:
+    blank = np.full((SIZE, SIZE, 3), 210, np.uint8)
+    samples = labeled(np.stack([draw(0, 7, SIZE), blank]), np.array([0, 0]))
+    notes = replace(contract, isolates=True).remarks(samples)
+    assert notes.column().tolist() == [None, NO_CELL] and not notes.withdrawn.any()
+    assert contract.remarks(samples).column().tolist() == [None, None]
+    assert NO_CELL == "no cell found: the whole image was used"
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", *TREES])
+def test_a_model_that_isolates_shows_the_outline_and_what_it_sees(name: str, contract: Any) -> None:
+    train = in_memory(18, SIZE)
+    prepared = Prepared(train, pd.DataFrame(), "", {})
+    architecture, small = get_architecture(name, "images", "classification"), {"weights": "none", "epochs": 0}
+    for isolation in ("none", "cell"):
+        point = {**architecture.defaults, "isolation": isolation}
+        model = architecture.build(point, **small, rounds=2, trees=2, device="cpu").fit(train)
+        kind = type(contract)
+        assert kind.taken(name, image_task(SIZE), prepared, model) == {"isolates": isolation == "cell"}
+        found = contract.explain(model, train)
+        expected = {"outline", "seen"} if isolation == "cell" else set()
+        assert set(found) - {"overlay"} == expected and ("overlay" in found) == (name not in TREES)
+    pixels = contract.read(pd.DataFrame({"image": found["seen"]})).pixels
+    np.testing.assert_array_equal(pixels, isolated(train, "cell").pixels)
+    drawn = contract.read(pd.DataFrame({"image": found["outline"]})).pixels
+    assert ((drawn != train.pixels).any(axis=3).mean(axis=(1, 2)) < 0.2).all() and (drawn != train.pixels).any()
 
 
 # What is refused

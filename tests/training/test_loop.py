@@ -76,7 +76,7 @@ def _equal(one: Weights, other: Weights) -> bool:
 def _train(network: nn.Module, monitor: Monitor | None = None, **given: Any) -> tuple[Trained, list[Weights]]:
     """Train and return what came of it with the weights after each epoch.
 
-    Settings may be given, and loss, ``on_step``, checkpoint, ``n_rows`` and ``start_counts``.
+    Settings may be given, and loss, ``on_step``, checkpoint, ``n_rows``, ``start_counts`` and ``ema``.
     """
     after, on_step, loss = list[Weights](), given.pop("on_step", None), given.pop("loss", _loss(network))
 
@@ -86,7 +86,7 @@ def _train(network: nn.Module, monitor: Monitor | None = None, **given: Any) -> 
             on_step(step, metrics)
 
     context, n_rows = FitContext(seen, given.pop("checkpoint", None)), given.pop("n_rows", N_ROWS)
-    options = {"context": context, "start_counts": given.pop("start_counts", False)}
+    options = {"context": context, "start_counts": given.pop("start_counts", False), "ema": given.pop("ema", 0.0)}
     return train_network(network, loss, n_rows, monitor, **options, settings=replace(SETTINGS, **given)), after
 
 
@@ -167,22 +167,41 @@ def test_a_fixed_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert _equal(found[0], found[1]) and not _equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("where", ["on_step", "monitor", "loss"])
+@pytest.mark.parametrize("monitored", [True, False])
+def test_the_average_of_weights_is_monitored_and_kept_and_does_not_change_the_training(monitored: bool) -> None:
+    network, watched = _network(), list[Weights]()
+
+    def monitor() -> dict[str, float]:
+        watched.append(_weights(network))
+        return {"validation_rmse": -float(len(watched))}
+
+    trained, after = _train(network, monitor if monitored else None, ema=0.9, batch_size=N_ROWS)
+    assert trained.best_epoch == len(after) - 1
+    average = after[0]
+    for weights in after[1:]:  # of one step each
+        average = {key: 0.9 * average[key] + 0.1 * weights[key] for key in weights}
+    for key, kept in _weights(network).items():
+        torch.testing.assert_close(kept, average[key])
+        assert not torch.equal(kept, after[-1][key])
+    assert not monitored or _equal(watched[-1], _weights(network))
+    assert all(map(_equal, _train(_network(), batch_size=N_ROWS)[1], after))
+
+
+@pytest.mark.parametrize(("where", "ema"), [("on_step", 0.0), ("on_step", 0.9), ("monitor", 0.0), ("loss", 0.9)])
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_a_killed_fit_goes_on_to_exactly_the_same_weights(tmp_path: Path, where: str, epoch: int) -> None:
+def test_a_killed_fit_goes_on_to_exactly_the_same_weights(tmp_path: Path, where: str, ema: float, epoch: int) -> None:
     whole, killed, checkpoint = _network(), _network(), tmp_path / "deeper" / "fit.0.pt"
-    expected, _ = _train(whole, _real_monitor(whole), patience=8)
+    expected, _ = _train(whole, _real_monitor(whole), patience=8, ema=ema)
     calls: dict[str, Any] = {"loss": _loss(killed), "monitor": _real_monitor(killed), "on_step": lambda *_: None}
     before = epoch * (math.ceil(N_ROWS / SETTINGS.batch_size) if where == "loss" else 1)
     calls[where] = Mock(wraps=calls[where], side_effect=[DEFAULT] * before + [KilledError])
     with pytest.raises(KilledError):
-        _train(killed, **calls, checkpoint=checkpoint, patience=8)
+        _train(killed, **calls, checkpoint=checkpoint, patience=8, ema=ema)
     # A new process draws other weights; where there is no checkpoint, it starts from the same.
     other = _network(7 if checkpoint.is_file() else 0)
     steps: list[int] = []
-    trained, _ = _train(
-        other, _real_monitor(other), on_step=lambda step, _: steps.append(step), checkpoint=checkpoint, patience=8
-    )
+    options: dict[str, Any] = {"checkpoint": checkpoint, "patience": 8, "ema": ema}
+    trained, _ = _train(other, _real_monitor(other), on_step=lambda step, _: steps.append(step), **options)
     # One whose metrics may not have been told is trained again, wherever in it the kill fell.
     assert steps == list(range(epoch, SETTINGS.epochs)), "an epoch was left out, or one before it trained again"
     assert trained.first_epoch == epoch and trained == expected

@@ -44,7 +44,7 @@ from training.networks import cell_network
 from training.studies import study, trial_queue
 from training.studies.storage import open_storage, storage_url
 from training.studies.study import Tuned, study_name, tune
-from training.studies.trials import TRIAL_ORIGIN, settle_runs
+from training.studies.trials import TRIAL_ORIGIN, Objective, fit_settings, settle_runs
 
 COMMAND = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]["tune"]["command"]
 PAGE = "docs/extend/architecture.md"
@@ -205,6 +205,23 @@ def test_the_best_trial_is_the_best_where_a_higher_metric_is_better(planned: Cal
 def test_an_architecture_with_nothing_to_tune_is_tried_once(prepared: Prepared, params: Params, store: str) -> None:
     tuned = tune(NAME, get_architecture("mean_effects", "pairs", "regression"), prepared, params, progress=False)
     assert (tuned.trials, tuned.hyperparameters) == (1, {})
+
+
+def test_without_an_objective_the_defaults_are_taken_and_no_trial_runs(
+    prepared: Prepared, params: Params, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> float:
+        raise AssertionError("a trial ran")
+
+    monkeypatch.setattr(Objective, "__call__", fails)
+    task, mlp = params.task(NAME), get_architecture("mlp", "pairs", "regression")
+    params = with_task(params, replace(task, tune=replace(task.tune, objective="none")))
+    tuned, again = (tune(NAME, mlp, prepared, params, progress=False) for _ in range(2))
+    assert tuned == again and (tuned.trials, tuned.value) == (0, None)
+    assert tuned.hyperparameters == mlp.first_trial(fit_settings(params, params.task(NAME)))
+    run = mlflow.get_run(tuned.run_id)
+    assert run.info.status == "FINISHED" and run.data.params == {"trials": "0", "objective": "none"}
+    assert (run.data.tags["stage"], run.data.tags["study"]) == ("tune", tuned.study)
 
 
 # Trials that end early

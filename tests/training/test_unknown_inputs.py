@@ -16,21 +16,23 @@ from scipy.ndimage import gaussian_filter
 
 from pipelines.datasets import Prepared
 from pipelines.params import Params
+from pipelines.samples.cell_masks import OUTSIDE, cell_masks
 from pipelines.samples.expression import ExpressionSamples
+from pipelines.samples.images import ImageSamples
 from pipelines.samples.molecules import parent, stereochemistry
 from pipelines.samples.response import ResponseSamples
 from tests.serving.served import split
-from tests.training.image_samples import image_contract, image_task, in_memory
+from tests.training.image_samples import image_contract, image_task, in_memory, labeled
 from tests.training.profile_samples import CLASSES, gene_samples, labels_samples, with_values
 from tests.training.tiny import NAME, build, question, response_contract, response_task
 from training.architectures import get_architecture
-from training.contract import Contract, contract_class, make_contract
+from training.contract import UNLIKE, Contract, contract_class, make_contract
 from training.features.summaries import choose_panels
 from training.features.units import outside, unit_of
 from training.modalities.pairs import unseen_half_width
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.novelty import SHARE, Novelty, View, fit_novelty
-from training.model.predictor import UNLIKE, Predictor
+from training.model.predictor import Predictor, views_of
 from training.model.track import make_reference, save_model
 
 Row = dict[str, Any]
@@ -312,6 +314,67 @@ def test_something_else_is_found(family: str, what: str, change: Change, known_o
             values = values.clip(0, 100)
         other = with_values(known.unseen, values)
     assert known.share_beyond(other) > 0.9
+
+
+class Thumbnails:
+    """An estimator whose embedding is a small image."""
+
+    def embedded(self, samples: Any) -> np.ndarray:
+        return samples.pixels[samples.index, ::4, ::4].reshape(len(samples), -1).astype(np.float32)
+
+    def outputs_embedded(self, samples: Any) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((len(samples), 3), 1 / 3), self.embedded(samples)
+
+
+def smears(count: int, first: int = 0, side: int = 48) -> ImageSamples:
+    """Return stained cells: a dark nucleus, cytoplasm around it, and a light background; no two are stained alike."""
+    images = []
+    for number in range(first, first + count):
+        rng = np.random.default_rng([number, side])
+        rows, columns = np.mgrid[:side, :side]
+        away = np.hypot(rows - rng.uniform(20, 28), columns - rng.uniform(20, 28))[..., None]
+        density = np.where(away < rng.uniform(8, 10), [0.8, 1.4, 0.6], np.where(away < 14, [0.3, 0.6, 0.2], 0.1))
+        pixels = 256 * np.exp(-density * rng.normal(1, 0.05, 3)) + rng.normal(0, 5, (side, side, 3))
+        images.append(pixels.clip(0, 255).astype(np.uint8))
+    return labeled(np.stack(images), np.arange(count) % 3)
+
+
+@pytest.fixture(scope="module")
+def of_images() -> Predictor:
+    """Return a model of images with a reference."""
+    train, model = smears(400), Predictor()
+    model.contract, estimator = image_contract(image_task(48)), Thumbnails()
+    model.estimator = cast(Any, estimator)
+    views = views_of(model.contract, train, estimator.embedded(train))
+    model.novelty = fit_novelty(views, np.arange(400) % 5, np.arange(400))
+    return model
+
+
+LIGHT, STAIN, BACKGROUND = "light, focus or texture", "stain of the cell", "background"
+SIDES: dict[str, tuple[Change, set[str], set[str]]] = {  # what is done, which sides a note names, and which not
+    "background": (lambda pixels, cell: np.where(cell, pixels, pixels * [0.6, 0.8, 1.0]), {BACKGROUND}, {STAIN}),
+    "stain": (lambda pixels, cell: np.where(cell, pixels * [0.5, 0.6, 0.85], pixels), {STAIN}, {BACKGROUND}),
+    "light": (lambda pixels, cell: 0.5 * pixels, {STAIN, BACKGROUND, LIGHT}, set()),
+    "place": (lambda pixels, cell: np.roll(pixels, 24, axis=1), {"what the model sees of the cell"}, set()),
+}
+
+
+@pytest.mark.parametrize("what", SIDES)
+def test_the_note_names_the_side_of_an_image_that_is_unlike(what: str, of_images: Predictor) -> None:
+    (change, named, unnamed), samples = SIDES[what], smears(60, first=5_000)
+    cell = (cell_masks(samples) != OUTSIDE)[..., None]
+    changed = replace(samples, pixels=change(samples.pixels, cell).clip(0, 255).astype(np.uint8))
+    home, other = of_images.answer(samples), of_images.answer(changed)
+    assert home["note"].notna().mean() <= 4 * SHARE
+    notes = other["note"].dropna()
+    assert len(notes) > 0.9 * len(samples) and notes.str.endswith(UNLIKE).all()
+    for side in named:
+        assert notes.str.contains(side).mean() > 0.9, side
+    for side in unnamed:
+        assert notes.str.contains(side).mean() < 0.2, side
+    unlike = (other["out_of_distribution"] > other["out_of_distribution_threshold"]).to_numpy()
+    np.testing.assert_array_equal(unlike, other["note"].notna())
+    np.testing.assert_array_equal(unlike, cast(Any, of_images.unlike(changed)))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import ast
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, dataclass_transform
@@ -55,6 +55,7 @@ def joined(*spaces: Space) -> Space:
 
 
 _FOLDER = Path(__file__).parent
+ENCODER = "_encoder"  # the file of all encoders that ``params.yaml`` brings
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,24 @@ class Architecture:
     estimator: type[Estimator]  # whose hyperparameters are keyword-only fields with defaults
     space: Space | None  # draws hyperparameters, given the settings of `build`; None where there is nothing to tune
     role: Role = "model"  # ``simple``: a candidate has to be as good (`policy.gate`); ``baseline``: it sees no features
+    given: Mapping[str, Any] = field(default_factory=dict, hash=False)  # arguments that params.yaml fixes
+
+    @property
+    def file(self) -> str:
+        """Return the name of the architecture's file, by which an estimator that was saved is found again."""
+        return ENCODER if self.given else self.name
 
     def build(self, hyperparameters: Mapping[str, Any], **settings: Any) -> Estimator:
         """Return an unfitted estimator; ``settings`` that it does not know (rounds, epochs, device) are left out."""
-        return self.estimator(**self.known(settings), **hyperparameters)
+        return self.estimator(**self.known(settings), **self.given, **hyperparameters)
+
+    def origin(self, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+        """See `Estimator.origin`."""
+        return self.estimator.origin({**self.given, **hyperparameters}, settings)
+
+    def expected_megabytes(self) -> float:
+        """See `Estimator.expected_megabytes`."""
+        return self.estimator.expected_megabytes(**self.given)
 
     def known(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return those of ``settings`` that the estimator takes: the others cannot change what it becomes."""
@@ -83,23 +98,37 @@ class Architecture:
         return self.first_trial({})
 
     def first_trial(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `defaults` as a point of the space; what ``settings`` do not allow becomes the first choice left."""
+        """Return `defaults` as a point of the space; what ``settings`` do not allow becomes the first choice left.
+
+        ``settings["first"]`` has values in their place, by architecture; UserError for one that is not in the space.
+        """
         parameters = inspect.signature(self.estimator).parameters
-        own = _OwnValues({name: parameter.default for name, parameter in parameters.items()})
-        return self.space(own, settings) if self.space else {}
+        given = settings.get("first", {}).get(self.name, {})
+        own = _OwnValues({name: parameter.default for name, parameter in parameters.items()} | given, set(given))
+        found = self.space(own, settings) if self.space else {}
+        for name, value in given.items():
+            if found.get(name) != value:
+                raise UserError(
+                    f"tune.first: {self.name} cannot start from {name}: {value!r}, which its search space does not "
+                    "contain under these settings of `tune`; change or remove it in params.yaml"
+                )
+        return found
 
 
 class _OwnValues:
-    """In the place of an Optuna trial: draws of each hyperparameter the value that it has by default."""
+    """In the place of an Optuna trial: draws the default of each hyperparameter; None of ``checked`` out of bounds."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
+    def __init__(self, values: Mapping[str, Any], checked: Collection[str]) -> None:
+        self._values, self._checked = values, checked
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._values[name] if self._values[name] in choices else choices[0]
 
     def suggest_float(self, name: str, low: float, high: float, **how: Any) -> Any:
-        return self._values[name]
+        value = self._values[name]
+        if name in self._checked and not (isinstance(value, int | type(low)) and low <= value <= high):
+            return None
+        return value
 
     suggest_int = suggest_float
 
@@ -139,8 +168,13 @@ def names(modality: str | None = None, problem: str | None = None) -> list[str]:
 
 
 def get_architecture(name: str, modality: str, problem: str) -> Architecture:
-    """Return the architecture ``name`` for a modality and a problem; UserError if there is none."""
-    found = _found(name, modality, problem) if name in names() else None
+    """Return the architecture ``name`` for a modality and a problem; UserError if there is none.
+
+    A name without a file is that of an encoder of ``params.yaml`` in the working directory.
+    """
+    found = _found(name, modality, problem) if name in (*names(), ENCODER) else None
+    if found is None and name not in names() and (encoder := _found(ENCODER, modality, problem)) is not None:
+        found = importlib.import_module(f"{__name__}.{ENCODER}").brought(name, encoder)
     if found is None:
         said = f"takes no {modality} for {problem}" if name in names() else "is none"
         raise UserError(f"the architecture {name!r} {said}; there are {', '.join(names(modality, problem))}")

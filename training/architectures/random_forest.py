@@ -89,6 +89,8 @@ class ImageRandomForest(_Forest, ImageTrees):
 
     features: str = "descriptors"
     isolation: str = "none"
+    exchange: str = "none"
+    color: str = "as_is"
     balanced: bool = True
 
 

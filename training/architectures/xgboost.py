@@ -61,6 +61,8 @@ class ImageXGBoost(BoostingChoices, ImageTrees):
 
     features: str = "descriptors"
     isolation: str = "none"
+    exchange: str = "none"
+    color: str = "as_is"
     balanced: bool = True
 
 

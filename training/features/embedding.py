@@ -1,6 +1,7 @@
 """Features of images by a frozen network: means and spreads of its middle and last feature maps."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from pipelines.samples.images import ImageSamples
 from training.backbone import LITE, fingerprint
 from training.device import network_device
 from training.feature_cache import FeatureCache
+from training.features.cell_color import COLORS
 
 EMBEDDER = "efficientnet_lite0"
 _TAPPED = (3, 5)  # stages whose maps are used besides the last: texture shows earlier than objects
@@ -22,14 +24,17 @@ def _network() -> tuple[list[nn.Module], str, torch.Tensor, torch.Tensor]:
     return stages, fingerprint(nn.Sequential(*stages)), mean, std
 
 
-def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
-    """Return mean and spread of every channel of three feature maps, float16 ``(n, features)``; files are cached."""
+def embeddings(samples: ImageSamples, device: str = "auto", color: str = "as_is", stain: Any = None) -> np.ndarray:
+    """Return mean and spread of every channel of three feature maps, float16 ``(n, features)``; files are cached.
+
+    ``color`` is one of `training.features.cell_color.COLORS`, with its ``stain``.
+    """
     stages, identity, mean, std = _network()
     where = network_device(device)
 
     def run(pixels: np.ndarray) -> np.ndarray:
         images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
-        maps = ((images - mean) / std).to(where).contiguous(memory_format=torch.channels_last)
+        maps = ((COLORS[color](images, stain) - mean) / std).to(where).contiguous(memory_format=torch.channels_last)
         parts = []
         with torch.inference_mode():
             for number, stage in enumerate(stages):
@@ -38,5 +43,6 @@ def embeddings(samples: ImageSamples, device: str = "auto") -> np.ndarray:
                     parts += [maps.mean(dim=(2, 3)), maps.std(dim=(2, 3), correction=0)]
         return torch.cat(parts, dim=1).cpu().numpy().astype(np.float16)
 
-    made_of = f"{EMBEDDER} {identity} taps {_TAPPED} {samples.pixels.shape[1:]} {samples.made}"
+    made_of = f"{EMBEDDER} {identity} taps {_TAPPED} {samples.pixels.shape[1:]} {samples.made} {color}"
+    made_of += "" if stain is None else f" {stain.tolist()}"
     return FeatureCache(made_of, __name__).features(samples, run)

@@ -43,8 +43,8 @@ def image_numbers(pixels: np.ndarray) -> list[float]:
         float(value)
         for value in (
             *(gray.mean(), gray.std(), saturation.mean(), saturation.std()),
-            *channels.mean(axis=0),
-            *channels.std(axis=0),
+            *planes.mean(axis=1),
+            *planes.std(axis=1),
             *(np.log(laplace(square).var() + 1e-6), (square <= cut).mean(), middle.mean() - gray.mean()),
             *(frame.mean() - gray.mean(), (gray < 0.06).mean(), (gray > 0.94).mean()),
             *_bands(square),

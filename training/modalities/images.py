@@ -14,20 +14,31 @@ import numpy as np
 import pandas as pd
 from mlflow.types import ColSpec, DataType
 from PIL import Image
+from scipy import ndimage
 
+from pipelines.datasets import Prepared
 from pipelines.environment import IMAGE_PIXELS
 from pipelines.modalities.images import ImagesTask
-from pipelines.params import read_task
+from pipelines.params import Task, read_task
+from pipelines.samples.cell_masks import CYTOPLASM, NUCLEUS, OUTSIDE, cell_masks
 from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from pipelines.samples.raw_files import FORMATS
-from training.contract import Columns, Contract, PayloadError, check_form, kind_of, summary_view
+from training.contract import UNLIKE, Columns, Contract, PayloadError, Remarks, check_form, kind_of, summary_view
 from training.estimator import Estimator
+from training.features.stain import MOMENTS, stain_numbers
 from training.features.summaries import IMAGE_COLUMNS, image_numbers
 from training.model.novelty import View
 
 MAX_ROWS = 256
 MAX_BYTES = 20_000_000  # of one image file
 _TOGETHER = 4  # images of that size that one request may hold in all
+_SIDES = {  # what a note calls the views
+    "image": "light, focus or texture",
+    "stain": "stain of the cell",
+    "background": "background",
+    "embedding": "what the model sees of the cell",
+}
+NO_CELL = "no cell found: the whole image was used"
 _OPACITY = 0.55  # of a heat map where it is 1
 
 
@@ -35,7 +46,16 @@ _OPACITY = 0.55  # of a heat map where it is 1
 class Images(Contract):
     """What a model of images takes; the task says how files become pixels."""
 
-    explained = (ColSpec(DataType.string, name="overlay", required=False),)  # a PNG in base64
+    # PNG files in base64: under Grad-CAM, with the outlines of cell and nucleus, and as a model that isolates sees it.
+    explained = tuple(ColSpec(DataType.string, name=name, required=False) for name in ("overlay", "outline", "seen"))
+
+    isolates: bool = False  # whether the model sees the cell alone
+
+    @classmethod
+    def taken(cls, architecture: str, task: Task, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
+        """Return whether the estimator isolates the cell."""
+        one = prepared.samples.take(np.array([0])).alone()
+        return {"isolates": estimator.seen(one) is not one}
 
     def read(self, frame: pd.DataFrame) -> ImageSamples:
         """Check a request, an image file in one of `FORMATS` a row, and return its samples."""
@@ -74,27 +94,55 @@ class Images(Contract):
         """Return the column ``image``: base64 of a file."""
         return [ColSpec(DataType.string, name="image")]
 
+    def remarks(self, samples: ImageSamples) -> Remarks:
+        """Return a note for each image in which a model that isolates the cell found none."""
+        made = Remarks(len(samples))
+        if self.isolates:
+            made.add([NO_CELL if (mask == OUTSIDE).all() else None for mask in cell_masks(samples)])
+        return made
+
     def describe(self, samples: ImageSamples) -> Columns:
         """See `image_numbers`."""
         table = np.array([image_numbers(samples.pixels[row]) for row in samples.index])
         return dict(zip(IMAGE_COLUMNS, table.reshape(-1, len(IMAGE_COLUMNS)).T, strict=True))
 
     def views(self, samples: ImageSamples, described: Columns | None = None) -> dict[str, View]:
-        """Return the summary."""
-        return {"image": summary_view(self.describe(samples) if described is None else described, IMAGE_COLUMNS)}
+        """Return the summary, and the stain of cell and background."""
+        known = self.describe(samples) if described is None else described
+        summary = summary_view(known, IMAGE_COLUMNS, "neighbors")
+        stains = np.array([stain_numbers(samples.pixels[row]) for row in samples.index]).reshape(-1, 3 * MOMENTS)
+        parts = {"stain": stains[:, :-MOMENTS], "background": stains[:, -MOMENTS:]}
+        return {"image": summary} | {name: View(summary.kind, part, summary.index) for name, part in parts.items()}
+
+    def unlike(self, views: Sequence[str]) -> str:
+        """See `Contract.unlike`; the note names what is unlike."""
+        return f"{', '.join(_SIDES[name] for name in views)} {UNLIKE}"
 
     def identities(self, samples: ImageSamples) -> list[bytes]:
         """Return the hash of each file."""
         return [digest.encode() for digest in samples.digests]
 
     def explain(self, estimator: Estimator, samples: ImageSamples) -> Columns:
-        """Return where the predicted class was seen, in each image as the model sees it."""
-        samples = estimator.seen(samples)
-        maps = estimator.heatmaps(samples)
-        if maps is None:
-            return {}
-        shown = [as_png(overlay(samples.pixels[row], each)) for row, each in zip(samples.index, maps, strict=True)]
-        return {"overlay": pd.Series(shown)}
+        """Return where the predicted class was seen, in each image as the model sees it, and what it sees."""
+        seen, columns = estimator.seen(samples), dict[str, list[np.ndarray]]()
+        if seen is not samples:
+            masks = cell_masks(samples)
+            columns["outline"] = [
+                outlined(samples.pixels[row], mask) for row, mask in zip(samples.index, masks, strict=True)
+            ]
+            columns["seen"] = list(seen.pixels[seen.index])
+        if (maps := estimator.heatmaps(seen)) is not None:
+            columns["overlay"] = [overlay(seen.pixels[row], each) for row, each in zip(seen.index, maps, strict=True)]
+        return {name: pd.Series([as_png(image) for image in images]) for name, images in columns.items()}
+
+
+def outlined(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the image with the outlines of the cell (green) and of its nucleus (yellow) of `cell_masks`."""
+    shown = pixels.copy()
+    for part, color in ((CYTOPLASM, (0, 200, 80)), (NUCLEUS, (255, 220, 0))):
+        inside = mask >= part
+        shown[inside & ~ndimage.binary_erosion(inside, iterations=1 + len(pixels) // 200)] = color
+    return shown
 
 
 def overlay(pixels: np.ndarray, heatmap: np.ndarray) -> np.ndarray:

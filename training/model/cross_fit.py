@@ -53,6 +53,14 @@ class CrossFitted(Estimator):
         """Return the mean of the members' outputs: ``(n,)``, ``(n, targets)``, or probabilities ``(n, classes)``."""
         return type(self.members_[0]).mean_outputs(self.members_, samples)
 
+    def embedded(self, samples: Any) -> np.ndarray | None:
+        """Return the first member's embedding."""
+        return self.members_[0].embedded(samples)
+
+    def outputs_embedded(self, samples: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return `outputs` and `embedded`."""
+        return type(self.members_[0]).mean_outputs_embedded(self.members_, samples)
+
     def predict(self, samples: Any) -> np.ndarray:
         """Return the mean prediction ``(n,)`` or ``(n, targets)``, or the class of the largest mean probability."""
         outputs = self.outputs(samples)
@@ -61,6 +69,11 @@ class CrossFitted(Estimator):
     def seen(self, samples: Any) -> Any:
         """Return samples as the first member sees them."""
         return self.members_[0].seen(samples)
+
+    @property
+    def heatmap_method(self) -> str:
+        """Return the method of the first member."""
+        return self.members_[0].heatmap_method
 
     def heatmaps(self, samples: Any) -> np.ndarray | None:
         """Return the mean of the members' heat maps."""
@@ -102,6 +115,9 @@ class CrossFitted(Estimator):
         return self
 
 
+Part = tuple[Estimator, np.ndarray, np.ndarray]  # a model, the rows it was fitted on, and those it was not
+
+
 @dataclass(frozen=True)
 class FinalFit:
     """A fitted estimator, and outputs of models not fitted on the held-out rows; none is of the test split."""
@@ -109,6 +125,7 @@ class FinalFit:
     estimator: Estimator
     held_out_rows: np.ndarray  # positions in the prepared samples
     held_out: np.ndarray
+    parts: tuple[Part, ...] = ()
 
     def groups(self, prepared: Prepared) -> np.ndarray:
         """Return the group of each held-out row."""
@@ -141,15 +158,18 @@ def fit_final(
         watched = prepared.rows("validation")
         validation = prepared.samples.take(watched)
         estimator = architecture.build(hyperparameters, **settings).fit(prepared.side("train"), validation, context)
-        final = FinalFit(estimator, watched, *held_out_outputs([estimator], [validation]))
+        part = estimator, prepared.rows("train"), watched
+        final = FinalFit(estimator, watched, held_out_outputs([estimator], [validation])[0], (part,))
     else:
         crossed = CrossFitted(
-            of=architecture.name,
+            of=architecture.file,
             hyperparameters=architecture.build(hyperparameters, **settings).get_params(deep=False),
             modality=architecture.modality,
             problem=architecture.problem,
-        ).fit(both, context=context, folds=prepared.table["fold"].to_numpy()[rows])
-        final = FinalFit(crossed, rows, crossed.out_of_fold_)
+        ).fit(both, context=context, folds=(folds := prepared.table["fold"].to_numpy()[rows]))
+        of_fold = zip(crossed.members_, np.unique(folds), strict=True)
+        parts = tuple((member, rows[folds != fold], rows[folds == fold]) for member, fold in of_fold)
+        final = FinalFit(crossed, rows, crossed.out_of_fold_, parts)
     return replace(final, estimator=whole) if architecture.space is None else final
 
 

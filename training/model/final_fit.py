@@ -4,8 +4,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -23,13 +23,14 @@ from pipelines.files import read_json, written_whole
 from pipelines.params import Budget, Params, Task
 from pipelines.problems import Problem, get_problem
 from pipelines.step_metrics import sending
-from training.architectures import Architecture, get_architecture
-from training.contract import Contract, make_contract
+from training.architectures import Architecture
 from training.device import torch_device
-from training.estimator import Estimator, FitContext
+from training.estimator import FitContext
+from training.model.calibrated import Calibrated, fit_calibrated, validation_score
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import Predictor
-from training.model.track import log_dataset, log_model, make_reference, measured_cost, save_model
+from training.model.rotation import ROTATION, Rotated, is_rotated, rotate
+from training.model.track import Reference, log_dataset, log_model, make_reference, measured_cost, save_model
 from training.studies.trials import CHECKPOINTS, fit_settings, run_tags, runs_of, step_metrics
 
 LARGEST_MODEL = 150  # megabytes
@@ -63,43 +64,39 @@ def fit(
     params: Params,
     folder: Path,
     study: str = "none",
+    tune: Callable[..., Any] | None = None,
 ) -> Fitted:
     """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large."""
     task = params.task(name)
+    metric = task.tune.metric
     asked = _asked(architecture, hyperparameters, params, task)
-    settings, members = asked["settings"], asked["members"]
+    members = asked["members"]
     files = Unfinished.of(study, task, architecture=architecture.name, **asked)
     tags = run_tags(architecture, params, split=prepared.sha256, study=study) | files.tags()
-    tags |= {"device": torch_device(params.device), **architecture.estimator.origin(hyperparameters, settings)}
+    tags |= {"device": torch_device(params.device), "tune.metric": metric}
+    tags |= architecture.origin(hyperparameters, asked["settings"])
     begun = next((run.info.run_id for run in files.runs(name)), None)
-
-    def refit(train: Any, validation: Any) -> Estimator:
-        return architecture.build(hyperparameters, **settings).fit(train, validation)
-
     with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
         if begun is not None:  # perhaps at another commit; the model will be this one's
             tracking.retag(name, tags)
         tracking.patiently(lambda: log_dataset(name, prepared))
         tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
         with sending(run.info.run_id, files.file("metrics.jsonl")) as steps:
-            began = time.perf_counter()
-            context = FitContext(
-                lambda step, metrics: steps.log(step_metrics(metrics), step), files.file("pt"), progress=True
-            )
-            final = fit_final(architecture, prepared=prepared, context=context, **asked)
-            seconds = time.perf_counter() - began
-        if not np.isfinite(final.held_out).all():
-            raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
-        naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
-        baseline = fit_final(naive, {}, prepared, members=1, settings=settings).estimator
-        contract = make_contract(name, architecture.name, task, prepared=prepared, final=final, refit=refit)
-        measured = prepared.samples.target[final.held_out_rows]
-        validation = get_problem(task.problem).score(task.tune.metric, measured, final.held_out)
-        model_uri, cost, predictions = _log(final, baseline, contract, prepared, folder, seconds=seconds)
+            context = FitContext(lambda step, of: steps.log(step_metrics(of), step), files.file("pt"), progress=True)
+            fitted = fit_calibrated(name, architecture, task, prepared, asked=asked, context=context)
+        final, contract = fitted.final, fitted.contract
+        validation = validation_score(final, prepared, task, metric, params.seed)
+        if is_rotated(architecture.name, task, prepared):
+            how: dict[str, Any] = {"asked": asked, "files": files, "folder": folder, "run_id": run.info.run_id}
+            predictions = _rotated(name, architecture, fitted, prepared, params, tune=tune, **how)
+        else:
+            predictions = _tested(fitted, prepared)
+        samples = prepared.samples.take(prepared.tested)
+        model_uri, cost = _log(fitted, samples, make_reference(contract, prepared, final), folder)
         folds = cross_validated(final, prepared, get_problem(task.problem)) if members > 1 else {}
-        found = {f"validation_{task.tune.metric}": validation, **contract.logged(), **cost, **folds}
+        found = {f"validation_{metric}": validation, **contract.logged(), **cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
-        _refuse_large(cost, architecture.name)
+        _refuse_large(cost, architecture.name, max(LARGEST_MODEL, params.policy.gate.megabytes))
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     files.settle(name, run.info.run_id)
@@ -110,10 +107,10 @@ def fit(
         run_id=run.info.run_id,
         model_uri=model_uri,
         hyperparameters=hyperparameters,
-        metric=task.tune.metric,
+        metric=metric,
         validation=validation,
         split_sha256=prepared.sha256,
-        seconds=seconds,
+        seconds=fitted.seconds,
         cost=cost,
         cross_validation=folds,
     )
@@ -153,7 +150,7 @@ class Unfinished:
             if run.info.run_id != run_id:
                 tracking.patiently(lambda run=run: mlflow.MlflowClient().delete_run(run.info.run_id))  # type: ignore[misc]
         for path in (CHECKPOINTS / "fit").glob(f"{self.study}.*"):
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def runs(self, task: str) -> list[Run]:
         """Return the runs that this fit has begun: more than one where an answer was lost."""
@@ -167,23 +164,53 @@ def _asked(architecture: Architecture, hyperparameters: dict[str, Any], params: 
     return {"hyperparameters": hyperparameters, "members": members, "settings": fit_settings(params, task)}
 
 
-def _log(
-    final: FinalFit, baseline: Estimator, contract: Contract, prepared: Prepared, folder: Path, *, seconds: float
-) -> tuple[str, dict[str, float], pd.DataFrame]:
-    """Log the model to the active run, save it in ``folder``; return its URI, its cost and the test predictions."""
-    reference = make_reference(contract, prepared, final)
-    test = prepared.rows("test")
-    samples = prepared.samples.take(test)
+def _log(fitted: Calibrated, samples: Any, reference: Reference, folder: Path) -> tuple[str, dict[str, float]]:
+    """Log the model to the active run, save it in ``folder``; return its URI and its cost, measured on ``samples``."""
+    estimator = fitted.final.estimator
     with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
         saved = Path(temporary)
-        save_model(final.estimator, baseline, contract, saved, reference)
-        outputs = final.estimator.outputs(samples), baseline.outputs(samples)
-        cost = measured_cost(saved, final.estimator, samples, seconds)
-        example = prepared.samples.take(test[:2])
-        model_uri = tracking.patiently(lambda: log_model(saved, contract, example))
+        save_model(estimator, fitted.baseline, fitted.contract, saved, reference)
+        cost = measured_cost(saved, estimator, samples, fitted.seconds)
+        example = samples.take(np.arange(min(2, len(samples))))
+        model_uri = tracking.patiently(lambda: log_model(saved, fitted.contract, example))
         shutil.rmtree(folder / "model", ignore_errors=True)
         shutil.copytree(saved, folder / "model")
-    return model_uri, cost, contract.predicted(prepared.table.iloc[test], samples, *outputs)
+    return model_uri, cost
+
+
+def _tested(fitted: Calibrated, prepared: Prepared) -> pd.DataFrame:
+    """Return what a model and its baseline predict of the test rows."""
+    samples = prepared.samples.take(prepared.tested)
+    outputs = fitted.final.estimator.outputs(samples), fitted.baseline.outputs(samples)
+    return fitted.contract.predicted(prepared.table.iloc[prepared.tested], samples, *outputs)
+
+
+def _rotated(
+    name: str,
+    architecture: Architecture,
+    fitted: Calibrated,
+    prepared: Prepared,
+    params: Params,
+    *,
+    asked: dict[str, Any],
+    files: Unfinished,
+    folder: Path,
+    run_id: str,
+    tune: Callable[..., Any] | None,
+) -> pd.DataFrame:
+    """Rotate over all groups, keep the outer models in ``folder``; return what they predict of their test rows."""
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as temporary:
+        place = files.file(ROTATION) or Path(temporary)
+        how: dict[str, Any] = {"asked": asked, "folder": place, "checkpoint": files.file, "parent": run_id}
+        receipts = rotate(name, architecture, prepared, params, tune=tune, **how)
+        shutil.rmtree(folder / ROTATION, ignore_errors=True)
+        shutil.copytree(place, folder / ROTATION, ignore=shutil.ignore_patterns(".*"))  # of a process that was killed
+    metric = f"rotation_validation_{params.task(name).tune.metric}"
+    for receipt in receipts:
+        value, part = receipt["validation"], receipt["part"]
+        tracking.patiently(lambda value=value, part=part: mlflow.log_metric(metric, value, step=part))  # type: ignore[misc]
+    tracking.patiently(lambda: mlflow.set_tag(tracking.ROTATION_SHA256, tracking.folder_sha256(folder / ROTATION)))
+    return Rotated.of(fitted.contract, fitted.baseline, folder / ROTATION, prepared).predictions(prepared)
 
 
 def follow(architecture: Architecture, tuned: dict[str, Any], prepared: Prepared, params: Params, task: Task) -> None:
@@ -195,7 +222,7 @@ def follow(architecture: Architecture, tuned: dict[str, Any], prepared: Prepared
 
 def affordable(architecture: Architecture, members: int) -> int:
     """Return ``members``, or 1 where models of so many folds are too large to be served as one."""
-    expected = architecture.estimator.expected_megabytes() if members > 1 else 0.0
+    expected = architecture.expected_megabytes() if members > 1 else 0.0
     if members * expected <= LARGEST_MODEL:
         return members
     print(f"{architecture.name}: {members} members of {expected:.0f} MB exceed {LARGEST_MODEL} MB; one model is fitted")
@@ -213,10 +240,10 @@ def cross_validated(final: FinalFit, prepared: Prepared, problem: Problem) -> di
     return found
 
 
-def _refuse_large(cost: dict[str, float], architecture: str) -> None:
-    if cost["cost_model_megabytes"] > LARGEST_MODEL:
+def _refuse_large(cost: dict[str, float], architecture: str, most: float = LARGEST_MODEL) -> None:
+    if cost["cost_model_megabytes"] > most:
         raise UserError(
-            f"{architecture}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {LARGEST_MODEL} are served; "
+            f"{architecture}: the model has {cost['cost_model_megabytes']:.0f} MB, at most {most:g} are served; "
             "lower fit.members in params.yaml"
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
@@ -19,15 +20,17 @@ _LEAST = 5  # different rows that a view needs
 _FOLDS = 5
 _FEW = 8  # molecules, for which unpacking those of the training would take longer than the answer
 _COMPONENTS = 20
+_NEAREST = 5  # training rows, whose distance counts; several modes, such as classes, need no model of their own
+_DIRECTIONS = 32  # principal components of an embedding
 _CLIP = 6.0  # robust standard deviations beyond which a training row does not stretch the covariance further
 
-Kind = Literal["summary", "profile", "fingerprint"]
+Kind = Literal["summary", "profile", "fingerprint", "neighbors", "embedding"]
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class View:
-    """One side of the inputs: a few correlated numbers, many numbers, or zeros and ones."""
+    """One side of the inputs: a few correlated numbers, many numbers, zeros and ones, or features of a network."""
 
     kind: Kind
     values: np.ndarray  # a row of each different input, NaN where the side is not known
@@ -64,13 +67,15 @@ class Novelty:
     threshold: float
 
     def scores(self, views: Views) -> np.ndarray:
-        """Return the score of each input, float64, shape ``(n,)``."""
-        count = len(next(iter(views.values())).index) if views else 0
-        found = np.zeros(count)
-        for part in self.parts:
-            view = views[part.view]
-            found = np.fmax(found, part.scores(view.values)[view.index])
-        return found
+        """Return the score of each input, float64, shape ``(n,)``: the largest of `by_view`."""
+        return largest(self.by_view(views), len(next(iter(views.values())).index) if views else 0)
+
+    def by_view(self, views: Views) -> dict[str, np.ndarray]:
+        """Return the score of each input in each fitted view, ``(n,)``; NaN where the view does not know the input.
+
+        Of training rows that were held out, `SHARE` have a score above 1.
+        """
+        return {part.view: part.scores(views[part.view].values)[views[part.view].index] for part in self.parts}
 
     def save(self, folder: Path) -> None:
         """Write ``novelty.json`` and ``novelty.npz``: text and plain arrays."""
@@ -95,6 +100,11 @@ class Novelty:
         both = zip(content["parts"], owns, strict=True)
         parts = tuple(Part(part["view"], part["kind"], tuple(part["scales"]), own) for part, own in both)
         return cls(parts, content["threshold"])
+
+
+def largest(by_view: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """Return the largest score of each of ``count`` inputs, 0 where no view knows it."""
+    return np.asarray(np.fmax.reduce([np.zeros(count), *by_view.values()]))
 
 
 def some(rows: np.ndarray) -> np.ndarray:
@@ -169,6 +179,57 @@ def _distance(arrays: Arrays, values: np.ndarray) -> np.ndarray:
     return _column(known, np.sqrt(np.maximum(squared, 0) / len(arrays["columns"])))
 
 
+def _fit_neighbors(values: np.ndarray) -> Arrays | None:
+    """Fit `_fit_distance`, and keep the rows where this distance is Euclidean."""
+    if (found := _fit_distance(values)) is None:
+        return None
+    size, axes = np.linalg.eigh(found["precision"])
+    found["whiten"] = axes * np.sqrt(np.maximum(size, 0))
+    return {**found, "rows": _whitened(found, values)}
+
+
+def _whitened(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    z = np.nan_to_num((values[:, arrays["columns"]] - arrays["center"]) / arrays["spread"])
+    return z @ arrays["whiten"]
+
+
+def _neighbors(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values).any(axis=1)
+    return _column(known, _to_nearest(arrays["rows"], _whitened(arrays, values)))
+
+
+def _fit_embedding(values: np.ndarray) -> Arrays | None:
+    """Fit principal components of standardized columns, and keep the rows' directions (Sun et al., 2022)."""
+    center, spread = values.mean(axis=0), values.std(axis=0)
+    varies = spread > 1e-6
+    if not varies.any():
+        return None
+    z = ((values[:, varies] - center[varies]) / spread[varies]).astype(np.float32)
+    count = min(_DIRECTIONS, *z.shape)
+    _, _, rotation = randomized_svd(z, n_components=count, random_state=0)
+    found = {"center": center[varies], "spread": spread[varies], "rotation": rotation}
+    arrays = {"columns": np.flatnonzero(varies), **{key: array.astype(np.float32) for key, array in found.items()}}
+    return {**arrays, "rows": _direction(arrays, values)}
+
+
+def _direction(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    along = ((values[:, arrays["columns"]] - arrays["center"]) / arrays["spread"]) @ arrays["rotation"].T
+    return along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+
+
+def _embedding(arrays: Arrays, values: np.ndarray) -> np.ndarray:
+    """Return the odds against the cosine of the angle to the nearest rows."""
+    unlike = _to_nearest(arrays["rows"], _direction(arrays, values)) ** 2 / 2
+    return _column(np.isfinite(values).all(axis=1), unlike / np.maximum(2.05 - unlike, 0.05))
+
+
+def _to_nearest(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the distance of each of ``values`` to the last of its `_NEAREST` rows."""
+    far = cdist(np.nan_to_num(values), rows)
+    nearest = min(_NEAREST, len(rows)) - 1
+    return np.asarray(np.partition(far, nearest, axis=1)[:, nearest])
+
+
 def _fit_components(values: np.ndarray) -> Arrays | None:
     """Fit principal components of standardized columns, and the spread of rows along them."""
     center, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
@@ -229,4 +290,6 @@ _MEASURES: dict[Kind, tuple[Callable[[np.ndarray], Arrays | None], Callable[[Arr
     "summary": (_fit_distance, _distance),
     "profile": (_fit_components, _components),
     "fingerprint": (_fit_neighbor, _neighbor),
+    "neighbors": (_fit_neighbors, _neighbors),
+    "embedding": (_fit_embedding, _embedding),
 }

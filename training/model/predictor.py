@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,12 +19,12 @@ from training.architectures import get_architecture
 from training.contract import Columns, Contract, contract_from
 from training.estimator import Estimator
 from training.model.cross_fit import CrossFitted
-from training.model.novelty import Novelty
+from training.model.novelty import Novelty, View, largest
 from training.model.prediction_log import PredictionLog
 
 CONTRACT_FILE = "contract.json"
 REFERENCE = "reference"
-UNLIKE = "unlike the training data: no coverage is promised"
+EMBEDDING = "embedding"  # the view of novelty that an estimator makes itself
 SAMPLE_ID = "sample_id"  # optional field of a request; only its hash is kept, in the prediction log
 
 
@@ -45,10 +46,10 @@ class Predictor(mlflow.pyfunc.PythonModel):
         """Read contract, estimator, baseline and novelty from ``folder``; refuse files that were changed."""
         check_hashes(folder)
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
-        cross_fitted = content.pop("cross_fitted")
+        cross_fitted, file = content.pop("cross_fitted"), content.pop("file", None)
         self.contract: Contract = contract_from(content)
         kind = self.contract.modality, self.contract.problem
-        own = CrossFitted if cross_fitted else get_architecture(self.contract.architecture, *kind).estimator
+        own = CrossFitted if cross_fitted else get_architecture(file or self.contract.architecture, *kind).estimator
         self.estimator: Estimator = own.load(folder / "estimator")
         self.baseline: Estimator = get_architecture(self.contract.baseline, *kind).estimator.load(folder / "baseline")
         self.novelty = Novelty.load(folder / REFERENCE) if (folder / REFERENCE).is_dir() else None
@@ -84,22 +85,42 @@ class Predictor(mlflow.pyfunc.PythonModel):
     def _columns(self, samples: Any, described: Columns | None = None) -> Columns:
         score, threshold = np.full((2, len(samples)), None)  # null without a reference
         remarks = self.contract.remarks(samples)
+        outputs, embedding = self.estimator.outputs_embedded(samples)
         if self.novelty is not None:
-            score, threshold = self._scores(samples, described), np.full(len(samples), self.novelty.threshold)
-            remarks.add([UNLIKE if unlike else None for unlike in score > threshold], withdraw=True)
-        answer = self.contract.answer(self.outputs(samples), samples)
+            sides = self.novelty.by_view(views_of(self.contract, samples, embedding, described))
+            score, threshold = largest(sides, len(samples)), np.full(len(samples), self.novelty.threshold)
+            notes: list[str | None] = [None] * len(samples)
+            for row in np.flatnonzero(score > threshold):
+                notes[row] = self.contract.unlike([name for name, each in sides.items() if each[row] > 1])
+            remarks.add(notes, withdraw=True)
+        answer = self.contract.answer(self.contract.calibrated(outputs), samples)
         if remarks.withdrawn.any():
             answer = self.contract.withdrawn(answer, remarks.withdrawn)
         novelty = {"out_of_distribution": score, "out_of_distribution_threshold": threshold}
         return answer | novelty | {"model_version": [self.version] * len(samples), "note": remarks.column()}
 
+    def per_row(self, samples: Any, call: Callable[[Any, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return what ``call`` returns for the contract that answers samples and their positions, ``(n, ...)``."""
+        return call(self.contract, np.arange(len(samples)))
+
     def unlike(self, samples: Any) -> np.ndarray | None:
         """Return which samples are called unlike the training data, bool, ``(n,)``; None without a reference."""
-        return None if self.novelty is None else self._scores(samples) > self.novelty.threshold
+        return None if self.novelty is None else self.novelty_scores(samples) > self.novelty.threshold
 
-    def _scores(self, samples: Any, described: Columns | None = None) -> np.ndarray:
+    def novelty_scores(self, samples: Any) -> np.ndarray:
+        """Return how far each sample is from the training data, ``(n,)``; only with a reference."""
         assert self.novelty is not None
-        return self.novelty.scores(self.contract.views(samples, described))
+        return self.novelty.scores(views_of(self.contract, samples, self.estimator.embedded(samples)))
+
+
+def views_of(
+    contract: Contract, samples: Any, embedding: np.ndarray | None, described: Columns | None = None
+) -> dict[str, View]:
+    """Return all that novelty is measured on: views of the contract, and the `Estimator.embedded`, if there is any."""
+    views = contract.views(samples, described)
+    if embedding is not None:
+        views[EMBEDDING] = View("embedding", embedding, np.arange(len(embedding)))
+    return views
 
 
 def _nulls(values: Any) -> Any:

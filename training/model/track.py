@@ -6,6 +6,7 @@ import resource
 import statistics
 import sys
 import timeit
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +19,19 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from pipelines.datasets import Prepared
+from pipelines.encoders import Encoder
 from pipelines.errors import UserError
 from pipelines.file_hashes import write_hashes
 from pipelines.files import read_json
+from training.architectures import ENCODER
 from training.contract import Contract, contract_from, contract_text
-from training.estimator import Estimator
+from training.estimator import Estimator, load_state
 from training.model.cross_fit import CrossFitted, FinalFit
 from training.model.novelty import Novelty, fit_novelty, some
 from training.model.prediction_log import prediction_columns
-from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID
+from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID, views_of
 
+_OF_THE_ESTIMATOR = ("cross_fitted", "file")  # keys of the contract's file that are not the contract's
 INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 _ROOMS = Path(__file__).parents[2]
 _PACKAGES = (
@@ -51,7 +55,8 @@ def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> R
     samples = prepared.samples.take(rows)
     described = contract.describe(samples)
     about = prepared.table.iloc[rows]
-    novelty = fit_novelty(contract.views(samples, described), about["fold"].to_numpy(), about["group"].to_numpy())
+    views = views_of(contract, samples, final.estimator.embedded(samples), described)
+    novelty = fit_novelty(views, about["fold"].to_numpy(), about["group"].to_numpy())
     places = some(np.arange(len(final.held_out_rows)))
     unseen = prepared.samples.take(final.held_out_rows[places])
     answer = contract.answer(contract.calibrated(final.held_out[places]), unseen)
@@ -74,6 +79,8 @@ def save_model(
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
     content = {**contract_text(contract), "cross_fitted": isinstance(estimator, CrossFitted)}
+    if estimator.architecture == ENCODER:  # which has no file of the architecture's name
+        content["file"] = ENCODER
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")
     if reference is not None:
         reference.novelty.save(folder / REFERENCE)
@@ -92,10 +99,15 @@ def log_model(folder: Path, contract: Contract, example: Any) -> str:
         code_paths=[str(_ROOMS / "pipelines"), str(_ROOMS / "training")],
         signature=signature(contract),
         input_example=(frame, {"explain": False}),
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _PACKAGES],
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*_PACKAGES, *_loaded())],
         metadata={"task": contract.task, "architecture": contract.architecture},
     )
     return logged.model_uri
+
+
+def _loaded() -> list[str]:
+    """Return the packages that only some models need, and this one has loaded."""
+    return [name for name in ("onnxruntime",) if name in sys.modules]
 
 
 def signature(contract: Contract) -> ModelSignature:
@@ -147,7 +159,22 @@ def contract_of(folder: Path) -> Contract:
     """Return the contract of the model whose predictor lies in ``folder``, without loading it."""
     try:
         content = read_json(folder / CONTRACT_FILE)
-        content.pop("cross_fitted", None)
+        for key in _OF_THE_ESTIMATOR:
+            content.pop(key, None)
         return contract_from(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the model's {CONTRACT_FILE} cannot be read: {error}") from error
+
+
+def encoder_of(folder: Path) -> tuple[dict[str, Any], bytes] | None:
+    """Return the entry of ``encoders`` and the file of the model whose predictor lies in ``folder``; None without."""
+    if not (folder / "estimator").is_dir():
+        return None
+    saved = load_state(folder / "estimator")
+    given, fitted = saved["hyperparameters"], saved["fitted"]
+    if "members" in fitted:
+        given, fitted = given["hyperparameters"], fitted["members"][0]
+    if "encoder" not in given:
+        return None
+    entry = {each.name: given["encoder"][each.name] for each in fields(Encoder)}
+    return entry, fitted["file"].tobytes()

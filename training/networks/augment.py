@@ -1,11 +1,14 @@
 """Random changes that leave a cell's class as it is: turned, mirrored, shifted, stained and lit another way."""
 
-from collections.abc import Callable
+import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
+BLUR = 1.2 / 224  # standard deviation, of the side
+GRAIN = 8.0  # standard deviation, of 255
+ZOOMS = (0.75, 1.35)
 CHUNK = 8  # images that share one draw: torchvision changes a batch alike, and one image at a time is slow
 
 
@@ -17,27 +20,28 @@ def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return (frame * images + (1 - frame) * changed).clamp(0, 255)
 
 
-def grayed(images: Tensor) -> Tensor:
-    """Return the brightness of images, float in 0..255, standardized over the cell; a black frame stays black."""
-    red, green, blue = images.split(1, dim=1)
-    gray = 0.299 * red + 0.587 * green + 0.114 * blue
-    return _spread_alike(gray, images, 30).expand_as(images)
+def zoomed(images: Tensor, factor: float) -> Tensor:
+    """Return images magnified by ``factor``; below 1 their surroundings are mirrored at the edge."""
+    size = images.shape[-1]
+    side = round(size / factor)
+    pad = max(0, -(-(side - size) // 2))
+    padded = nn.functional.pad(images, (pad, pad, pad, pad), "reflect")
+    cut = v2.functional.center_crop(padded, [side, side])
+    return v2.functional.resize(cut, [size, size], antialias=False)
 
 
-def standardized(images: Tensor) -> Tensor:
-    """Return images whose channels are standardized over the cell, which removes staining (Reinhard et al., 2001)."""
-    return _spread_alike(images, images, 40)
+def blurred(images: Tensor) -> Tensor:
+    """Return images out of focus, as those of another laboratory may be; a black frame stays black."""
+    sigma = BLUR * images.shape[-1]
+    frame = (images.amax(dim=1, keepdim=True) < 8).to(images.dtype)
+    return (1 - frame) * v2.functional.gaussian_blur(images, [2 * math.ceil(2 * sigma) + 1] * 2, [sigma] * 2)
 
 
-def _spread_alike(channels: Tensor, images: Tensor, spread: float) -> Tensor:
-    cell = (images.amax(dim=1, keepdim=True) >= 8).to(images.dtype)
-    count = cell.sum(dim=(2, 3), keepdim=True).clamp(min=1)
-    mean = (channels * cell).sum(dim=(2, 3), keepdim=True) / count
-    deviation = (((channels - mean) ** 2 * cell).sum(dim=(2, 3), keepdim=True) / count).sqrt().clamp(min=1)
-    return cell * (120 + spread * (channels - mean) / deviation).clamp(0, 255)
-
-
-COLORS: dict[str, Callable[[Tensor], Tensor]] = {"as_is": lambda x: x, "gray": grayed, "standard": standardized}
+def grained(images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Return images with noise, as of another camera; a black frame stays black."""
+    frame = (images.amax(dim=1, keepdim=True) < 8).to(images.dtype)
+    noise = torch.randn(images.shape[1:], generator=generator).to(images.device)
+    return ((1 - frame) * (images + GRAIN * noise)).clamp(0, 255)
 
 
 class StainJitter(v2.Transform):
@@ -54,10 +58,16 @@ class StainJitter(v2.Transform):
         return restained(inpt, 1 + scale, shift)
 
 
-def augmentation(strength: float, size: int) -> v2.Transform:
-    """Return the changes of images of side ``size``; a strength of 1 is the variation of smears of one laboratory."""
+def augmentation(strength: float, size: int, *, jitter: bool = False) -> v2.Transform:
+    """Return the changes of images of side ``size``; a strength of 1 is the variation of smears of one laboratory.
+
+    With ``jitter`` magnification, focus and grain vary too, as between laboratories.
+    """
     turn = v2.Lambda(lambda images: torch.rot90(images, int(torch.randint(4, ())), (2, 3)))  # leaves no empty corner
     changes: list[v2.Transform] = [v2.RandomHorizontalFlip(), turn]
+    if jitter:
+        drawn = v2.Lambda(lambda images: zoomed(images, float(torch.empty(()).uniform_(*ZOOMS))))
+        changes += [drawn, v2.RandomApply([v2.Lambda(blurred)], p=0.5), v2.RandomApply([v2.Lambda(grained)], p=0.5)]
     if strength > 0:
         crop = v2.RandomResizedCrop(size, scale=(1 - 0.25 * strength, 1.0), ratio=(0.9, 1.1), antialias=False)
         changes += [crop, StainJitter(0.12 * strength)]

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from training.estimator import FitContext
@@ -53,12 +54,14 @@ def train_network(
     context: FitContext,
     groups: list[tuple[list[nn.Parameter], float]] | None = None,
     start_counts: bool = False,
+    ema: float = 0.0,
 ) -> Trained:
     """Train ``network`` in place, from the context's checkpoint if there is one.
 
     ``loss`` takes row numbers on the device and returns their mean loss. ``monitor`` is called after each epoch; its
     first metric is minimized for early stopping, and None trains all epochs and keeps the last weights. ``groups`` are
-    parameters with their share of the learning rate; with ``start_counts`` the initial weights may be the best.
+    parameters with their share of the learning rate; with ``start_counts`` the initial weights may be the best. ``ema``
+    above 0 is the decay, a step, of an average of the weights, which is what is monitored and kept.
     """
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
@@ -66,7 +69,11 @@ def train_network(
     optimizer = _optimizer(network, settings, groups)
     steps = math.ceil(n_rows / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))
-    state = _Checkpoint(context.checkpoint, network, optimizer, schedule, shuffle)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+    parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    if average is not None:
+        parts["average"] = average
+    state = _Checkpoint(context.checkpoint, parts, shuffle, device)
     epoch, best, best_epoch, history = state.load()
     first_epoch = epoch
     distributed.check_same_epoch(epoch, device)
@@ -80,14 +87,15 @@ def train_network(
     while epoch < settings.epochs and (monitor is None or epoch - best_epoch <= settings.patience):
         order = torch.randperm(n_rows, generator=shuffle).to(device)
         step: dict[str, Any] = {"batch_size": settings.batch_size, "optimizer": optimizer, "schedule": schedule}
-        metrics = {"train_loss": _train_epoch(network, loss, order, **step)}
+        metrics = {"train_loss": _train_epoch(network, loss, order, average=average, **step)}
         if not math.isfinite(metrics["train_loss"]):
             break  # diverged, in all processes: keep the best weights; a trial without any scores as failed
         distributed.same_everywhere(network)
-        watched = {} if monitor is None else _monitored(network, monitor, device)
-        score = next(iter(watched.values()), metrics["train_loss"])
-        if monitor is None or score < best[0]:  # without a monitor the last: the next epoch may diverge
-            best, best_epoch = (score, _copy(network)), epoch
+        with _weights_of_average(network, average):
+            watched = {} if monitor is None else _monitored(network, monitor, device)
+            score = next(iter(watched.values()), metrics["train_loss"])
+            if monitor is None or score < best[0]:  # without a monitor the last: the next epoch may diverge
+                best, best_epoch = (score, _copy(network)), epoch
         metrics |= {**watched, "learning_rate": float(schedule.get_last_lr()[0])}
         history.append(metrics)
         epoch += 1
@@ -127,6 +135,7 @@ def _train_epoch(
     batch_size: int,
     optimizer: Any,
     schedule: Any,
+    average: AveragedModel | None,
 ) -> float:
     """Train on the rows in ``order`` and return their mean loss, over all processes."""
     network.train()
@@ -146,6 +155,8 @@ def _train_epoch(
         _clip(clipped)
         optimizer.step()
         schedule.step()
+        if average is not None:
+            average.update_parameters(network)
         total += value.detach() * len(own)
         seen += len(rows)
     return float(distributed.summed(total)) / seen
@@ -226,13 +237,24 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in network.state_dict().items()}
 
 
+@contextlib.contextmanager
+def _weights_of_average(network: nn.Module, average: AveragedModel | None) -> Iterator[None]:
+    """Give ``network`` the averaged weights, if there are any, and its own again afterwards."""
+    if average is None:
+        yield
+        return
+    own = _copy(network)
+    distributed.same_everywhere(average)
+    network.load_state_dict(average.module.state_dict())
+    yield
+    network.load_state_dict(own)
+
+
 class _Checkpoint:
     """The state of a fit after an epoch, with random states, in a file that is replaced atomically."""
 
-    def __init__(self, path: Path | None, network: nn.Module, optimizer: Any, schedule: Any, shuffle: torch.Generator):
-        self._path, self._shuffle = path, shuffle
-        self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
-        self._device = next(network.parameters()).device
+    def __init__(self, path: Path | None, parts: dict[str, Any], shuffle: torch.Generator, device: torch.device):
+        self._path, self._parts, self._shuffle, self._device = path, parts, shuffle, device
 
     def load(self) -> tuple[int, Best, int, History]:
         if self._path is None or not self._path.is_file():

@@ -3,7 +3,7 @@
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from training.architectures import Range, draw
 from training.backbone import Backbone
 from training.device import network_device
-from training.estimator import Classifier, FitContext
+from training.estimator import IMAGENET, Classifier, FitContext
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 BATCH = 64  # images at a time where no gradient is kept
@@ -62,11 +62,21 @@ class TransferModule(nn.Module):
     @property
     def seen_stages(self) -> list[nn.Module]:
         """Return the stages whose outputs the head sees, and Grad-CAM looks at: all but the stem."""
-        return [*self.frozen, *self.tail][1:]
+        return [cast(nn.Module, getattr(stage, "maps", stage)) for stage in [*self.frozen, *self.tail][1:]]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(n, classes)`` of normalized images ``(n, channels, size, size)``."""
         return self.head(self.summary(*self.before(images)))
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return logits of normalized images, and the outputs of `seen_stages`."""
+        maps: list[Tensor] = []
+        hooks = [stage.register_forward_hook(lambda *given: maps.append(given[-1])) for stage in self.seen_stages]
+        try:
+            return self(images), maps
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the frozen stages' last maps and what is tapped of them on the way."""
@@ -84,18 +94,23 @@ def tapped(
 ) -> tuple[Tensor, list[Tensor]]:
     """Run ``stages``, from ``first`` of ``count``, and return the last maps and a summary of each but the stem.
 
+    What a stage returns beside its maps, such as a class token, is a part of the summary.
+
     With ``grid`` 0 it is mean and spread of each channel; above 0 means over ``grid`` by ``grid`` fields of the last
     stage alone, since in a gene image the position is the gene.
     """
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
         maps = stage(maps)
+        if isinstance(maps, tuple):
+            maps, numbers = maps
+            seen.append(numbers)
         if grid and number + 1 < count:
             continue
         if grid:
             fields = (min(grid, maps.shape[2]), min(grid, maps.shape[3]))
             seen.append(nn.functional.adaptive_avg_pool2d(maps, fields).flatten(1))
-        elif number > 0:
+        elif number > 0 and maps.shape[1]:
             spread = (_variance(maps) + 1e-5).sqrt()  # whose slope at zero is finite
             seen += [maps.mean(dim=(2, 3)), spread]
     return maps, seen
@@ -131,8 +146,19 @@ def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None
         norm.momentum = before
 
 
-def probe(head: nn.Sequential, features: Tensor, codes: Tensor, criterion: Criterion, penalty: float) -> None:
-    """Set a head to the minimum of its penalized loss on features ``(n, width)`` (Kumar et al., 2022)."""
+def probe(
+    head: nn.Sequential,
+    features: Tensor,
+    codes: Tensor,
+    criterion: Criterion,
+    penalty: float,
+    *,
+    apart: Tensor | None = None,
+) -> None:
+    """Set a head to the minimum of its penalized loss on features ``(n, width)`` (Kumar et al., 2022).
+
+    ``apart`` are differences of features, ``(m, width)``: how far they move the logits is penalized, too.
+    """
     norm, linear = cast(nn.BatchNorm1d, head[0]), cast(nn.Linear, head[2])
     device = linear.weight.device
     assert norm.running_mean is not None and norm.running_var is not None
@@ -151,6 +177,7 @@ def probe(head: nn.Sequential, features: Tensor, codes: Tensor, criterion: Crite
     for rows, into in zip(features.split(_ROWS), standardized.split(_ROWS), strict=True):
         torch.sub(rows.to(device, torch.float32), mean, out=into).mul_(scale)
     codes = codes.to(device)
+    moved = None if apart is None else apart.to(device) * scale
     with torch.no_grad():
         linear.weight.zero_()
         linear.bias.zero_()
@@ -159,6 +186,8 @@ def probe(head: nn.Sequential, features: Tensor, codes: Tensor, criterion: Crite
     def loss() -> Tensor:
         solver.zero_grad()
         value = criterion(linear(standardized), codes) + 0.5 * penalty * linear.weight.square().sum()
+        if moved is not None:
+            value = value + 0.5 * penalty * (moved @ linear.weight.T).square().sum()
         value.backward()
         return value
 
@@ -182,7 +211,12 @@ def of_one_channel(stages: list[nn.Module]) -> list[nn.Module]:
     raise ValueError("the first stage has no convolution of three channels")
 
 
-def training_space(trial: Any, settings: Mapping[str, Any], rates: tuple[float, float] = (0.02, 0.5)) -> dict[str, Any]:
+def training_space(
+    trial: Any,
+    settings: Mapping[str, Any],
+    rates: tuple[float, float] = (0.02, 0.5),
+    batches: Sequence[int] = (32, 64, 128),
+) -> dict[str, Any]:
     """Draw the hyperparameters of `TransferNetwork`; ``rates`` bounds ``backbone_rate``."""
     drawn = draw(
         trial,
@@ -192,7 +226,7 @@ def training_space(trial: Any, settings: Mapping[str, Any], rates: tuple[float, 
         dropout=Range(0.0, 0.5),
         label_smoothing=Range(0.0, 0.1),
         balanced=[True, False],
-        batch_size=[32, 64, 128],
+        batch_size=list(batches),
     )
     if drawn["mode"] == "partial":
         drawn |= draw(trial, unfrozen=Range(1, 3))
@@ -227,15 +261,20 @@ class TransferNetwork(TrainingChoices, Classifier):
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
         """Return whether the network starts from trained weights, and their source."""
-        weights = str(settings.get("weights", "imagenet"))
+        weights = cls.backbone.initial(str(settings.get("weights", "imagenet")))
         named = f"imagenet ({cls.backbone.source})" if weights == "imagenet" else weights
         return {"pretrained": str(weights != "none").lower(), "weights": named}
 
     @classmethod
-    def expected_megabytes(cls) -> float:
+    def expected_megabytes(cls, **given: Any) -> float:
         """Return the size of the backbone's weights and buffers, nearly all of a saved model."""
         tensors = nn.Sequential(*cls.backbone.build(cls.architecture, "none")).state_dict().values()
         return sum(tensor.numel() for tensor in tensors) * 4 / 1e6
+
+    def pretraining(self) -> dict[str, Any]:
+        """See `Estimator.pretraining`; a file of weights does not tell what they were trained on."""
+        known = {"imagenet": [IMAGENET], "none": []}
+        return {"weights": self.weights, "pretrained_on": known.get(self.weights)}
 
     # For subclasses
 
@@ -282,6 +321,7 @@ class TransferNetwork(TrainingChoices, Classifier):
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         began = time.perf_counter()
         options: dict[str, Any] = {"context": context, "groups": self._rates(module), "start_counts": started}
+        options["ema"] = getattr(self, "ema", 0.0)
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
         self.trained_ = train_network(trained, loss, len(train), monitor, settings=self, **options)
         if monitor is None:  # which settles after every epoch
@@ -366,11 +406,16 @@ class TransferNetwork(TrainingChoices, Classifier):
 
     def state(self) -> dict[str, Any]:
         """Return what was learned, and weights."""
-        return {**super().state(), "weights": weights_of(self.module_)}
+        return {**super().state(), "weights": weights_of(self._saved)}
 
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         super().restore(state)
         self._make(self._stages("none"), state["weights"]["head.2.weight"].shape[1])
-        restore_weights(self.module_, state["weights"])
+        restore_weights(self._saved, state["weights"])
         return self
+
+    @property
+    def _saved(self) -> nn.Module:
+        """Return the part of the network whose weights are saved: all of it."""
+        return self.module_

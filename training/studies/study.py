@@ -41,7 +41,7 @@ class Tuned:
     budget: str
     metric: str
     objective: str
-    value: float
+    value: float | None  # None where no trial ran
     hyperparameters: dict[str, Any]
     trials: int
     study: str
@@ -56,6 +56,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
         "data": tracking.lineage(name).get("data.sha256"),
         "question": [task.modality, task.problem, asdict(task.data)],
         "tune": asdict(task.tune),
+        **({"given": architecture.given} if architecture.given else {}),
         "seed": params.seed,
         "code": closure(__name__, task=task, architectures=[architecture.name]),
     }
@@ -73,15 +74,21 @@ def tune(
     cluster: str = "",
     command: Sequence[str] | None = None,
     progress: bool = True,
+    why: str = "",
+    rotation: int | None = None,
+    parent: str | None = None,
 ) -> Tuned:
     """Tune ``architecture`` for the task ``name``, or continue its study if it was interrupted.
 
     The first trial is the architecture's defaults. ``workers`` processes share the study, on this machine or on a Ray
     ``cluster`` (``ray://host:port`` or ``local``), started by ``command``, a module that calls `follow` and its
-    arguments; a single one works here.
+    arguments; a single one works here. ``why`` the metric was chosen becomes a tag of the run. The study of a part of
+    a ``rotation`` has its run below the run ``parent``.
     """
     refuse_what_many_workers_cannot_share(workers, cluster, mlflow.get_tracking_uri())
-    search = Search(name=name, architecture=architecture, prepared=prepared, params=params)
+    search = Search(name=name, architecture=architecture, prepared=prepared, params=params, rotation=rotation)
+    if search.task.tune.objective == "none":
+        return _untuned(search)
     tuning, study = search.task.tune, _open(search, wait=False, create=True)
     lock = study_lock(study.study_name)
     with locked(lock):
@@ -91,9 +98,10 @@ def tune(
     recorded = study.user_attrs.get(RUN_ID)
     # A process that was killed before it wrote the run's id down has left a run with the study's name.
     parent_id = existing_run(recorded) if recorded else unrecorded_parent(name, study.study_name)
-    tags = search.tags(study.study_name)
-    with tracking.run(name, "tune", f"tune {architecture.name}", tags=tags, run_id=parent_id) as parent:
-        run_id = parent.info.run_id
+    tags = search.tags(study.study_name) | ({"tune.metric_why": why} if why else {})
+    label = f"tune {architecture.name}" + ("" if rotation is None else f" without part {rotation}")
+    with tracking.run(name, "tune", label, tags=tags, run_id=parent_id, parent=parent) as own:
+        run_id = own.info.run_id
         if recorded != run_id:
             study.set_user_attr(RUN_ID, run_id)
             first = {"trials": search.budget, "metric": tuning.metric, "objective": tuning.objective}
@@ -109,17 +117,31 @@ def tune(
         for trial in study.get_trials(deepcopy=False):
             forget(study.study_name, trial)
         tracking.patiently(lambda: mlflow.set_tag("best_trial", study.best_trial.number))
+    best = dict(study.best_trial.user_attrs["hyperparameters"])
+    return _tuned(search, study.study_name, run_id, value=study.best_value, hyperparameters=best, trials=ended(study))
+
+
+def _untuned(search: Search) -> Tuned:
+    """Return the defaults, where no trial is to run, with a run that says so."""
+    study = study_name(search.name, search.architecture, search.prepared, search.params)
+    run_id, title = unrecorded_parent(search.name, study), f"tune {search.architecture.name}"
+    with tracking.run(search.name, "tune", title, tags=search.tags(study), run_id=run_id) as run:
+        tracking.patiently(lambda: mlflow.log_params({"trials": 0, "objective": "none"}))
+    defaults = search.architecture.first_trial(search.settings)
+    return _tuned(search, study, run.info.run_id, value=None, hyperparameters=defaults, trials=0)
+
+
+def _tuned(search: Search, study: str, run_id: str, **found: Any) -> Tuned:
+    tuning = search.task.tune
     return Tuned(
-        task=name,
-        architecture=architecture.name,
-        budget=params.budget,
+        task=search.name,
+        architecture=search.architecture.name,
+        budget=search.params.budget,
         metric=tuning.metric,
         objective=tuning.objective,
-        value=study.best_value,
-        hyperparameters=dict(study.best_trial.user_attrs["hyperparameters"]),
-        trials=ended(study),
-        study=study.study_name,
+        study=study,
         run_id=run_id,
+        **found,
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.problems import get_problem, higher_is_better
 from pipelines.step_metrics import StepMetrics, sending
 from training.architectures import Architecture
 from training.estimator import FitContext, OnStep
+from training.model.stress import Scored, answered, score, under_stress
 from training.search import allowed
 from training.studies.trial_queue import ORIGIN, RUN_ID
 
@@ -47,6 +48,7 @@ class Search:
     architecture: Architecture
     prepared: Prepared
     params: Params
+    rotation: int | None = None  # the part without which ``prepared`` was made, see `training.model.rotation`
 
     @property
     def task(self) -> Task:
@@ -65,8 +67,9 @@ class Search:
 
     def tags(self, study: str) -> dict[str, Any]:
         """Return the tags of the study's runs."""
-        weights = self.architecture.estimator.origin(self.architecture.defaults, fit_settings(self.params, self.task))
-        return run_tags(self.architecture, self.params, split=self.prepared.sha256, study=study) | weights
+        weights = self.architecture.origin(self.architecture.defaults, fit_settings(self.params, self.task))
+        part = {} if self.rotation is None else {"rotation": self.rotation}
+        return run_tags(self.architecture, self.params, split=self.prepared.sha256, study=study) | weights | part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,22 +117,31 @@ class Objective:
         take = prepared.samples.take
         return [(take(rows[fold != k]), take(rows[fold == k])) for k in range(task.split.folds)]
 
+    @cached_property
+    def _stressed(self) -> list[dict[str, Any]]:
+        """Return the held-out samples of each part under stress, where trials are scored by it."""
+        task, how = self.search.task, {"seed": self.search.params.seed, "parts": len(self._parts)}
+        return [under_stress(task, task.tune.metric, held_out, train, **how) for train, held_out in self._parts]
+
     def _value(self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
-        task, values = self.search.task, list[float]()
+        task, values, stressed = self.search.task, list[float](), list[dict[str, Scored]]()
+        scored = partial(score, get_problem(task.problem), task.tune.metric)
         for number, (train, held_out) in enumerate(self._parts):
             checkpoint = CHECKPOINTS / self.study / f"{origin}.{number}.pt"
             context = FitContext(self._reporter(trial, steps, number), checkpoint, self.memory)
             estimator = self.search.architecture.build(hyperparameters, **self.search.settings)
             predicted = estimator.fit(train, held_out, context).outputs(held_out)
-            if not np.isfinite(predicted).all():
+            stressed.append(answered(estimator, self._stressed[number]))
+            if not all(np.isfinite(each).all() for each in (predicted, *(each for _, each in stressed[-1].values()))):
                 tracking.patiently(lambda: mlflow.set_tag("diverged", "true"))
                 raise optuna.TrialPruned  # the study continues
-            values.append(get_problem(task.problem).score(task.tune.metric, held_out.target, predicted))
+            home = held_out.target, predicted
+            values.append(scored(home, stressed[-1:]))
             if len(self._parts) > 1:
                 trial.report(float(np.mean(values)), number)
                 if number + 1 < len(self._parts) and trial.should_prune():
                     raise optuna.TrialPruned
-        return float(np.mean(values))
+        return scored(home, stressed) if stressed[-1] else float(np.mean(values))  # a fold has few rows of a kind
 
     def _reporter(self, trial: optuna.Trial, steps: StepMetrics, number: int) -> OnStep:
         """Return the function that logs the steps of part ``number``, and prunes by them where it is the only part."""
@@ -179,7 +191,7 @@ def existing_run(run_id: str | None) -> str | None:
 def unrecorded_parent(task: str, study: str) -> str | None:
     """Return the run of a study whose process was killed before it wrote the run's id down."""
     runs = runs_of(task, f"tags.study = '{study}' and tags.stage = 'tune'")
-    return next((run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags), None)
+    return next((run.info.run_id for run in runs if TRIAL_ORIGIN not in run.data.tags), None)
 
 
 def settle_runs(study: optuna.Study, task: str, parent: str) -> None:

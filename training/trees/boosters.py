@@ -117,7 +117,7 @@ class LabelTrees(TreeEstimator, Classifier):
     """Trees on a row of numbers per sample; with ``balanced`` all classes weigh alike."""
 
     balanced: bool
-    fitted = ("classes",)
+    fitted: ClassVar[tuple[str, ...]] = ("classes",)
     reported = "validation_log_loss"
 
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
@@ -132,9 +132,10 @@ class LabelTrees(TreeEstimator, Classifier):
 
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Return the probability of each class, shape ``(n, classes)``."""
-        if len(samples) == 0:
-            return np.zeros((0, len(self.classes_)))
-        probabilities = self._predicted(self._matrix(samples))
+        return self._probabilities(self._matrix(samples)) if len(samples) else np.zeros((0, len(self.classes_)))
+
+    def _probabilities(self, matrix: np.ndarray) -> np.ndarray:
+        probabilities = self._predicted(matrix)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 

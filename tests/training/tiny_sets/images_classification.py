@@ -20,7 +20,7 @@ class Tiny(TinySet):
     choices = len(CLASSES)
     bounds = (0.35, 0.35)
     bound_with_holes = 0.5
-    settings: ClassVar[dict[str, Any]] = {"modes": ["head", "partial", "full"], "weights": "none"}
+    settings: ClassVar[dict[str, Any]] = {"modes": ["head", "partial", "full"], "tree_features": ["descriptors"]}
     small: ClassVar = {"epochs": 3, "views": 2, "test_views": 2, "rounds": 30, "trees": 30, "weights": "none"}
 
     def rows(self, side: str, architecture: Architecture) -> ImageSamples:
