@@ -80,7 +80,9 @@ def test_studies_and_runs_leave_no_secret(checkout: Path) -> None:
     with postgres() as uri:
         right = {"OPTUNA_STORAGE": uri.replace("postgres@", f"postgres:{STORAGE}@")}
         refused = [(tune, {"OPTUNA_STORAGE": storage}) for storage in wrong]
-        before = [(f"pipelines.{stage} --task {TASK}", {}) for stage in ("audit", "prepare")]
+        before: list[tuple[str, dict[str, str]]] = [
+            (f"pipelines.{stage} --task {TASK}", {}) for stage in ("audit", "prepare")
+        ]
         said = _run(checkout, *before, *refused, (tune, right), (fit, right))
         assert said.count("training.tune exited with 1") == 3 and said.count("exited with 0") == 4, said
         for reason in ("connection failed", "Can't load plugin", "OPTUNA_STORAGE is no URL"):
