@@ -63,7 +63,8 @@ def server(folder: Path) -> Iterator[psutil.Process]:
         patch.chdir(folder)
         patch.setenv("PYTHONPATH", str(folder))
         with warm_process():
-            yield psutil.Process(os.getpid()).children()[-1]
+            # The last that was started: the numbers of processes begin anew at some time.
+            yield max(psutil.Process(os.getpid()).children(), key=psutil.Process.create_time)
 
 
 def start(folder: Path, *arguments: str, warm: bool = True, **environment: str) -> subprocess.Popen[str]:
