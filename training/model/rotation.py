@@ -149,7 +149,8 @@ class Rotated(Predictor):
 
         def relative(model: Predictor, own: Any) -> np.ndarray:
             assert model.novelty is not None
-            return model.novelty_scores(own) / model.novelty.threshold
+            # Without a view that could be fitted all scores are 0, and so is the threshold.
+            return model.novelty_scores(own) / (model.novelty.threshold or 1.0)
 
         return _in_order((rows, relative(model, own)) for rows, model, own in self.each(samples))
 
