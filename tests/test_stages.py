@@ -121,7 +121,7 @@ def test_a_named_budget_runs_again_what_reads_its_keys_and_leaves_other_tasks_as
     shutil.copy(ROOT / "params.yaml", tmp_path)
     full, small = (held(tmp_path, budget) for budget in ("full", "small_images"))
     assert full.tasks["blood_cell"].tune.epochs.of("full") == 20
-    assert small.tasks["blood_cell"].tune.epochs.of(small.budget) == 15
+    assert small.tasks["blood_cell"].tune.epochs.of(small.budget) == 10
     changed = {
         name for name, content in inputs(full, "blood_cell").items() if inputs(small, "blood_cell")[name] != content
     }

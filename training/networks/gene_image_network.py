@@ -17,10 +17,9 @@ from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
 from training.networks.loop import autocast, integrated_gradients
-from training.networks.transfer import BATCH, Criterion, TransferNetwork, settle_batch_norm, training_space
+from training.networks.transfer import BATCH, SETTLED, Criterion, TransferNetwork, settle_batch_norm, training_space
 
 STEPS = (32, 128, 512)  # of the integral; finer ones only for samples that miss their logit
-_SETTLED = 1024  # training images that set the statistics of batch normalization
 GAP = 0.03  # relative to the logit's distance from the mean profile's
 
 
@@ -120,7 +119,7 @@ class GeneImageNetwork(TransferNetwork):
     def _settle(self, train: ExpressionSamples, context: FitContext) -> Callable[[], None]:
         if self.mode == "head":
             return lambda: None
-        some = np.random.default_rng(self.seed).permutation(len(train))[:_SETTLED]
+        some = np.random.default_rng(self.seed).permutation(len(train))[:SETTLED]
         images = self._images(train.take(np.sort(some)))
         return lambda: settle_batch_norm(self.module_, images.split(2 * BATCH))
 

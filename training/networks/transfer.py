@@ -20,6 +20,7 @@ from training.estimator import IMAGENET, Classifier, FitContext
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 BATCH = 64  # images at a time where no gradient is kept
+SETTLED = 1024  # training images that set the statistics of batch normalization
 MODES = ("head", "partial", "full")
 Criterion = Callable[[Tensor, Tensor], Tensor]
 _LARGEST_HALF = 65504.0  # of a float16
