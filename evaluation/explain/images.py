@@ -107,12 +107,14 @@ def explanation(run: Evaluation, measures: Measures) -> Evidence:
 def on_the_cell(whole: ImageSamples, seen: ImageSamples, maps: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the share of each map that lies on the cell, NaN where none was found, and the cells' share of the area.
 
-    ``maps`` are of ``seen`` images, in which a cell that the model isolated is what is not black.
+    ``maps`` are of ``seen`` images; in those that the model isolated the cell is what is not black.
     """
     cells = cell_masks(whole) != OUTSIDE
     found = cells.any(axis=(1, 2))
-    if seen is not whole:
-        cells = seen.pixels[seen.index].max(axis=3) >= DARKEST
+    if seen is not whole:  # not all models of a rotation need to isolate
+        pixels = seen.pixels[seen.index]
+        alone = (pixels != whole.pixels[whole.index]).any(axis=(1, 2, 3))
+        cells = np.where(alone[:, None, None], pixels.max(axis=3) >= DARKEST, cells)
     share = (maps * cells).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-9)
     return np.where(found, share, np.nan), float(cells[found].mean()) if found.any() else float("nan")
 

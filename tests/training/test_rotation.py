@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -13,19 +14,21 @@ import pytest
 from mlflow import MlflowClient
 
 import training.model.rotation as rotation
+from evaluation.explain.images import on_the_cell
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
 from pipelines.params import Params, PerBudget, read_params
 from pipelines.samples import Kept
 from pipelines.tracking import ROTATION_SHA256, folder_sha256
 from tests.empty_store import working_in
-from tests.training.image_samples import CLASSES, draw, image_task, labeled
+from tests.training.image_samples import CLASSES, draw, image_contract, image_task, in_memory, labeled
 from tests.training.tiny import ROOT
 from training.architectures import get_architecture
+from training.features.isolated_cells import isolated
 from training.model.cross_fit import FinalFit
 from training.model.final_fit import Fitted, fit
 from training.model.predictor import Predictor
-from training.model.rotation import ROTATION, Rotated
+from training.model.rotation import ROTATION, Rotated, Routed
 from training.problems.classification import Classes
 from training.studies.study import tune
 from training.trees.images import ImageTrees
@@ -200,6 +203,34 @@ def test_every_group_is_predicted_once_by_the_model_of_its_part(done: Done) -> N
     assert model.estimator.heatmaps(samples) is None
     baseline = predictions[[f"baseline_{label}" for label in CLASSES]]
     assert len(baseline.drop_duplicates()) == 1  # else its order over the parts would be an artifact
+
+
+@pytest.mark.parametrize("isolations", [("none", "none"), ("none", "cell_size"), ("cell_size", "nucleus_size")])
+def test_outer_models_that_isolate_otherwise_see_and_explain_their_own_images(isolations: tuple[str, str]) -> None:
+    samples, shown = in_memory(6, SIDE), dict[str, np.ndarray]()
+
+    def model(isolation: str) -> Any:
+        def heatmaps(own: Any) -> np.ndarray:
+            seen = isolated(own, isolation)
+            shown.update(zip(own.table["sample_id"], seen.pixels[seen.index], strict=True))
+            return np.ones((len(own), SIDE, SIDE))
+
+        return SimpleNamespace(estimator=SimpleNamespace(seen=lambda own: isolated(own, isolation), heatmaps=heatmaps))
+
+    rotated = Rotated()
+    rotated.outer, rotated.contract = [model(isolation) for isolation in isolations], image_contract(image_task(SIDE))
+    rotated._part_of = pd.Series(np.arange(6) % 2, index=samples.table["sample_id"])
+    estimator = Routed(rotated)
+    seen = estimator.seen(samples)
+    assert (seen is samples) == (isolations == ("none", "none"))
+    maps = estimator.heatmaps(seen)
+    for part, isolation in enumerate(isolations):
+        right = isolated(samples.take(np.arange(part, 6, 2)), isolation)
+        for name, pixels in zip(right.table["sample_id"], right.pixels[right.index], strict=True):
+            np.testing.assert_array_equal(shown[name], pixels)
+    assert maps is not None
+    by_part = [on_the_cell(samples, isolated(samples, isolation), maps)[0] for isolation in isolations]
+    np.testing.assert_array_equal(on_the_cell(samples, seen, maps)[0], np.where(np.arange(6) % 2, *by_part[::-1]))
 
 
 def test_a_sample_of_no_part_is_refused_and_not_sent_to_some_model(done: Done) -> None:

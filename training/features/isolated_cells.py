@@ -12,6 +12,7 @@ from pipelines.samples.cell_masks import NUCLEUS, OUTSIDE, per_image, segment
 from pipelines.samples.images import ImageSamples
 
 ISOLATIONS = ("none", "cell", "cell_size", "nucleus_size")
+_TAGS = tuple(f" {each}" for each in ISOLATIONS)
 DARKEST = 8  # of the brightest channel of a cell; what is darker is the black frame, see `training.networks.augment`
 _SHARES = {"cell_size": 0.9, "nucleus_size": 0.5}  # of the side of the image: of the cell, or the nucleus, when scaled
 _LARGEST_SCALE = 4.0
@@ -24,12 +25,11 @@ def isolated(samples: ImageSamples, isolation: str) -> ImageSamples:
     tenths of the image) or ``nucleus_size`` (a disk of the nucleus' area fills half of it). An image without a cell
     stays whole.
     """
-    tag = f" {isolation}"
-    if isolation == "none" or samples.made.endswith(tag):
+    if isolation == "none" or samples.made.endswith(_TAGS):
         return samples
     run, shape = partial(_cut_all, isolation=isolation), samples.pixels.shape[1:]
     pixels, rows = per_image(samples, f"isolated_{isolation}", __name__, run=run, shape=shape)
-    return replace(samples, pixels=pixels, index=rows, made=samples.made + tag)
+    return replace(samples, pixels=pixels, index=rows, made=f"{samples.made} {isolation}")
 
 
 def _cut_all(pixels: np.ndarray, isolation: str) -> np.ndarray:

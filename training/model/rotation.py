@@ -195,12 +195,14 @@ class Routed(Estimator):
         return _in_order(known) if known else None
 
     def seen(self, samples: Any) -> Any:
-        """See `Estimator.seen`."""
-        rows, parts = zip(
-            *((rows, model.estimator.seen(own)) for rows, model, own in self.of.each(samples)), strict=True
-        )
+        """See `Estimator.seen`; each part is tuned by itself, and not all may change what they see."""
+        pieces = [(rows, own, model.estimator.seen(own)) for rows, model, own in self.of.each(samples)]
+        if all(seen is own for _, own, seen in pieces):
+            return samples
+        pieces.sort(key=lambda piece: piece[2] is piece[1])  # the first says how the joined ones were made
         joined: Any = self.of.contract
-        return joined.join(parts).take(np.argsort(np.concatenate(rows)))
+        order = np.argsort(np.concatenate([rows for rows, _, _ in pieces]))
+        return joined.join([seen for _, _, seen in pieces]).take(order)
 
 
 def _in_order(pieces: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
