@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -215,7 +216,8 @@ def test_outer_models_that_isolate_otherwise_see_and_explain_their_own_images(is
             shown.update(zip(own.table["sample_id"], seen.pixels[seen.index], strict=True))
             return np.ones((len(own), SIDE, SIDE))
 
-        return SimpleNamespace(estimator=SimpleNamespace(seen=lambda own: isolated(own, isolation), heatmaps=heatmaps))
+        seen = partial(isolated, isolation=isolation)
+        return SimpleNamespace(estimator=SimpleNamespace(seen=seen, heatmaps=heatmaps, heatmap_method="occlusion"))
 
     rotated = Rotated()
     rotated.outer, rotated.contract = [model(isolation) for isolation in isolations], image_contract(image_task(SIDE))
@@ -224,6 +226,7 @@ def test_outer_models_that_isolate_otherwise_see_and_explain_their_own_images(is
     seen = estimator.seen(samples)
     assert (seen is samples) == (isolations == ("none", "none"))
     maps = estimator.heatmaps(seen)
+    assert estimator.heatmap_method == "occlusion"
     for part, isolation in enumerate(isolations):
         right = isolated(samples.take(np.arange(part, 6, 2)), isolation)
         for name, pixels in zip(right.table["sample_id"], right.pixels[right.index], strict=True):

@@ -188,6 +188,11 @@ class Routed(Estimator):
         """See `Estimator.outputs`."""
         return _in_order((rows, model.estimator.outputs(own)) for rows, model, own in self.of.each(samples))
 
+    @property
+    def heatmap_method(self) -> str:
+        """See `Estimator.heatmap_method`."""
+        return self.members_[0].heatmap_method
+
     def heatmaps(self, samples: Any) -> np.ndarray | None:
         """See `Estimator.heatmaps`."""
         found = [(rows, model.estimator.heatmaps(own)) for rows, model, own in self.of.each(samples)]
