@@ -326,7 +326,7 @@ def _pretraining(case: Case) -> Checked:
     if not known:
         return Checked(True, "does not apply: the model starts from no trained weights")
     sample = [name for name in own if name.startswith(SAMPLE) and case.evidence["simulated"] is not True]
-    if found["encoder"] is not None and (sample or not own):
+    if weights != "imagenet" and (sample or not own):  # of a file, whose collections must be compared with some
         said = f"names the shipped sample, {listed(sample)}" if sample else "is empty"
         return Checked(False, f"data.collections {said}; name the collections that the data is of")
     names = {plain_name(name) for name in own}

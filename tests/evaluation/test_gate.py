@@ -134,6 +134,7 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("pretraining", {"pretraining": brought(["PBC", "c_nmc 2019"])}, {}, "was trained on PBC, c_nmc 2019"),
     ("pretraining", {"pretraining": brought(None)}, {}, "ours.pt: nothing is declared"),
     ("pretraining", {"pretraining": brought(["PBC"], [])}, {}, "data.collections is empty"),
+    ("pretraining", {"pretraining": {**brought(["PBC"], []), "encoder": None}}, {}, "data.collections is empty"),
     ("pretraining", {"pretraining": brought(["PBC"], ["oncolineage_simulated_cells"])}, {}, "names the shipped sample"),
     ("pretraining", {"pretraining": None}, {}, "does not say what the weights were trained on"),
 ]  # fmt: skip
