@@ -215,30 +215,21 @@ def panel(title: str, explained: Explained, rows: np.ndarray, *, samples: ImageS
     return figure
 
 
-_OUTLINE = (0, 200, 0)
-
-
 @styled
 def stressed_panel(title: str, samples: ImageSamples, stressed: dict[str, ImageSamples]) -> Figure:
-    """Return an image of each class as it is and under each kind of stress, with the outline of the cell's mask."""
+    """Return an image of each class as it is and under each kind of stress, with the outlines of its mask."""
     rows = np.unique(samples.target, return_index=True)[1]
     shown = {"home": samples.take(rows), **{kind: changed.take(rows) for kind, changed in stressed.items()}}
-    outlined = np.stack([_outlined(each) for each in shown.values()])  # (kinds, classes, size, size, 3)
-    size = outlined.shape[2]
+    size = samples.pixels.shape[1]
     figure, axes = plt.subplots(figsize=(1.1 * len(shown) + 1.4, 1.1 * len(rows) + 0.9))
-    axes.imshow(np.concatenate([np.concatenate(list(each), axis=0) for each in outlined], axis=1))
+    columns = [
+        np.concatenate([outlined(of.pixels[row], mask) for row, mask in zip(of.index, cell_masks(of), strict=True)])
+        for of in shown.values()
+    ]
+    axes.imshow(np.concatenate(columns, axis=1))
     names = [kind.replace("_", " ") for kind in shown]
     axes.set_xticks((np.arange(len(shown)) + 0.5) * size, names, rotation=30, ha="right", fontsize=7)
     axes.set_yticks((np.arange(len(rows)) + 0.5) * size, shown["home"].table["label"].tolist(), fontsize=7)
-    axes.set_title(f"{title} (green: outline of the cell)", fontsize=9)
+    axes.set_title(f"{title} (outlines: cell green, nucleus yellow)", fontsize=9)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _outlined(samples: ImageSamples) -> np.ndarray:
-    """Return the images with the edge of the cell drawn, ``(n, size, size, 3)``."""
-    pixels, inside = np.array(samples.pixels[samples.index]), cell_masks(samples) != OUTSIDE
-    width = max(1, pixels.shape[1] // 112)
-    edge = inside & ~ndimage.binary_erosion(inside, np.ones((1, 3, 3)), iterations=width)
-    pixels[edge] = _OUTLINE
-    return pixels
