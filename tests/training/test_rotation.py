@@ -15,7 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 import training.model.rotation as rotation
-from evaluation.explain.images import on_the_cell
+from evaluation.evidence.parts import Evidence
+from evaluation.explain.images import isolation, on_the_cell
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
 from pipelines.params import Params, PerBudget, read_params
@@ -210,30 +211,42 @@ def test_every_group_is_predicted_once_by_the_model_of_its_part(done: Done) -> N
 def test_outer_models_that_isolate_otherwise_see_and_explain_their_own_images(isolations: tuple[str, str]) -> None:
     samples, shown = in_memory(6, SIDE), dict[str, np.ndarray]()
 
-    def model(isolation: str) -> Any:
+    def model(how: str) -> Any:
         def heatmaps(own: Any) -> np.ndarray:
-            seen = isolated(own, isolation)
+            seen = isolated(own, how)
             shown.update(zip(own.table["sample_id"], seen.pixels[seen.index], strict=True))
             return np.ones((len(own), SIDE, SIDE))
 
-        seen = partial(isolated, isolation=isolation)
+        seen = partial(isolated, isolation=how)
         return SimpleNamespace(estimator=SimpleNamespace(seen=seen, heatmaps=heatmaps, heatmap_method="occlusion"))
 
     rotated = Rotated()
-    rotated.outer, rotated.contract = [model(isolation) for isolation in isolations], image_contract(image_task(SIDE))
+    rotated.outer, rotated.contract = [model(how) for how in isolations], image_contract(image_task(SIDE))
     rotated._part_of = pd.Series(np.arange(6) % 2, index=samples.table["sample_id"])
     estimator = Routed(rotated)
     seen = estimator.seen(samples)
     assert (seen is samples) == (isolations == ("none", "none"))
     maps = estimator.heatmaps(seen)
     assert estimator.heatmap_method == "occlusion"
-    for part, isolation in enumerate(isolations):
-        right = isolated(samples.take(np.arange(part, 6, 2)), isolation)
+    for part, how in enumerate(isolations):
+        right = isolated(samples.take(np.arange(part, 6, 2)), how)
         for name, pixels in zip(right.table["sample_id"], right.pixels[right.index], strict=True):
             np.testing.assert_array_equal(shown[name], pixels)
     assert maps is not None
-    by_part = [on_the_cell(samples, isolated(samples, isolation), maps)[0] for isolation in isolations]
+    by_part = [on_the_cell(samples, isolated(samples, how), maps)[0] for how in isolations]
     np.testing.assert_array_equal(on_the_cell(samples, seen, maps)[0], np.where(np.arange(6) % 2, *by_part[::-1]))
+
+
+def test_that_no_cell_is_isolated_is_found_without_all_images_in_memory() -> None:
+    asked: list[int] = []
+
+    def seen(samples: Any) -> Any:
+        asked.append(len(samples))
+        return samples
+
+    run: Any = SimpleNamespace(test=in_memory(150, SIDE), model=SimpleNamespace(estimator=SimpleNamespace(seen=seen)))
+    assert isolation(run) == Evidence()
+    assert sum(asked) == 150 and max(asked) <= 64
 
 
 def test_a_sample_of_no_part_is_refused_and_not_sent_to_some_model(done: Done) -> None:
