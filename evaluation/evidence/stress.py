@@ -26,6 +26,8 @@ def evidence(run: Evaluation, measures: Measures, count: int, draw: Draw) -> Evi
     """
     every = np.zeros(len(run.predictions), dtype=np.int64)
     rows = measures.explained(run).rows(count, run.seed, every)
+    if run.predictions["group"].iloc[rows].nunique() < 2:  # which have no interval
+        rows = np.arange(len(run.predictions))
     samples, at_home = run.test.take(rows), run.predictions.iloc[rows].reset_index(drop=True)
     stressed = run.task.stressed(samples, run.test, run.seed)
     if not stressed:

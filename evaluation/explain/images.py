@@ -66,6 +66,7 @@ def explanation(run: Evaluation, measures: Measures) -> Evidence:
     if maps is None:
         return checks.not_explained()
     on_cell, area = on_the_cell(whole, samples, maps)
+    without = int((cell_masks(whole) == OUTSIDE).all(axis=(1, 2)).sum())
     share = mean_of_rows(on_cell, run.groups[rows], **run.bootstrap)
     alike = []
     for draw in range(RANDOM_DRAWS):
@@ -83,7 +84,7 @@ def explanation(run: Evaluation, measures: Measures) -> Evidence:
     section = {
         "method": estimator.heatmap_method,
         "images": len(rows),
-        "on_the_cell": {**share.as_dict(), "area": area, "without_a_cell": int(np.isnan(on_cell).sum())},
+        "on_the_cell": {**share.as_dict(), "area": area, "without_a_cell": without},
         "correlation_with_random_weights": correlation,
         "maps_depend_on_the_weights": depends,
         "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
@@ -107,7 +108,7 @@ def explanation(run: Evaluation, measures: Measures) -> Evidence:
 
 
 def on_the_cell(whole: ImageSamples, seen: ImageSamples, maps: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the share of each map that lies on the cell, NaN where none was found, and the cells' share of the area.
+    """Return the share of each map that lies on the cell, NaN of none and of an empty map, and the cells' area share.
 
     ``maps`` are of ``seen`` images; in those that the model isolated the cell is what is not black.
     """
@@ -117,8 +118,10 @@ def on_the_cell(whole: ImageSamples, seen: ImageSamples, maps: np.ndarray) -> tu
         pixels = seen.pixels[seen.index]
         alone = (pixels != whole.pixels[whole.index]).any(axis=(1, 2, 3))
         cells = np.where(alone[:, None, None], pixels.max(axis=3) >= DARKEST, cells)
-    share = (maps * cells).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-9)
-    return np.where(found, share, np.nan), float(cells[found].mean()) if found.any() else float("nan")
+    total = maps.sum(axis=(1, 2))
+    found &= total > 0
+    share = (maps * cells).sum(axis=(1, 2)) / np.where(found, total, np.nan)
+    return share, float(cells[found].mean()) if found.any() else float("nan")
 
 
 def deletion(

@@ -44,10 +44,10 @@ def stressed(
     """Return for each kind of stress the samples with changed pixels, in memory; table and order stay.
 
     ``slide``, ``border``, ``stain`` and ``slide_and_stain`` take what they change from a partner: an image of
-    ``others`` of another class; classes, and subjects of a class, are drawn evenly. What is pasted is brought to the
-    partner's light. What an image becomes depends on
-    ``seed``, its digest and ``others``, not on the other ``samples``. Where most of ``others`` are cells that were cut
-    out on black, there is no slide and no border to exchange, and black stays black.
+    ``others`` of another class and another subject; classes, and subjects of a class, are drawn evenly. What is pasted
+    is brought to the partner's light. What an image becomes depends on ``seed``, its digest and ``others``, not on the
+    other ``samples``. Where most of ``others`` are cells that were cut out on black, there is no slide and no border to
+    exchange, and black stays black.
     """
     known = KINDS if not _cut_out(others) else {kind: of for kind, of in KINDS.items() if kind not in _OF_SLIDES}
     chosen = {kind: of for kind, of in known.items() if kinds is None or kind in kinds}
@@ -84,19 +84,23 @@ def _random(seed: int, purpose: str, digest: str) -> np.random.Generator:
 
 
 def _partners(samples: ImageSamples, others: ImageSamples, seed: int) -> np.ndarray:
-    """Return for each sample a row of ``others`` of another class, if there is any."""
+    """Return for each sample a row of ``others`` of another class and another source, if there is any."""
     table = others.table[["target", "subject_id", "sample_id", "digest"]].reset_index(names="row")
     table["source"] = table["subject_id"].fillna(table["sample_id"]).astype(str)
     table = table.sort_values(["target", "source", "digest", "sample_id"])
     of_class = {
-        target: [rows["row"].to_numpy() for _, rows in of.groupby("source")] for target, of in table.groupby("target")
+        target: {source: rows["row"].to_numpy() for source, rows in of.groupby("source")}
+        for target, of in table.groupby("target")
     }
+    own = samples.table["subject_id"].fillna(samples.table["sample_id"]).astype(str)
     chosen = []
-    for target, digest in zip(samples.target.tolist(), samples.digests, strict=True):
+    for target, digest, source in zip(samples.target.tolist(), samples.digests, own, strict=True):
         rng = _random(seed, "partner", digest)
-        classes = [other for other in of_class if other != target] or list(of_class)
-        sources = of_class[classes[rng.integers(len(classes))]]
-        chosen.append(rng.choice(sources[rng.integers(len(sources))]))
+        classes = [of_class[other] for other in of_class if other != target] or list(of_class.values())
+        elsewhere = [[rows for name, rows in of.items() if name != source] for of in classes]
+        sources = [of for of in elsewhere if of] or [list(of.values()) for of in classes]
+        of_one = sources[rng.integers(len(sources))]
+        chosen.append(rng.choice(of_one[rng.integers(len(of_one))]))
     return np.array(chosen, dtype=np.int64)
 
 

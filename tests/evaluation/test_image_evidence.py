@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from PIL import Image
 from torch import nn
@@ -25,6 +26,7 @@ from evaluation import score
 from evaluation.comparison import page, ranking
 from evaluation.comparison.architectures import compare
 from evaluation.comparison.ranking import leaderboard
+from evaluation.evidence import stress as stress_tests
 from evaluation.evidence.build import evaluate, evidence_of
 from evaluation.evidence.evidence_file import check_schema, evidence_path, read_evidence, seal
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
@@ -217,6 +219,13 @@ def test_a_model_that_looks_at_the_frame_fails_the_stress_tests_and_one_that_loo
     nothing = majority.evidence["stress"]
     assert {each["drop"]["value"] for each in nothing["kinds"]} == {0.0}
     assert passes_stress(nothing)
+
+
+def test_drawn_rows_of_one_group_are_exchanged_for_all_rows(framed: Evaluation) -> None:
+    groups = np.where(np.arange(len(framed.predictions)) == 0, "small", "large")
+    run = replace(framed, predictions=framed.predictions.assign(group=groups))
+    found = stress_tests.evidence(run, measures_of("classification"), 5, lambda *_: Figure())
+    assert found.sections["stress"]["samples"] == len(groups)
 
 
 def test_stress_tests_are_of_the_rows_at_home_and_of_the_calibrated_answers(trees: Judged, prepared: Prepared) -> None:
@@ -507,6 +516,8 @@ def test_attribution_is_measured_on_the_cell_that_is_seen_and_images_without_one
     assert (share[1:] == 1).all(), "the middle of an image with the cell alone is cell"
     elsewhere, _ = on_the_cell(whole, seen, np.eye(48, dtype=np.float32)[None].repeat(6, axis=0) * (np.arange(48) < 2))
     assert (elsewhere[1:] == 0).all()
+    maps[1] = 0  # an empty map lies nowhere
+    assert np.isnan(on_the_cell(whole, seen, maps)[0][:2]).all()
 
 
 def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Small, shown: Shown) -> None:

@@ -140,6 +140,9 @@ def test_partners_are_of_all_other_classes_and_subjects_alike() -> None:
     colors, counts = np.unique(slides[:, 0, 0, 0], return_counts=True)
     assert colors.tolist() == [100, 200, 220]
     assert counts[0] >= 12 and counts[1:].min() >= 4
+    of_s2 = replace(samples, table=samples.table.assign(subject_id=["s2"] * 40 + [None] * 200 + ["s1"] * 19 + ["s2"]))
+    slides = stressed(of_s2.take(np.arange(40)), of_s2, 1, kinds=("slide",))["slide"].pixels
+    assert set(np.unique(slides[:, 0, 0, 0])) == {100, 200}, "another image of the own subject is on the same slide"
 
 
 @pytest.mark.parametrize("flat", [0, 128, 255])
