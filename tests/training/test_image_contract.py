@@ -276,6 +276,10 @@ def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None
     assert (untrained.predict(held_out) == held_out.target).mean() < 0.8
 
 
+def test_any_number_of_training_images_settles_batch_norm() -> None:
+    EfficientNetLite0(mode="full", weights="none", epochs=0, device="cpu").fit(in_memory(transfer.BATCH + 1, 32))
+
+
 @pytest.mark.parametrize("mode", ["partial", "full"])
 def test_stages_that_are_trained_start_below_the_same_head(mode: str) -> None:
     held_out = in_memory(12, first=100)

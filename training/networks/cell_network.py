@@ -248,9 +248,9 @@ class CellNetwork(TransferNetwork):
         if not normalized or len(self.module_.frozen) or self.backbone.initial(self.weights) != "none":
             return lambda: None
         some = np.sort(np.random.default_rng(self.seed).permutation(len(train))[:SETTLED])
-        part = train.take(some)
+        parts = np.array_split(train.index[some], math.ceil(len(some) / BATCH))  # alike: each counts as much
         return lambda: settle_batch_norm(
-            self.module_, (self._normalized(self._float(part.pixels[rows])) for rows, _ in _batches(part))
+            self.module_, (self._normalized(self._float(train.pixels[rows])) for rows in parts)
         )
 
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:

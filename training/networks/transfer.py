@@ -141,7 +141,8 @@ def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None
     module.train()
     with torch.no_grad():
         for batch in batches:
-            module(batch)
+            if len(batch) > 1:  # one image has no spread
+                module(batch)
     module.train(was_training)
     for norm, before in zip(norms, momentum, strict=True):
         norm.momentum = before
