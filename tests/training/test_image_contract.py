@@ -170,6 +170,7 @@ def test_what_no_package_has_weights_of_learns_as_a_whole_and_every_stage_alike(
     drawn = [architecture.space(study.ask(), {**modes, "weights": "packaged"}) for _ in range(10)]
     assert packaged or {(each["mode"], each["layer_decay"]) for each in drawn} == {("full", 1.0)}
     made = architecture.build(first, weights="packaged")
+    assert made.pretraining()["pretrained_on"] == (["ImageNet-1k"] if packaged else [])
     rates = made._rates(_of_stages(made)) if not packaged else []
     assert len({share for _, share in rates[:-1]}) == (0 if packaged else 1)
     said = architecture.estimator.origin(first, {"weights": "packaged"})

@@ -275,8 +275,8 @@ class TransferNetwork(TrainingChoices, Classifier):
 
     def pretraining(self) -> dict[str, Any]:
         """See `Estimator.pretraining`; a file of weights does not tell what they were trained on."""
-        known = {"imagenet": [IMAGENET], "none": []}
-        return {"weights": self.weights, "pretrained_on": known.get(self.weights)}
+        known, weights = {"imagenet": [IMAGENET], "none": []}, self.backbone.initial(self.weights)
+        return {"weights": weights, "pretrained_on": known.get(weights)}
 
     # For subclasses
 
