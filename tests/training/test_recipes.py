@@ -83,7 +83,12 @@ def test_copies_have_the_labels_of_their_cells_and_digests_of_their_own(
     spread = np.median([of[inside].std(axis=0).mean() for of, inside in zip(moved, cell_masks(train) > 0, strict=True)])
     assert spread < 0.05 if exchange == "slide" else spread > 0.05, spread
     # Features are cached by digest: other copies must not be taken for these.
-    for other in (exchanged(train, exchange, seed=4), exchanged(train.take(np.arange(1, count)), exchange, seed=3)):
+    one_subject = with_subjects(train, ["a"] * count)
+    relabeled = replace(train, table=train.table.assign(target=train.target[::-1]))
+    for other in (
+        exchanged(train, exchange, seed=4),
+        *(exchanged(of, exchange, seed=3) for of in (train.take(np.arange(1, count)), one_subject, relabeled)),
+    ):
         assert not set(other.digests[len(other) // 2 :]) & set(joined.digests)
 
 
