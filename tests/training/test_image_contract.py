@@ -338,9 +338,7 @@ def test_what_differs_between_the_sources_of_a_class_counts_less_to_the_head() -
     """One feature tells the class with noise, the other tells it in half of the sources alone."""
     rng, codes, source = np.random.default_rng(0), np.repeat([0, 1], 200), np.arange(400) // 50
     features = np.stack([codes + rng.normal(0, 0.7, 400), codes * (source % 2) + rng.normal(0, 0.2, 400)], axis=1)
-    samples = labeled(np.zeros((400, 2, 2, 3), np.uint8), codes)
-    named = replace(samples, table=samples.table.assign(subject_id=source.astype(str).astype(object)))
-    apart = between_sources(features, named)
+    apart = between_sources(features, codes, source)
     means = np.array([features[source == each].mean(axis=0) for each in range(8)])
     spread = (means - np.repeat([means[:4].mean(axis=0), means[4:].mean(axis=0)], 4, axis=0)).std(axis=0)
     np.testing.assert_allclose(np.sqrt((apart**2).sum(axis=0)), spread, rtol=1e-5)
