@@ -82,11 +82,13 @@ class FrozenEncoder(nn.Module):
         with torch.no_grad():
             found = self.network(images)
         found = found if isinstance(found, tuple) else (found,)
+        kinds = sorted(getattr(each, "ndim", 0) for each in found)
+        if kinds not in ([2], [4], [2, 4]) or any(len(each) != len(images) or not each.shape[1] for each in found):
+            said = ", ".join(str(tuple(e.shape)) if isinstance(e, Tensor) else type(e).__name__ for e in found)
+            needed = "maps (n, channels, h, w), an embedding (n, k), or one of each are needed"
+            raise UserError(f"its output for {len(images)} images is {said}; {needed}")
         maps = next((each for each in found if each.ndim == 4), images.new_zeros(len(images), 0, 1, 1))
         numbers = next((each for each in found if each.ndim == 2), images.new_zeros(len(images), 0))
-        if {each.ndim for each in found} - {2, 4} or not maps.shape[1] + numbers.shape[1]:
-            shapes = ", ".join(str(tuple(each.shape)) for each in found)
-            raise UserError(f"its output is {shapes}; maps (n, channels, h, w) or an embedding (n, k) are needed")
         return self.maps(maps.detach().requires_grad_(torch.is_grad_enabled())), numbers.detach()
 
 

@@ -28,7 +28,7 @@ from pipelines.stage_inputs import inputs
 from tests.training.image_samples import from_files, image_task, in_memory, write_folder
 from tests.training.tiny import ROOT
 from training.architectures import ENCODER, Architecture, get_architecture
-from training.encoder_stages import encoder_stages
+from training.encoder_stages import FrozenEncoder, encoder_stages
 from training.model.final_fit import affordable
 
 SIDE, SIZE = 48, 64  # of the images, and of what the encoders take
@@ -225,7 +225,7 @@ def _unlike(form: str, folder: Path) -> tuple[dict[str, Any], str]:
     path = Path(entry["file"])
     if form == "output of another form":
         torch.jit.script(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(2))).save(path)
-        says = r"its output is \(2, 2, 4096\); maps"
+        says = r"its output for 2 images is \(2, 2, 4096\); maps"
     elif form == "pickle":
         path.write_bytes(pickle.dumps(_Evil(folder / "the code of a pickle was run")))
         says = "cannot be read"
@@ -249,6 +249,21 @@ def test_what_is_no_such_encoder_ends_the_fit(form: str, elsewhere: Path) -> Non
         model.fit(in_memory(6, SIDE))
     assert not (elsewhere / "the code of a pickle was run").exists()
     assert form != "another hash" or not loaded.called  # a program runs only after its hash was compared
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda maps: {"maps": maps}, "dict;"),
+        (lambda maps: (maps, maps[..., ::2, ::2]), r"\(2, 3, 8, 8\), \(2, 3, 4, 4\);"),
+        (lambda maps: maps.mean(dim=(0, 2, 3))[None], r"\(1, 3\);"),  # rows of the cache would stay zeros
+    ],
+)
+def test_an_output_that_is_not_one_row_an_image_of_each_kind_is_refused(change: Any, says: str) -> None:
+    network = nn.Identity()
+    network.register_forward_hook(lambda *given: change(given[-1]))
+    with pytest.raises(UserError, match=says):
+        FrozenEncoder(network)(torch.zeros(2, 3, 8, 8))
 
 
 def test_a_file_that_was_exchanged_in_a_saved_model_is_refused(elsewhere: Path) -> None:

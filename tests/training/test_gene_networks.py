@@ -315,7 +315,7 @@ def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> N
     module = TransferModule(stages, frozen=1, width=head_width(stages, 1, 4, 4), classes=2, dropout=0.5, grid=4).train()
     images = 5 + 3 * torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(SEED))
     module(images - 100)  # what was seen before must leave no trace
-    settle_batch_norm(module, images.split(32))
+    settle_batch_norm(module, [*images.split(32), images[:1]])
     frozen, trained = cast(Any, module.frozen[0]), cast(Any, module.tail[0])
     assert float(frozen.running_mean) == 0.0
     assert float(trained.running_mean) == pytest.approx(float(images.mean()), rel=1e-3)

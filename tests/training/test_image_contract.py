@@ -170,6 +170,7 @@ def test_what_no_package_has_weights_of_learns_as_a_whole_and_every_stage_alike(
     drawn = [architecture.space(study.ask(), {**modes, "weights": "packaged"}) for _ in range(10)]
     assert packaged or {(each["mode"], each["layer_decay"]) for each in drawn} == {("full", 1.0)}
     made = architecture.build(first, weights="packaged")
+    assert made.pretraining()["pretrained_on"] == (["ImageNet-1k"] if packaged else [])
     rates = made._rates(_of_stages(made)) if not packaged else []
     assert len({share for _, share in rates[:-1]}) == (0 if packaged else 1)
     said = architecture.estimator.origin(first, {"weights": "packaged"})
@@ -276,6 +277,10 @@ def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None
     assert (untrained.predict(held_out) == held_out.target).mean() < 0.8
 
 
+def test_any_number_of_training_images_settles_batch_norm() -> None:
+    EfficientNetLite0(mode="full", weights="none", epochs=0, device="cpu").fit(in_memory(transfer.BATCH + 1, 32))
+
+
 @pytest.mark.parametrize("mode", ["partial", "full"])
 def test_stages_that_are_trained_start_below_the_same_head(mode: str) -> None:
     held_out = in_memory(12, first=100)
@@ -333,9 +338,7 @@ def test_what_differs_between_the_sources_of_a_class_counts_less_to_the_head() -
     """One feature tells the class with noise, the other tells it in half of the sources alone."""
     rng, codes, source = np.random.default_rng(0), np.repeat([0, 1], 200), np.arange(400) // 50
     features = np.stack([codes + rng.normal(0, 0.7, 400), codes * (source % 2) + rng.normal(0, 0.2, 400)], axis=1)
-    samples = labeled(np.zeros((400, 2, 2, 3), np.uint8), codes)
-    named = replace(samples, table=samples.table.assign(subject_id=source.astype(str).astype(object)))
-    apart = between_sources(features, named)
+    apart = between_sources(features, codes, source)
     means = np.array([features[source == each].mean(axis=0) for each in range(8)])
     spread = (means - np.repeat([means[:4].mean(axis=0), means[4:].mean(axis=0)], 4, axis=0)).std(axis=0)
     np.testing.assert_allclose(np.sqrt((apart**2).sum(axis=0)), spread, rtol=1e-5)

@@ -83,7 +83,12 @@ def test_copies_have_the_labels_of_their_cells_and_digests_of_their_own(
     spread = np.median([of[inside].std(axis=0).mean() for of, inside in zip(moved, cell_masks(train) > 0, strict=True)])
     assert spread < 0.05 if exchange == "slide" else spread > 0.05, spread
     # Features are cached by digest: other copies must not be taken for these.
-    for other in (exchanged(train, exchange, seed=4), exchanged(train.take(np.arange(1, count)), exchange, seed=3)):
+    one_subject = with_subjects(train, ["a"] * count)
+    relabeled = replace(train, table=train.table.assign(target=train.target[::-1]))
+    for other in (
+        exchanged(train, exchange, seed=4),
+        *(exchanged(of, exchange, seed=3) for of in (train.take(np.arange(1, count)), one_subject, relabeled)),
+    ):
         assert not set(other.digests[len(other) // 2 :]) & set(joined.digests)
 
 
@@ -154,7 +159,7 @@ def with_subjects(samples: ImageSamples, subjects: list[str | None]) -> ImageSam
 
 def test_the_sources_of_a_class_weigh_alike_and_so_do_classes() -> None:
     samples = with_subjects(in_memory(12), ["a", "a", "a", "b", *["a"] * 8])
-    weights = source_weights(samples)
+    weights = source_weights(samples.target, sources.sources(samples))
     total = pd.Series(weights).groupby([samples.target, samples.table["subject_id"]]).sum()
     np.testing.assert_allclose(total, [2, 2, 4, 4], rtol=1e-5)  # one source of the first class has a single image
     assert weights.mean() == pytest.approx(1)
@@ -162,7 +167,7 @@ def test_the_sources_of_a_class_weigh_alike_and_so_do_classes() -> None:
 
 def test_one_image_does_not_outweigh_all_others() -> None:
     samples = with_subjects(in_memory(90), ["b", *["a"] * 89])
-    assert source_weights(samples).max() < 6
+    assert source_weights(samples.target, sources.sources(samples)).max() < 6
 
 
 def test_unknown_sources_are_clusters_of_backgrounds(cells: dict[str, ImageSamples]) -> None:
@@ -172,6 +177,17 @@ def test_unknown_sources_are_clusters_of_backgrounds(cells: dict[str, ImageSampl
     assert not set(found[second]) & set(found[~second])
     black = replace(in_memory(4), pixels=np.zeros((4, 64, 64, 3), np.uint8))
     assert set(sources.sources(black)) == {"background 0"}
+
+
+def test_sources_of_a_cell_alone_are_those_of_its_slide(cells: dict[str, ImageSamples]) -> None:
+    train = with_subjects(cells["away"].take(np.arange(0, 120, 6)), [None] * 20)
+    lite = get_architecture("efficientnet_lite0", "images", "classification")
+    settings: dict[str, Any] = {"weights": "imagenet", "epochs": 0, "views": 1, "device": "cpu"}
+    plain, other = (
+        lite.build({"isolation": "cell", "source_penalty": each}, **settings).fit(train).module_.head[2].weight
+        for each in (0.0, 10.0)
+    )
+    assert not torch.allclose(plain, other, atol=1e-4)
 
 
 def test_weights_reach_the_loss() -> None:

@@ -24,7 +24,8 @@ def exchanged(train: ImageSamples, exchange: str, seed: int) -> ImageSamples:
     """
     if exchange == "none":
         return train
-    decided = json.dumps([train.digests, train.made, exchange, seed, closure(__name__)])
+    of_partners = train.table[["digest", "target", "subject_id", "sample_id"]].astype(str).to_numpy().tolist()
+    decided = json.dumps([of_partners, train.made, exchange, seed, closure(__name__)])
     key = hashlib.sha256(decided.encode()).hexdigest()
     path = CACHE / "exchanged" / f"{key[:32]}.npy"
     on_disk = isinstance(train.pixels, np.memmap)

@@ -31,24 +31,24 @@ def sources(samples: ImageSamples) -> np.ndarray:
     return found
 
 
-def source_weights(samples: ImageSamples) -> np.ndarray:
+def source_weights(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Return weights of mean 1 by which classes weigh alike, and in each class its sources; float32, ``(n,)``."""
-    table = pd.DataFrame({"target": samples.target, "source": sources(samples)})
+    table = pd.DataFrame({"target": target, "source": source})
     images = table.groupby(["target", "source"])["source"].transform("size")
     of_class = table.groupby("target")["source"].transform("nunique")
     weights = (len(table) / (table["target"].nunique() * of_class * images)).clip(upper=_LARGEST).to_numpy(np.float32)
     return np.asarray(weights / weights.mean())
 
 
-def between_sources(features: np.ndarray, samples: ImageSamples) -> np.ndarray:
+def between_sources(features: np.ndarray, target: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Return how far the mean of each source lies from that of its class, float32, ``(sources, width)``.
 
     Scaled so that the sum of squares is the variance between sources (Hatch et al., 2006), in which a source of few
     images counts less.
     """
-    parts, total, source = list[np.ndarray](), 0.0, sources(samples)
-    for code in np.unique(samples.target):
-        of_class = samples.target == code
+    parts, total = list[np.ndarray](), 0.0
+    for code in np.unique(target):
+        of_class = target == code
         grouped = pd.DataFrame(features[of_class].astype(np.float64)).groupby(source[of_class])
         means, counts = grouped.mean().to_numpy(), grouped.size().to_numpy()
         weights = counts / (counts + _FEW)

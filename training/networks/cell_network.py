@@ -22,7 +22,7 @@ from training.feature_cache import FeatureCache
 from training.features.cell_color import COLORS, learned_stain
 from training.features.exchanged_cells import EXCHANGES, exchanged
 from training.features.isolated_cells import ISOLATIONS, isolated
-from training.features.sources import between_sources, source_weights
+from training.features.sources import between_sources, source_weights, sources
 from training.networks.augment import ZOOMS, augment, augmentation, blurred, grained, restained, zoomed
 from training.networks.loop import autocast
 from training.networks.transfer import (
@@ -78,9 +78,11 @@ class CellNetwork(TransferNetwork):
     def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
         """See `TransferNetwork.fit`."""
         joined = exchanged(train, self.exchange, self.seed)
+        if self.by_source or self.source_penalty:  # of whole images: a cell alone has no background
+            self._sources = np.tile(sources(train), len(joined) // len(train))
         if self.by_source:
-            weights = torch.from_numpy(source_weights(train))
-            self._row_weights = weights.repeat(len(joined) // len(train)).to(network_device(self.device))
+            weights = torch.from_numpy(source_weights(joined.target, self._sources))
+            self._row_weights = weights.to(network_device(self.device))
         return super().fit(self.seen(joined), None if validation is None else self.seen(validation), context)
 
     def seen(self, samples: ImageSamples) -> ImageSamples:
@@ -176,7 +178,7 @@ class CellNetwork(TransferNetwork):
         apart = None
         if self.source_penalty:
             summary = features.reshape(views, len(train), -1).mean(dim=0, dtype=torch.float32).cpu().numpy()
-            apart = torch.from_numpy(self.source_penalty**0.5 * between_sources(summary, train))
+            apart = torch.from_numpy(self.source_penalty**0.5 * between_sources(summary, train.target, self._sources))
         probe(self.module_.head, features, codes.repeat(views), criterion, self.penalty, apart=apart)
         return True
 
@@ -248,9 +250,9 @@ class CellNetwork(TransferNetwork):
         if not normalized or len(self.module_.frozen) or self.backbone.initial(self.weights) != "none":
             return lambda: None
         some = np.sort(np.random.default_rng(self.seed).permutation(len(train))[:SETTLED])
-        part = train.take(some)
+        parts = np.array_split(train.index[some], math.ceil(len(some) / BATCH))  # alike: each counts as much
         return lambda: settle_batch_norm(
-            self.module_, (self._normalized(self._float(part.pixels[rows])) for rows, _ in _batches(part))
+            self.module_, (self._normalized(self._float(train.pixels[rows])) for rows in parts)
         )
 
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:

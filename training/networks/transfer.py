@@ -141,7 +141,8 @@ def settle_batch_norm(module: TransferModule, batches: Iterable[Tensor]) -> None
     module.train()
     with torch.no_grad():
         for batch in batches:
-            module(batch)
+            if len(batch) > 1:  # one image has no spread
+                module(batch)
     module.train(was_training)
     for norm, before in zip(norms, momentum, strict=True):
         norm.momentum = before
@@ -274,8 +275,8 @@ class TransferNetwork(TrainingChoices, Classifier):
 
     def pretraining(self) -> dict[str, Any]:
         """See `Estimator.pretraining`; a file of weights does not tell what they were trained on."""
-        known = {"imagenet": [IMAGENET], "none": []}
-        return {"weights": self.weights, "pretrained_on": known.get(self.weights)}
+        known, weights = {"imagenet": [IMAGENET], "none": []}, self.backbone.initial(self.weights)
+        return {"weights": weights, "pretrained_on": known.get(weights)}
 
     # For subclasses
 
