@@ -1,5 +1,6 @@
 """Segmentation of the cell in the middle of an image into nucleus and cytoplasm."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -64,12 +65,13 @@ def per_image(
         return np.concatenate([np.zeros((0, *shape), np.uint8), *parts]), np.arange(len(samples))
     decided = json.dumps([Path(str(every.filename)).name, name, closure(module)])
     path = CACHE / name / f"{hashlib.sha256(decided.encode()).hexdigest()[:32]}.npy"
-    if not path.is_file():
-        with written_whole(path) as temporary:
-            into = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(every), *shape))
-            for start in tqdm(range(0, len(every), _BLOCK), desc=name, leave=False, disable=len(every) < _SHOWN):
-                into[start : start + _BLOCK] = run(every[start : start + _BLOCK])
-            into.flush()
+    with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
+        return np.load(path, mmap_mode="r"), samples.index
+    with written_whole(path) as temporary:
+        into = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(every), *shape))
+        for start in tqdm(range(0, len(every), _BLOCK), desc=name, leave=False, disable=len(every) < _SHOWN):
+            into[start : start + _BLOCK] = run(every[start : start + _BLOCK])
+        into.flush()
     return np.load(path, mmap_mode="r"), samples.index
 
 

@@ -220,6 +220,10 @@ def test_jitter_changes_size_and_focus_and_keeps_black_and_shape() -> None:
         changed = zoomed(image, factor)
         assert changed.shape == image.shape
         assert (changed.amax(dim=1) > 7).sum() / area == pytest.approx(factor**2, rel=0.12)
+    large = torch.zeros(1, 3, 64, 64)
+    large[:, :, 2:62, 2:62] = 100
+    assert (zoomed(large, ZOOMS[0])[..., :8] == 0).all(), "no part of a second cell is mirrored into the black"
+    assert (zoomed(large + 100, ZOOMS[0])[..., 0] > 0).all()
     soft = blurred(image)
     assert (soft[image == 0] == 0).all()
     assert soft[0, :, 22:42, 22:42].std() < 0.95 * image[0, :, 22:42, 22:42].std()

@@ -1,8 +1,10 @@
 """Training images joined by copies of themselves on the slides, and in the stains, of other classes."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,27 +29,32 @@ def exchanged(train: ImageSamples, exchange: str, seed: int) -> ImageSamples:
     of_partners = train.table[["digest", "target", "subject_id", "sample_id"]].astype(str).to_numpy().tolist()
     decided = json.dumps([of_partners, train.made, exchange, seed, closure(__name__)])
     key = hashlib.sha256(decided.encode()).hexdigest()
-    path = CACHE / "exchanged" / f"{key[:32]}.npy"
-    on_disk = isinstance(train.pixels, np.memmap)
-    if not on_disk:
+    if isinstance(train.pixels, np.memmap):
+        pixels = _on_disk(train, exchange, seed, CACHE / "exchanged" / f"{key[:32]}.npy")
+    else:
         pixels = np.concatenate([train.pixels[train.index], _copies(train, train, exchange, seed)])
-    elif not path.is_file():
-        with written_whole(path) as temporary:
-            shape = (2 * len(train), *train.pixels.shape[1:])
-            into = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            into[: len(train)] = train.pixels[train.index]
-            for start in range(0, len(train), _BLOCK):
-                rows = np.arange(start, min(start + _BLOCK, len(train)))
-                into[len(train) + rows] = _copies(train.take(rows), train, exchange, seed)
-            into.flush()
     digests = [hashlib.sha256(f"{digest} {key}".encode()).hexdigest() for digest in train.digests]
     copies = train.table.assign(digest=digests, sample_id=train.table["sample_id"].astype(str) + f" {exchange}")
     return replace(
         train,
         table=pd.concat([train.table, copies], ignore_index=True),
-        pixels=np.load(path, mmap_mode="r") if on_disk else pixels,
+        pixels=pixels,
         index=np.arange(2 * len(train)),
     )
+
+
+def _on_disk(train: ImageSamples, exchange: str, seed: int, path: Path) -> np.ndarray:
+    with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
+        return np.asanyarray(np.load(path, mmap_mode="r"))
+    with written_whole(path) as temporary:
+        shape = (2 * len(train), *train.pixels.shape[1:])
+        into = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        into[: len(train)] = train.pixels[train.index]
+        for start in range(0, len(train), _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, len(train)))
+            into[len(train) + rows] = _copies(train.take(rows), train, exchange, seed)
+        into.flush()
+    return np.asanyarray(np.load(path, mmap_mode="r"))
 
 
 def _copies(samples: ImageSamples, train: ImageSamples, exchange: str, seed: int) -> np.ndarray:

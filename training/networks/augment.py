@@ -21,11 +21,15 @@ def restained(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def zoomed(images: Tensor, factor: float) -> Tensor:
-    """Return images magnified by ``factor``; below 1 their surroundings are mirrored at the edge."""
+    """Return images magnified by ``factor``; below 1 they are mirrored at the edge, and a black frame is continued."""
     size = images.shape[-1]
     side = round(size / factor)
     pad = max(0, -(-(side - size) // 2))
     padded = nn.functional.pad(images, (pad, pad, pad, pad), "reflect")
+    black = (images.amax(dim=1, keepdim=True) < 8).to(images.dtype)
+    edge = torch.cat([black[:, :, [0, -1]].flatten(1), black[..., [0, -1]].flatten(1)], dim=1)
+    framed = (edge.mean(dim=1) > 0.5).to(images.dtype)[:, None, None, None]
+    padded = padded * (1 - framed * (1 - nn.functional.pad(torch.ones_like(black), (pad, pad, pad, pad))))
     cut = v2.functional.center_crop(padded, [side, side])
     return v2.functional.resize(cut, [size, size], antialias=False)
 

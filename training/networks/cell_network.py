@@ -46,10 +46,10 @@ def space(trial: Any, settings: Mapping[str, Any], backbone: Backbone | None) ->
     if backbone is not None and backbone.initial(settings.get("weights", "imagenet")) == "none":
         drawn = training_space(trial, {**settings, "modes": ["full"]}, batches=[32, 16]) | {"layer_decay": 1.0}
     else:
-        drawn = training_space(trial, settings)
+        drawn = training_space(trial, settings) | draw(trial, penalty=Range(1e-2, 30.0, log=True))
         if backbone is not None:
             drawn |= draw(trial, dropped_stages=Range(0, 3), source_penalty=[0.0, 10.0])
-    drawn |= draw(trial, isolation=ISOLATIONS, color=list(COLORS), penalty=Range(1e-2, 30.0, log=True))
+    drawn |= draw(trial, isolation=ISOLATIONS, color=list(COLORS))
     drawn |= draw(trial, exchange=EXCHANGES, jitter=[False, True], by_source=[False, True])
     if drawn["mode"] != "head":
         drawn |= draw(trial, ema=[0.0, 0.99])
@@ -64,7 +64,7 @@ class CellNetwork(TransferNetwork):
     isolation: str = "none"  # of the cell, see `training.features.isolated_cells.isolated`
     exchange: str = "none"  # between classes, see `training.features.exchanged_cells.exchanged`
     jitter: bool = False  # whether magnification, focus and grain of training images vary
-    by_source: bool = False  # whether the sources of each class weigh alike, see `training.features.sources`
+    by_source: bool = False  # whether classes, and the sources of each, weigh alike, whatever `balanced` says
     color: str = "as_is"  # or, since stains differ between smears, another of `training.features.cell_color.COLORS`
     dropped_stages: int = 0  # of the backbone's last ones: texture shows earlier than objects
     views: int = 4  # turned, mirrored and restained, of each training image
