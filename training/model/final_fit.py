@@ -127,7 +127,7 @@ class Unfinished:
     def of(cls, study: str, task: Task, *, architecture: str, **asked: Any) -> Self:
         """Return the files of a fit, the same in all processes; ``asked`` is all that it depends on besides code."""
         code = closure("training.model.final_fit", task=task, architectures=(architecture, task.evaluate.baseline))
-        decided = json.dumps([asked, code], sort_keys=True, default=str)
+        decided = json.dumps([asked, task.evaluate.interval_coverage, code], sort_keys=True, default=str)
         return cls(study, f"{study}.{hashlib.sha256(decided.encode()).hexdigest()[:12]}")
 
     def file(self, kind: str) -> Path | None:
