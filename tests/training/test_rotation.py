@@ -30,7 +30,7 @@ from training.features.isolated_cells import isolated
 from training.model.cross_fit import FinalFit
 from training.model.final_fit import Fitted, Unfinished, fit
 from training.model.predictor import Predictor
-from training.model.rotation import ROTATION, Rotated, Routed
+from training.model.rotation import ROTATION, Rotated, Routed, is_rotated
 from training.problems.classification import Classes
 from training.studies.study import tune
 from training.trees.images import ImageTrees
@@ -269,6 +269,16 @@ def test_parts_that_were_calibrated_for_another_coverage_are_not_gone_on_with() 
     wider = replace(task, evaluate=replace(task.evaluate, interval_coverage=0.99))
     asked: dict[str, Any] = {"architecture": ARCHITECTURE, "hyperparameters": {}, "members": 1, "settings": {}}
     assert Unfinished.of("one", task, **asked) != Unfinished.of("one", wider, **asked)
+
+
+def test_a_baseline_that_learns_from_samples_is_refused() -> None:
+    params = made_params()
+    task, prepared = params.task(NAME), made_prepared(params)
+    learns: Any = replace(task, evaluate=replace(task.evaluate, baseline="xgboost"))
+    for architecture in ("xgboost", ARCHITECTURE):
+        with pytest.raises(UserError, match=r"evaluate\.baseline is xgboost"):
+            is_rotated(architecture, learns, prepared)
+    assert is_rotated(ARCHITECTURE, task, prepared) and not is_rotated("majority_class", task, prepared)
 
 
 def test_one_run_has_the_studies_of_all_parts_below_it(done: Done) -> None:

@@ -68,7 +68,7 @@ def fit(
 ) -> Fitted:
     """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large."""
     task = params.task(name)
-    metric = task.tune.metric
+    metric, rotated = task.tune.metric, is_rotated(architecture.name, task, prepared)
     asked = _asked(architecture, hyperparameters, params, task)
     members = asked["members"]
     files = Unfinished.of(study, task, architecture=architecture.name, **asked)
@@ -86,7 +86,7 @@ def fit(
             fitted = fit_calibrated(name, architecture, task, prepared, asked=asked, context=context)
         final, contract = fitted.final, fitted.contract
         validation = validation_score(final, prepared, task, metric, params.seed)
-        if is_rotated(architecture.name, task, prepared):
+        if rotated:
             how: dict[str, Any] = {"asked": asked, "files": files, "folder": folder, "run_id": run.info.run_id}
             predictions = _rotated(name, architecture, fitted, prepared, params, tune=tune, **how)
         else:
