@@ -285,7 +285,7 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
         for listed in of_tasks:
             require(listed in params.tasks, f"budgets.{name}.{listed}", "is of no task")
         plain = re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and name not in _COUNTED
-        message = f"has a name of its own, of small letters, digits and _, that is not {' or '.join(_COUNTED)}"
+        message = f"is no name of a budget: small letters, digits and _, and neither {' nor '.join(_COUNTED)}"
         require(plain, f"budgets.{name}", message)
     require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
     for name, task in params.tasks.items():

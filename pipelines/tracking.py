@@ -167,7 +167,7 @@ def run(
     """Open a run of the experiment ``task`` with the lineage tags set, or reopen ``run_id``, whose tags are kept.
 
     The parameters of a run that is resumed are immutable and must not be logged with other values. ``parent`` is the id
-    of the parent run.
+    of the parent run, also of one that is reopened: a fit that is repeated finds the studies of its parts ended.
     """
     above = {"mlflow.parentRunId": parent, "project_run_id": _PROJECT_RUN}
     every: dict[str, Any] = {"task": task, "stage": stage, **lineage(task), **conditions(), **(tags or {})}
@@ -178,7 +178,7 @@ def run(
             experiment_id=None if run_id else experiment(task),
             run_name=None if run_id else name,
             nested=parent is not None,
-            tags=None if run_id else every,
+            tags=({"mlflow.parentRunId": parent} if parent else None) if run_id else every,
         )
     )
     try:

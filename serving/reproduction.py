@@ -205,6 +205,7 @@ def refit(recipe: Recipe, origin: Path) -> Refit:
         store = f"sqlite:///{tree.root.parent / 'mlflow.db'}"
         env = {"MLFLOW_TRACKING_URI": store, "MLFLOW_REGISTRY_URI": store}
         env |= {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
+        env |= {"OPTUNA_STORAGE": f"sqlite:///{tree.root.parent / 'optuna.db'}"}  # a rotation has studies
         if threads := recipe.tags.get("threads"):  # the order of sums depends on it
             env["OMP_NUM_THREADS"] = threads
         tree.run("prepare", sys.executable, "-m", "pipelines.prepare", "--task", task, env=env)

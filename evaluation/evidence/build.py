@@ -28,6 +28,7 @@ from pipelines.files import read_json, write_json, written_whole
 from pipelines.formatting import interval
 from pipelines.params import Params
 from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
+from pipelines.tune_metric import with_metric
 from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 from training.model.rotation import Rotated, is_rotated
@@ -135,7 +136,8 @@ def _hashes(run: Evaluation, params: Params, predictions: Path) -> dict[str, str
         **tracking.lineage(name),
         **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
         "split.sha256": run.prepared.sha256,
-        "params.sha256": params_sha256(params, name),
+        # Of `auto` what it stood for, as the model's own task has it, from which it is fitted again.
+        "params.sha256": params_sha256(with_metric(params, name, run.fitted.metric), name),
         "model.sha256": logged_model_sha256(run.fitted.model_uri),
         "predictions.sha256": file_sha256(predictions),
         **({tracking.ROTATION_SHA256: rotation} if (rotation := rotation_sha256(run.fitted.run_id)) else {}),

@@ -27,7 +27,7 @@ from evaluation.comparison import page, ranking
 from evaluation.comparison.architectures import compare
 from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence import stress as stress_tests
-from evaluation.evidence.build import evaluate, evidence_of
+from evaluation.evidence.build import evaluate, evidence_of, params_sha256
 from evaluation.evidence.evidence_file import check_schema, evidence_path, read_evidence, seal
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import images
@@ -44,7 +44,7 @@ from pipelines.datasets import Prepared, prepare
 from pipelines.errors import DataError, UserError
 from pipelines.files import jsonable
 from pipelines.formatting import interval
-from pipelines.params import Params, PerBudget, read_params
+from pipelines.params import Params, PerBudget, read_params, read_task
 from pipelines.report import as_markdown
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
@@ -145,6 +145,8 @@ def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_spl
         assert trees.metric(name)["value"] == pytest.approx(value, nan_ok=True), name
         for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
             assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
+    its_own = with_metric(params, NAME, read_task(trees.model.contract.task_text).tune.metric)
+    assert trees.evidence["hashes"]["params.sha256"] == params_sha256(its_own, NAME)  # `make reproduce` has no other
     other: Any = (replace(trees.fitted, split_sha256="0" * 64), trees.model, trees.predictions)
     with pytest.raises(UserError, match="was fitted on another split"):
         evaluate(*other, prepared=prepared, params=params, folder=tmp_path)

@@ -321,7 +321,7 @@ def test_a_budget_changes_the_keys_that_it_names_and_no_task_besides(tmp_path: P
     assert list(tiny.tasks) == list(full.tasks) and tune.epochs.of(tiny.budget) == 3
     for name in ("quick", "Tiny", "a b"):
         said = refused(tmp_path, good + BUDGET.replace("tiny", name) + "data: {size: 80}\n")
-        assert f"params.budgets.{name} has a name of its own" in said
+        assert f"params.budgets.{name} is no name of a budget" in said
     assert "params.budgets.tiny.scren is of no task" in refused(
         tmp_path, good + BUDGET.replace("blood_cell", "scren") + "data: {size: 80}\n"
     )

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ from pipelines.errors import UserError
 from pipelines.file_hashes import combined
 from pipelines.params import read_params, task_text
 from pipelines.simulate.expression import simulate_tumor_type
-from serving.reproduction import ELSEWHERE, Recipe, Refit, compare, recipe_of, typed, verdict, worktree
+from serving import reproduction
+from serving.reproduction import ELSEWHERE, Recipe, Refit, Worktree, compare, recipe_of, typed, verdict, worktree
 from tests.empty_store import empty_store
 from tests.end_to_end.small_platform import Platform, make_platform
 from tests.serving.made_registry import tracked
@@ -164,6 +166,21 @@ def test_a_tree_is_dirty_by_code_and_not_by_what_dvc_writes(tmp_path: Path, monk
     write("2", "params.yaml", "training/new.py")
     assert tracking.changes() == ["params.yaml", "training/new.py"] and tracking.lineage("none")["git.dirty"] == "true"
     assert tracking.conditions()["git.changed"] == "params.yaml training/new.py"
+
+
+def test_a_second_fit_keeps_its_studies_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: Worktree, what: str, *command: str, env: Mapping[str, str] | None = None) -> str:
+        if what == "fit":
+            raise UserError((env or {}).get("OPTUNA_STORAGE", "that of everyone"))
+        return ""
+
+    for name, instead in {"run": run, "data": lambda *_: None}.items():
+        monkeypatch.setattr(Worktree, name, instead)
+    tree = Worktree(tmp_path / "worktree", tmp_path)
+    monkeypatch.setattr(reproduction, "worktree", lambda *_: contextlib.nullcontext(tree))
+    monkeypatch.setattr(reproduction, "_settle", lambda *_: None)
+    with pytest.raises(UserError, match=f"^sqlite:///{tmp_path}/optuna.db$"):
+        reproduction.refit(version(tmp_path / "model", {"dvc.data_md5": "d" * 32}), tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,9 @@ from tests.training.tiny import ROOT
 from training.architectures import get_architecture
 from training.features.isolated_cells import isolated
 from training.model.cross_fit import FinalFit
-from training.model.final_fit import Fitted, fit
+from training.model.final_fit import Fitted, Unfinished, fit
 from training.model.predictor import Predictor
-from training.model.rotation import ROTATION, Rotated, Routed
+from training.model.rotation import ROTATION, Rotated, Routed, is_rotated
 from training.problems.classification import Classes
 from training.studies.study import tune
 from training.trees.images import ImageTrees
@@ -262,6 +262,23 @@ def test_models_of_another_rotation_are_refused(done: Done) -> None:
     model = Predictor().read(done.folder / "model")
     with pytest.raises(UserError, match="part 0 was fitted on another split"):
         Rotated.of(model.contract, model.baseline, done.folder / ROTATION, moved)
+
+
+def test_parts_that_were_calibrated_for_another_coverage_are_not_gone_on_with() -> None:
+    task = made_params().task(NAME)
+    wider = replace(task, evaluate=replace(task.evaluate, interval_coverage=0.99))
+    asked: dict[str, Any] = {"architecture": ARCHITECTURE, "hyperparameters": {}, "members": 1, "settings": {}}
+    assert Unfinished.of("one", task, **asked) != Unfinished.of("one", wider, **asked)
+
+
+def test_a_baseline_that_learns_from_samples_is_refused() -> None:
+    params = made_params()
+    task, prepared = params.task(NAME), made_prepared(params)
+    learns: Any = replace(task, evaluate=replace(task.evaluate, baseline="xgboost"))
+    for architecture in ("xgboost", ARCHITECTURE):
+        with pytest.raises(UserError, match=r"evaluate\.baseline is xgboost"):
+            is_rotated(architecture, learns, prepared)
+    assert is_rotated(ARCHITECTURE, task, prepared) and not is_rotated("majority_class", task, prepared)
 
 
 def test_one_run_has_the_studies_of_all_parts_below_it(done: Done) -> None:

@@ -222,6 +222,11 @@ def test_without_an_objective_the_defaults_are_taken_and_no_trial_runs(
     run = mlflow.get_run(tuned.run_id)
     assert run.info.status == "FINISHED" and run.data.params == {"trials": "0", "objective": "none"}
     assert (run.data.tags["stage"], run.data.tags["study"]) == ("tune", tuned.study)
+    for _ in range(2):  # a fit that rotates, and one that repeats it
+        with tracking.run(NAME, "fit", "mlp") as fit:
+            of_part = {"progress": False, "rotation": 0, "parent": fit.info.run_id}
+            part = tune(NAME, mlp, prepared, replace(params, seed=1), **of_part)
+        assert mlflow.get_run(part.run_id).data.tags["mlflow.parentRunId"] == fit.info.run_id
 
 
 # Trials that end early

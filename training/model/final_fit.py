@@ -68,7 +68,7 @@ def fit(
 ) -> Fitted:
     """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large."""
     task = params.task(name)
-    metric = task.tune.metric
+    metric, rotated = task.tune.metric, is_rotated(architecture.name, task, prepared)
     asked = _asked(architecture, hyperparameters, params, task)
     members = asked["members"]
     files = Unfinished.of(study, task, architecture=architecture.name, **asked)
@@ -86,17 +86,18 @@ def fit(
             fitted = fit_calibrated(name, architecture, task, prepared, asked=asked, context=context)
         final, contract = fitted.final, fitted.contract
         validation = validation_score(final, prepared, task, metric, params.seed)
-        if is_rotated(architecture.name, task, prepared):
+        samples = prepared.samples.take(prepared.tested)
+        model_uri, cost = _log(fitted, samples, make_reference(contract, prepared, final), folder)
+        _refuse_large(cost, architecture.name, max(LARGEST_MODEL, params.policy.gate.megabytes))
+        if rotated:
             how: dict[str, Any] = {"asked": asked, "files": files, "folder": folder, "run_id": run.info.run_id}
             predictions = _rotated(name, architecture, fitted, prepared, params, tune=tune, **how)
         else:
             predictions = _tested(fitted, prepared)
-        samples = prepared.samples.take(prepared.tested)
-        model_uri, cost = _log(fitted, samples, make_reference(contract, prepared, final), folder)
+            shutil.rmtree(folder / ROTATION, ignore_errors=True)  # of the task before it had groups enough
         folds = cross_validated(final, prepared, get_problem(task.problem)) if members > 1 else {}
         found = {f"validation_{metric}": validation, **contract.logged(), **cost, **folds}
         tracking.patiently(lambda: mlflow.log_metrics(found))
-        _refuse_large(cost, architecture.name, max(LARGEST_MODEL, params.policy.gate.megabytes))
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     files.settle(name, run.info.run_id)
@@ -127,7 +128,7 @@ class Unfinished:
     def of(cls, study: str, task: Task, *, architecture: str, **asked: Any) -> Self:
         """Return the files of a fit, the same in all processes; ``asked`` is all that it depends on besides code."""
         code = closure("training.model.final_fit", task=task, architectures=(architecture, task.evaluate.baseline))
-        decided = json.dumps([asked, code], sort_keys=True, default=str)
+        decided = json.dumps([asked, task.evaluate.interval_coverage, code], sort_keys=True, default=str)
         return cls(study, f"{study}.{hashlib.sha256(decided.encode()).hexdigest()[:12]}")
 
     def file(self, kind: str) -> Path | None:

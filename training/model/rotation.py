@@ -16,7 +16,7 @@ from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import Params, PerBudget, Task
 from pipelines.split import PART
-from training.architectures import Architecture
+from training.architectures import Architecture, get_architecture
 from training.contract import Columns, Contract
 from training.estimator import Estimator, FitContext
 from training.model.calibrated import fit_calibrated, validation_score
@@ -32,9 +32,16 @@ def is_rotated(architecture: str, task: Task, prepared: Prepared) -> bool:
     """Whether evidence of an architecture is of all groups by outer models; the baseline is fitted on all groups.
 
     The rarer a class in a part, the more probable it is to an outer baseline, which saw the others: over all parts the
-    area under the curve of knowing nothing would be below 0.5, and every margin over it too large.
+    area under the curve of knowing nothing would be below 0.5, and every margin over it too large. `UserError` for a
+    baseline that learns from what it sees of samples, whose answers to those that it was fitted on are no evidence.
     """
-    return bool(prepared.parts) and architecture != task.evaluate.baseline
+    baseline = task.evaluate.baseline
+    if prepared.parts and get_architecture(baseline, task.modality, task.problem).role != "baseline":
+        raise UserError(
+            f"evaluate.baseline is {baseline}, which has seen all groups where these are tested in turn; name one that "
+            "looks at no sample (majority_class), or set split.fewest_groups: 0"
+        )
+    return bool(prepared.parts) and architecture != baseline
 
 
 def rotate(

@@ -88,7 +88,7 @@ def tune(
     refuse_what_many_workers_cannot_share(workers, cluster, mlflow.get_tracking_uri())
     search = Search(name=name, architecture=architecture, prepared=prepared, params=params, rotation=rotation)
     if search.task.tune.objective == "none":
-        return _untuned(search)
+        return _untuned(search, parent)
     tuning, study = search.task.tune, _open(search, wait=False, create=True)
     lock = study_lock(study.study_name)
     with locked(lock):
@@ -99,8 +99,7 @@ def tune(
     # A process that was killed before it wrote the run's id down has left a run with the study's name.
     parent_id = existing_run(recorded) if recorded else unrecorded_parent(name, study.study_name)
     tags = search.tags(study.study_name) | ({"tune.metric_why": why} if why else {})
-    label = f"tune {architecture.name}" + ("" if rotation is None else f" without part {rotation}")
-    with tracking.run(name, "tune", label, tags=tags, run_id=parent_id, parent=parent) as own:
+    with tracking.run(name, "tune", search.title, tags=tags, run_id=parent_id, parent=parent) as own:
         run_id = own.info.run_id
         if recorded != run_id:
             study.set_user_attr(RUN_ID, run_id)
@@ -121,11 +120,11 @@ def tune(
     return _tuned(search, study.study_name, run_id, value=study.best_value, hyperparameters=best, trials=ended(study))
 
 
-def _untuned(search: Search) -> Tuned:
+def _untuned(search: Search, parent: str | None) -> Tuned:
     """Return the defaults, where no trial is to run, with a run that says so."""
     study = study_name(search.name, search.architecture, search.prepared, search.params)
-    run_id, title = unrecorded_parent(search.name, study), f"tune {search.architecture.name}"
-    with tracking.run(search.name, "tune", title, tags=search.tags(study), run_id=run_id) as run:
+    tags, run_id = search.tags(study), unrecorded_parent(search.name, study)
+    with tracking.run(search.name, "tune", search.title, tags=tags, run_id=run_id, parent=parent) as run:
         tracking.patiently(lambda: mlflow.log_params({"trials": 0, "objective": "none"}))
     defaults = search.architecture.first_trial(search.settings)
     return _tuned(search, study, run.info.run_id, value=None, hyperparameters=defaults, trials=0)

@@ -56,6 +56,11 @@ class Search:
         return self.params.task(self.name)
 
     @property
+    def title(self) -> str:
+        """Return the name of the study's run."""
+        return f"tune {self.architecture.name}" + ("" if self.rotation is None else f" without part {self.rotation}")
+
+    @property
     def budget(self) -> int:
         """Return the number of trials."""
         return self.task.tune.trials.of(self.params.budget) if self.architecture.space else 1
