@@ -25,7 +25,7 @@ SIDES = ("train", "test", "validation")
 PART = "outer"  # column of the part of a rotation in which a sample is tested; split tables without rotation lack it
 NO_FOLD = -1
 CROSS_STUDY = "cross_study"
-_DEALS = 20  # of the parts of a rotation, of which the best is taken
+_DEALS = 20  # of the parts of a rotation, until no side and no fold has all its groups in one
 
 
 class SplitError(UserError):
@@ -157,14 +157,10 @@ def split_sha256(table: pd.DataFrame) -> str:
 
 
 def _parts(table: pd.DataFrame, stratum: npt.NDArray[Any], count: int, seed: int) -> npt.NDArray[np.int16]:
-    """Return the part of each row ``(n,)``, dealt so that without any part no side and no fold is empty.
-
-    As few sides and folds as can be have all groups of a class (``stratum``) in one part.
-    """
+    """Return the part of each row ``(n,)``, dealt so that without any part no side and no fold is empty."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     parts, spread = np.full(len(table), NO_FOLD, dtype=np.int16), table["split"] + stratum
-    found: list[tuple[int, npt.NDArray[np.int16]]] = []
     for deal in range(_DEALS):
         dealer = StratifiedGroupKFold(count, shuffle=True, random_state=(seed + deal) % 2**32)
         with warnings.catch_warnings():
@@ -176,14 +172,7 @@ def _parts(table: pd.DataFrame, stratum: npt.NDArray[Any], count: int, seed: int
                 break
         over = [pd.Series(parts).groupby(table[column]).nunique().min() for column in ("split", "fold")]
         if min(over) > 1 and len(np.unique(parts)) == count:
-            # Without such a part a side or fold lacks a class, by which nothing can be stopped early or calibrated.
-            alone = sum(
-                int((pd.Series(parts).groupby([table[column], stratum]).nunique() == 1).sum())
-                for column in ("split", "fold")
-            )
-            found.append((alone, parts.copy()))
-    if found:
-        return min(found, key=lambda each: each[0])[1]
+            return parts
     raise SplitError(
         f"the groups are too few or too uneven for a rotation in {count} parts: lower split.rotation or split.folds, "
         "raise split.validation, or set split.fewest_groups: 0 for one test side"

@@ -409,16 +409,6 @@ def test_enough_groups_are_split_once_as_without_the_key() -> None:
     assert "outer" in split_samples(found, replace(once, fewest_groups=41), SEED)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_no_part_of_a_rotation_has_all_validation_groups_of_a_rare_class(seed: int) -> None:
-    """Else nothing could be stopped early or calibrated on what is left."""
-    labels = ["a"] * 48 + ["b"] * 16
-    table = split_samples(made("images", labels, [f"S{number // 2}" for number in range(64)]), ROTATED, seed)
-    for part in range(5):
-        outer = without_part(table, part)
-        assert set(outer.loc[outer["split"] == "validation", "label"]) == {"a", "b"}
-
-
 def test_a_rotation_of_too_few_groups_says_what_to_change() -> None:
     labels = [label for label in "ab" for _ in range(3)]
     found = made("images", labels, [f"S{number}" for number in range(6)])
