@@ -13,8 +13,7 @@ from pipelines.formatting import cost, interval, number
 from pipelines.params import Task, read_params
 from pipelines.report import Code, as_markdown, report, section, table
 
-STRESS = "worst_stress_"
-SCORES = ("accuracy", "roc_auc", "macro_f1", "weighted_f1")  # beside the metric of the task
+SCORES = ("accuracy", "roc_auc", "macro_f1", "weighted_f1", "worst_stress_ece")  # beside the metric of the task
 # Metrics of a run with their headings; they are shown where a run has them.
 OTHERS = {
     "explanation_on_the_cell": "Grad-CAM on the cell",
@@ -63,9 +62,8 @@ def content(name: str, task: Task, runs: Sequence[Any]) -> dict[str, Any]:
 
     metric = task.evaluate.metric
     every = sorted({key for run in runs for key in run.data.metrics})
-    ends = ("_low", "_high")
-    stress = [key.removeprefix("test_") for key in every if STRESS in key and not key.endswith(ends)]
-    scores = [score for score in dict.fromkeys([metric, *SCORES, *stress]) if f"test_{score}" in every]
+    stressed = (f"worst_stress_{metric}", f"worst_stress_{metric}_drop")
+    scores = [score for score in dict.fromkeys([metric, *stressed, *SCORES]) if f"test_{score}" in every]
     others, costs = ({key: heading for key, heading in of.items() if key in every} for of in (OTHERS, COSTS))
     rows = []
     for run in runs:
@@ -73,7 +71,7 @@ def content(name: str, task: Task, runs: Sequence[Any]) -> dict[str, Any]:
         start = {"true": "pretrained", "false": "from scratch"}.get(tags.get("pretrained", ""), "")
         cells = [Code(tags["architecture"]), run.data.params.get("features", start), tags["budget"]]
         for score in scores:
-            value, *both = (found.get(f"test_{score}{end}") for end in ("", *ends))
+            value, *both = (found.get(f"test_{score}{end}") for end in ("", "_low", "_high"))
             cells.append(interval({"value": value, "low": both[0], "high": both[1]}, alone="{}"))
         cells += [number(found.get(key), ".2f") for key in others]
         cells += [cost(found.get(key)) for key in costs]
