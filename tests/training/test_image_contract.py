@@ -171,7 +171,7 @@ def test_what_no_package_has_weights_of_learns_as_a_whole_and_every_stage_alike(
     assert packaged or {(each["mode"], each["layer_decay"]) for each in drawn} == {("full", 1.0)}
     made = architecture.build(first, weights="packaged")
     assert made.pretraining()["pretrained_on"] == (["ImageNet-1k"] if packaged else [])
-    rates = made._rates(_of_stages(made)) if not packaged else []
+    rates = made._rates(_of_stages(made), started=False) if not packaged else []
     assert len({share for _, share in rates[:-1]}) == (0 if packaged else 1)
     said = architecture.estimator.origin(first, {"weights": "packaged"})
     assert said["pretrained"] == str(packaged).lower() and ("imagenet" in said["weights"]) == packaged
@@ -275,6 +275,15 @@ def test_without_a_penalty_or_from_scratch_training_starts_from_chance() -> None
     assert fitted(mode="full", weights="none", epochs=1).trained_.best_epoch == 0
     untrained, held_out = fitted(penalty=None, epochs=0), in_memory(12, first=100)
     assert (untrained.predict(held_out) == held_out.target).mean() < 0.8
+
+
+def test_training_does_not_carry_a_wide_head_off_its_start() -> None:
+    held_out = in_memory(24, first=100)
+    how: dict[str, Any] = {"views": 2, "strength": 0.0, "dropout": 0.0, "batch_size": 4, "seed": 1, "device": "cpu"}
+    start, trained = (
+        EfficientNetLite0(epochs=epochs, **how).fit(in_memory(24)).predict_proba(held_out) for epochs in (0, 2)
+    )
+    assert np.abs(trained - start).mean() < 0.03  # 0.06 if the rate did not fall with the width
 
 
 def test_any_number_of_training_images_settles_batch_norm() -> None:

@@ -20,6 +20,7 @@ from training.estimator import IMAGENET, Classifier, FitContext
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 BATCH = 64  # images at a time where no gradient is kept
+WIDEST = 256  # inputs of a head that learns at `learning_rate` from where `probe` has put it; a wider one learns slower
 SETTLED = 1024  # training images that set the statistics of batch normalization
 MODES = ("head", "partial", "full")
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -322,7 +323,7 @@ class TransferNetwork(TrainingChoices, Classifier):
         started = self._start(train, context, criterion, codes)
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         began = time.perf_counter()
-        options: dict[str, Any] = {"context": context, "groups": self._rates(module), "start_counts": started}
+        options: dict[str, Any] = {"context": context, "groups": self._rates(module, started), "start_counts": started}
         options["ema"] = getattr(self, "ema", 0.0)
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
         self.trained_ = train_network(trained, loss, len(train), monitor, settings=self, **options)
@@ -352,11 +353,16 @@ class TransferNetwork(TrainingChoices, Classifier):
         self._frozen_seconds = 0.0  # of the one run of frozen stages over the training images, set by `_loss`
         self._shape: tuple[int, ...] = ()
 
-    def _rates(self, module: TransferModule) -> list[tuple[list[nn.Parameter], float]]:
-        """Return the trained parameters with their share of the learning rate: the deeper, the larger."""
-        depth = len(module.tail)
+    def _rates(self, module: TransferModule, started: bool) -> list[tuple[list[nn.Parameter], float]]:
+        """Return the trained parameters with their share of the learning rate: the deeper, the larger.
+
+        A step of Adam moves all weights alike, so a logit moves by the sum over the head's inputs: that would carry a
+        wide head that has ``started`` off its minimum, and its share falls with its width (Yang et al., 2022).
+        """
+        depth, width = len(module.tail), cast(nn.Linear, module.head[2]).in_features
         shares = [self.backbone_rate * self.layer_decay ** (depth - 1 - position) for position in range(depth)]
-        parts = zip([*module.tail, module.head], [*shares, 1.0], strict=True)
+        of_head = min(1.0, WIDEST / width) if started else 1.0
+        parts = zip([*module.tail, module.head], [*shares, of_head], strict=True)
         return [(list(part.parameters()), share) for part, share in parts]
 
     def _monitor(self, train: Any, validation: Any, context: FitContext) -> Callable[[], dict[str, float]]:
