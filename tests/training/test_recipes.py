@@ -35,7 +35,7 @@ from training.networks.augment import ZOOMS, augmentation, blurred, zoomed
 from training.networks.cell_network import viewed
 from training.studies.study import tune
 
-SIDE = 112
+SIDE = 96
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("laboratories")
     for name, (per_class, seed, laboratories) in {
         "train": (80, 1, "confounded"),
-        "home": (16, 2, "confounded"),
-        "away": (24, 3, "both"),
+        "home": (24, 2, "confounded"),
+        "away": (48, 3, "both"),
     }.items():
         simulate_blood_cell(folder / name, per_class=per_class, seed=seed, laboratories=laboratories)
     return folder
@@ -425,12 +425,11 @@ def test_no_study_of_a_table_depends_on_the_audit(tmp_path: Path) -> None:
 
 # The proof: what worst stress ranks high at home holds in another laboratory.
 
-EXCHANGED: dict[str, Any] = {"color": "standard", "exchange": "slide_and_stain"}
-AGAINST: dict[str, Any] = {"isolation": "cell_size", "color": "gray", "exchange": "slide_and_stain", "jitter": True}
+ALONE: dict[str, Any] = {"isolation": "cell_size", "color": "standard"}
 RANKED: tuple[dict[str, Any], ...] = (
-    *({}, {"color": "gray"}, {"color": "standard"}),
-    *({"exchange": "slide"}, {"exchange": "slide_and_stain"}, EXCHANGED),
-    *({"isolation": "cell_size", "color": "standard"}, AGAINST),
+    *({}, {"exchange": "slide"}, {"exchange": "slide_and_stain"}),
+    *({"color": "standard"}, {"color": "standard", "exchange": "slide_and_stain"}),
+    *(ALONE, ALONE | {"exchange": "slide_and_stain", "jitter": True}),
 )
 
 
@@ -441,24 +440,33 @@ def trained(train: ImageSamples, away: ImageSamples, recipe: dict[str, Any], **f
     return model, float((model.outputs(away).argmax(axis=1) == away.target).mean())
 
 
+def on_disk(samples: ImageSamples, name: str) -> ImageSamples:
+    """Return samples whose masks and features are cached, as those of files are."""
+    np.save(name, samples.pixels)
+    return replace(samples, pixels=np.load(name, mmap_mode="r"))
+
+
 def test_a_recipe_against_shortcuts_holds_in_another_laboratory_where_the_plain_one_fails(
     cells: dict[str, ImageSamples],
 ) -> None:
     _, plain = trained(cells["train"], cells["away"], {})
-    _, against = trained(cells["train"], cells["away"], AGAINST)
+    _, against = trained(cells["train"], cells["away"], RANKED[-1])
     assert plain < 0.7 and against > 0.9, (plain, against)
 
 
 def test_worst_stress_at_home_ranks_recipes_as_another_laboratory_does(
-    task: Task, cells: dict[str, ImageSamples]
+    task: Task, cells: dict[str, ImageSamples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     metric = "worst_stress_accuracy"
-    few = cells["train"].take(np.arange(0, 400, 2))
+    few = on_disk(cells["train"].take(np.arange(0, 400, 2)).alone(), "train.npy")
     stressed = under_stress(task, metric, cells["home"], few, seed=0)
+    stressed = {kind: on_disk(of.alone(), f"{kind}.npy") for kind, of in stressed.items()}
+    away = on_disk(cells["away"], "away.npy")
     worst, elsewhere = [], []
     for recipe in RANKED:
-        model, away = trained(few, cells["away"], recipe, views=1)
+        model, held = trained(few, away, recipe, views=4 if recipe.get("jitter") else 1)  # the first is never changed
         found = answered(model, stressed)
         worst.append(score(get_problem("classification"), metric, found["home"], [found]))
-        elsewhere.append(away)
+        elsewhere.append(held)
     assert spearmanr(worst, elsewhere)[0] >= 0.8, (worst, elsewhere)
