@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import ndimage
 
@@ -140,7 +141,8 @@ def test_partners_are_of_all_other_classes_and_subjects_alike() -> None:
     colors, counts = np.unique(slides[:, 0, 0, 0], return_counts=True)
     assert colors.tolist() == [100, 200, 220]
     assert counts[0] >= 12 and counts[1:].min() >= 4
-    of_s2 = replace(samples, table=samples.table.assign(subject_id=["s2"] * 40 + [None] * 200 + ["s1"] * 19 + ["s2"]))
+    own = pd.Series(["s2"] * 40 + [None] * 200 + ["s1"] * 19 + ["s2"], dtype=object)
+    of_s2 = replace(samples, table=samples.table.assign(subject_id=own))
     slides = stressed(of_s2.take(np.arange(40)), of_s2, 1, kinds=("slide",))["slide"].pixels
     assert set(np.unique(slides[:, 0, 0, 0])) == {100, 200}, "another image of the own subject is on the same slide"
 
