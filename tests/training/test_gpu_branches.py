@@ -91,7 +91,9 @@ def test_a_fit_that_goes_on_draws_with_the_gpu_s_own_generator(tmp_path: Path, m
 
 def _network(mode: str) -> Any:
     architecture = get_architecture("efficientnet_lite0", "images", "classification")
-    others = {"weights": "none", "epochs": 1, "seed": 1, "views": 2, "test_views": 1, "device": "auto"}
+    # Of random weights on so few images, batch normalization makes what half precision rounds off large.
+    weights = "imagenet" if mode == "full" else "none"
+    others = {"weights": weights, "epochs": 1, "seed": 1, "views": 2, "test_views": 1, "device": "auto"}
     return architecture.build({**architecture.defaults, "mode": mode}, **others)
 
 

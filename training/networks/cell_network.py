@@ -251,9 +251,12 @@ class CellNetwork(TransferNetwork):
             return lambda: None
         some = np.sort(np.random.default_rng(self.seed).permutation(len(train))[:SETTLED])
         parts = np.array_split(train.index[some], math.ceil(len(some) / BATCH))  # alike: each counts as much
-        return lambda: settle_batch_norm(
-            self.module_, (self._normalized(self._float(train.pixels[rows])) for rows in parts)
-        )
+
+        def settle() -> None:
+            with autocast(self._device):  # as the network answers
+                settle_batch_norm(self.module_, (self._normalized(self._float(train.pixels[rows])) for rows in parts))
+
+        return settle
 
     def _held_out(self, samples: ImageSamples, *, watched: bool) -> Callable[[], np.ndarray]:
         seen = self.seen(samples)
