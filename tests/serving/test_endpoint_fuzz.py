@@ -353,10 +353,7 @@ def test_many_clients_at_once_get_their_own_answers(endpoints: dict[str, Endpoin
     assert "row 0, field image" in answers[5].json()["message"]
     for number, answer in enumerate(answers):
         if number != 5:
-            found, alone = answer.json()["predictions"][0], dict(endpoint.first[number % 2])
-            # The last digit of a sum depends on how many images share a pass.
-            assert found.pop("out_of_distribution") == pytest.approx(alone.pop("out_of_distribution"), rel=1e-12)
-            assert found == alone
+            assert answer.json()["predictions"] == [endpoint.first[number % 2]]
 
 
 def test_what_is_no_http_or_has_no_end_does_not_disturb_the_others(endpoints: dict[str, Endpoint]) -> None:

@@ -190,7 +190,8 @@ def _fit_neighbors(values: np.ndarray) -> Arrays | None:
 
 def _whitened(arrays: Arrays, values: np.ndarray) -> np.ndarray:
     z = np.nan_to_num((values[:, arrays["columns"]] - arrays["center"]) / arrays["spread"])
-    return z @ arrays["whiten"]
+    # Not a product of matrices, whose last digits depend on how many images are asked about at once.
+    return np.asarray(np.einsum("ij,jk->ik", z, arrays["whiten"]))
 
 
 def _neighbors(arrays: Arrays, values: np.ndarray) -> np.ndarray:
