@@ -12,6 +12,7 @@ def main() -> int:
     arguments = architecture_parser(__doc__ or "").parse_args()
     from evaluation.evidence.build import evaluate, logged_model_sha256, rotation_sha256
     from evaluation.evidence.evidence_file import evidence_path
+    from evaluation.results import write_results
     from pipelines import tracking
     from pipelines.datasets import read_prepared
     from training.model.final_fit import read_fitted
@@ -30,6 +31,7 @@ def main() -> int:
         model = Rotated.of(model.contract, model.baseline, left / ROTATION, prepared)
     folder = evidence_path(name, arguments.architecture).parent
     evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=folder)
+    write_results(evidence, folder)
     metric = params.task(name).evaluate.metric
     found, margin = (evidence["test"]["metrics"][key] for key in (metric, "margin"))
     over = f"margin over {evidence['baseline']} {interval(margin, sign='+')}"

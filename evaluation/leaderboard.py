@@ -15,12 +15,14 @@ def main() -> int:
     if not given.show:
         from evaluation.comparison.ranking import leaderboard
         from evaluation.figures import comparison  # `--show` draws nothing
+        from evaluation.results import write_board
         from pipelines.files import write_json
         from pipelines.problems import higher_is_better
 
         folder = REPORTS / given.task
         rows = leaderboard(given.task, params)
         write_json(folder / "leaderboard.json", rows)
+        write_board(given.task, rows)
         task = params.task(given.task)
         board = {"task": given.task, "mode": task.split.mode, "metric": task.evaluate.metric, "rows": rows}
         board |= {"simulated": rows[0]["simulated"], "confidence": task.evaluate.confidence}

@@ -17,6 +17,7 @@ from filelock import FileLock
 from pipelines import store_errors
 from pipelines.file_hashes import combined, file_hashes
 from pipelines.files import cores
+from pipelines.paths import RESULTS, home
 from pipelines.redaction import redacted
 from pipelines.retry import retry
 from pipelines.store_errors import StoreError, may_pass
@@ -30,7 +31,7 @@ for _name, _value in {
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+    "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow.db'}",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -134,7 +135,7 @@ def experiment(task: str) -> str:
     found = mlflow.get_experiment_by_name(task)
     if found is None:
         try:
-            return mlflow.create_experiment(task)
+            return mlflow.create_experiment(task, None if home() == Path() else str(home() / "mlruns" / task))
         except MlflowException:  # another process made it in the meantime
             found = mlflow.get_experiment_by_name(task)
             if found is None:
@@ -219,8 +220,8 @@ def conditions() -> dict[str, str]:
 
 
 def changes() -> list[str]:
-    """Return files that differ from the commit, and untracked code; not ``dvc.lock``, which DVC rewrites in a run."""
-    tracked = git("diff", "--name-only", "HEAD", "--", ".", ":(exclude)dvc.lock") or ""
+    """Return files that differ from the commit, and untracked code; not what stages themselves rewrite."""
+    tracked = git("diff", "--name-only", "HEAD", "--", ".", ":(exclude)dvc.lock", f":(exclude){RESULTS}") or ""
     unknown = git("ls-files", "--others", "--exclude-standard", "--", *(f"{room}/*.py" for room in ROOMS)) or ""
     return sorted({*tracked.splitlines(), *unknown.splitlines()})
 

@@ -1,18 +1,20 @@
 """Open a pull request with the files that a loop changed: ``python -m serving.propose --task T``.
 
-A loop writes ``dvc.lock``, and ``data.dvc`` where the data was imported. They are committed on a branch of their own
-without a change to the checkout; the report of the loop is the text of the pull request.
+A loop writes ``dvc.lock``, metrics and plots in ``results/``, and ``data.dvc`` where the data was imported. They are
+committed on a branch of their own without a change to the checkout; the text of the pull request is the report of the
+loop and what ``dvc metrics diff --md`` says.
 """
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
-from pipelines.paths import REPORTS
+from pipelines.paths import REPORTS, RESULTS
 from serving.continuous_training.loop import FOLDER, read_state
 
 CHANGED = ("dvc.lock", "data.dvc")
@@ -25,6 +27,7 @@ def propose(name: str) -> str:
     if not state.finished or not text.is_file():
         raise UserError(f"no loop of {name} has ended in this checkout; run `make retrain TASK={name}` first")
     paths = [path for path in CHANGED if Path(path).is_file()]
+    paths += [str(path) for path in sorted([*RESULTS.glob(f"*/{name}"), *RESULTS.glob(f"*/{name}.csv")])]
     if not _run("git", "status", "--porcelain", "--", *paths):
         return f"nothing to propose: {' and '.join(paths)} are as they were committed"
     branch = f"retrain/{name}-{state.content['fingerprint'][:12]}"
@@ -33,7 +36,11 @@ def propose(name: str) -> str:
         _run("git", "push", "--quiet", "origin", f"{_commit(paths, title)}:refs/heads/{branch}")
     if _run("gh", "pr", "list", "--head", branch, "--state", "all", "--json", "number", "--jq", ".[].number"):
         return f"{branch} was proposed already"
-    _run("gh", "pr", "create", "--head", branch, "--title", title, "--body-file", str(text))
+    body = text.read_text(encoding="utf-8")
+    if (metrics := RESULTS / "metrics" / name).is_dir():
+        changed = _run(sys.executable, "-m", "dvc", "metrics", "diff", "--md", "HEAD", "--targets", str(metrics))
+        body += f"\n## Metrics against the last commit\n\n{changed}\n"
+    _run("gh", "pr", "create", "--head", branch, "--title", title, "--body", body)
     return f"proposed as {branch}"
 
 

@@ -18,9 +18,11 @@ from mlflow.exceptions import MlflowException
 from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.explain.checks import first_member
+from evaluation.figures import plots
 from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
+from evaluation.results import learned
 from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
@@ -48,7 +50,7 @@ def evaluate(
         raise UserError(f"{name} {fitted.architecture}: evidence over all groups needs the models of the rotation")
     audit = _report(name, AUDIT_FILE)
     run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
-    found = evidence_of(run, audit)
+    found = evidence_of(run, audit) | learning(run)
     folder.mkdir(parents=True, exist_ok=True)
     with written_whole(kept := folder / PREDICTIONS) as temporary:  # others are compared on these very rows
         predictions.to_parquet(temporary, index=False)
@@ -110,6 +112,13 @@ def evidence_of(run: Evaluation, audit: dict[str, Any] | None) -> Evidence:
     shortcuts = beside_model(audit, {**found.metrics, **modality.probed(run)}, run.task.evaluate.metric)
     section = None if audit is None else {"findings": audit.get("findings", []), "shortcuts": shortcuts}
     return found | Evidence(sections={"audit": section}, warnings=[each["sentence"] for each in shortcuts])
+
+
+def learning(run: Evaluation) -> Evidence:
+    """Return the metrics of every step of the fit; a model that learns in no steps has no figure of them."""
+    history = run.history()
+    drawn = {"learning_curves": plots.learning_curves(history, run.title)} if history else {}
+    return Evidence(tables={"learning_curves": learned(history)}, figures=drawn)
 
 
 def beside_model(audit: dict[str, Any] | None, metrics: Mapping[str, Interval], otherwise: str) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
 from evaluation.modalities import Modality
 from evaluation.problems import Measures, columns_of
+from evaluation.problems.classification import reliability
+from evaluation.results import confused
 from training.model.calibration import prediction_sets
 
 
@@ -32,8 +34,9 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     if task.within:  # two classes, of which the second is rare in some parts
         scores = {run.fitted.architecture: probabilities[:, 1], f"baseline {task.evaluate.baseline}": baseline[:, 1]}
         drawn["precision_recall"] = plots.precision_recall_curves(target == 1, scores, run.title)
-    if history := run.history():
-        drawn["learning_curves"] = plots.learning_curves(history, run.title)
+    share, confidence, accuracy = reliability(target, probabilities)
+    of_bins = {"predicted": confidence, "observed": accuracy, "rows": (share * len(target)).round().astype(int)}
+    tables = {"calibration": pd.DataFrame(of_bins).dropna(), "predicted": confused(counts, classes)}
     rows = np.bincount(target, minlength=len(classes)).tolist()
     recalls = [
         {"name": label, "n": count, **metrics[f"recall_{label}"].as_dict()}
@@ -60,7 +63,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
             },
             "cross_validation": run.fitted.cross_validation,
         },
-        tables={"confusion": pd.DataFrame(counts, columns=classes).assign(true=classes)},
+        tables=tables,
         figures=drawn,
         logged=logged,
     )

@@ -20,6 +20,7 @@ from evaluation.problems.multi_target import (
     target_metrics,
     target_spreads,
 )
+from evaluation.results import against, binned
 from pipelines.samples.gene_names import symbol_of
 from training.features.expression_profile import target_means
 
@@ -43,7 +44,9 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     found, parts = measure(predictions), modality.strata(run)
     cohorts = {name: (part, measure(part)) for name, part in (parts or {}).items()}
     each_gene = by_gene(found, predictions, genes, scale)
-    tables, drawn = {"by_gene": each_gene}, _errors_drawn(run, genes, scale, each_gene)
+    standard = _standardized(run, genes, scale)
+    tables, drawn = {"by_gene": each_gene}, _errors_drawn(run, genes, standard, each_gene)
+    tables |= {"calibration": binned(*standard), "predicted": against(*standard, run.seed)}
     test: dict[str, Any] = {"targets": len(genes), "undefined_targets": found.undefined}
     test["by_gene"] = each_gene.to_dict("records")
     means = {name: measured.mean for name, (_, measured) in cohorts.items()}
@@ -54,8 +57,6 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     if cohorts:
         tables["by_cohort"] = by_cohort(cohorts, genes, scale)
         drawn["error_by_cohort"] = error_by_cohort(tables["by_cohort"], run.title)
-    if history := run.history():
-        drawn["learning_curves"] = plots.learning_curves(history, run.title)
     inside = in_interval(predictions, contract)
     interval = interval_check(inside, contract)
     known = (~np.isnan(columns_of(predictions, "target", genes))).sum(axis=0).tolist()
@@ -148,12 +149,22 @@ def interval_check(inside: np.ndarray, contract: Any) -> dict[str, Any]:
 # Figures.
 
 
-def _errors_drawn(run: Evaluation, genes: list[str], scale: np.ndarray, of_genes: pd.DataFrame) -> dict[str, Figure]:
+def _standardized(run: Evaluation, genes: list[str], scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all known values, measured and predicted, in spreads of the gene from its mean over training rows.
+
+    Genes differ in level far more than samples do: unless each is standardized, any baseline lies on the diagonal.
+    """
     measured, predicted = (columns_of(run.predictions, kind, genes) for kind in ("target", "prediction"))
-    # Genes differ in level far more than samples do: unless each is standardized, any baseline lies on the diagonal.
     unit, mean = np.where(scale > 0, scale, 1.0), target_means(run.prepared.side("train"))
     known = ~np.isnan(measured)
-    standard = [((values - mean) / unit)[known] for values in (measured, predicted)]
+    return ((measured - mean) / unit)[known], ((predicted - mean) / unit)[known]
+
+
+def _errors_drawn(
+    run: Evaluation, genes: list[str], standard: tuple[np.ndarray, np.ndarray], of_genes: pd.DataFrame
+) -> dict[str, Figure]:
+    measured, predicted = (columns_of(run.predictions, kind, genes) for kind in ("target", "prediction"))
+    known = ~np.isnan(measured)
     what = "expression (SD from the gene's mean)"
     return {
         "measured_against_predicted": plots.measured_against_predicted(standard[0], standard[1], run.title, what),

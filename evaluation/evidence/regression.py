@@ -10,6 +10,7 @@ from evaluation.figures import plots
 from evaluation.metrics import TOLERANCE, Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
+from evaluation.results import against, binned
 
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
@@ -21,7 +22,9 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     inside = np.full(len(measured), np.nan) if half is None else (np.abs(measured - predicted) <= half).astype(float)
     covered = float(inside.mean())
     every = {"name": "all", "n": len(predictions), **metrics["r2"].as_dict()}
-    drawn = plots.measured_against_predicted(measured, predicted, run.title, modality.target_unit(task))
+    unit = modality.target_unit(task)
+    drawn = {"measured_against_predicted": plots.measured_against_predicted(measured, predicted, run.title, unit)}
+    tables = {"calibration": binned(measured, predicted), "predicted": against(measured, predicted, run.seed)}
     interval = {"coverage": task.evaluate.interval_coverage, "half_width": half}
     interval |= {"unseen_half_width": contract.unseen_half_width}
     found = Evidence(
@@ -31,7 +34,8 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
             "coverage": run.coverage(inside),
             "interval": {**interval, "covered_on_test": covered},
         },
-        figures={"measured_against_predicted": drawn},
+        tables=tables,
+        figures=drawn,
         logged={"test_interval_coverage": covered},
     )
     return found | modality.by_stratum(run, measures)

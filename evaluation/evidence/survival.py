@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
-from evaluation.figures import plots
 from evaluation.figures.plots import BLUE, GRAY, RED, styled
 from evaluation.metrics import over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from evaluation.problems.survival import log_rank, risk_bins
+from evaluation.results import against
 from pipelines.samples.survival import kaplan_meier
 
 _COLORS = {"low": BLUE, "medium": GRAY, "high": RED, "all": BLUE}  # of the thirds of the test rows, by predicted risk
@@ -44,8 +44,9 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         "curves_by_risk_group": curves_by_group(predictions, groups, test["p"], run.title, unit),
         "calibration_at_horizon": calibration_at_horizon(bins, horizon, run.title, unit),
     }
-    if history := run.history():
-        drawn["learning_curves"] = plots.learning_curves(history, run.title)
+    risk, followed = (predictions[name].to_numpy(np.float64) for name in ("prediction_risk", "time"))
+    tables = {"risk_groups": by_group, "calibration": bins}
+    tables["predicted"] = against(followed, risk, run.seed)
     interval = {"coverage": task.evaluate.interval_coverage, "slope": contract.slope}
     interval |= {"covered_on_test": covered["observed"]}
     found = Evidence(
@@ -57,7 +58,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
             "cross_validation": run.fitted.cross_validation,
             "interval": {**interval, "horizon": contract.horizon, "unit": unit},
         },
-        tables={"risk_groups": by_group, "calibration_at_horizon": bins},
+        tables=tables,
         figures=drawn,
         logged={"test_interval_coverage": covered["observed"]} | ({"test_log_rank_p": test["p"]} if test["df"] else {}),
     )

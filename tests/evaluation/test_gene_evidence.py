@@ -148,6 +148,7 @@ def test_a_cohort_on_which_the_model_fails_shows_and_no_cohort_is_none(found: Ev
 def test_the_run_takes_every_metric_table_and_figure_whatever_a_cohort_is_called(
     found: Evidence, setting: Setting, run_id: str, tmp_path: Path
 ) -> None:
+    found |= build.learning(setting.run(Planted()))
     tables = {**found.tables, **setting.evidence(Ordered(start=3)).tables}
     ordered = replace(found, tables=tables, drawings={"molecule_1": "<svg/>"})
     with mlflow.start_run(run_id=run_id, log_system_metrics=False):
@@ -162,6 +163,7 @@ def test_the_run_takes_every_metric_table_and_figure_whatever_a_cohort_is_called
     logged = {item.path for folder in ("tables", "figures") for item in client.list_artifacts(run_id, folder)}
     assert logged >= {f"figures/{name}.png" for name in found.figures}
     assert logged >= {"tables/gene_order.csv", "figures/molecule_1.svg"}
+    assert len(pd.read_csv(tmp_path / "learning_curves.csv")) > 1
     assert {"residuals_by_level", "worst_and_best_genes", "error_by_cohort", "learning_curves"} <= set(found.figures)
     table = pd.read_csv(tmp_path / "gene_order.csv")
     pd.testing.assert_frame_equal(table, ordered.tables["gene_order"])
@@ -225,7 +227,10 @@ def test_rows_of_every_cohort_are_explained_and_a_model_may_name_no_gene(
     monkeypatch.setattr(Planted, "attribute", lambda self, samples, output: seen.append(samples))
     found = setting.evidence(Planted())
     assert found.sections["explanation"] == {"method": None, "checks": []}  # it names no gene
-    assert set(found.tables) == {"by_gene", "by_cohort"} and "explanation_additivity_error" not in found.logged
+    assert (
+        set(found.tables) == {"by_gene", "by_cohort", "calibration", "predicted"}
+        and "explanation_additivity_error" not in found.logged
+    )
     counts = seen[0].table["label"].value_counts()
     assert counts.sum() == 30 and counts["rare"] == 1
     assert counts.drop("rare").between(9, 10).all()

@@ -375,8 +375,10 @@ def test_only_what_the_loop_wrote_is_proposed_and_the_checkout_stays(
     with pytest.raises(UserError, match=r"make data FROM=DIR"):
         stages.pull()
     git("init", "-q", "--bare", str(tmp_path / "origin"))
-    for name in ("dvc.lock", "data.dvc", "other"):
-        Path(name).write_text("old\n")
+    dvc("init", "-q")
+    Path("dvc.yaml").write_text("metrics: [results/metrics]\n")
+    for name, old in {"dvc.lock": "schema: '2.0'\n", "data.dvc": "outs: []\n", "other": "old\n"}.items():
+        Path(name).write_text(old)
     Path(".gitignore").write_text("/.retrain\n/reports\n")
     git("add", "-A")
     git("commit", "-qm", "first")
@@ -394,18 +396,24 @@ def test_only_what_the_loop_wrote_is_proposed_and_the_checkout_stays(
     Path("reports", TASK).mkdir(parents=True)
     Path("reports", TASK, "retraining.md").write_text("# report")
     assert propose(TASK).startswith("nothing to propose")
-    Path("dvc.lock").write_text("new\n")
+    Path("dvc.lock").write_text(new := "schema: '2.0'\nstages: {}\n")
     Path("other").write_text("somebody's work\n")
+    metrics = Path("results", "metrics")
+    for task in (TASK, "blood_cell"):
+        write_json(metrics / task / "mlp.json", {"test": {"r2": 0.75}})
     before, branch = (git("rev-parse", "HEAD"), git("status", "--porcelain")), f"retrain/{TASK}-ffffffffffff"
     assert propose(TASK) == f"proposed as {branch}"
     assert (git("rev-parse", "HEAD"), git("status", "--porcelain")) == before
     assert git("branch", "--list") == "* main"
     git("fetch", "-q", "origin", branch)
-    assert git("diff", "--name-only", "main", "FETCH_HEAD") == "dvc.lock"
-    assert git("show", "FETCH_HEAD:dvc.lock") == "new"
+    written = f"{metrics}/{TASK}/mlp.json"  # not what another task's loop wrote
+    assert git("diff", "--name-only", "main", "FETCH_HEAD").split() == ["dvc.lock", written]
+    assert git("show", "FETCH_HEAD:dvc.lock") == new.strip()
     asked = log.read_text().split("\n")
     assert asked[:2] == ["pr", "create"]
-    assert {branch, f"Retrain {TASK}: version 2 is in staging", f"reports/{TASK}/retraining.md"} <= set(asked)
+    assert {branch, f"Retrain {TASK}: version 2 is in staging", "# report"} <= set(asked)
+    row = next(line for line in asked if "test.r2" in line)
+    assert [each.strip() for each in row.split("|")[1:-1]] == [written, "test.r2", "-", "0.75", "-"]
     assert propose(TASK) == f"{branch} was proposed already"
     assert log.read_text().split("\n") == asked
     log.unlink()  # a push whose pull request was not opened

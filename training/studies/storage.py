@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from pipelines.errors import UserError
+from pipelines.paths import home
 from pipelines.redaction import redacted
 from pipelines.retry import Unreachable, retry
 from pipelines.store_errors import StoreError, may_pass, refusal
@@ -27,7 +28,7 @@ SERVER = "the studies' database (OPTUNA_STORAGE)"
 
 def storage_url() -> str:
     """Return the URL of the study storage: ``OPTUNA_STORAGE``, or an SQLite file in the working directory."""
-    return os.environ.get("OPTUNA_STORAGE") or "sqlite:///optuna.db"
+    return os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{home() / 'optuna.db'}"
 
 
 def refuse_what_many_workers_cannot_share(workers: int, cluster: str, tracking_uri: str) -> None:
