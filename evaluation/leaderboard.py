@@ -14,8 +14,10 @@ def main() -> int:
     params = read_params()
     if not given.show:
         from evaluation.comparison.ranking import leaderboard
+        from evaluation.evidence.summary import NOTE, SIMULATED, board
         from evaluation.figures import comparison  # `--show` draws nothing
         from evaluation.results import write_board
+        from pipelines import tracking
         from pipelines.files import write_json
         from pipelines.problems import higher_is_better
 
@@ -24,11 +26,15 @@ def main() -> int:
         write_json(folder / "leaderboard.json", rows)
         write_board(given.task, rows)
         task = params.task(given.task)
-        board = {"task": given.task, "mode": task.split.mode, "metric": task.evaluate.metric, "rows": rows}
-        board |= {"simulated": rows[0]["simulated"], "confidence": task.evaluate.confidence}
-        board["higher_is_better"] = higher_is_better(task.evaluate.metric)
-        comparison.intervals(board).savefig(folder / "leaderboard.png")
-        comparison.quality_against_cost(board).savefig(folder / "quality_against_cost.png")
+        at = tracking.experiment(given.task)
+        lead = f"Test scores of {given.task}, split {task.split.mode}, margin over {task.evaluate.baseline}"
+        lead += f"; {SIMULATED}" if rows[0]["simulated"] else ""
+        tracking.patiently(lambda: tracking.mlflow.MlflowClient().set_experiment_tag(at, NOTE, board(rows, lead, at)))
+        drawn = {"task": given.task, "mode": task.split.mode, "metric": task.evaluate.metric, "rows": rows}
+        drawn |= {"simulated": rows[0]["simulated"], "confidence": task.evaluate.confidence}
+        drawn["higher_is_better"] = higher_is_better(task.evaluate.metric)
+        comparison.intervals(drawn).savefig(folder / "leaderboard.png")
+        comparison.quality_against_cost(drawn).savefig(folder / "quality_against_cost.png")
     show(given.task, params)
     return 0
 

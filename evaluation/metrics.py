@@ -7,7 +7,7 @@ and an interval that resamples them as if they were is too narrow.
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipelines.formatting import finite
 from pipelines.problems import higher_is_better
 
 Floats = npt.NDArray[np.float64]
@@ -107,6 +108,16 @@ class Interval:
     def as_dict(self) -> dict[str, float]:
         """Return the three numbers by name."""
         return asdict(self)
+
+
+def as_metrics(name: str, found: Mapping[str, Any], key: str = "value") -> dict[str, float]:
+    """Return a number and the ends of its interval as metrics of a run, those that are finite.
+
+    MLflow groups metrics by what stands before the slash; the ends of ``test/`` are in ``interval/``.
+    """
+    ends = name.replace("test/", "interval/")
+    numbers = {name: found[key], f"{ends}_low": found["low"], f"{ends}_high": found["high"]}
+    return {each: float(number) for each, number in numbers.items() if finite(number)}
 
 
 def group_counts(n_groups: int, resamples: int, seed: int | np.random.Generator) -> npt.NDArray[np.int64]:

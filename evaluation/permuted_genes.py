@@ -8,7 +8,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 
-from evaluation.comparison.paired import Resampled, as_metrics, resample, subtract
+from evaluation.comparison.paired import Resampled, resample, subtract
+from evaluation.metrics import as_metrics
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
@@ -91,7 +92,7 @@ def write_ablation(found: dict[str, Any], path: Path) -> str:
     write_json(path, found)
     gain = found["gain"]
     with tracking.run(found["task"], "evaluate", found["architecture"], run_id=found["run_id"]):
-        mlflow.log_metrics(as_metrics(f"ablation_gene_order_{gain['metric']}", gain, "difference"))
+        mlflow.log_metrics(as_metrics(f"ablation/gene_order_{gain['metric']}", gain, "difference"))
         mlflow.log_artifact(str(path))
     order = f"order {found['order']!r}" if found["order"] else "the order of genes"
     alone = ", ".join(number(one["difference"], ".4f", sign="+") for one in found["of_each"])

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipelines.files import write_json, written_whole
 from pipelines.paths import RESULTS
+from pipelines.problems import get_problem
 
 PLOTS = {  # a folder each, of `RESULTS`, and the columns of its files; a model without steps has a table without rows
     "learning_curves": ["step", "metric", "value"],
@@ -57,10 +58,13 @@ def metrics_of(evidence: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {key: evidence[key] for key in ("run_id", "budget", "simulated")}
     found |= {"rows": test["samples"], "groups": test["groups"], "mode": test["mode"]}
     found["validation"] = {evidence["validation"]["metric"]: evidence["validation"]["value"]}
-    found["test"] = {key: each["value"] for key, each in test["metrics"].items()}
+    named = {metric.name for metric in get_problem(evidence["problem"]).metrics}
+    of_all = {key: each for key, each in test["metrics"].items() if key in named}
+    found["test"] = {key: each["value"] for key, each in of_all.items()}
     if "stress" in evidence:
         found["worst_stress"] = {key: each["value"] for key, each in evidence["stress"]["worst"].items()}
-    found["interval"] = {key: {side: each[side] for side in ("low", "high")} for key, each in test["metrics"].items()}
+    found["interval"] = {key: {side: each[side] for side in ("low", "high")} for key, each in of_all.items()}
+    found["by_class"] = {key: each for key, each in test["metrics"].items() if key not in named}
     found["cost"] = {"seconds": evidence["seconds"]}
     found["cost"] |= {key.removeprefix("cost_"): value for key, value in evidence["cost"].items()}
     return _defined(found)

@@ -16,16 +16,16 @@ from pipelines.report import Code, as_markdown, report, section, table
 SCORES = ("accuracy", "roc_auc", "macro_f1", "weighted_f1", "worst_stress_ece")  # beside the metric of the task
 # Metrics of a run with their headings; they are shown where a run has them.
 OTHERS = {
-    "explanation_on_the_cell": "Grad-CAM on the cell",
-    "explanation_deletion_drop": "deletion",
-    "explanation_deletion_drop_random": "random deletion",
+    "explanation/on_the_cell": "Grad-CAM on the cell",
+    "explanation/deletion_drop": "deletion",
+    "explanation/deletion_drop_random": "random deletion",
 }
 COSTS = {
-    "cost_fit_seconds": "fit, s",
-    "cost_parameters": "parameters",
-    "cost_multiply_adds": "multiply-adds",
-    "cost_model_megabytes": "model MB",
-    "cost_peak_memory_megabytes": "peak MB",
+    "cost/fit_seconds": "fit, s",
+    "cost/parameters": "parameters",
+    "cost/multiply_adds": "multiply-adds",
+    "cost/model_megabytes": "model MB",
+    "cost/peak_memory_megabytes": "peak MB",
 }
 
 
@@ -63,7 +63,7 @@ def content(name: str, task: Task, runs: Sequence[Any]) -> dict[str, Any]:
     metric = task.evaluate.metric
     every = sorted({key for run in runs for key in run.data.metrics})
     stressed = (f"worst_stress_{metric}", f"worst_stress_{metric}_drop")
-    scores = [score for score in dict.fromkeys([metric, *stressed, *SCORES]) if f"test_{score}" in every]
+    scores = [score for score in dict.fromkeys([metric, *stressed, *SCORES]) if f"test/{score}" in every]
     others, costs = ({key: heading for key, heading in of.items() if key in every} for of in (OTHERS, COSTS))
     rows = []
     for run in runs:
@@ -71,11 +71,11 @@ def content(name: str, task: Task, runs: Sequence[Any]) -> dict[str, Any]:
         start = {"true": "pretrained", "false": "from scratch"}.get(tags.get("pretrained", ""), "")
         cells = [Code(tags["architecture"]), run.data.params.get("features", start), tags["budget"]]
         for score in scores:
-            value, *both = (found.get(f"test_{score}{end}") for end in ("", "_low", "_high"))
-            cells.append(interval({"value": value, "low": both[0], "high": both[1]}, alone="{}"))
+            ends = {end: found.get(f"interval/{score}_{end}") for end in ("low", "high")}
+            cells.append(interval({"value": found.get(f"test/{score}"), **ends}, alone="{}"))
         cells += [number(found.get(key), ".2f") for key in others]
         cells += [cost(found.get(key)) for key in costs]
-        rows.append({"value": found.get(f"test_{metric}"), "cells": [*cells, run.info.run_id[:8]]})
+        rows.append({"value": found.get(f"test/{metric}"), "cells": [*cells, run.info.run_id[:8]]})
     headings = [score.replace("_", " ") for score in scores]
     head = ["architecture", "from", "budget", *headings, *others.values(), *costs.values(), "run"]
     cells = [row["cells"] for row in best_first(rows, metric, "value")]

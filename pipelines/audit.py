@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in audit.findings:
         print(f"{finding.severity}: {finding.name}: {finding.message}", file=sys.stderr)
     tags = {"audit.passed": str(audit.passed).lower(), "data.sha256": tracking.folder_sha256(data)}
-    probes = {f"probe_{one['probe']}": one["score"] for one in audit.shortcuts if one["score"] is not None}
-    counts = {"audit_findings": len(audit.findings), "duplicate_pairs": audit.duplicates["counts"]["pairs"]}
+    probes = {f"data/probe_{one['probe']}": one["score"] for one in audit.shortcuts if one["score"] is not None}
+    counts = {"data/findings": len(audit.findings), "data/duplicate_pairs": audit.duplicates["counts"]["pairs"]}
     with tracking.run(audit.task, "audit", f"audit {audit.task}", tags=tags):
         tracking.mlflow.log_metrics({**counts, **probes})
         tracking.mlflow.log_artifact(str(reports / AUDIT_FILE))

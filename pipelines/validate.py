@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tags = {"validation.passed": str(validation.passed).lower()}
     if data.is_dir():
         tags["data.sha256"] = tracking.folder_sha256(data)
-    found = {"validation_errors": len(validation.errors), "validation_warnings": len(validation.warnings)}
+    found = {"data/errors": len(validation.errors), "data/warnings": len(validation.warnings)}
     with tracking.run(name, "validate", f"validate {name}", tags=tags):
         tracking.mlflow.log_metrics(found)
         tracking.mlflow.log_artifact(str(report))

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from evaluation.evidence.summary import NOTE
 from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge
 from evaluation.promotion.registered_files import keep_hashes
 from pipelines import tracking
@@ -217,7 +218,10 @@ def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
         if not tracking.absent(error):
             raise
         try:
-            client.create_registered_model(name, description=f"Models of the task {name}, registered with evidence.")
+            client.create_registered_model(
+                name,
+                description=f"Versions for the task {name}, registered with evidence.",
+            )
         except MlflowException:  # another process made it meanwhile
             client.get_registered_model(name)
     for version in client.search_model_versions(f"name = '{name}'"):
@@ -226,7 +230,8 @@ def _version(name: str, evidence: dict[str, Any]) -> ModelVersion:
     # A server accepts a logged model as a source only together with its id.
     uri = evidence["model_uri"]
     model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
-    return client.create_model_version(name, source=uri, run_id=evidence["run_id"], model_id=model_id)
+    said = client.get_run(evidence["run_id"]).data.tags.get(NOTE)  # what the candidate's run says of it
+    return client.create_model_version(name, source=uri, run_id=evidence["run_id"], model_id=model_id, description=said)
 
 
 class Problem(NamedTuple):

@@ -355,8 +355,8 @@ def _metrics(recipe: Recipe, made: Refit, tolerance: float) -> Comparison:
     target, outputs, baseline, _ = measures.columns(made.predictions)
     rows: dict[str, Any] = {"baseline": baseline, "within": made.predictions.get("drug_id"), "margin_metric": metric}
     of_test = measures.metrics(target, outputs, **rows, **contract.scoring)
-    now = {f"test_{name}": value for name, value in of_test.items()}
-    now |= {key: value for key, value in made.metrics.items() if key.startswith("validation_")}
+    now = {f"test/{name}": value for name, value in of_test.items()}
+    now |= {key: value for key, value in made.metrics.items() if key.startswith("validation/")}
     shared = {key: value for key, value in now.items() if key in recipe.metrics and math.isfinite(value)}
     if not shared:
         return Comparison("metrics", None, "the version's run has none")

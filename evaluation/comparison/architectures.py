@@ -15,10 +15,12 @@ from mlflow.exceptions import MlflowException
 from tqdm import tqdm
 
 from evaluation.comparison.page import content, figures_of, sentences
-from evaluation.comparison.paired import Resampled, as_metrics, holm, matched, resample, subtract
+from evaluation.comparison.paired import Resampled, holm, matched, resample, subtract
 from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.evidence.summary import NOTE
 from evaluation.figures import comparison as drawn
+from evaluation.metrics import as_metrics
 from evaluation.problems import measures_of
 from evaluation.promotion.candidate_run import read_predictions
 from pipelines import tracking
@@ -162,12 +164,12 @@ def log(comparison: dict[str, Any], folder: Path) -> str:
     query = f"tags.stage = 'compare' and tags.comparison = '{comparison['id']}'"
     earlier = mlflow.search_runs([tracking.experiment(name)], query, output_format="list")
     tags = {"comparison": comparison["id"], "simulated": str(comparison["simulated"]).lower(), "view": FILTER}
-    tags["mlflow.note.content"] = "\n\n".join(comparison["notes"])
-    logged = {f"compared_{what}": float(len(comparison[of])) for what, of in (("models", "rows"), ("pairs", "pairs"))}
+    tags[NOTE] = "\n\n".join(comparison["notes"])
+    logged = {f"compared/{what}": float(len(comparison[of])) for what, of in (("models", "rows"), ("pairs", "pairs"))}
     for row in comparison["rows"]:
-        logged |= as_metrics(f"{metric}_{row['architecture']}", row)
+        logged |= as_metrics(f"{metric}/{row['architecture']}", row)
     if best is not None:
-        logged |= as_metrics(f"best_{metric}", best)
+        logged |= as_metrics(f"best/{metric}", best)
         tags |= {"best_architecture": best["architecture"], "best_run_id": best["run_id"]}
         tags["indistinguishable_from_best"] = ", ".join(best["indistinguishable"]) or "none"
     with tracking.run(name, "compare", FOLDER, run_id=earlier[0].info.run_id if earlier else None) as run:

@@ -1,6 +1,6 @@
 """The difference of a metric between two models on the same resamples of test groups, with interval and p-value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import pandas as pd
 from evaluation.metrics import Floats, group_count_blocks, percentile_interval
 from evaluation.problems import measures_of, names_of
 from pipelines.errors import UserError
-from pipelines.formatting import finite
 from pipelines.params import Task
 from pipelines.problems import higher_is_better
 
@@ -121,12 +120,6 @@ def subtract(
     differences = sign * (first.values - second.values)
     interval = percentile_interval(sign * (first.value - second.value), differences, confidence)
     return Difference(metric, interval.value, interval.low, interval.high, p_value(differences), rows, groups)
-
-
-def as_metrics(name: str, found: Mapping[str, Any], key: str = "value") -> dict[str, float]:
-    """Return a number and the ends of its interval as metrics of a run, those that are finite."""
-    numbers = {name: found[key], f"{name}_low": found["low"], f"{name}_high": found["high"]}
-    return {each: number for each, number in numbers.items() if finite(number)}
 
 
 def p_value(differences: npt.ArrayLike) -> float:

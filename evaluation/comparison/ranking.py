@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.evidence.summary import SIMULATED
 from evaluation.explain.gene_tables import gene_table, overlap
 from evaluation.metrics import best_first
 from pipelines.errors import UserError
@@ -74,7 +75,7 @@ COSTS = {  # of an architecture: name in the evidence, heading
 def as_text(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
     """Return a leaderboard for the terminal: scores, costs, and which top genes models have in common."""
     task = params.task(name)
-    what = "SIMULATED data, not a result about patients or drugs" if rows[0]["simulated"] else "test split"
+    what = SIMULATED if rows[0]["simulated"] else "test split"
     title = f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
     scores, costs, stressed = [], [], any(row.get("worst_stress") for row in rows)
     for row in rows:

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
 from evaluation.evidence.parts import Evaluation, Evidence
+from evaluation.evidence.summary import NOTE, summary
 from evaluation.explain.checks import first_member
 from evaluation.figures import plots
 from evaluation.metrics import Interval
@@ -30,10 +31,12 @@ from pipelines.files import read_json, write_json, written_whole
 from pipelines.formatting import interval
 from pipelines.params import Params
 from pipelines.paths import AUDIT_FILE, REPORTS, VALIDATION_FILE
+from pipelines.problems import get_problem
 from pipelines.tune_metric import with_metric
 from training.model.final_fit import Fitted
 from training.model.predictor import Predictor
 from training.model.rotation import Rotated, is_rotated
+from training.model.track import dataset, model_id
 
 PREDICTIONS = "predictions.parquet"
 SPLIT = "split.parquet"
@@ -82,7 +85,9 @@ def evaluate(
     evidence = seal(evidence)
     write_json(folder / "evidence.json", evidence)
     with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as logged:
-        mlflow.log_metrics(found.to_log())
+        named = {metric.name for metric in get_problem(task.problem).metrics}
+        rows = dataset(name, prepared, "test", prepared.tested)  # the page of models compares them on it
+        mlflow.log_metrics(found.to_log(named), model_id=model_id(fitted.model_uri), dataset=rows)
         _write(found, folder)
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as place:  # later: what was this version fitted on?
             prepared.table[["sample_id", "group", "split"]].to_parquet(Path(place) / SPLIT, index=False)
@@ -90,7 +95,10 @@ def evaluate(
         for path in (folder / "evidence.json", kept, SCHEMA_FILE):
             mlflow.log_artifact(str(path))
         sealed = {"evidence.sha256": evidence["sha256"], "simulated": str(evidence["simulated"]).lower()}
-        mlflow.set_tags({"stage": "evaluate", **sealed})
+        said = summary(evidence, task.evaluate.metric, logged.info.experiment_id)
+        title = f"{fitted.architecture}: {interval(found.metrics[task.evaluate.metric].as_dict())}"
+        mlflow.set_tags({"stage": "evaluate", NOTE: said, **sealed})
+        MlflowClient().update_run(fitted.run_id, name=title)  # the columns of MLflow's table have to be chosen first
         assert logged.info.run_id == fitted.run_id
     for warning in found.warnings:
         print(f"warning: {name} {fitted.architecture}: {warning}", file=sys.stderr)
@@ -196,7 +204,7 @@ def _report(name: str, file: str) -> dict[str, Any] | None:
 def logged_model_sha256(uri: str) -> str:
     """Return the hash of the artifact folder of a logged model, ``models:/m-...``: of what is served, not of a copy."""
     try:
-        location = mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location
+        location = mlflow.get_logged_model(model_id(uri)).artifact_location
         with tempfile.TemporaryDirectory(prefix="oncolineage-") as folder:
             about = mlflow.artifacts.download_artifacts(artifact_uri=f"{location}/MLmodel", dst_path=folder)
             place = yaml.safe_load(Path(about).read_text())["flavors"]["python_function"]["artifacts"]["model"]["path"]

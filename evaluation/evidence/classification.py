@@ -43,7 +43,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         for label, count in zip(classes, rows, strict=True)
     ]
     answers = pd.Series(np.array(classes)[baseline.argmax(axis=1)]).value_counts(sort=False)
-    logged = {"test_set_coverage": covered, "test_set_size": size, "test_ece_before_calibration": uncalibrated["ece"]}
+    logged = {"test/set_coverage": covered, "test/set_size": size, "test/ece_before_calibration": uncalibrated["ece"]}
     found = Evidence(
         metrics=metrics,
         test={

@@ -77,7 +77,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         },
         tables=tables,
         figures=drawn,
-        logged={} if covered is None else {"test_interval_coverage": covered},
+        logged={} if covered is None else {"test/interval_coverage": covered},
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.metrics import Interval, mean_of_rows, over_groups
+from evaluation.metrics import Interval, as_metrics, mean_of_rows, over_groups
 
 
 def detection(run: Evaluation, home: Any, stressed: Mapping[str, Any], groups: np.ndarray) -> Evidence:
@@ -27,13 +27,9 @@ def detection(run: Evaluation, home: Any, stressed: Mapping[str, Any], groups: n
             "auroc": areas[kind].as_dict(),
             "called_unlike": float((scores > model.novelty.threshold).mean()),
         }
-    named = {"novelty_false_alarms": alarms, **{f"novelty_auroc_{kind}": area for kind, area in areas.items()}}
-    logged = {
-        f"test_{name}{suffix}": number
-        for name, found in named.items()
-        for suffix, number in (("", found.value), ("_low", found.low), ("_high", found.high))
-        if np.isfinite(number)
-    }
+    logged = as_metrics("novelty/false_alarms", alarms.as_dict())
+    for kind, area in areas.items():
+        logged |= as_metrics(f"novelty/auroc_{kind}", area.as_dict())
     section = {"rows": len(home), "false_alarms": alarms.as_dict(), "kinds": kinds}
     return Evidence(sections={"novelty": section}, logged=logged)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
-from evaluation.metrics import Interval, mean_of_rows
+from evaluation.metrics import Interval, as_metrics, mean_of_rows
 from pipelines.datasets import Prepared
 from pipelines.params import Task
 from training.model.final_fit import Fitted
@@ -88,9 +88,9 @@ class Evaluation:
         client = MlflowClient()
         rows: dict[int, dict[str, float]] = {}
         for key in client.get_run(self.fitted.run_id).data.metrics:
-            if key.startswith("step_"):
+            if key.startswith("step/"):
                 for entry in client.get_metric_history(self.fitted.run_id, key):
-                    rows.setdefault(entry.step, {"step": entry.step})[key.removeprefix("step_")] = entry.value
+                    rows.setdefault(entry.step, {"step": entry.step})[key.removeprefix("step/")] = entry.value
         return [rows[step] for step in sorted(rows)]
 
 
@@ -125,7 +125,7 @@ class Evidence:
     """Metrics and explanations before they are written; parts are joined by ``|``."""
 
     metrics: dict[str, Interval] = field(default_factory=dict)  # of the test rows
-    strata: dict[str, dict[str, Interval]] = field(default_factory=dict)  # the same within parts of them
+    strata: dict[str, dict[str, Interval]] = field(default_factory=dict)  # the same within parts, by their groups
     test: dict[str, Any] = field(default_factory=dict)  # further entries of ``evidence.json`` on the test rows
     sections: dict[str, Any] = field(default_factory=dict)  # further sections of ``evidence.json``
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # written as ``<name>.csv``
@@ -139,15 +139,13 @@ class Evidence:
         joined = {name: one | getattr(other, name) for name, one in vars(self).items() if name != "warnings"}
         return Evidence(**joined, warnings=self.warnings + other.warnings)
 
-    def to_log(self) -> dict[str, float]:
-        """Return the metrics of the run: ``test_<metric>``, with ``_low`` and ``_high``, as far as they are defined."""
-        named = {f"test_{key}": value for key, value in self.metrics.items()}
-        named |= {f"test_{key}_{part}": value for part, found in self.strata.items() for key, value in found.items()}
+    def to_log(self, overall: Collection[str]) -> dict[str, float]:
+        """Return the metrics of the run, see `as_metrics`; all but the ``overall`` ones are of classes."""
+        groups = {f"{'test' if key in overall else 'by_class'}/{key}": found for key, found in self.metrics.items()}
+        groups |= {f"{part}/{key}": value for part, found in self.strata.items() for key, value in found.items()}
         logged = dict(self.logged)
-        for key, interval in named.items():
-            for suffix, number in (("", interval.value), ("_low", interval.low), ("_high", interval.high)):
-                if np.isfinite(number):
-                    logged[key + suffix] = number
+        for name, found in groups.items():
+            logged |= as_metrics(name, found.as_dict())
         return logged
 
 

@@ -36,7 +36,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         },
         tables=tables,
         figures=drawn,
-        logged={"test_interval_coverage": covered},
+        logged={"test/interval_coverage": covered},
     )
     return found | modality.by_stratum(run, measures)
 

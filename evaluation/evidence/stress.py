@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.novelty import detection
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.metrics import Interval
+from evaluation.metrics import Interval, as_metrics
 from evaluation.problems import Measures
 from pipelines.problems import get_problem, higher_is_better
 
@@ -51,19 +51,19 @@ def evidence(run: Evaluation, measures: Measures, count: int, draw: Draw) -> Evi
         "worst": {name: {"kind": kind, **found.as_dict()} for name, (kind, found) in worst.items()},
     }
     logged = {
-        f"stress_{each['kind']}_{name}": found.value
+        f"stress/{each['kind']}_{name}": found.value
         for each in kinds
         for name, found in each["metrics"].items()
-        if name in worst
+        if name in worst and np.isfinite(found.value)
     }
     ends = {f"worst_stress_{name}": found.as_dict() for name, (_, found) in worst.items()}
     for name, found in {**ends, f"worst_stress_{metric}_drop": kinds[0]["drop"]}.items():
-        logged |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+        logged |= as_metrics(f"test/{name}", found)
     found = Evidence(
         sections={"stress": section},
         tables={"stress": _table(home, kinds, metric)},
         figures={"stress": draw(run.title, samples, stressed)},
-        logged={f"test_{name}": value for name, value in logged.items() if np.isfinite(value)},
+        logged=logged,
     )
     return found | detection(run, samples, stressed, at_home["group"].to_numpy())
 

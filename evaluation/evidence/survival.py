@@ -60,7 +60,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         },
         tables=tables,
         figures=drawn,
-        logged={"test_interval_coverage": covered["observed"]} | ({"test_log_rank_p": test["p"]} if test["df"] else {}),
+        logged={"test/interval_coverage": covered["observed"]} | ({"test/log_rank_p": test["p"]} if test["df"] else {}),
     )
     return found | modality.by_stratum(run, measures)
 

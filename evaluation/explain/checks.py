@@ -45,18 +45,15 @@ def explanation_evidence(
     """Return the section of an explanation by attributions, with its checks, logged metrics and warnings."""
     error = attribution.relative_error if relative_error is None else relative_error
     done, warnings = [check("completeness", error)], []
-    logged = {"explanation_additivity_error": error}
+    logged = {"explanation/additivity_error": error}
     if deletion is not None:
         done.append(check("deletion", deletion.difference))
-        logged |= {
-            "explanation_deletion_drop": deletion.drop_top,
-            "explanation_deletion_drop_random": deletion.drop_random,
-        }
+        logged |= deletion_metrics(deletion)
         if not deletion.passed:
             warnings.append("masking the named genes moves predictions no more than masking random ones")
     if alike is not None:
         done.append(check("random_weights", alike))
-        logged["explanation_random_correlation"] = alike
+        logged["explanation/random_correlation"] = alike
     if not error < ADDITIVE_WITHIN:  # NaN too
         warnings.append(f"attributions miss the prediction by {error:.1%}{at_worst}")
     explanation = {
@@ -69,6 +66,12 @@ def explanation_evidence(
         **section,
     }
     return Evidence(sections={"explanation": explanation}, logged=logged, warnings=warnings)
+
+
+def deletion_metrics(found: Deletion) -> dict[str, float]:
+    """Return the metrics of the run, those that are defined."""
+    both = {"deletion_drop": found.drop_top, "deletion_drop_random": found.drop_random}
+    return {f"explanation/{name}": value for name, value in both.items() if np.isfinite(value)}
 
 
 def check(name: str, found: Interval | float) -> dict[str, Any]:

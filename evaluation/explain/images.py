@@ -13,7 +13,7 @@ from scipy import ndimage
 from evaluation.evidence.parts import Evaluation, Evidence, Explained
 from evaluation.explain import checks
 from evaluation.figures.plots import BLUE, RED, styled
-from evaluation.metrics import mean_of_rows
+from evaluation.metrics import as_metrics, mean_of_rows
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from pipelines.formatting import share
@@ -50,7 +50,7 @@ def isolation(run: Evaluation) -> Evidence:
     return Evidence(
         sections={"isolation": section},
         figures={"masks": masks_panel(run, failed)},
-        logged={"isolation_failed": section["failed"], "isolation_failed_share": section["failed_share"]},
+        logged={"isolation/failed": section["failed"], "isolation/failed_share": section["failed_share"]},
         warnings=[warning] if section["failed_share"] > FAILED else [],
     )
 
@@ -90,19 +90,16 @@ def explanation(run: Evaluation, measures: Measures) -> Evidence:
         "deletion": {"fields": fell.genes, "drop_top": fell.drop_top, "drop_random": fell.drop_random},
         "checks": [checks.check("random_weights", correlation), checks.check("deletion", fell.difference)],
     }
-    logged = {"on_the_cell": share.value, "on_the_cell_low": share.low, "on_the_cell_high": share.high}
-    logged |= {
-        "random_correlation": correlation,
-        "deletion_drop": fell.drop_top,
-        "deletion_drop_random": fell.drop_random,
-    }
+    logged = as_metrics("explanation/on_the_cell", share.as_dict()) | checks.deletion_metrics(fell)
+    if np.isfinite(correlation):
+        logged["explanation/random_correlation"] = correlation
     member = checks.first_member(estimator)  # all of an ensemble average the same views
     by_views = pd.DataFrame(getattr(member, "by_views_", {})).rename(lambda row: row + 1).rename_axis("views")
     return Evidence(
         sections={"explanation": section},
         tables={} if by_views.empty else {"views": by_views.reset_index()},
         figures={"grad_cam": panel(run.title, explained, rows, samples=samples, maps=maps)},
-        logged={f"explanation_{name}": value for name, value in logged.items() if np.isfinite(value)},
+        logged=logged,
         warnings=warnings,
     )
 

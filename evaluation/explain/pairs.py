@@ -105,7 +105,7 @@ def explain_drugs(run: Evaluation, unit: str, count: int, output: int | None = N
         "rows": jsonable(known[_MARKER_COLUMNS].to_dict("records")),
     }
     drawn = {"sensitizing_genes": sensitizing_genes(named, run.title, unit)} if len(named) else {}
-    logged = {f"biomarkers_{key}": float(section[key]) for key in ("found", "looked_up")}
+    logged = {f"biomarkers/{key}": float(section[key]) for key in ("found", "looked_up")}
     tables = {"biomarkers": known, "sensitizing_genes": named}
     return {"biomarkers": section}, Evidence(tables=tables, figures=drawn, logged=logged)
 

@@ -68,7 +68,7 @@ def explain_one_answer(run: Evaluation, explained: Explained, rows: np.ndarray, 
     tables, drawn = {"genes_by_class": genes}, {"genes_by_class": genes_by_class(*named)}
     if (layout := layout_of(estimator)) is not None:
         tables["layout"], drawn["layout"] = layout, layout_maps(layout, *named)
-    logged = {} if stable is None else {"explanation_stability_top_50": stable}
+    logged = {} if stable is None else {"explanation/stability_top_50": stable}
     found = checks.explanation_evidence(attribution, deletion, alike, section=section)
     return found | Evidence(tables=tables, figures=drawn, logged=logged)
 

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from evaluation.comparison.paired import as_metrics, paired_difference
+from evaluation.comparison.paired import paired_difference
 from evaluation.generalization.apart import Outcome, fit_apart
-from evaluation.metrics import Interval, best_first
+from evaluation.metrics import Interval, as_metrics, best_first
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
@@ -219,9 +219,9 @@ def keep(name: str, plan: Plan, result: dict[str, Any], predictions: pd.DataFram
         predictions.to_parquet(temporary, index=False)
     tags = {"architecture": plan.architecture, "split.mode": plan.mode, "split.sha256": result["split.sha256"]}
     tags |= {"budget": result["budget"], "hyperparameters": plan.origin, "simulated": str(result["simulated"]).lower()}
-    logged = {"cost_fit_seconds": result["seconds"], "cost_peak_memory_megabytes": result["peak_megabytes"]}
+    logged = {"cost/fit_seconds": result["seconds"], "cost/peak_memory_megabytes": result["peak_megabytes"]}
     for metric, found in result["metrics"].items():
-        logged |= as_metrics(f"test_{metric}", found)
+        logged |= as_metrics(f"test/{metric}", found)
     with tracking.run(name, "generalize", f"{plan.mode} {plan.architecture}", tags=tags) as run:
         mlflow.log_params(plan.hyperparameters)
         mlflow.log_metrics(logged)

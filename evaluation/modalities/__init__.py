@@ -26,7 +26,6 @@ class Modality(ABC):
     """What depends on the kind of a sample."""
 
     stratum: ClassVar[str] = ""  # what strata of the test rows are called in the evidence: ``by_<stratum>``
-    prefix: ClassVar[str] = ""  # of the name of a stratum in metrics of the run
     stress_tested: ClassVar[bool] = False  # whether its tasks have `Task.stressed`, and evidence a section ``stress``
     in_every_mode: ClassVar[bool] = False  # whether `evaluation.generalize` knows the units of its split modes
 
@@ -56,8 +55,9 @@ class Modality(ABC):
         return None
 
     def logged_name(self, stratum: str) -> str:
-        """Return a stratum's name as MLflow takes it in that of a metric."""
-        return re.sub(r"[^\w\-. /:]", "_", f"{self.prefix}{stratum}")
+        """Return the group of a stratum's metrics, with its name as MLflow takes it."""
+        clean = re.sub(r"[^\w\-. :]", "_", stratum)
+        return f"by_{self.stratum}/{clean}"
 
     def by_stratum(self, run: Evaluation, measures: Measures) -> Evidence:
         """Return the metrics of each stratum."""

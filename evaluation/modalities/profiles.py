@@ -36,7 +36,6 @@ class Profiles(Modality):
     """Profiles of genes, of cohorts where the label is not what is predicted."""
 
     stratum = "cohort"
-    prefix = "cohort_"
 
     def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
         """See `Modality.read_cohort`; genes are named as the model names them, and imputed where few are lacking."""

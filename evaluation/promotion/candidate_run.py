@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from evaluation.comparison.paired import paired_difference
 from evaluation.evidence.build import PREDICTIONS, file_sha256
 from evaluation.evidence.evidence_file import SCHEMA_FILE, evidence_path, read_evidence, seal
+from evaluation.evidence.summary import NOTE, summary
 from evaluation.metrics import best_first
 from evaluation.problems import measures_of
 from evaluation.promotion.card import write_card
@@ -141,7 +142,7 @@ def scored(name: str, evidence: dict[str, Any], cohorts: Mapping[str, Path], see
 def log(evidence: dict[str, Any], folder: Path) -> None:
     """Log ``folder`` to the fit's run as ``evidence/<sha256>/``; what is there already is left alone."""
     place = f"evidence/{evidence['sha256']}"
-    with tracking.run(evidence["task"], "candidate", evidence["architecture"], run_id=evidence["run_id"]):
+    with tracking.run(evidence["task"], "candidate", evidence["architecture"], run_id=evidence["run_id"]) as run:
         there = {file.path for file in MlflowClient().list_artifacts(evidence["run_id"], place)}
         if f"{place}/{EVIDENCE}" not in there:  # it is logged last: where it is, all is
             for path in sorted(folder.rglob("*")):
@@ -149,7 +150,9 @@ def log(evidence: dict[str, Any], folder: Path) -> None:
                     below = path.relative_to(folder).parent.as_posix()
                     tracking.mlflow.log_artifact(str(path), place if below == "." else f"{place}/{below}")
             tracking.mlflow.log_artifact(str(folder / EVIDENCE), place)
-        tracking.mlflow.set_tag("evidence.sha256", evidence["sha256"])
+        metric = evidence["comparisons"][0]["metric"]  # with the baseline, in the task's metric
+        said = summary(evidence, metric, run.info.experiment_id, f"{place}/card.md")
+        tracking.mlflow.set_tags({"evidence.sha256": evidence["sha256"], NOTE: said})
 
 
 def _comparable(name: str, architecture: str, evidence: dict[str, Any]) -> dict[str, Any] | None:

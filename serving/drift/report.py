@@ -275,11 +275,11 @@ def _report(
 
 def _metrics(report: dict[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {
-        "rows": report["log"]["rows"],
-        "drifted_columns": sum(each["drifted"] for side in ("inputs", "predictions") for each in report[side]),
-        "out_of_distribution_share": report["out_of_distribution"]["value"],
+        "drift/rows": report["log"]["rows"],
+        "drift/columns": sum(each["drifted"] for side in ("inputs", "predictions") for each in report[side]),
+        "drift/out_of_distribution_share": report["out_of_distribution"]["value"],
     }
     performance = report["performance"]
     if performance and performance["now"]:
-        found |= {f"labelled_{performance['metric']}_{end}": value for end, value in performance["now"].items()}
+        found |= {f"labelled/{performance['metric']}_{end}": value for end, value in performance["now"].items()}
     return {key: float(value) for key, value in found.items() if finite(value)}

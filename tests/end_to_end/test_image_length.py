@@ -88,9 +88,9 @@ def test_runs_have_their_weights_metrics_by_class_and_figures(here: Checkout) ->
         if name != SERVED:  # whose evidence is completed as a candidate's
             assert tags["evidence.sha256"] == here.evidence(TASK, name)["sha256"]
         for label in classes(here):
-            assert f"test_recall_{label}" in metrics or f"test_precision_{label}" in metrics
-        assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
-        assert "test_set_coverage" in metrics and "temperature" in metrics
+            assert f"by_class/recall_{label}" in metrics or f"by_class/precision_{label}" in metrics
+        assert metrics["interval/accuracy_low"] <= metrics["test/accuracy"] <= metrics["interval/accuracy_high"]
+        assert "test/set_coverage" in metrics and "calibration/temperature" in metrics
         figures = {Path(file.path).stem for file in client.list_artifacts(run.info.run_id, "figures")}
         assert figures == FIGURES | drawn[name]
     assert runs["majority_class"].data.tags["pretrained"] == "false"

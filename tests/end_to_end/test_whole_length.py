@@ -164,9 +164,34 @@ def test_runs_carry_their_lineage(platform: Platform, client: MlflowClient) -> N
         evidence = platform.read(f"reports/{TASK}/models/{architecture}/evidence.json")
         assert evidence["hashes"]["dvc.task_md5"] == of_data
     for run in runs:
-        assert run.inputs.dataset_inputs and run.data.metrics["cost_fit_seconds"] > 0
+        assert run.inputs.dataset_inputs and run.data.metrics["cost/fit_seconds"] > 0
         figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
         assert "figures/measured_against_predicted.png" in figures
+
+
+def test_mlflows_pages_tell_what_was_found(platform: Platform, client: MlflowClient) -> None:
+    """Names and descriptions of runs and of the experiment, and the metrics that the page of models compares."""
+    board: Any = client.get_experiment_by_name(TASK)
+    assert "SIMULATED" in board.tags["mlflow.note.content"]
+    for run in runs_of(client, "evaluate"):
+        evidence = platform.read(f"reports/{TASK}/models/{run.data.tags['architecture']}/evidence.json")
+        score = evidence["test"]["metrics"]["r2"]
+        headline = f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+        assert run.info.run_name == f"{run.data.tags['architecture']}: {headline}"
+        described = run.data.tags["mlflow.note.content"].split("\n")
+        assert len(described) == 5 and headline in described[1] and "SIMULATED" in described[0]
+        assert f"#/experiments/{board.experiment_id}/runs/{run.info.run_id}/artifacts/evidence.json" in described[4]
+        row = next(line for line in board.tags["mlflow.note.content"].split("\n") if run.info.run_id in line)
+        assert headline in row
+        sides = {each.tags[0].value: each.dataset for each in run.inputs.dataset_inputs}
+        assert set(sides) == {"training", "validation", "test"}
+        logged = {each.key: each for each in client.get_logged_model(evidence["model_uri"].split("/")[-1]).metrics}
+        assert logged["test/r2"].value == score["value"] == run.data.metrics["test/r2"]
+        assert logged["test/r2"].dataset_digest == sides["test"].digest != sides["training"].digest
+        assert run.data.metrics["interval/r2_low"] == score["low"] and logged["cost/fit_seconds"].value > 0
+    (version,) = client.search_model_versions(f"name = '{TASK}'")
+    (of_version,) = [run for run in runs_of(client, "evaluate") if run.info.run_id == version.run_id]
+    assert version.description == of_version.data.tags["mlflow.note.content"] and "/card.md)" in version.description
 
 
 def test_mlflow_run_works_for_every_entry_point(platform: Platform, client: MlflowClient) -> None:

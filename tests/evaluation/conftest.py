@@ -23,7 +23,7 @@ def run_id(place: Path) -> str:
     experiment = mlflow.create_experiment("planted", (place / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment, log_system_metrics=False) as run:
         for step in range(2):
-            mlflow.log_metrics({"step_validation_rmse": 1.0 - step / 2}, step=step)
+            mlflow.log_metrics({"step/validation_rmse": 1.0 - step / 2}, step=step)
     return str(run.info.run_id)
 
 

@@ -81,7 +81,7 @@ def test_permuted_fits_are_compared_with_the_fitted_model_on_its_test_rows(
     # The run has it too, and so has the line on the terminal.
     run = MlflowClient().get_run(fitted.run_id)
     for suffix, key in (("", "difference"), ("_low", "low"), ("_high", "high")):
-        assert run.data.metrics[f"ablation_gene_order_r2{suffix}"] == gain[key]
+        assert run.data.metrics[f"ablation/gene_order_r2{suffix}"] == gain[key]
     names = [item.path for item in MlflowClient().list_artifacts(fitted.run_id)]
     assert run.info.status == "FINISHED" and "ablation_gene_order.json" in names
     assert f"test r2 gains {gain['difference']:+.4f} " in line

@@ -164,8 +164,8 @@ def test_one_run_holds_it_all_and_the_filter_shows_the_newest_fits(tmp_path: Pat
     assert log(found, tmp_path / "comparison") == run_id  # the same comparison again is the same run
     run, best = client.get_run(run_id).data, found["best"]
     for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
-        assert run.metrics[f"best_r2{suffix}"] == best[key]
-    assert run.metrics["r2_xgboost"] == found["rows"][1]["value"]
+        assert run.metrics[f"best/r2{suffix}"] == best[key]
+    assert run.metrics["r2/xgboost"] == found["rows"][1]["value"]
     assert run.tags.items() >= {"best_architecture": "mlp", "stage": "compare", "simulated": "true"}.items()
     assert client.get_run(new).data.tags["comparison"] == run.tags["comparison"] == found["id"]
     assert {Path(file.path).name for file in client.list_artifacts(run_id, "comparison")} >= {

@@ -45,6 +45,7 @@ from pipelines.errors import DataError, UserError
 from pipelines.files import jsonable
 from pipelines.formatting import interval
 from pipelines.params import Params, PerBudget, read_params, read_task
+from pipelines.problems import get_problem
 from pipelines.report import as_markdown
 from pipelines.samples.images import ImageSamples, read_images
 from pipelines.simulate.cells import simulate_blood_cell
@@ -143,8 +144,11 @@ def test_the_metrics_are_those_of_the_predictions_and_on_the_run_and_of_this_spl
     logged = MlflowClient().get_run(trees.fitted.run_id).data.metrics
     for name, value in expected.items():
         assert trees.metric(name)["value"] == pytest.approx(value, nan_ok=True), name
-        for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
-            assert logged[f"test_{name}{suffix}"] == pytest.approx(metrics[name][key]), name
+        overall = name in {metric.name for metric in get_problem("classification").metrics}
+        of_ends = "interval" if overall else "by_class"
+        assert logged[f"{'test' if overall else 'by_class'}/{name}"] == pytest.approx(metrics[name]["value"]), name
+        for end in ("low", "high"):
+            assert logged[f"{of_ends}/{name}_{end}"] == pytest.approx(metrics[name][end]), name
     its_own = with_metric(params, NAME, read_task(trees.model.contract.task_text).tune.metric)
     assert trees.evidence["hashes"]["params.sha256"] == params_sha256(its_own, NAME)  # `make reproduce` has no other
     other: Any = (replace(trees.fitted, split_sha256="0" * 64), trees.model, trees.predictions)
@@ -167,7 +171,7 @@ def test_calibration_and_the_coverage_of_sets_are_those_of_the_predictions(
         assert found["covered_on_test"] == pytest.approx(np.mean([sets[row, code] for row, code in enumerate(target)]))
         assert found["mean_set_size"] == pytest.approx(sets.sum() / len(target))
         logged = MlflowClient().get_run(one.fitted.run_id).data.metrics
-        assert logged["test_set_coverage"] == pytest.approx(found["covered_on_test"])
+        assert logged["test/set_coverage"] == pytest.approx(found["covered_on_test"])
     assert majority.evidence["calibration"]["mean_set_size"] > trees.evidence["calibration"]["mean_set_size"]
 
 
@@ -257,13 +261,13 @@ def test_stress_tests_are_of_the_rows_at_home_and_of_the_calibrated_answers(tree
             assert table[each["kind"], name] == pytest.approx(expected[name])
         for name, of in values.items():
             of.append(expected[name])
-            assert logged[f"test_stress_{each['kind']}_{name}"] == pytest.approx(expected[name])
+            assert logged[f"stress/{each['kind']}_{name}"] == pytest.approx(expected[name])
         assert each["drop"]["value"] == pytest.approx(at_home["accuracy"] - expected["accuracy"])
         assert each["drop"]["low"] <= each["drop"]["value"] <= each["drop"]["high"]
-    assert logged["test_worst_stress_accuracy"] == pytest.approx(min(values["accuracy"]))
-    assert logged["test_worst_stress_ece"] == pytest.approx(max(values["ece"]))
-    assert logged["test_worst_stress_accuracy_low"] <= logged["test_worst_stress_accuracy"]
-    assert logged["test_worst_stress_accuracy_drop"] == pytest.approx(max(drops))
+    assert logged["test/worst_stress_accuracy"] == pytest.approx(min(values["accuracy"]))
+    assert logged["test/worst_stress_ece"] == pytest.approx(max(values["ece"]))
+    assert logged["interval/worst_stress_accuracy_low"] <= logged["test/worst_stress_accuracy"]
+    assert logged["test/worst_stress_accuracy_drop"] == pytest.approx(max(drops))
     assert evidence_path(NAME, "xgboost").with_name("stress.png").is_file()
 
 
@@ -362,7 +366,7 @@ def shown(network: Small, glass: Prepared, glass_task: Any, majority: Judged) ->
     """Return the evidence of any network on predictions with three mistakes in each class, to be shown."""
     with tracking.run("glass", "fit", "small") as run:
         for step, loss in enumerate((0.7, 0.4, 0.2)):
-            mlflow.log_metrics({"step_train_loss": loss, "step_validation_loss": loss + 0.1}, step=step)
+            mlflow.log_metrics({"step/train_loss": loss, "step/validation_loss": loss + 0.1}, step=step)
     fitted = replace(majority.fitted, task="glass", architecture="small", run_id=run.info.run_id)
     test = glass.rows("test")
     samples = glass.samples.take(test)
@@ -393,14 +397,14 @@ def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weight
     assert 2 * on_cell["area"] < on_cell["low"] < on_cell["value"] < on_cell["high"] <= 1
     assert found.warnings == []
     for key, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-        assert found.logged[f"explanation_on_the_cell{suffix}"] == on_cell[key]
+        assert found.logged[f"explanation/on_the_cell{suffix}"] == on_cell[key]
     check, fell = explained["checks"]
     value = explained["correlation_with_random_weights"]
     assert check["name"] == "random_weights" and check["value"] == value
-    assert found.logged["explanation_random_correlation"] == value
+    assert found.logged["explanation/random_correlation"] == value
     assert fell["name"] == "deletion" and fell["low"] > 0
     assert fell["value"] == pytest.approx(explained["deletion"]["drop_top"] - explained["deletion"]["drop_random"])
-    assert found.logged["explanation_deletion_drop"] == explained["deletion"]["drop_top"]
+    assert found.logged["explanation/deletion_drop"] == explained["deletion"]["drop_top"]
 
 
 @pytest.mark.parametrize("maps", MAPS)
@@ -431,7 +435,7 @@ def test_what_is_isolated_is_counted_drawn_and_warned_of(
     found = shown(isolating)
     section = found.sections["isolation"]
     assert section == {"images": section["images"], "failed": 0, "failed_share": 0.0} and section["images"] > 12
-    assert (found.logged["isolation_failed"], found.logged["isolation_failed_share"]) == (0, 0.0)
+    assert (found.logged["isolation/failed"], found.logged["isolation/failed_share"]) == (0, 0.0)
     titles = [title for axes in found.figures["masks"].axes if (title := axes.get_title("left"))]
     assert titles == ["all"] * 3 + ["hem"] * 3
     failing = np.arange(section["images"]) % 10 == 1
@@ -442,8 +446,8 @@ def test_what_is_isolated_is_counted_drawn_and_warned_of(
         lambda samples: segmented(samples) * (~failing[:, None, None] if len(samples) == all_of else 1),
     )
     found = shown(isolating)
-    assert found.sections["isolation"]["failed"] == found.logged["isolation_failed"] == failing.sum()
-    assert found.logged["isolation_failed_share"] == pytest.approx(failing.mean())
+    assert found.sections["isolation"]["failed"] == found.logged["isolation/failed"] == failing.sum()
+    assert found.logged["isolation/failed_share"] == pytest.approx(failing.mean())
     assert any(f"no cell is found in {failing.sum()} of {all_of} test images" in each for each in found.warnings)
 
 

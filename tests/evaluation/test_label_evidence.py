@@ -164,7 +164,7 @@ def test_the_layout_shows_a_gene_at_its_pixel(setting: Setting, found: Evidence)
 def test_attributions_that_miss_the_logit_are_called_so(setting: Setting, gap: float, additive: bool) -> None:
     found = setting.evidence(Planted(gap=gap))
     section = found.sections["explanation"]
-    assert found.logged["explanation_additivity_error"] == pytest.approx(abs(gap), abs=1e-6)
+    assert found.logged["explanation/additivity_error"] == pytest.approx(abs(gap), abs=1e-6)
     assert section["checks"][0]["name"] == "completeness" and section["rows"] == 90
     assert section["additive"] is additive
     assert found.warnings == ([] if additive else [f"attributions miss the prediction by {abs(gap):.1%}"])
@@ -173,7 +173,7 @@ def test_attributions_that_miss_the_logit_are_called_so(setting: Setting, gap: f
 def test_masking_the_named_genes_takes_confidence_and_random_ones_do_not(found: Evidence, setting: Setting) -> None:
     fell = found.sections["explanation"]["deletion"]
     assert fell["passed"] and fell["genes"] == 50
-    assert found.logged["explanation_deletion_drop"] == fell["drop_top"] > 0.3 > fell["drop_random"]
+    assert found.logged["explanation/deletion_drop"] == fell["drop_top"] > 0.3 > fell["drop_random"]
     difference = fell["difference"]
     assert difference["value"] == pytest.approx(fell["drop_top"] - fell["drop_random"])
     assert 0 < difference["low"] < difference["value"] < difference["high"]
@@ -203,7 +203,7 @@ def test_stability_is_the_mean_overlap_of_all_pairs_of_seeds_not_of_an_ensembles
         Seeded.fits, model, expected = [], Seeded(), shares[seeds]
         estimator = ensemble(model, *others) if others else model
         found = setting.evaluated(stability_seeds=PerBudget(seeds, 0)).evidence(estimator)
-        assert found.logged["explanation_stability_top_50"] == pytest.approx(expected)
+        assert found.logged["explanation/stability_top_50"] == pytest.approx(expected)
         assert found.sections["explanation"]["stability"] == {"top": 50, "overlap": pytest.approx(expected)}
         assert [seed for seed, _, _ in Seeded.fits] == [SEED + draw for draw in range(1, seeds + 1)]
         assert model.steps == (4, 16)  # the explained model is still integrated finely

@@ -47,7 +47,7 @@ def test_false_alarms_are_of_all_test_rows_and_detection_is_of_the_same_rows() -
     assert section["kinds"]["stain"] == {"auroc": {"value": 1.0, "low": 1.0, "high": 1.0}, "called_unlike": 1.0}
     blur = section["kinds"]["blur"]
     assert blur["auroc"]["value"] == pytest.approx(0.5) and blur["called_unlike"] == 0
-    assert found.logged["test_novelty_false_alarms"] == pytest.approx(0.02)
-    assert found.logged["test_novelty_auroc_blur_low"] == blur["auroc"]["low"] < 0.5
+    assert found.logged["novelty/false_alarms"] == pytest.approx(0.02)
+    assert found.logged["novelty/auroc_blur_low"] == blur["auroc"]["low"] < 0.5
     run.unlike = None  # a model that was saved without a reference
     assert detection(run, home, {"stain": moved}, np.arange(40)) == Evidence()

@@ -51,7 +51,7 @@ def test_dvc_shows_and_compares_what_the_evidence_has(tmp_path: Path, monkeypatc
     whole = yaml.safe_load((ROOT / "dvc.yaml").read_text())
     Path("dvc.yaml").write_text(yaml.safe_dump({"metrics": whole["metrics"], "plots": whole["plots"][:4]}))
     shutil.copytree(ROOT / ".dvc" / "plots", ".dvc/plots")
-    evidence = made_evidence() | {"task": TASK, "architecture": ARCHITECTURE}
+    evidence = made_evidence() | {"task": TASK, "problem": "classification", "architecture": ARCHITECTURE}
     row = {"architecture": ARCHITECTURE, "value": 0.8, "low": 0.7, "high": 0.9}
     row |= {"margin": 0.3, "margin_low": 0.2, "margin_high": float("nan")}
 

@@ -12,7 +12,7 @@ from evaluation import results_table
 from pipelines import tracking
 
 ROOT = Path(__file__).parents[2]
-COMMON = {"cost_fit_seconds": 12.3, "cost_parameters": 23_508_032.0, "test_macro_f1": 0.5}
+COMMON = {"cost/fit_seconds": 12.3, "cost/parameters": 23_508_032.0, "test/macro_f1": 0.5}
 
 
 def run(architecture: str, accuracy: float, *, features: str = "", **tags: str) -> str:
@@ -20,7 +20,7 @@ def run(architecture: str, accuracy: float, *, features: str = "", **tags: str) 
     own = {"architecture": architecture, "split.sha256": "a", "budget": "small_images", "evidence.sha256": "e"}
     with tracking.run("blood_cell", "evaluate", architecture, tags={**own, **tags}) as logged:
         low, high = accuracy - 0.1, accuracy + 0.1
-        found = {"test_accuracy": accuracy, "test_accuracy_low": low, "test_accuracy_high": high, **COMMON}
+        found = {"test/accuracy": accuracy, "interval/accuracy_low": low, "interval/accuracy_high": high, **COMMON}
         mlflow.log_metrics(found)
         if features:
             mlflow.log_param("features", features)
@@ -36,7 +36,7 @@ def test_the_table_has_the_newest_run_of_each_architecture_and_kind_of_features_
     run("alexnet", 0.97, **{"evidence.sha256": ""})
     trees = [run("xgboost", value, features=of) for value, of in ((0.6, "descriptors"), (0.9, "embedding"))]
     kept = [run("resnet50", 0.7, pretrained="false"), run("densenet201", 0.8, budget="full", simulated="true")]
-    mlflow.MlflowClient().log_metric(_whole(kept[0]), "test_worst_stress_accuracy", 0.4)
+    mlflow.MlflowClient().log_metric(_whole(kept[0]), "test/worst_stress_accuracy", 0.4)
 
     def rows(*arguments: str) -> list[list[str]]:
         monkeypatch.setattr(sys, "argv", ["results_table", "--task", "blood_cell", *arguments])

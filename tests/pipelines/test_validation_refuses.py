@@ -521,7 +521,7 @@ def test_command_refuses_faulty_data_and_passes_clean_data(tmp_path: Path, capsy
         run, refused = mlflow.search_runs(experiment_names=[CELL], output_format="list")  # the newest first
         assert refused.data.tags["validation.passed"] == "false"
         assert (run.data.tags["validation.passed"], run.data.tags["stage"]) == ("true", "validate")
-        assert run.data.metrics == {"validation_errors": 0.0, "validation_warnings": 0.0}
+        assert run.data.metrics == {"data/errors": 0.0, "data/warnings": 0.0}
         logged = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
         assert logged == {"validation.json", "data_docs"}
 

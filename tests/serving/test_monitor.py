@@ -376,7 +376,7 @@ def test_the_report_is_written_and_logged(
     client = MlflowClient()
     run = client.search_runs([tracking.experiment(TASK)])[0]
     assert (run.data.tags["stage"], run.data.tags["decision"]) == ("monitor", "retrain")
-    assert run.data.metrics["rows"] == 200 and run.data.metrics["drifted_columns"] == 1
+    assert run.data.metrics["drift/rows"] == 200 and run.data.metrics["drift/columns"] == 1
     kept = {each.path for each in client.list_artifacts(run.info.run_id, "monitor")}
     assert kept == {"monitor/monitor.json", "monitor/monitor.html"}
 

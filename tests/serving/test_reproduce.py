@@ -66,14 +66,14 @@ def version(folder: Path, tags: Mapping[str, str] | None = None, **kept: Any) ->
     contract = contract_class("profiles", "classification")(**CONTRACT)
     (folder / "contract.json").write_text(json.dumps({**contract_text(contract), "cross_fitted": False}))
     made = {**KEPT, "requirements": {"numpy": np.__version__}, "predictions": predicted(SAID)}
-    made["metrics"] = {"test_accuracy": 1.0, "validation_log_loss": 0.3}
+    made["metrics"] = {"test/accuracy": 1.0, "validation/log_loss": 0.3}
     every = {**tracking.conditions(), **TAGS, **HASHES, **(tags or {})}
     return Recipe(TASK, "3", every, folder=folder, **{**made, **kept})
 
 
 def refitted(folder: Path, **changed: Any) -> Refit:
     hashes = {**HASHES, "model.sha256": tracking.folder_sha256(folder)}
-    kept = {**KEPT, "hashes": hashes, "metrics": {"validation_log_loss": 0.3}, "predictions": predicted(SAID)}
+    kept = {**KEPT, "hashes": hashes, "metrics": {"validation/log_loss": 0.3}, "predictions": predicted(SAID)}
     for name, value in changed.items():
         kept[name] = {**kept[name], **value} if isinstance(value, dict) else value
     return Refit(**kept)
@@ -97,7 +97,7 @@ def test_the_same_is_the_same_and_what_is_not_known_is_not(tmp_path: Path) -> No
         ({"hashes": {"split.sha256": "0" * 64}}, {"split"}),
         ({"hashes": {"params.sha256": "0" * 64}}, {"params"}),
         ({"parameters": {"c": "0.2"}}, {"hyperparameters"}),
-        ({"metrics": {"validation_log_loss": 0.31}}, {"metrics"}),
+        ({"metrics": {"validation/log_loss": 0.31}}, {"metrics"}),
         ({"predictions": predicted(SAID + np.array([1e-12, -1e-12]))}, {"predictions"}),
         ({"predictions": predicted(SAID[::-1])}, {"predictions", "metrics"}),
         ({"predictions": predicted(SAID).assign(sample_id=["a", "b", "d"])}, {"predictions"}),

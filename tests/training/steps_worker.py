@@ -99,7 +99,7 @@ def count(study: str, url: str, budget: int, parent: str) -> Counter[str]:
         runs_open=sum(run.info.status != "FINISHED" for run in runs),
     )
     for run in runs:
-        steps = [metric.step for metric in mlflow.MlflowClient().get_metric_history(run.info.run_id, "step_train_loss")]
+        steps = [metric.step for metric in mlflow.MlflowClient().get_metric_history(run.info.run_id, "step/train_loss")]
         found += Counter(metrics_lost=len({*range(STEPS)} - {*steps}), metrics_doubled=len(steps) - len({*steps}))
     return +found
 

@@ -41,7 +41,7 @@ HYPERPARAMETERS = {**MLP.defaults, "dropout": 0.0, "units": 16, "batch_size": 64
 
 
 def _steps(client: MlflowClient, run: Any) -> list[tuple[int, float]]:
-    return [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, "step_train_loss")]
+    return [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, "step/train_loss")]
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before it does it", "after it has done it"])
@@ -80,8 +80,8 @@ def test_a_fit_waits_out_a_store(after: bool, store: str, prepared: Prepared, mo
     assert (run.info.run_id, run.info.status) == (fitted.run_id, "FINISHED")
     assert [step for step, _ in _steps(client, run)] == list(range(EPOCHS))
     assert run.data.params["units"] == "16"
-    assert run.data.metrics["validation_rmse"] == pytest.approx(fitted.validation)
-    assert len(run.inputs.dataset_inputs) == 1
+    assert run.data.metrics["validation/rmse"] == pytest.approx(fitted.validation)
+    assert len(run.inputs.dataset_inputs) == 3
     mlflow.pyfunc.load_model(fitted.model_uri)
     assert not list(Path("checkpoints/fit").iterdir())
 
@@ -160,7 +160,7 @@ def test_a_fit_that_was_killed_goes_on_in_its_run_which_shows_every_epoch_once(k
     client, run = _only_run(killed)
     assert (run.info.run_id, run.info.status) == (_fitted(killed)["run_id"], "FINISHED")
     assert [step for step, _ in _steps(client, run)] == list(range(EPOCHS))
-    assert len(run.inputs.dataset_inputs) == 1
+    assert len(run.inputs.dataset_inputs) == 3
     assert not list((killed / "checkpoints" / "fit").iterdir())
     # `make reproduce` checks the last commit out, and evidence and card are of it.
     assert run.data.tags["git.commit"] == "1" * 40 and run.data.tags["stage"] == "fit"

@@ -361,7 +361,7 @@ def test_a_study_chooses_what_holds_under_stress_and_its_run_says_why(store: str
     assert tuned.metric == "worst_stress_accuracy"
     assert tuned.value == pytest.approx(tuned.hyperparameters["level"], abs=0.1)  # though all are right at home
     runs = mlflow.search_runs(experiment_names=["blood_cell"], output_format="list")
-    tried = [run.data.metrics["validation_worst_stress_accuracy"] for run in runs if "trial" in run.data.tags]
+    tried = [run.data.metrics["validation/worst_stress_accuracy"] for run in runs if "trial" in run.data.tags]
     assert len(tried) == 4 and tuned.value == max(tried) > min(tried)
     (parent,) = [run for run in runs if "trial" not in run.data.tags]
     assert parent.data.tags["tune.metric_why"] == "the audit finds a shortcut"

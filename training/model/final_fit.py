@@ -30,7 +30,16 @@ from training.model.calibrated import Calibrated, fit_calibrated, validation_sco
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import Predictor
 from training.model.rotation import ROTATION, Rotated, is_rotated, rotate
-from training.model.track import Reference, log_dataset, log_model, make_reference, measured_cost, save_model
+from training.model.track import (
+    Reference,
+    log_datasets,
+    log_model,
+    make_reference,
+    measured_cost,
+    metrics_of_cost,
+    model_id,
+    save_model,
+)
 from training.studies.trials import CHECKPOINTS, fit_settings, run_tags, runs_of, step_metrics
 
 LARGEST_MODEL = 150  # megabytes
@@ -79,7 +88,7 @@ def fit(
     with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
         if begun is not None:  # perhaps at another commit; the model will be this one's
             tracking.retag(name, tags)
-        tracking.patiently(lambda: log_dataset(name, prepared))
+        tracking.patiently(lambda: log_datasets(name, prepared))
         tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
         with sending(run.info.run_id, files.file("metrics.jsonl")) as steps:
             context = FitContext(lambda step, of: steps.log(step_metrics(of), step), files.file("pt"), progress=True)
@@ -96,8 +105,9 @@ def fit(
             predictions = _tested(fitted, prepared)
             shutil.rmtree(folder / ROTATION, ignore_errors=True)  # of the task before it had groups enough
         folds = cross_validated(final, prepared, get_problem(task.problem)) if members > 1 else {}
-        found = {f"validation_{metric}": validation, **contract.logged(), **cost, **folds}
-        tracking.patiently(lambda: mlflow.log_metrics(found))
+        found = {f"validation/{metric}": validation, **contract.logged(), **metrics_of_cost(cost)}
+        found |= {key.replace("cv_", "cross_validation/"): value for key, value in folds.items()}
+        tracking.patiently(lambda: mlflow.log_metrics(found, model_id=model_id(model_uri)))
     with written_whole(folder / "predictions.parquet") as path:
         predictions.to_parquet(path, index=False)
     files.settle(name, run.info.run_id)
@@ -206,7 +216,7 @@ def _rotated(
         receipts = rotate(name, architecture, prepared, params, tune=tune, **how)
         shutil.rmtree(folder / ROTATION, ignore_errors=True)
         shutil.copytree(place, folder / ROTATION, ignore=shutil.ignore_patterns(".*"))  # of a process that was killed
-    metric = f"rotation_validation_{params.task(name).tune.metric}"
+    metric = f"rotation/validation_{params.task(name).tune.metric}"
     for receipt in receipts:
         value, part = receipt["validation"], receipt["part"]
         tracking.patiently(lambda value=value, part=part: mlflow.log_metric(metric, value, step=part))  # type: ignore[misc]

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlflow
+import mlflow.data
 import numpy as np
 import pandas as pd
 import yaml
+from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
@@ -64,12 +66,18 @@ def make_reference(contract: Contract, prepared: Prepared, final: FinalFit) -> R
     return Reference(pd.DataFrame(described), predictions, novelty)
 
 
-def log_dataset(name: str, prepared: Prepared) -> None:
-    """Log the sample table as the run's MLflow input."""
-    table = prepared.table.astype({"fold": "int64"})
-    about = {"source": f"data/{name}", "name": f"{name}@{prepared.sha256[:12]}"}
-    dataset = mlflow.data.from_pandas(table, targets="target" if "target" in table else None, **about)
-    mlflow.log_input(dataset, context="training")
+def dataset(name: str, prepared: Prepared, side: str, rows: np.ndarray) -> PandasDataset:
+    """Return ``rows`` of a side as an MLflow dataset with a digest."""
+    table = prepared.table.iloc[rows].astype({"fold": "int64"})
+    about = {"source": f"data/{name}", "name": f"{name} {side} {prepared.sha256[:12]}"}
+    return mlflow.data.from_pandas(table, targets="target" if "target" in table else None, **about)
+
+
+def log_datasets(name: str, prepared: Prepared) -> None:
+    """Log the rows of each side that has some as inputs of the active run."""
+    sides = {"training": prepared.rows("train"), "validation": prepared.rows("validation"), "test": prepared.tested}
+    known = {side: dataset(name, prepared, side, rows) for side, rows in sides.items() if len(rows)}
+    mlflow.log_inputs([*known.values()], [*known], [None] * len(known))
 
 
 def save_model(
@@ -93,7 +101,7 @@ def log_model(folder: Path, contract: Contract, example: Any) -> str:
     """Log the model saved in ``folder`` to the active run; return its URI ``models:/m-...``."""
     frame = contract.request(example)
     logged = mlflow.pyfunc.log_model(
-        name="model",
+        name=contract.architecture,
         python_model=str(Path(__file__).with_name("predictor.py")),
         artifacts={"model": str(folder)},
         code_paths=[str(_ROOMS / "pipelines"), str(_ROOMS / "training")],
@@ -103,6 +111,11 @@ def log_model(folder: Path, contract: Contract, example: Any) -> str:
         metadata={"task": contract.task, "architecture": contract.architecture},
     )
     return logged.model_uri
+
+
+def model_id(uri: str) -> str:
+    """Return the id of a logged model, ``m-...``."""
+    return uri.removeprefix("models:/")
 
 
 def _loaded() -> list[str]:
@@ -122,6 +135,11 @@ def signature(contract: Contract) -> ModelSignature:
         *(column for column in answered if not column.required),
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=explain)
+
+
+def metrics_of_cost(cost: dict[str, float]) -> dict[str, float]:
+    """Return what `measured_cost` returned as metrics of a run."""
+    return {key.replace("cost_", "cost/", 1): value for key, value in cost.items()}
 
 
 def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: float) -> dict[str, float]:

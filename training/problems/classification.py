@@ -29,7 +29,7 @@ class Classes(Contract):
     )
     promised = ("coverage",)
     scored_by: ClassVar[Mapping[str, str]] = {"classes": "classes"}
-    logged_by: ClassVar[Mapping[str, str]] = {"temperature": "temperature"}
+    logged_by: ClassVar[Mapping[str, str]] = {"calibration/temperature": "temperature"}
 
     classes: list[str]
     temperature: float  # divides the logits

@@ -89,7 +89,7 @@ class Targets(Contract):
     def logged(self) -> dict[str, float]:
         """Return the mean half width, where every target has one."""
         known = [width for width in self.half_widths if width is not None]
-        return {"interval_half_width": float(np.mean(known))} if len(known) == len(self.half_widths) else {}
+        return {"calibration/interval_half_width": float(np.mean(known))} if len(known) == len(self.half_widths) else {}
 
 
 def with_targets(

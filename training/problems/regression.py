@@ -20,7 +20,7 @@ class Number(Contract):
     """What a model of one number answers; a half width, also that of `unseen` samples, is None for no interval."""
 
     answered = tuple(ColSpec(DataType.double, name=name) for name in ("prediction", "low", "high", "coverage"))
-    logged_by: ClassVar[Mapping[str, str]] = {"interval_half_width": "half_width"}
+    logged_by: ClassVar[Mapping[str, str]] = {"calibration/interval_half_width": "half_width"}
 
     half_width: float | None
     unseen_half_width: float | None = None

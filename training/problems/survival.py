@@ -39,7 +39,7 @@ class Survival(Contract):
     )
     promised = ("low", "high", "event_free_until", "coverage")
     scored_by: ClassVar[Mapping[str, str]] = {name: name for name in ("horizons", "horizon", "naive")}
-    logged_by: ClassVar[Mapping[str, str]] = {"calibration_slope": "slope"}
+    logged_by: ClassVar[Mapping[str, str]] = {"calibration/slope": "slope"}
 
     time_unit: str
     horizons: list[float]

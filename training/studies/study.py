@@ -220,7 +220,7 @@ def _work(search: Search, study: optuna.Study, parent: str, *, number: int, afte
         forget(study.study_name, trial)
         after()
         if trial.state == TrialState.COMPLETE:
-            best, key = study.best_value, f"best_{search.task.tune.metric}"
+            best, key = study.best_value, f"best/{search.task.tune.metric}"
             tracking.patiently(lambda: mlflow.log_metric(key, best, step=trial.number, run_id=parent))
 
     started_by = os.getppid()

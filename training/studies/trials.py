@@ -104,7 +104,7 @@ class Objective:
             ):
                 found.append(self._value(trial, hyperparameters, origin, steps))
             if found:
-                tracking.patiently(lambda: mlflow.log_metric(f"validation_{self.search.task.tune.metric}", found[0]))
+                tracking.patiently(lambda: mlflow.log_metric(f"validation/{self.search.task.tune.metric}", found[0]))
             else:
                 tracking.patiently(lambda: mlflow.set_tag("pruned", "true"))
         if not found:
@@ -177,7 +177,7 @@ def forget(study: str, trial: optuna.trial.FrozenTrial) -> None:
 
 def step_metrics(metrics: dict[str, float], suffix: str = "") -> dict[str, float]:
     """Return metrics of a step under other names: MLflow shows the last step's, which is not the one that is kept."""
-    return {f"step_{key}{suffix}": value for key, value in metrics.items()}
+    return {f"step/{key}{suffix}": value for key, value in metrics.items()}
 
 
 def existing_run(run_id: str | None) -> str | None:
