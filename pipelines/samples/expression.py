@@ -15,6 +15,7 @@ from pipelines.modalities.profiles import ProfilesTask, ProfileTargets
 from pipelines.samples import Kept, count_dropped
 from pipelines.samples.formats import Asked, read_tables
 from pipelines.samples.gene_names import find_gene
+from pipelines.samples.rows import Rows
 from pipelines.samples.table_text import letters_of
 from pipelines.tasks.profiles_classification import ProfilesClassification
 from pipelines.tasks.profiles_multi_target import GeneData
@@ -40,7 +41,7 @@ class ExpressionTables:
 
 
 @dataclass(frozen=True)
-class ExpressionSamples:
+class ExpressionSamples(Rows):
     """Expression profiles."""
 
     modality: ClassVar[str] = "profiles"

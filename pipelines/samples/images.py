@@ -23,6 +23,7 @@ from pipelines.modalities.images import ImagesData, ImagesTask
 from pipelines.samples import Kept
 from pipelines.samples.formats import read_table
 from pipelines.samples.raw_files import FORMATS, is_of_system
+from pipelines.samples.rows import Rows
 from pipelines.samples.table_text import letters_of
 from pipelines.text_values import folded, is_unknown, known, quoted
 
@@ -34,7 +35,7 @@ _ALIKE = 0.85  # share of the letters that two names of a class have in common
 
 
 @dataclass(frozen=True)
-class ImageSamples:
+class ImageSamples(Rows):
     """Labeled images."""
 
     modality: ClassVar[str] = "images"

@@ -11,12 +11,13 @@ from pipelines.modalities.pairs import MissingPolicy, PairsTask
 from pipelines.samples import Kept, count_dropped
 from pipelines.samples.formats import KEYS, ResponseTables
 from pipelines.samples.molecules import parent
+from pipelines.samples.rows import Rows
 
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class ResponseSamples:
+class ResponseSamples(Rows):
     """Pairs of a cell line and a drug, as indices into two small tables."""
 
     modality: ClassVar[str] = "pairs"
