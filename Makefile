@@ -142,8 +142,8 @@ lint: $(READY) ## ruff (check and format), mypy, and what workflows, compose, Do
 	@hadolint --failure-threshold info infra/docker/*.Dockerfile
 	@python infra/check_compose.py && python infra/check_manifests.py
 
-docs: $(READY) ## build the documentation site into site/; a broken link or anchor fails
-	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet && echo "see site/index.html"
+docs: $(READY) ## build the documentation site into site/ and run its notebooks; a broken link or a cell that fails ends it
+	@NO_MKDOCS_2_WARNING=1 EXECUTE_NOTEBOOKS=$${EXECUTE_NOTEBOOKS:-true} python -m mkdocs build --strict --quiet && echo "see site/index.html"
 
 audit: $(READY) ## known vulnerabilities and licenses of the locked packages; offline it says so and does not fail
 	@python -m infra.audit_dependencies && python -m infra.list_licenses --check

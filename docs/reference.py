@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -15,6 +16,7 @@ import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from evaluation import library as module
 from pipelines.params import Params, Task, read_params
 from pipelines.tasks import task_types
 
@@ -26,9 +28,44 @@ _RULE = re.compile(
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to the site."""
-    for path, text in (("reference/commands.md", commands()), ("reference/params.md", parameters())):
+    pages = {"commands": commands(), "params": parameters(), "library": library()}
+    for path, text in ((f"reference/{name}.md", text) for name, text in pages.items()):
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def library() -> str:
+    """Return the page of `evaluation.library`: signatures and docstrings of what is public."""
+    lines = [
+        "# Library",
+        "",
+        *_prose(inspect.getdoc(module) or ""),
+        "",
+        "## `open_task`",
+        "",
+        *_member(module.open_task),
+    ]
+    lines += ["", "## `TaskData`", "", *_prose(inspect.getdoc(module.TaskData) or "")]
+    for name, member in vars(module.TaskData).items():
+        if not name.startswith("_") and isinstance(member, types.FunctionType | property | functools.cached_property):
+            lines += ["", f"### `{name}`", "", *_member(getattr(member, "fget", getattr(member, "func", member)))]
+    return "\n".join(lines) + "\n"
+
+
+def _member(member: Any) -> list[str]:
+    """Return the signature of a function, where it takes something, and its docstring."""
+    signature = inspect.signature(member)
+    shown = [parameter for name, parameter in signature.parameters.items() if name != "self"]
+    code = ["```python", f"{member.__name__}{signature.replace(parameters=shown)}", "```", ""] if shown else []
+    return [*code, *_prose(inspect.getdoc(member) or "")]
+
+
+def _prose(text: str) -> list[str]:
+    """Return a docstring as Markdown: double backticks are single ones, examples are code."""
+    prose, _, example = text.partition("\n>>> ")
+    shown = [line.removeprefix(">>> ") for line in f">>> {example}".splitlines()] if example else []
+    lines = re.sub(r"``(.+?)``", r"`\1`", prose).splitlines()
+    return [*lines, "", "```python", *shown, "```"] if shown else lines
 
 
 def commands() -> str:

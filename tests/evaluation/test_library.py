@@ -86,6 +86,10 @@ def test_what_is_not_there_is_named() -> None:
         open_task("nothing", params=params)
     with pytest.raises(UserError, match="no/such"):
         open_task("drug_response", data=Path("no/such"), params=params)
+    with pytest.raises(UserError, match=r"drug_response has no data\.sise"):
+        open_task("drug_response", params=params, changes={"data.sise": 96})
+    with pytest.raises(UserError, match="resamples"):
+        open_task("drug_response", params=params, changes={"evaluate.resamples": "many"})
 
 
 def test_unknown_hyperparameters_and_a_task_without_a_test_side_are_refused(task: TaskData, tmp_path: Path) -> None:
@@ -93,7 +97,10 @@ def test_unknown_hyperparameters_and_a_task_without_a_test_side_are_refused(task
         task.estimator(SAMPLES[task.name][1], depht=3)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(small_params("leukemia_cell")))
     simulate_leukemia_cell(tmp_path / "data", subjects=12, per_subject=4)
-    few = open_task("leukemia_cell", data=tmp_path / "data", params=tmp_path / "params.yaml")
+    how: Any = {"data": tmp_path / "data", "params": tmp_path / "params.yaml"}
+    few = open_task("leukemia_cell", **how)
+    one = open_task("leukemia_cell", **how, changes={"split.fewest_groups": 0})
+    assert not len(few.test) and len(one.test)
     model = few.estimator("majority_class").fit(few.train)
     with pytest.raises(UserError, match=r"split\.fewest_groups"):
         few.evaluate(model)
