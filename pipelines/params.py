@@ -66,6 +66,10 @@ class Tune:
     trials: PerBudget
     epochs: PerBudget
     rounds: PerBudget
+    # How the next trial is chosen: by what others found (`tpe`, `cmaes`), at `random`, or point by point of a `grid`.
+    sampler: Literal["tpe", "random", "grid", "cmaes"] = field(default="tpe", kw_only=True)
+    # Which trials end early: those worse than the `median`, or most of them at ever more steps (`asha`, `hyperband`).
+    pruner: Literal["median", "asha", "hyperband", "none"] = field(default="median", kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -139,15 +139,15 @@ def _worker(study: str, trials: int, budget: int, seconds: float, parent: str) -
                 for epoch in range(_EPOCHS):
                     time.sleep(each)
                     began = time.perf_counter()
-                    steps.log({"step_validation_rmse": x, "step_train_loss": x}, epoch)
+                    steps.log({"step/validation_rmse": x, "step/train_loss": x}, epoch)
                     trial.report(x, epoch)
                     trial.should_prune()
                     costs.reports += time.perf_counter() - began
                 began = time.perf_counter()
-            client.log_metric(run, "validation_rmse", x)
+            client.log_metric(run, "validation/rmse", x)
             client.set_terminated(run)
             client.set_terminated(run)  # MLflow's side of this process is closed after the server's
-            client.log_metric(parent, "best_rmse", x, step=trial.number)
+            client.log_metric(parent, "best/rmse", x, step=trial.number)
             costs.tracking += time.perf_counter() - began
         told = time.perf_counter()
         return x

@@ -125,7 +125,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, store: str) -> None
 
     parents, children = _runs()
     assert parents["status"].tolist() == ["FINISHED"] and len(children) == 5
-    logged = children.set_index("run_id")["metrics.validation_rmse"].to_dict()
+    logged = children.set_index("run_id")["metrics.validation/rmse"].to_dict()
     assert logged == {trial.user_attrs["mlflow_run_id"]: pytest.approx(trial.value) for trial in complete}
     best = min(complete, key=lambda trial: trial.value or np.inf)
     assert (tuned["trials"], tuned["value"], tuned["run_id"]) == (5, best.value, parents["run_id"].iloc[0])

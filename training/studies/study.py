@@ -21,6 +21,7 @@ from pipelines.params import Params
 from pipelines.problems import higher_is_better
 from training.architectures import Architecture
 from training.studies.cluster import run_on_cluster
+from training.studies.methods import log_importance, pruner, sampler
 from training.studies.storage import StudyLock, open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import DONE, RUN_ID, Beats, ended, locked, requeue_orphans, work
 from training.studies.trials import Objective, Search, existing_run, forget, settle_runs, unrecorded_parent
@@ -93,8 +94,9 @@ def tune(
     lock = study_lock(study.study_name)
     with locked(lock):
         requeue_orphans(study)
-        if architecture.space and all(trial.state == TrialState.FAIL for trial in study.trials):
-            study.enqueue_trial(architecture.first_trial(search.settings))
+        if all(trial.state == TrialState.FAIL for trial in study.trials):
+            for point in search.queue[: search.budget]:
+                study.enqueue_trial(point)
     recorded = study.user_attrs.get(RUN_ID)
     # A process that was killed before it wrote the run's id down has left a run with the study's name.
     parent_id = existing_run(recorded) if recorded else unrecorded_parent(name, study.study_name)
@@ -104,6 +106,7 @@ def tune(
         if recorded != run_id:
             study.set_user_attr(RUN_ID, run_id)
             first = {"trials": search.budget, "metric": tuning.metric, "objective": tuning.objective}
+            first |= {"sampler": tuning.sampler, "pruner": tuning.pruner}
             tracking.patiently(lambda: mlflow.log_params(first))
         how: dict[str, Any] = {"workers": workers, "cluster": cluster, "command": command, "progress": progress}
         _run_trials(search, study, run_id, lock=lock, **how)
@@ -116,6 +119,7 @@ def tune(
         for trial in study.get_trials(deepcopy=False):
             forget(study.study_name, trial)
         tracking.patiently(lambda: mlflow.set_tag("best_trial", study.best_trial.number))
+        tracking.patiently(lambda: log_importance(study))
     best = dict(study.best_trial.user_attrs["hyperparameters"])
     return _tuned(search, study.study_name, run_id, value=study.best_value, hyperparameters=best, trials=ended(study))
 
@@ -201,8 +205,7 @@ def follow(
 def _open(search: Search, *, wait: bool, create: bool) -> optuna.Study:
     name = study_name(search.name, search.architecture, search.prepared, search.params)
     storage = open_storage(wait=wait)
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=8)
-    how = {"study_name": name, "storage": storage, "pruner": pruner}
+    how = {"study_name": name, "storage": storage, "pruner": pruner(search.task.tune.pruner)}
     if not create:
         return optuna.load_study(**how)
     direction = "maximize" if higher_is_better(search.task.tune.metric) else "minimize"
@@ -212,7 +215,7 @@ def _open(search: Search, *, wait: bool, create: bool) -> optuna.Study:
 def _work(search: Search, study: optuna.Study, parent: str, *, number: int, after: Callable[[], object]) -> None:
     # A sampler with the same seed would draw the same points again after a restart, and in another worker.
     seed = search.params.seed + len(study.trials) + _WORKER_SEEDS * number
-    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5, constant_liar=number > 0)
+    study.sampler = sampler(search.task.tune.sampler, seed, alone=number == 0)
 
     def ran(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if trial.state == TrialState.FAIL:

@@ -20,6 +20,7 @@ from training.architectures import Architecture
 from training.estimator import FitContext, OnStep
 from training.model.stress import Scored, answered, score, under_stress
 from training.search import allowed
+from training.studies.methods import grid
 from training.studies.trial_queue import ORIGIN, RUN_ID
 
 CHECKPOINTS = Path("checkpoints")
@@ -62,8 +63,21 @@ class Search:
 
     @property
     def budget(self) -> int:
-        """Return the number of trials."""
-        return self.task.tune.trials.of(self.params.budget) if self.architecture.space else 1
+        """Return the number of trials: of a grid at most as many as it has points."""
+        asked = self.task.tune.trials.of(self.params.budget) if self.architecture.space else 1
+        return min(asked, len(self.queue)) if self.task.tune.sampler == "grid" else asked
+
+    @cached_property
+    def queue(self) -> list[dict[str, Any]]:
+        """Return the points that are tried first: the defaults, and of a grid all others."""
+        architecture, tuning = self.architecture, self.task.tune
+        if architecture.space is None:
+            return []
+        first = architecture.first_trial(self.settings)
+        if tuning.sampler != "grid":
+            return [first]
+        points = grid(architecture.space, self.settings, tuning.trials.of(self.params.budget), self.params.seed)
+        return [first, *(point for point in points if not point.items() <= first.items())]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
