@@ -79,9 +79,9 @@ class TuneTransfer(Tune):
     # Initial weights: `imagenet`, `packaged` (those where an installed package has them, else `none`), `none`, or a
     # file (or a folder with `<architecture>.safetensors` or `.pth`).
     weights: str
-    # What a study may choose among: `head` trains a linear layer on frozen features, `partial` also the last stages,
-    # `full` all.
-    modes: tuple[Literal["head", "partial", "full"], ...]
+    # What a study may choose among: `probe` solves a linear layer on frozen features, without epochs; `head` trains it,
+    # `partial` also the last stages, `full` all.
+    modes: tuple[Literal["probe", "head", "partial", "full"], ...]
     # Names of the collections that a file of weights was trained on; unknown without one, and the gate refuses that.
     pretrained_on: tuple[str, ...] = field(default=(), kw_only=True)
 

@@ -109,6 +109,11 @@ class Estimator(BaseEstimator, ABC):
     def predict(self, samples: Any) -> np.ndarray:
         """Return the predicted target, shape ``(n,)``: float64, or the code of the class."""
 
+    @property
+    def watches(self) -> bool:
+        """Whether `fit` decides by validation rows when to end; if not, a final fit is on these rows too."""
+        return True
+
     def seen(self, samples: Any) -> Any:
         """Return samples as the model sees them, such as cells alone; its outputs for these are the same."""
         return samples

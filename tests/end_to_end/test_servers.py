@@ -5,16 +5,22 @@ the place of the store.
 """
 
 import contextlib
+import json
 import os
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import boto3
 import optuna
 import pytest
 import requests
 import sqlalchemy as sa
+from mlflow import MlflowClient
 from pgserver._commands import POSTGRES_BIN_PATH
 
 from infra import set_up
@@ -62,7 +68,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         for outcome in ("made", "there"):
             assert make("bucket", BUCKET, **store) == f"{BUCKET}: {outcome}\n"
         uri = database.database("mlflow")
-        url = stack.enter_context(tracking_server(folder, uri, BUCKET, store))
+        local = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+        url = stack.enter_context(tracking_server(folder, uri, BUCKET, {**store, **local}))
         root = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD}
         root["MLFLOW_TRACKING_URI"] = url
         for name, password in PASSWORDS.items():
@@ -148,6 +155,39 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
         with engine.connect() as connection, pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             connection.execute(sa.text(f"SELECT * FROM {table}"))
     assert state(installed) == before
+
+
+def test_a_webhook_tells_of_a_move(installed: Installation) -> None:
+    """As docs/lifecycle.md sets it up, but for a receiver on this machine."""
+    told: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.put({"body": json.loads(body), "signature": self.headers["X-MLflow-Signature"]})
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver, pytest.MonkeyPatch.context() as patch:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        patch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
+        address = f"http://127.0.0.1:{receiver.server_port}/moves"
+        events: Any = ["model_version_alias.created"]
+        hook = MlflowClient().create_webhook("moves", address, events=events, secret="of-a-test-only")
+        patch.undo()
+        assert installed.here.run("evaluation.candidate", "--task", TASK, "--architecture", CASE.models[0]) == 0
+        assert installed.here.command("serving.register", "--task", TASK, "--by", "ada").returncode == 2  # the baseline
+        found = told.get(timeout=60)
+        patch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
+        MlflowClient().delete_webhook(hook.webhook_id)
+        receiver.shutdown()
+    assert found["body"]["data"] == {"name": TASK, "alias": "candidate", "version": "2"} and found["signature"]
+    assert (found["body"]["entity"], found["body"]["action"]) == ("model_version_alias", "created")
 
 
 def destroy(installed: Installation) -> None:

@@ -101,6 +101,22 @@ def test_each_row_is_predicted_by_a_member_that_did_not_see_its_group(spied: Arc
             _crossed("spy", samples, wrong)
 
 
+@pytest.mark.parametrize("members", [1, 5])
+def test_a_model_that_watches_nothing_is_fitted_on_all_rows_but_those_of_the_test_side(
+    members: int, spied: Architecture, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Spy, "watches", False)
+    final = fit_final(spied, {"level": 0.2}, prepared, members=members, settings={})
+    whole, *others = Spy.calls
+    assert (whole.train, whole.validation) == (_ids(prepared, "train", "validation"), set())
+    final_one: Any = final.estimator
+    assert isinstance(final_one, Spy) and final_one.member_ == 0 and len(others) == members
+    held_out = prepared.table["sample_id"].to_numpy()[final.held_out_rows]
+    for sample, output in zip(held_out, final.held_out, strict=True):  # it is calibrated by models without these rows
+        assert sample not in others[int(output) - 1].train
+    assert not whole.train & _ids(prepared, "test")
+
+
 def test_members_with_other_features_predict_and_explain_together(spied: Architecture, prepared: Prepared) -> None:
     samples = prepared.side("train")
     model = _crossed("spy", samples, samples.cell % 3)

@@ -567,3 +567,14 @@ def test_a_view_is_the_same_for_every_image_every_time(view: int) -> None:
     state = torch.get_rng_state()
     viewed(images, view, 0.5)
     assert torch.equal(torch.get_rng_state(), state), "a cached view would draw otherwise than one made anew"
+
+
+def test_a_probe_is_solved_without_epochs_and_refuses_random_weights() -> None:
+    samples = in_memory(20, 64)
+    how: dict[str, Any] = {"weights": "imagenet", "views": 1, "test_views": 1, "penalty": 0.5}
+    probed = _build(LITE, "probe", **how).fit(samples, samples)
+    assert not probed.watches and probed.trained_.history == [] and probed.cost()["trained_parameters"] > 0
+    same = _build(LITE, "head", **{**how, "epochs": 0}).fit(samples)
+    np.testing.assert_array_equal(probed.outputs(samples), same.outputs(samples))
+    with pytest.raises(UserError, match="no trained weights"):
+        _build(LITE, "probe", **{**how, "weights": "none"}).fit(samples)

@@ -294,5 +294,5 @@ def test_one_run_has_the_studies_of_all_parts_below_it(done: Done) -> None:
         assert study.data.tags["split.sha256"] == done.prepared.without(part).sha256
         trials = [each for each in every if each.data.tags.get("mlflow.parentRunId") == study.info.run_id]
         assert [each.data.tags["rotation"] for each in trials] == [str(part)]
-    logged = client.get_metric_history(run.info.run_id, "rotation_validation_roc_auc")
+    logged = client.get_metric_history(run.info.run_id, "rotation/validation_roc_auc")
     assert [each.step for each in sorted(logged, key=lambda each: each.step)] == done.prepared.parts

@@ -25,7 +25,7 @@ FIELDS = 7  # a side of the image, each hidden in turn, where an encoder has no 
 
 def space(trial: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Draw the hyperparameters of a head; the encoder stays as it is."""
-    return cell_network.space(trial, {**settings, "modes": ["head"]}, None)
+    return cell_network.space(trial, {**settings, "modes": ["probe", "head"]}, None)
 
 
 @architecture("images", "classification", space=space)

@@ -148,11 +148,16 @@ def fit_final(
     settings: Mapping[str, Any],
     context: FitContext | None = None,
 ) -> FinalFit:
-    """Fit for good, on no row of the test split; without hyperparameters on train and validation together."""
+    """Fit for good, on no row of the test split.
+
+    A model that watches no validation rows, see `Estimator.watches`, is fitted on them too; what it is calibrated by
+    are then the outputs of models that were fitted without them.
+    """
     rows = prepared.rows("train", "validation")
     both = prepared.samples.take(rows)
-    if architecture.space is None:
-        whole = architecture.build(hyperparameters, **settings).fit(both, None, context)
+    whole = architecture.build(hyperparameters, **settings)
+    if alone := architecture.space is None or not whole.watches:
+        whole.fit(both, None, context)
         context = None
     if members == 1:
         watched = prepared.rows("validation")
@@ -170,7 +175,12 @@ def fit_final(
         of_fold = zip(crossed.members_, np.unique(folds), strict=True)
         parts = tuple((member, rows[folds != fold], rows[folds == fold]) for member, fold in of_fold)
         final = FinalFit(crossed, rows, crossed.out_of_fold_, parts)
-    return replace(final, estimator=whole) if architecture.space is None else final
+    if not alone:
+        return final
+    for name in ("test_views_", "by_views_"):  # which the held-out rows decided
+        if hasattr(first := final.parts[0][0], name):
+            setattr(whole, name, getattr(first, name))
+    return replace(final, estimator=whole)
 
 
 def held_out_outputs(members: Sequence[Any], parts: Sequence[Any]) -> list[np.ndarray]:

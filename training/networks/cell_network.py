@@ -51,7 +51,7 @@ def space(trial: Any, settings: Mapping[str, Any], backbone: Backbone | None) ->
             drawn |= draw(trial, dropped_stages=Range(0, 3), source_penalty=[0.0, 10.0])
     drawn |= draw(trial, isolation=ISOLATIONS, color=list(COLORS))
     drawn |= draw(trial, exchange=EXCHANGES, jitter=[False, True], by_source=[False, True])
-    if drawn["mode"] != "head":
+    if drawn["mode"] in ("partial", "full"):
         drawn |= draw(trial, ema=[0.0, 0.99])
     return drawn | draw(trial, strength=[0.0, 0.5, 1.0])  # few, since frozen features are computed once for each
 

@@ -117,7 +117,7 @@ class GeneImageNetwork(TransferNetwork):
         return lambda chosen: module(images[chosen] + spread * torch.randn_like(images[chosen]))
 
     def _settle(self, train: ExpressionSamples, context: FitContext) -> Callable[[], None]:
-        if self.mode == "head":
+        if self.mode in ("probe", "head"):
             return lambda: None
         some = np.random.default_rng(self.seed).permutation(len(train))[:SETTLED]
         images = self._images(train.take(np.sort(some)))

@@ -4,7 +4,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -22,7 +22,7 @@ from training.networks.loop import TrainingChoices, autocast, cost_of, restore_w
 BATCH = 64  # images at a time where no gradient is kept
 WIDEST = 256  # inputs of a head that learns at `learning_rate` from where `probe` has put it; a wider one learns slower
 SETTLED = 1024  # training images that set the statistics of batch normalization
-MODES = ("head", "partial", "full")
+MODES = ("probe", "head", "partial", "full")
 Criterion = Callable[[Tensor, Tensor], Tensor]
 _LARGEST_HALF = 65504.0  # of a float16
 _STEPS = 100  # of the solver of `probe`, each over all rows
@@ -221,19 +221,19 @@ def training_space(
     batches: Sequence[int] = (32, 64, 128),
 ) -> dict[str, Any]:
     """Draw the hyperparameters of `TransferNetwork`; ``rates`` bounds ``backbone_rate``."""
-    drawn = draw(
-        trial,
-        mode=list(settings.get("modes", MODES)),
-        learning_rate=Range(3e-4, 3e-2, log=True),
-        weight_decay=Range(1e-4, 0.3, log=True),
-        dropout=Range(0.0, 0.5),
-        label_smoothing=Range(0.0, 0.1),
-        balanced=[True, False],
-        batch_size=list(batches),
-    )
+    modes = list(settings.get("modes", MODES[1:]))
+    drawn = draw(trial, mode=modes, label_smoothing=Range(0.0, 0.1), balanced=[True, False])
+    if drawn["mode"] != "probe":
+        drawn |= draw(
+            trial,
+            learning_rate=Range(3e-4, 3e-2, log=True),
+            weight_decay=Range(1e-4, 0.3, log=True),
+            dropout=Range(0.0, 0.5),
+            batch_size=list(batches),
+        )
     if drawn["mode"] == "partial":
         drawn |= draw(trial, unfrozen=Range(1, 3))
-    if drawn["mode"] != "head":
+    if drawn["mode"] in ("partial", "full"):
         drawn |= draw(trial, backbone_rate=Range(*rates, log=True), layer_decay=Range(0.5, 1.0))
     return drawn
 
@@ -242,7 +242,8 @@ def training_space(
 class TransferNetwork(TrainingChoices, Classifier):
     """A classifier on the subclass's `Backbone`; ``learning_rate`` is the head's."""
 
-    mode: str = "head"  # trains a linear layer; ``partial`` also the last ``unfrozen`` stages; ``full`` everything
+    # ``probe`` solves a linear layer; ``head`` trains it; ``partial`` also the last ``unfrozen`` stages; ``full`` all
+    mode: str = "head"
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     dropout: float = 0.2
@@ -267,6 +268,11 @@ class TransferNetwork(TrainingChoices, Classifier):
         weights = cls.backbone.initial(str(settings.get("weights", "imagenet")))
         named = f"imagenet ({cls.backbone.source})" if weights == "imagenet" else weights
         return {"pretrained": str(weights != "none").lower(), "weights": named}
+
+    @property
+    def watches(self) -> bool:
+        """See `Estimator.watches`."""
+        return self.mode != "probe"
 
     @classmethod
     def expected_megabytes(cls, **given: Any) -> float:
@@ -321,12 +327,15 @@ class TransferNetwork(TrainingChoices, Classifier):
         criterion = nn.CrossEntropyLoss(shares if self.balanced else None, label_smoothing=self.label_smoothing)
         loss = self._loss(train, context, criterion, codes)
         started = self._start(train, context, criterion, codes)
+        if self.mode == "probe" and not started:
+            raise UserError(f"mode is 'probe', but {self.architecture} has no trained weights here, or no `penalty`")
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         began = time.perf_counter()
         options: dict[str, Any] = {"context": context, "groups": self._rates(module, started), "start_counts": started}
         options["ema"] = getattr(self, "ema", 0.0)
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
-        self.trained_ = train_network(trained, loss, len(train), monitor, settings=self, **options)
+        choices = self if self.watches else replace(self, epochs=0)
+        self.trained_ = train_network(trained, loss, len(train), monitor, settings=choices, **options)
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
         seen = len(train) * (len(self.trained_.history) - self.trained_.first_epoch)
@@ -340,7 +349,7 @@ class TransferNetwork(TrainingChoices, Classifier):
         return stages if self.channels == 3 else of_one_channel(stages)
 
     def _make(self, stages: list[nn.Module], width: int) -> None:
-        last = {"head": len(stages), "partial": len(stages) - self.unfrozen, "full": 0}
+        last = {"probe": len(stages), "head": len(stages), "partial": len(stages) - self.unfrozen, "full": 0}
         if self.mode not in last:
             raise UserError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         self._device = network_device(self.device)
