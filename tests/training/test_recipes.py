@@ -454,6 +454,7 @@ def test_a_recipe_against_shortcuts_holds_in_another_laboratory_where_the_plain_
     assert plain < 0.7 and against > 0.9, (plain, against)
 
 
+@pytest.mark.soak  # a minute, for a proof that no single change is likely to break
 def test_worst_stress_at_home_ranks_recipes_as_another_laboratory_does(
     task: Task, cells: dict[str, ImageSamples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
