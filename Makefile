@@ -138,6 +138,7 @@ soak: $(READY) ## what takes many minutes: a retraining loop and studies of many
 lint: $(READY) ## ruff (check and format), mypy, and what workflows, compose, Dockerfiles and Kubernetes manifests must be
 	@ruff check . && ruff format --check . && mypy
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema --builtin-schema vendor.gitlab-ci infra/gitlab-ci.yml
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.gpu.yaml
 	@hadolint --failure-threshold info infra/docker/*.Dockerfile
 	@python infra/check_compose.py && python infra/check_manifests.py

@@ -136,7 +136,7 @@ def test_the_evidence_parts_rows_by_risk_and_shows_what_their_risk_came_to(flat:
     found = replace(setting, predictions=predictions).evidence(model)
     groups = {row["group"]: row for row in found.test["risk_groups"]}
     assert sum(row["rows"] for row in groups.values()) == len(test)
-    assert set(found.figures) >= {"curves_by_risk_group", "calibration_at_horizon", "learning_curves"}
+    assert set(found.figures) >= {"curves_by_risk_group", "calibration_at_horizon"}
     if flat:
         assert list(groups) == ["all"] and found.test["log_rank"]["df"] == 0
         return
@@ -150,5 +150,5 @@ def test_the_evidence_parts_rows_by_risk_and_shows_what_their_risk_came_to(flat:
     theirs.contract = replace(known, horizons=[50.0, 100.0])
     with pytest.raises(ValueError, match="its horizons are 50, 100, its risk is until 100"):
         MEASURES.answered(theirs, test, predictions)
-    assert found.tables["calibration_at_horizon"]["observed"].is_monotonic_increasing
+    assert found.tables["calibration"]["observed"].is_monotonic_increasing
     assert set(found.tables["genes_by_class"]["gene"].head(8)) == {f"expression:{gene}" for gene in GENES[:8]}

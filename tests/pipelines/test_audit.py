@@ -501,5 +501,5 @@ def test_stage_writes_a_report_and_logs_it(tmp_path: Path, capsys: pytest.Captur
     assert f"60 samples audited, findings: {len(found)}" in printed.out
     assert run.data.tags["stage"] == "audit" and logged == ["audit.json"]
     assert str(tracking.git("--version")).startswith("git") and tracking.git("no such command") is None
-    assert run.data.metrics["audit_findings"] == len(found)
-    assert run.data.metrics["probe_metadata"] == pytest.approx(scores["metadata"])
+    assert run.data.metrics["data/findings"] == len(found)
+    assert run.data.metrics["data/probe_metadata"] == pytest.approx(scores["metadata"])

@@ -105,8 +105,11 @@ class Case:
 
     @property
     def modes(self) -> tuple[dict[str, Any], ...]:
-        """Return the modes of transfer learning, which have spaces of their own; other architectures have one."""
-        return tuple({"mode": mode} for mode in MODES) if self.has_backbone else ({},)
+        """Return the modes of transfer learning, which have spaces of their own; other architectures have one.
+
+        A probe needs trained weights: see `tests.training.test_image_contract`.
+        """
+        return tuple({"mode": mode} for mode in MODES if mode != "probe") if self.has_backbone else ({},)
 
     def drawn(self, seed: int, mode: dict[str, Any]) -> dict[str, Any]:
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines import tracking
 from pipelines.params import PerBudget, read_params
 from tests.training.test_recipes import leaning
 from tests.training.tiny import ROOT
@@ -106,7 +107,7 @@ def test_hopeless_trials_end_early_unless_none_may(name: str) -> None:
 def test_importance_is_logged_of_what_matters(store: str, tmp_path: Path) -> None:
     study = optuna.create_study(sampler=sampler("random", 0))
     study.optimize(lambda trial: trial.suggest_float("much", 0, 1) + 0.01 * trial.suggest_float("little", 0, 1), 30)
-    with mlflow.start_run(log_system_metrics=False) as run:
+    with tracking.run("blood_cell", "tune", "a study") as run:
         log_importance(study)
     found = mlflow.get_run(run.info.run_id).data.metrics
     assert found["importance/much"] > 0.8 > 0.2 > found["importance/little"]
@@ -114,6 +115,6 @@ def test_importance_is_logged_of_what_matters(store: str, tmp_path: Path) -> Non
     assert figure.path == "figures/importance.png"
     short = optuna.create_study(sampler=sampler("random", 0))
     short.optimize(lambda trial: trial.suggest_float("much", 0, 1), 3)
-    with mlflow.start_run(log_system_metrics=False) as run:
+    with tracking.run("blood_cell", "tune", "a study") as run:
         log_importance(short)
     assert mlflow.get_run(run.info.run_id).data.metrics == {}
