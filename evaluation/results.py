@@ -1,6 +1,7 @@
-"""The small files that DVC shows as metrics and plots, a set a model; git tracks them, see `docs/results.md`."""
+"""The small files that DVC shows as metrics and plots, a set a model; git tracks them, see `docs/compare.md`."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ PLOTS = {  # a folder each, of `RESULTS`, and the columns of its files; a model 
 BOARD = ["architecture", "value", "low", "high", "margin", "margin_low", "margin_high"]
 _DRAWN = 500  # rows at most of a table of `against`
 _BINS = 10
-_DIGITS = "%.6g"
 
 
 def learned(history: Sequence[dict[str, float]]) -> pd.DataFrame:
@@ -76,13 +76,13 @@ def write_results(evidence: dict[str, Any], folder: Path) -> None:
     write_json(RESULTS / "metrics" / task / f"{architecture}.json", metrics_of(evidence))
     for kind in PLOTS:
         with written_whole(RESULTS / kind / task / f"{architecture}.csv") as temporary:
-            pd.read_csv(folder / f"{kind}.csv").to_csv(temporary, index=False, float_format=_DIGITS)
+            shutil.copyfile(folder / f"{kind}.csv", temporary)  # read as a table, a class called 01 or NA would be lost
 
 
 def write_board(task: str, rows: list[dict[str, Any]]) -> None:
     """Write the leaderboard of a task, which DVC draws with its intervals."""
     with written_whole(RESULTS / "leaderboard" / f"{task}.csv") as temporary:
-        pd.DataFrame(rows)[BOARD].to_csv(temporary, index=False, float_format=_DIGITS)
+        pd.DataFrame(rows)[BOARD].to_csv(temporary, index=False, float_format="%.6g")
 
 
 def _defined(content: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,10 @@ def propose(name: str) -> str:
     body = text.read_text(encoding="utf-8")
     if (metrics := RESULTS / "metrics" / name).is_dir():
         changed = _run(sys.executable, "-m", "dvc", "metrics", "diff", "--md", "HEAD", "--targets", str(metrics))
-        body += f"\n## Metrics against the last commit\n\n{changed}\n"
+        head, rows = changed.splitlines()[:2], [line for line in changed.splitlines()[2:] if "| test." in line]
+        body += "\n".join(
+            ["\n## Test metrics against the last commit\n", *head, *rows, ""]
+        )  # GitHub takes 65,536 characters
     _run("gh", "pr", "create", "--head", branch, "--title", title, "--body", body)
     return f"proposed as {branch}"
 
