@@ -69,6 +69,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
             assert make("bucket", BUCKET, **store) == f"{BUCKET}: {outcome}\n"
         uri = database.database("mlflow")
         local = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+        local["MLFLOW_WEBHOOK_CACHE_TTL"] = "0"  # else a list read at the fixture's own moves is kept for a minute
         url = stack.enter_context(tracking_server(folder, uri, BUCKET, {**store, **local}))
         root = {"MLFLOW_TRACKING_USERNAME": ADMIN, "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD}
         root["MLFLOW_TRACKING_URI"] = url
