@@ -107,6 +107,9 @@ score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled fo
 predict: $(READY) ## TASK=T DATA=DIR OUT=DIR [MODEL=URI] [CLUSTER=ray://HOST:PORT|local]: answer every question of an unlabelled folder; goes on where it was broken off
 	@$(need_task)$(if $(and $(value DATA),$(value OUT)),,$(error name both: make predict TASK=... DATA=DIR OUT=DIR))python -m serving.predict --task "$$TASK" --data "$$DATA" --out "$$OUT" --model "$${MODEL:-}" --cluster "$${CLUSTER:-}"
 
+export: $(READY) ## MODEL=URI OUT=DIR [FORMAT=onnx] [TOLERANCE=1e-5]: the model as a file for other runtimes, held against the endpoint's answers first
+	@$(if $(and $(value MODEL),$(value OUT)),,$(error name both: make export MODEL=models:/drug_response@staging OUT=DIR))python -m serving.export --model "$$MODEL" --out "$$OUT" --format "$${FORMAT:-onnx}" $(if $(value TOLERANCE),--tolerance "$$TOLERANCE")
+
 # make itself exits with 2 whatever failed; `python -m serving.monitor` says 2 for "train again" and 1 for an error.
 monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: drift of what the endpoint logged; fails if it is time to train again
 	@$(need_task)$(if $(value LOG),,$(error name the folder: make monitor TASK=... LOG=DIR))python -m serving.monitor --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" --version "$${VERSION:-}" --since "$${SINCE:-}"

@@ -34,6 +34,20 @@ class Bilinear(Featurizer):
         parts = [_design(self.features, matrix, rows, self.interactions) @ self.weights for rows in matrix.batches()]
         return matrix.learnt((np.concatenate(parts) if parts else np.zeros(0)) + centered) + matrix.offset
 
+    def graph(self) -> Any:
+        """Return the model as a `training.graphs.Graph`."""
+        from training.graphs import Graph
+        from training.graphs.pairs import OnPairs, Products, named, pair_arrays
+
+        constant = float(self.intercept - self.mean @ self.weights)
+        profile = slice(2, 2 + self.features.drug.profile.shape[1]) if self.interactions else None
+        module = OnPairs(Products(self.weights, constant, profile), may_lack=bool(self.features.cell_line.needed))
+
+        def inputs(samples: ResponseSamples) -> dict[str, np.ndarray]:
+            return pair_arrays(self.features, self.features.transform(samples))
+
+        return Graph(module, inputs, named(self.features), shared=False)
+
     def attribute(self, samples: ResponseSamples) -> Attribution:
         """Return weight times distance from the average line and drug; a product counts for the line's feature."""
         matrix = self.features.transform(samples)

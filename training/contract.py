@@ -142,6 +142,15 @@ class Contract(ABC):
         """Return the calibrated outputs of an estimator."""
         return outputs
 
+    def calibrated_graph(self, module: Any) -> Any:
+        """Return a module of PyTorch that returns the `calibrated` outputs of ``module``."""
+        return module
+
+    @property
+    def outputs_text(self) -> str:
+        """Return what the calibrated outputs are."""
+        return "predicted target (n,), float64"
+
     @abstractmethod
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return the columns `answered`, from calibrated outputs; ``unseen`` as `Contract.unseen` returns it."""

@@ -11,6 +11,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator
 
+from pipelines.errors import UserError
+
 OnStep = Callable[[int, dict[str, float]], None]
 _ARRAY = "__array__"
 IMAGENET = "ImageNet-1k"
@@ -184,6 +186,13 @@ class Estimator(BaseEstimator, ABC):
         The names, ``pretrained_on``, are None where they are not known.
         """
         return {"weights": "none", "pretrained_on": []}
+
+    def graph(self, contract: Any) -> Any:
+        """Return the model as a `training.graphs.Graph`, to be exported; UserError where there is none.
+
+        ``contract`` is the `training.contract.Contract` of the model.
+        """
+        raise UserError(f"{self.architecture} cannot be exported: only networks, trees and linear models have a graph")
 
     def state(self) -> dict[str, Any]:
         """Return the fitted state, as JSON values and arrays."""

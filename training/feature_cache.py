@@ -36,20 +36,20 @@ class FeatureCache:
         return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:
-        """Return the features of ``samples``, float16, ``(n, ...)``; ``run`` computes those that are not cached."""
+        """Return the features of ``samples`` as ``run`` returns them, ``(n, ...)``; it computes those not cached."""
         if not isinstance(samples.pixels, np.memmap):  # images of requests are not cached
             parts = [run(samples.pixels[samples.index[at : at + BATCH]]) for at in range(0, len(samples), BATCH)]
-            return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float16)
+            return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
         digests = samples.digests
         known = self._known()
         if missing := list(dict.fromkeys(digest for digest in digests if digest not in known)):
             self._add(samples, missing, run, progress)
             known = self._known()
-        gathered = np.zeros((0, 0), dtype=np.float16)
+        gathered = np.zeros((0, 0), dtype=np.float32)
         for path, rows, positions in _by_shard(digests, known):
             shard = np.load(path, mmap_mode="r")
             if not len(gathered):
-                gathered = np.empty((len(digests), *shard.shape[1:]), dtype=np.float16)
+                gathered = np.empty((len(digests), *shard.shape[1:]), dtype=shard.dtype)
             gathered[positions] = shard[rows]
         return gathered
 
@@ -88,10 +88,10 @@ class FeatureCache:
         with written_whole(shard) as temporary:
             starts = range(0, len(rows), BATCH)
             for start in tqdm(starts, desc="frozen features", disable=not progress, leave=False):
-                made = run(samples.pixels[rows[start : start + BATCH]]).astype(np.float16)
+                made = run(samples.pixels[rows[start : start + BATCH]])
                 if array is None:
                     shape = (len(rows), *made.shape[1:])
-                    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+                    array = np.lib.format.open_memmap(temporary, mode="w+", dtype=made.dtype, shape=shape)
                 array[start : start + len(made)] = made
             del array
         for ending, text in ((".seconds", str(time.perf_counter() - began)), (".json", json.dumps(digests))):

@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -21,6 +22,7 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
+from pipelines.errors import UserError
 from pipelines.params import read_params
 from tests.training.profile_samples import CLASSES, GENES
 from tests.training.tiny import ROOT
@@ -170,6 +172,22 @@ def test_an_answer_is_finite_for_any_number_of_rows_and_a_probability_is_one(cas
         assert case.tiny.certain or ((whole > 0) & (whole < 1)).all()
         np.testing.assert_allclose(whole.sum(axis=1), 1, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(predicted, whole.argmax(axis=1) if isinstance(case.model, Classifier) else whole)
+
+
+@of_every
+def test_a_graph_answers_as_its_model_and_a_baseline_has_none(case: Case) -> None:
+    contract = SimpleNamespace(genes=getattr(case.unseen, "inputs", None), scale=getattr(case.unseen, "scale", None))
+    if case.architecture.role == "baseline":
+        with pytest.raises(UserError, match=f"{case.architecture.name} cannot be exported"):
+            case.model.graph(contract)
+        return
+    graph = case.model.graph(contract)
+    for rows in (case.unseen, case.unseen.take(np.array([3])).alone()):
+        given = graph.inputs(rows)
+        assert list(given) == list(graph.about) and {len(each) for each in given.values()} == {len(rows)}
+        with torch.no_grad():
+            found = graph.module(*map(torch.as_tensor, given.values())).numpy()
+        np.testing.assert_allclose(found, case.model.outputs(rows), rtol=0, atol=ROUNDING)
 
 
 @of_every

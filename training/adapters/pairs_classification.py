@@ -64,6 +64,23 @@ class Sensitivity(Classifier):
         odds = odds + self.slope_ * below + self.constant_
         return np.column_stack([expit(-odds), expit(odds)])
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`; the inputs are those of the regressor, after the terms of the link."""
+        from training.graphs import Graph
+        from training.graphs.pairs import Linked
+
+        inner = self.regressor_.graph(contract)
+        terms = ("log_odds_of_drug", "mean_of_drug", "deviation_of_drug")
+        about = dict.fromkeys(
+            terms, "of the training rows of the drug, or of all where it is unknown, see `Sensitivity`"
+        )
+
+        def inputs(samples: SensitivitySamples) -> dict[str, np.ndarray]:
+            return dict(zip(terms, self._known(samples), strict=True)) | inner.inputs(samples)
+
+        linked = Linked(inner.module, self.slope_, self.constant_)
+        return Graph(linked, inputs, about | dict(inner.about), shared=False, ragged=inner.ragged)
+
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution | None:
         """Return what each feature adds to the log odds of a class: the regressor's attribution through the link."""
         inner = self.regressor_.attribute(samples)

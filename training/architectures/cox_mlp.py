@@ -12,6 +12,8 @@ from pipelines.samples.survival import partial_loss
 from training.architectures import Range, architecture, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures
+from training.graphs import Formula, Graph
+from training.graphs.profiles import profile_graph
 from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
 
@@ -83,6 +85,10 @@ class CoxMLP(ProfileNetwork):
     def predict(self, samples: ExpressionSamples) -> np.ndarray:
         """Return the log hazard relative to the training rows' mean, shape ``(n,)``."""
         return self._risk(self.features_.transform(samples))
+
+    def graph(self, contract: Any) -> Graph:
+        """See `Estimator.graph`."""
+        return profile_graph(self.features_, contract, Formula(lambda risk: risk[:, 0] - self.mean_, self.network_))
 
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return Integrated Gradients (Sundararajan et al., 2017) of the log hazard, from the mean training profile."""

@@ -51,6 +51,15 @@ class CoxNet(ProfileEstimator):
         """Return the log hazard relative to that of the mean training profile, shape ``(n,)``."""
         return self._centered(samples) @ self.weights_
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`."""
+        from training.graphs.profiles import profile_formula
+
+        def answer(values: Any, center: Any, weights: Any) -> Any:
+            return (values - center) @ weights
+
+        return profile_formula(self.features_, contract, answer, center=self.center_, weights=self.weights_)
+
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return weight times distance from the training mean, which is exact."""
         values = self._centered(samples) * self.weights_

@@ -60,6 +60,9 @@ class CoxXGBoost(BoostingChoices, ProfileMatrix, TreeEstimator):
         """Return the margin of the trees less its mean over the training rows; XGBoost answers its exponential."""
         return np.log(self._predicted(matrix)) - self.mean_
 
+    def _answer(self) -> Any:
+        return self._walked(lambda margins: margins[:, 0] - self.mean_)
+
     def predict(self, samples: ExpressionSamples) -> np.ndarray:
         """Return the log hazard relative to the training rows' mean, shape ``(n,)``."""
         return self._log_hazard(self._matrix(samples)) if len(samples) else np.zeros(0)

@@ -45,6 +45,10 @@ class ElasticNet(CellLineChoices, Estimator):
         """Return the predicted target, shape ``(n,)``."""
         return self.model_.predict(samples)
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`."""
+        return self.model_.graph()
+
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return weight times distance from the training mean; a product's share goes to the line's feature."""
         return self.model_.attribute(samples)

@@ -68,6 +68,19 @@ class LogisticRegression(ProfileEstimator, Classifier):
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`."""
+        from training.graphs.profiles import profile_formula
+
+        return profile_formula(
+            self.features_,
+            contract,
+            lambda values, center, weights, bias: ((values - center) @ weights.T + bias).softmax(dim=1),
+            center=self.center_,
+            weights=self.coefficients_,
+            bias=self.intercepts_,
+        )
+
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return weight times distance from the training mean; logits are relative to the mean over all classes."""
         chosen = self.predict(samples) if output is None else np.asarray(output)

@@ -76,6 +76,7 @@ class MultiOmics(ResponseNetwork):
     """`FusionModule` on all tables; lines and samples may lack any."""
 
     masks_omics = True
+    of_lines = ("cell_features", "measured_tables")
 
     omics: str = "all"
     fusion: str = "mean"  # or ``gated``: weighted by a gate on each code

@@ -68,6 +68,20 @@ class Ridge(ProfileEstimator):
         """Return the predicted expression, log2 units, shape ``(n, targets)``."""
         return self._answer(self._placed(samples))
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`."""
+        from training.graphs.profiles import profile_formula
+
+        def answer(values: Any, center: Any, rows: Any, weights: Any, means: Any) -> Any:
+            points = (values - center) / self.unit_
+            if self.kernel == "rbf":
+                squares = (points**2).sum(dim=1)[:, None] + (rows**2).sum(dim=1) - 2 * points @ rows.T
+                points = (-self.gamma * squares).exp()
+            return points @ weights + means
+
+        constants = {"center": self.center_, "rows": self.rows_, "weights": self.weights_, "means": self.means_}
+        return profile_formula(self.features_, contract, answer, **constants)
+
     def attribute(self, samples: ExpressionSamples, output: np.ndarray | None = None) -> Attribution:
         """Return contributions from the training mean: exact, or Integrated Gradients (Sundararajan et al., 2017)."""
         chosen = expression_profile.chosen_targets(samples, output)

@@ -37,6 +37,8 @@ def tokens_of(smiles: str | None) -> list[str]:
 class SmilesTokens(Featurizer):
     """The vocabulary of the training drugs' SMILES, padded to the longest of them; token 0 is any other."""
 
+    arrays: ClassVar[tuple[str, ...]] = ("tokens", "token_mask")  # names of what `transform` returns
+
     longest: int = 100  # tokens of a molecule that are read, at most
     vocabulary: list[str] = field(default_factory=list)
     length: int = 1

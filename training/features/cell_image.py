@@ -22,7 +22,7 @@ def descriptors(samples: ImageSamples) -> np.ndarray:
 
     def run(pixels: np.ndarray) -> np.ndarray:
         with ThreadPoolExecutor(threads()) as pool:
-            return np.stack(list(pool.map(_describe, pixels)))
+            return np.stack(list(pool.map(_describe, pixels))).astype(np.float16)
 
     return FeatureCache(f"{samples.pixels.shape[1:]} {samples.made}", __name__).features(samples, run)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -88,6 +88,12 @@ def molecule_graph(smiles: str | None) -> Graph | None:
 @dataclass
 class MoleculeGraphs(Featurizer):
     """Graphs of drugs as arrays with a row per drug, centered and scaled by all atoms and bonds of training drugs."""
+
+    arrays: ClassVar[tuple[str, ...]] = (
+        "molecule_parts",
+        "atom_mask",
+        "bond_ends",
+    )  # names of what `transform` returns
 
     atom_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(ATOM_NAMES)))
     bond_mean: np.ndarray = field(default_factory=lambda: np.zeros(len(BOND_NAMES)))

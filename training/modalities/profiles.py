@@ -62,6 +62,11 @@ class Profiles(Contract):
         """A symbol of two known genes is ambiguous though the model looks at one of them alone."""
         return tuple(dict.fromkeys([*self.genes, *self.known]))
 
+    @property
+    def scale(self) -> str:
+        """Return the scale of a request's expression, see `pipelines.samples.expression`."""
+        return str(read_task(self.task_text).data.scale)
+
     @cached_property
     def _about_genes(self) -> pd.DataFrame:
         return pd.DataFrame(index=pd.Index(self.genes))

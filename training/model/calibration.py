@@ -9,7 +9,7 @@ Floats = npt.NDArray[np.float64]
 TEMPERATURES = (0.05, 20.0)
 
 # As in the log loss that evaluation reports: a probability of zero is one of 2.2e-16.
-_SMALLEST = float(np.finfo(np.float64).eps)
+SMALLEST = float(np.finfo(np.float64).eps)
 
 # Weight, in rows, of a uniform truth (Platt, 1999). Without it a validation split without a mistake, which good models
 # have, asks for ever lower temperatures, and the first mistake on the test split is made with certainty.
@@ -96,7 +96,7 @@ def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArr
 
 
 def _logits(probabilities: npt.ArrayLike) -> Floats:
-    table = np.clip(_table(probabilities), _SMALLEST, None)
+    table = np.clip(_table(probabilities), SMALLEST, None)
     logits: Floats = np.log(table / table.max(axis=1, keepdims=True))
     return logits
 

@@ -96,6 +96,12 @@ class CrossFitted(Estimator):
         """Return which output all members explain: of a classifier the joint prediction, not each member's own."""
         return self.predict(samples) if output is None and isinstance(self.members_[0], Classifier) else output
 
+    def graph(self, contract: Any) -> Any:
+        """Return the graph of the mean of the members."""
+        from training.graphs import mean  # imports PyTorch
+
+        return mean([member.graph(contract) for member in self.members_])
+
     def cost(self) -> dict[str, float]:
         """Return the sum of the members' costs, and the mean of rates."""
         costs = [member.cost() for member in self.members_]

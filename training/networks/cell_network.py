@@ -23,6 +23,7 @@ from training.features.cell_color import COLORS, learned_stain
 from training.features.exchanged_cells import EXCHANGES, exchanged
 from training.features.isolated_cells import ISOLATIONS, isolated
 from training.features.sources import between_sources, source_weights, sources
+from training.graphs import Graph
 from training.networks.augment import ZOOMS, augment, augmentation, blurred, grained, restained, zoomed
 from training.networks.loop import autocast
 from training.networks.transfer import (
@@ -138,15 +139,16 @@ class CellNetwork(TransferNetwork):
 
         return anew
 
-    def _kept(self, samples: ImageSamples) -> bool:
-        """Whether there are frozen stages, and memory for their features."""
+    def _kept(self, samples: ImageSamples, *, answered: bool = False) -> bool:
+        """Whether there are frozen stages, and memory for their features: float16 for training, else float32."""
         if not len(self.module_.frozen):
             return False
         if (shape := samples.pixels.shape[1:]) not in self._maps:  # a pass of its own, once
             count = self._run_frozen(np.zeros((1, *shape), np.uint8), 0, 0.0).size
             self._maps[shape] = count, self._shape
         count, self._shape = self._maps[shape]
-        return count * 2 * self.views * len(samples) <= LARGEST_FEATURES
+        size = 4 * self.test_views if answered else 2 * self.views
+        return count * size * len(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
         """Return the frozen stages' features of every view, float16, ``(views, n, ...)``, made once a study."""
@@ -157,7 +159,7 @@ class CellNetwork(TransferNetwork):
         def made() -> tuple[np.ndarray, float]:
             began, views = time.perf_counter(), range(self.views)
             how = {"jitter": self.jitter, "progress": context.progress}
-            found = np.stack([self._frozen(train, view, self.strength, **how) for view in views])
+            found = np.stack([_halved(self._frozen(train, view, self.strength, **how)) for view in views])
             seconds = time.perf_counter() - began
             if isinstance(train.pixels, np.memmap):  # whose features are on disk, perhaps since another fit
                 on_disk = sum(self._cache(train, view, self.strength, self.jitter).seconds(train) for view in views)
@@ -276,7 +278,9 @@ class CellNetwork(TransferNetwork):
             return np.mean([outputs for outputs, _ in every], axis=0), every[0][1]
         first = members[0]
         samples = first.seen(samples)
-        if len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples):  # too many at once
+        if (
+            len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples, answered=True)
+        ):  # too many at once
             parts = [cls.mean_outputs_embedded(members, samples.take(at).alone()) for _, at in _batches(samples)]
             return np.concatenate([outputs for outputs, _ in parts]), np.concatenate([seen for _, seen in parts])
         held = first._held(samples, first.test_views_)
@@ -316,7 +320,7 @@ class CellNetwork(TransferNetwork):
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""
-        kept = self._kept(samples)
+        kept = self._kept(samples, answered=True)
         return [self._frozen(samples, view, self.strength) if kept else None for view in range(views)]
 
     def _softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
@@ -346,6 +350,17 @@ class CellNetwork(TransferNetwork):
         mean = found.cumsum(axis=0) / np.arange(1, len(held) + 1)[:, None, None]
         return mean, np.concatenate(embedding) if embedding else np.zeros((0, 0), np.float32)
 
+    def graph(self, contract: Any) -> Graph:
+        """See `Estimator.graph`; its input are decoded images, as the model sees them."""
+        what = "RGB" if self.isolation == "none" else "the cell alone, see `training.features.isolated_cells`"
+        about = {"image": f"uint8 images of {self.size_} by {self.size_} pixels, channels last: {what}"}
+
+        def inputs(samples: ImageSamples) -> dict[str, np.ndarray]:
+            seen = self.seen(samples)
+            return {"image": seen.pixels[seen.index]}
+
+        return Graph(_Views(self), inputs, about)
+
     def heatmaps(self, samples: ImageSamples) -> np.ndarray:
         """Return Grad-CAM of the predicted class (LayerCAM; Jiang et al., 2021) on `seen` images, 0..1.
 
@@ -367,16 +382,34 @@ class CellNetwork(TransferNetwork):
         return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
+class _Views(nn.Module):
+    """Probabilities of images, averaged over the views that a `CellNetwork` answers by."""
+
+    def __init__(self, of: CellNetwork) -> None:
+        super().__init__()
+        self.module, self.of = of.module_, of
+        self.stains = [_stain(view, of.strength) for view in range(of.test_views_)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.permute(0, 3, 1, 2).float()
+        views = [viewed(pixels, view, self.of.strength, stain=stain) for view, stain in enumerate(self.stains)]
+        logits = [self.module(self.of._normalized(each)) for each in views]
+        return torch.stack([each.double().softmax(dim=1) for each in logits]).mean(dim=0)
+
+
 def register(name: str, backbone: Backbone) -> type[Any]:
     """Register a network for images of cells."""
     own_space = partial(space, backbone=backbone)
     return declare(name, CellNetwork, "images", "classification", space=own_space, backbone=backbone)
 
 
-def viewed(images: Tensor, view: int, strength: float, *, jitter: bool = False) -> Tensor:
+def viewed(
+    images: Tensor, view: int, strength: float, *, jitter: bool = False, stain: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Return a fixed view of images (float in 0..255): 0 is the image, others are turned, mirrored and restained.
 
-    With ``jitter`` every third of the others is out of focus, larger, or smaller and grained.
+    With ``jitter`` every third of the others is out of focus, larger, or smaller and grained. ``stain`` is what
+    `_stain` returns, where it is known: a graph that is exported has no generator to draw it by.
     """
     if view == 0:
         return images
@@ -387,10 +420,21 @@ def viewed(images: Tensor, view: int, strength: float, *, jitter: bool = False) 
         turned = grained(turned, torch.Generator().manual_seed(view)) if view % 3 == 0 else turned
     if strength == 0:
         return turned
+    scale, shift = stain or _stain(view, strength)
+    return restained(turned, scale.to(images.device), shift.to(images.device))
+
+
+def _stain(view: int, strength: float) -> tuple[Tensor, Tensor]:
+    """Return scale and shift of the optical density of a view."""
     draw = torch.Generator().manual_seed(view)
     scale = 1 + 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
-    shift = 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
-    return restained(turned, scale.to(images.device), shift.to(images.device))
+    return scale, 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
+
+
+def _halved(features: np.ndarray) -> np.ndarray:
+    """Return features as training keeps them; answers, which should not hang on rounding, are of float32."""
+    most = np.finfo(np.float16).max
+    return features.clip(-most, most).astype(np.float16)
 
 
 def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.samples.expression import ExpressionSamples
 from training.architectures import Range, declare, draw
@@ -16,6 +16,8 @@ from training.backbone import Backbone
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import SELECTIONS, ProfileFeatures, Scaling
 from training.features.gene_layout import LAYOUTS, GeneLayout, Kind
+from training.graphs import Formula, Graph
+from training.graphs.profiles import profile_graph
 from training.networks.loop import autocast, integrated_gradients
 from training.networks.transfer import BATCH, SETTLED, Criterion, TransferNetwork, settle_batch_norm, training_space
 
@@ -154,9 +156,30 @@ class GeneImageNetwork(TransferNetwork):
                 break
         return Attribution(list(self.layout_.genes), values, base, reached, "integrated_gradients")
 
+    def graph(self, contract: Any) -> Graph:
+        """See `Estimator.graph`."""
+        laid_out = _Image(self.layout_, self.scaling, self.module_)
+        return profile_graph(self.features_, contract, Formula(lambda logits: logits.softmax(dim=1), laid_out))
+
     def layout_table(self) -> pd.DataFrame:
         """Return the map from genes to pixels: ``gene, row, column``."""
         return self.layout_.table()
+
+
+class _Image(nn.Module):
+    """A network on the images of `GeneLayout`, made of features as `GeneImageNetwork` makes them."""
+
+    def __init__(self, layout: GeneLayout, scaling: str, network: nn.Module) -> None:
+        super().__init__()
+        gene = np.full(layout.side**2, len(layout.genes))  # of each pixel; the last is none
+        gene[layout.pixel] = np.arange(len(layout.genes))
+        self.register_buffer("gene", torch.as_tensor(gene))
+        self.side, self.stretched, self.network = layout.side, scaling == "min_max", network
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = (values - 0.5) * 4 if self.stretched else values
+        pixels = nn.functional.pad(values, (0, 1))[:, self.get_buffer("gene")]
+        return self.network(pixels.unflatten(1, (1, self.side, self.side)))
 
 
 def register(name: str, backbone: Backbone) -> type[Any]:

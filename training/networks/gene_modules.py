@@ -45,7 +45,7 @@ class WindowEmbedding(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return ``(n, steps, width)`` of ``(n, genes)``."""
         padded = nn.functional.pad(inputs, (0, self.steps * self.window - inputs.shape[1]))
-        windows = padded.view(len(inputs), self.steps, self.window).transpose(0, 1)
+        windows = padded.unflatten(1, (self.steps, self.window)).transpose(0, 1)
         return (torch.bmm(windows, self.weight) + self.bias[:, None]).transpose(0, 1)
 
 

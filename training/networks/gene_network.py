@@ -14,6 +14,8 @@ from training.architectures import Range, declare, joined, ranges
 from training.estimator import Attribution, FitContext
 from training.features.expression_profile import ProfileFeatures, chosen_targets, target_means
 from training.features.gene_layout import correlation_order
+from training.graphs import Formula, Graph
+from training.graphs.profiles import profile_graph
 from training.networks.gene_modules import AdditiveAttention, WindowEmbedding
 from training.networks.loop import train_network
 from training.networks.profile_network import ProfileNetwork
@@ -123,6 +125,12 @@ class GeneNetwork(ProfileNetwork):
     def _unscaled(self, inputs: np.ndarray) -> np.ndarray:
         return self._run(inputs) * self.scale_ + self.mean_
 
+    def graph(self, contract: Any) -> Graph:
+        """See `Estimator.graph`."""
+        read = _InOrder(self.order_, self.network_)
+        answer = Formula(lambda values, scale, mean: values * scale + mean, read, scale=self.scale_, mean=self.mean_)
+        return profile_graph(self.features_, contract, answer)
+
     @property
     def gene_order(self) -> list[str]:
         """Return the predictor genes in the order in which the network reads them."""
@@ -171,6 +179,18 @@ class AttentionGeneNetwork(RecurrentGeneNetwork):
     window: int = 72
 
     attends = True
+
+
+class _InOrder(nn.Module):
+    """A network on genes in the order in which it reads them."""
+
+    def __init__(self, order: np.ndarray, network: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.as_tensor(order))
+        self.network = network
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.network(values[:, self.get_buffer("order")])
 
 
 class RecurrentTrunk(nn.Module):

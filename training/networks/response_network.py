@@ -18,6 +18,8 @@ from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineChoices, CellLineFeatures, cell_line_space
 from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
+from training.graphs import Formula, Graph
+from training.graphs.pairs import OnPairs, named, pair_arrays
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 Tensors = tuple[Tensor, ...]
@@ -30,8 +32,8 @@ _IMATINIB = "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(-c2cccnc2)n1"
 
 
 def waits_for(tensor: Tensor) -> bool:
-    """Whether shapes that depend on values of ``tensor`` make the host wait; then all rows are computed and masked."""
-    return tensor.device.type != "cpu"
+    """Whether shapes may not depend on values of ``tensor``: the host would wait. All rows are computed and masked."""
+    return tensor.device.type != "cpu" or torch.compiler.is_exporting()
 
 
 class PairModule(nn.Module):
@@ -128,6 +130,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     # ``(drugs, parts, kinds)``, encodes each part of the molecule (an atom, a token); predictions are attributed to it,
     # from a baseline of zeros. The others (masks, bonds) are fixed.
     reader: ClassVar[tuple[str, Any] | None] = None
+    of_lines: ClassVar[tuple[str, ...]] = ("cell_features",)  # names of the inputs of `PairModule.cell_code`
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
     fitted = ("scale", "cell_scale", "drug_center", "drug_scale", "learnt")
 
@@ -285,6 +288,21 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         parts = of_drugs[1] if len(of_drugs) > 1 else np.zeros((len(base), 0, 0))
         return Shares(by_cell / self.cell_scale_, of_drugs[0], parts, base)
 
+    def graph(self, contract: Any) -> Graph:
+        """See `Estimator.graph`."""
+        molecule = self.molecules.arrays if self.reader else ()
+        names = [*self.of_lines, "drug_features", *molecule]
+        of_pair = Formula(lambda value: value * self.scale_, _Apart(self.network_, len(self.of_lines)))
+
+        def inputs(samples: ResponseSamples) -> dict[str, np.ndarray]:
+            given = self._inputs(samples)
+            rows = [each[given.cell] for each in given.cells] + [each[given.drug] for each in given.drugs]
+            own = dict(zip(names, (each.cpu().numpy() for each in rows), strict=True))
+            return pair_arrays(self.features_, given.matrix, own=own)
+
+        module = OnPairs(of_pair, may_lack=bool(self.features_.cell_line.needed))
+        return Graph(module, inputs, named(self.features_, *names), shared=False, ragged=molecule)
+
     def cost(self) -> dict[str, float]:
         """Return parameters and multiply-adds of one prediction: an unmeasured line and a molecule of medium size."""
         tables = self.features_.cell_line.tables
@@ -308,6 +326,17 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
         self._make()
         restore_weights(self.network_, state["weights"])
         return self
+
+
+class _Apart(nn.Module):
+    """A `PairModule` on tensors one after another, the first ``lines`` of which are the line's."""
+
+    def __init__(self, network: PairModule, lines: int) -> None:
+        super().__init__()
+        self.network, self.lines = network, lines
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.network(given[: self.lines], given[self.lines :])
 
 
 def _encoded(encode: Callable[..., Tensor], tensors: Tensors, of: Tensor) -> tuple[Tensor, Tensor]:

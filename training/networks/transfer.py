@@ -24,7 +24,6 @@ WIDEST = 256  # inputs of a head that learns at `learning_rate` from where `prob
 SETTLED = 1024  # training images that set the statistics of batch normalization
 MODES = ("probe", "head", "partial", "full")
 Criterion = Callable[[Tensor, Tensor], Tensor]
-_LARGEST_HALF = 65504.0  # of a float16
 _STEPS = 100  # of the solver of `probe`, each over all rows
 _ROWS = 4096  # at a time, where all at once would fill the memory
 
@@ -395,14 +394,13 @@ class TransferNetwork(TrainingChoices, Classifier):
         return self._held_out(samples, watched=False)()
 
     def _frozen_rows(self, images: Tensor) -> np.ndarray:
-        """Return the frozen stages' features of normalized images, float16, a row per image."""
+        """Return the frozen stages' features of normalized images, float32, a row per image."""
         with torch.inference_mode(), autocast(self._device):
             maps, seen = self.module_.before(images)
         if len(self.module_.tail):
             self._shape = tuple(maps.shape[1:])
             seen = [maps.flatten(1), *seen]
-        row = torch.cat(seen, dim=1).float().clamp(-_LARGEST_HALF, _LARGEST_HALF)
-        return row.cpu().numpy().astype(np.float16)
+        return torch.cat(seen, dim=1).float().cpu().numpy()
 
     def _after(self, rows: Tensor) -> Tensor:
         return self.module_.head(self._summary(rows))

@@ -12,7 +12,13 @@ from mlflow.types.schema import Array, Map
 from pipelines.datasets import Prepared
 from pipelines.params import Task
 from training.contract import Columns, Contract, Refit, named_numbers
-from training.model.calibration import apply_temperature, conformal_threshold, fit_temperature, prediction_sets
+from training.model.calibration import (
+    SMALLEST,
+    apply_temperature,
+    conformal_threshold,
+    fit_temperature,
+    prediction_sets,
+)
 from training.model.cross_fit import FinalFit
 
 
@@ -47,6 +53,17 @@ class Classes(Contract):
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, ``(n, classes)``."""
         return apply_temperature(outputs, self.temperature)
+
+    def calibrated_graph(self, module: Any) -> Any:
+        """See `Contract.calibrated_graph`."""
+        from training.graphs import Formula  # imports PyTorch
+
+        return Formula(lambda found: (found.clamp(min=SMALLEST).log() / self.temperature).softmax(dim=1), module)
+
+    @property
+    def outputs_text(self) -> str:
+        """Return what the calibrated outputs are."""
+        return f"calibrated probabilities (n, {len(self.classes)}), float64, of {', '.join(self.classes)}"
 
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return label, probabilities and the set of classes; for `unseen` samples without coverage."""

@@ -51,6 +51,11 @@ class Targets(Contract):
             "half_widths": [float(width) if math.isfinite(width) else None for width in half],
         }
 
+    @property
+    def outputs_text(self) -> str:
+        """Return what the calibrated outputs are."""
+        return f"predicted values (n, {len(self.targets)}), float64, of the targets in contract.json, in their order"
+
     def aimed(self, samples: Any) -> Any:
         """Return samples with the model's targets."""
         return samples.aimed(self.targets, samples.genes)

@@ -81,6 +81,24 @@ class Survival(Contract):
         """Return the log hazard, and the survival at each of the horizons; ``(n, 1 + horizons)``."""
         return self._with_curve(self.slope * outputs)
 
+    def calibrated_graph(self, module: Any) -> Any:
+        """See `Contract.calibrated_graph`."""
+        import torch
+
+        from training.graphs import Formula
+
+        def curve(found: Any, steps: Any) -> Any:
+            log_hazard = self.slope * found[:, None]
+            return torch.cat([log_hazard, (-log_hazard.exp() * steps).exp()], dim=1)
+
+        return Formula(curve, module, steps=self._steps(np.array(self.horizons)))
+
+    @property
+    def outputs_text(self) -> str:
+        """Return what the calibrated outputs are."""
+        at = ", ".join(f"{horizon:g}" for horizon in self.horizons)
+        return f"log hazard, and survival at {at} {self.time_unit}, (n, {1 + len(self.horizons)}), float64"
+
     def of_risk(self, risk: np.ndarray) -> np.ndarray:
         """Return the result of `calibrated` from answered risks until the horizon, ``(n,)``."""
         at_horizon = -np.log(self._survival(np.zeros(1), np.array([self.horizon]))[0, 0])
@@ -91,8 +109,10 @@ class Survival(Contract):
         return np.column_stack([log_hazard, self._survival(log_hazard, np.array(self.horizons))])
 
     def _survival(self, log_hazard: np.ndarray, at: np.ndarray) -> np.ndarray:
-        steps = np.r_[0.0, self.hazard][np.searchsorted(self.times, at, side="right")]
-        return np.exp(-np.exp(log_hazard)[:, None] * steps)
+        return np.exp(-np.exp(log_hazard)[:, None] * self._steps(at))
+
+    def _steps(self, at: np.ndarray) -> np.ndarray:
+        return np.r_[0.0, self.hazard][np.searchsorted(self.times, at, side="right")]
 
     def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
         """Return the risk of the event until the horizon with its interval, and the curve."""

@@ -1,7 +1,7 @@
 """Trees of XGBoost on one matrix of features: growing, reading and saving them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -71,6 +71,13 @@ class TreeEstimator(Estimator):
             self.booster_.set_param({"device": device})
         return self.booster_.inplace_predict(matrix).astype(np.float64)
 
+    def _walked(self, answer: Callable[..., Any], **constants: Any) -> Any:
+        """Return a module of PyTorch from the matrix to the ``answer`` of margins, float64 tensors, and constants."""
+        from training.graphs import Formula
+        from training.graphs.trees import Trees
+
+        return Formula(answer, Trees(self.booster_), **constants)
+
     def cost(self) -> dict[str, float]:
         """Return the number of nodes, as ``parameters``, and of trees."""
         trees = self.booster_.get_dump(dump_format="text")
@@ -133,6 +140,9 @@ class LabelTrees(TreeEstimator, Classifier):
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Return the probability of each class, shape ``(n, classes)``."""
         return self._probabilities(self._matrix(samples)) if len(samples) else np.zeros((0, len(self.classes_)))
+
+    def _answer(self) -> Any:
+        return self._walked(lambda margins: margins.softmax(dim=1))
 
     def _probabilities(self, matrix: np.ndarray) -> np.ndarray:
         probabilities = self._predicted(matrix)

@@ -69,6 +69,14 @@ class ImageTrees(LabelTrees):
         matrix = self._matrix(samples)
         return self._probabilities(matrix) if len(samples) else self.outputs(samples), matrix
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`."""
+        from training.graphs import Graph
+
+        where = "cell_image.descriptors" if self.features == "descriptors" else "embedding.embeddings"
+        about = {"features": f"features of the image, as `training.features.{where}` returns them"}
+        return Graph(self._answer(), lambda samples: {"features": self._matrix(samples)}, about, self.stain_ is None)
+
     def _fit_features(self, train: ImageSamples) -> None:
         self.stain_ = None
         if self.features == "embedding":

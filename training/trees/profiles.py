@@ -25,6 +25,12 @@ class ProfileMatrix(ProfileEstimator):
     def _matrix(self, samples: ExpressionSamples) -> np.ndarray:
         return self.features_.transform(samples)
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`."""
+        from training.graphs.profiles import profile_graph
+
+        return profile_graph(self.features_, contract, self._answer())
+
 
 class ProfileLabelTrees(ProfileMatrix, LabelTrees):
     """Trees that classify by the expression of genes."""
@@ -52,6 +58,9 @@ class GeneTargetTrees(ProfileMatrix, TreeEstimator):
         params: dict[str, Any] = {"objective": "reg:squarederror", "multi_strategy": "one_output_per_tree"}
         self._grow(params | {"base_score": 0.0, "eval_metric": "rmse"}, train, validation, context)
         return self
+
+    def _answer(self) -> Any:
+        return self._walked(lambda margins, means: margins + means, means=self.means_)
 
     def _label(self, samples: ExpressionSamples) -> np.ndarray:
         return expression_profile.centered(samples, self.means_)

@@ -98,6 +98,28 @@ class PairTrees(CellLineChoices, TreeEstimator):
         margins = [self._predicted(matrix.gather(rows)) for rows in matrix.batches()]
         return matrix.learnt(np.concatenate(margins) if margins else np.zeros(0))
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`; trees that start from a bilinear model have its inputs after their own."""
+        from training.graphs import Graph
+        from training.graphs.pairs import Joined, OnPairs, Started, named, pair_arrays
+        from training.graphs.trees import Trees
+
+        trees = OnPairs(Joined(Trees(self.booster_)), may_lack=bool(self.features_.cell_line.needed))
+        about = named(self.features_)
+        if self.linear_ is None:
+            arrays = lambda samples: pair_arrays(self.features_, self._matrix(samples))  # noqa: E731
+            return Graph(trees, arrays, about, shared=False)
+        start = self.linear_.graph()
+        del about["offset"]
+
+        def inputs(samples: ResponseSamples) -> dict[str, np.ndarray]:
+            own = pair_arrays(self.features_, self.features_.transform(samples))
+            of_start = {f"start_{name}": values for name, values in start.inputs(samples).items()}
+            return {name: own[name] for name in about} | of_start
+
+        joined = about | {f"start_{name}": text for name, text in start.about.items()}
+        return Graph(Started(trees, start.module), inputs, joined, shared=False)
+
     def attribute(self, samples: ResponseSamples, output: np.ndarray | None = None) -> Attribution:
         """Return path-dependent TreeSHAP values (Lundberg et al., 2020), added to the starting model's attributions."""
         import shap
