@@ -14,6 +14,7 @@ def main() -> int:
     params = read_params()
     if not given.show:
         from evaluation.comparison.ranking import leaderboard
+        from evaluation.evidence.saved_view import view_tags
         from evaluation.evidence.summary import NOTE, SIMULATED, board
         from evaluation.figures import comparison  # `--show` draws nothing
         from evaluation.results import write_board
@@ -29,10 +30,13 @@ def main() -> int:
         at = tracking.experiment(given.task)
         lead = f"Test scores of {given.task}, split {task.split.mode}, margin over {task.evaluate.baseline}"
         lead += f"; {SIMULATED}" if rows[0]["simulated"] else ""
-        tracking.patiently(lambda: tracking.mlflow.MlflowClient().set_experiment_tag(at, NOTE, board(rows, lead, at)))
+        higher, client = higher_is_better(task.evaluate.metric), tracking.mlflow.MlflowClient()
+        tags = {NOTE: board(rows, lead, at), **view_tags(task.evaluate.metric, higher_is_better=higher)}
+        for tag, text in tags.items():
+            tracking.patiently(lambda tag=tag, text=text: client.set_experiment_tag(at, tag, text))  # type: ignore[misc]
         drawn = {"task": given.task, "mode": task.split.mode, "metric": task.evaluate.metric, "rows": rows}
         drawn |= {"simulated": rows[0]["simulated"], "confidence": task.evaluate.confidence}
-        drawn["higher_is_better"] = higher_is_better(task.evaluate.metric)
+        drawn["higher_is_better"] = higher
         comparison.intervals(drawn).savefig(folder / "leaderboard.png")
         comparison.quality_against_cost(drawn).savefig(folder / "quality_against_cost.png")
     show(given.task, params)

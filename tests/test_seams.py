@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 import optuna
 
+from evaluation.evidence import saved_view
 from pipelines.problems import problem_names
 from pipelines.tasks import task_types
 from pipelines.tracking import ROOMS
@@ -106,7 +107,7 @@ def test_private_interfaces_are_used_in_one_module_a_library_and_of_the_release_
         assert len(found_in(source, private_imports)) == 1
     assert not found_in("from mlflow import MlflowClient\nfrom optuna.storages import RDBStorage", private_imports)
     assert set(found_in_code(private_imports)) <= HOLDERS
-    modules: tuple[tuple[Any, Any], ...] = ((mlflow_private, mlflow), (optuna_private, optuna))
+    modules: tuple[tuple[Any, Any], ...] = ((mlflow_private, mlflow), (saved_view, mlflow), (optuna_private, optuna))
     for holder, library in modules:
         assert library.__version__ == holder.SEEN_WITH, (
             f"{holder.__name__} was seen with {holder.SEEN_WITH}, {library.__version__} is installed: look whether "

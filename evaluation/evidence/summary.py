@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from evaluation.evidence.saved_view import page
 from pipelines.formatting import cost, counted, interval
 
 NOTE = "mlflow.note.content"  # the tag of a run or an experiment that MLflow shows as its description
@@ -36,7 +37,7 @@ def summary(evidence: dict[str, Any], metric: str, experiment: str, card: str = 
 
 
 def board(rows: Sequence[dict[str, Any]], lead: str, experiment: str) -> str:
-    """Return the description of an experiment: ``lead``, and the leaderboard with a link to each run."""
+    """Return the description of an experiment: ``lead``, and the leaderboard with links to the runs."""
     head = ["architecture", f"test {rows[0]['metric']}", "margin", "worst stress", "ms, 1 row", "run"]
     cells = []
     for row in rows:
@@ -46,4 +47,6 @@ def board(rows: Sequence[dict[str, Any]], lead: str, experiment: str) -> str:
         took = cost(row["cost"].get("cost_latency_ms_batch_1"))
         cells.append([row["architecture"], interval(row), interval(margin, sign="+"), worst, took, link])
     table = [head, ["---"] * len(head), *cells]
-    return "\n".join([f"{lead}\n", *(f"| {' | '.join(each)} |" for each in table)])
+    return "\n".join(
+        [f"{lead} ([all runs, by score]({page(experiment)}))\n", *(f"| {' | '.join(each)} |" for each in table)]
+    )

@@ -4,6 +4,7 @@ Adding an architecture is a file and a line in params.yaml: `NEW` goes from the 
 The demo runs every stage by DVC, side by side, and what it ends with is shown again by a second one.
 """
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +25,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.projects.utils import load_project
 
+from evaluation.evidence import saved_view
 from tests.end_to_end.small_platform import TASK, Platform, make_platform
 
 pytestmark = pytest.mark.slow
@@ -189,6 +192,10 @@ def test_mlflows_pages_tell_what_was_found(platform: Platform, client: MlflowCli
         assert logged["test/r2"].value == score["value"] == run.data.metrics["test/r2"]
         assert logged["test/r2"].dataset_digest == sides["test"].digest != sides["training"].digest
         assert run.data.metrics["interval/r2_low"] == score["low"] and logged["cost/fit_seconds"].value > 0
+    view = json.loads(board.tags[f"mlflow.sharedViewState.{saved_view.KEY}"])["state"].removeprefix("deflate;")
+    columns = json.loads(zlib.decompress(base64.b64decode(view)))["selectedColumns"]
+    shown = {each.split("`")[1] for each in columns if each.startswith("metrics.")}
+    assert shown - {"test/worst_stress_r2"} <= set(run.data.metrics), "of images alone"
     (version,) = client.search_model_versions(f"name = '{TASK}'")
     (of_version,) = [run for run in runs_of(client, "evaluate") if run.info.run_id == version.run_id]
     assert version.description == of_version.data.tags["mlflow.note.content"] and "/card.md)" in version.description
