@@ -70,6 +70,17 @@ class Tune:
     sampler: Literal["tpe", "random", "grid", "cmaes"] = field(default="tpe", kw_only=True)
     # Which trials end early: those worse than the `median`, or most of them at ever more steps (`asha`, `hyperband`).
     pruner: Literal["median", "asha", "hyperband", "none"] = field(default="median", kw_only=True)
+    # What is minimized beside the metric: the milliseconds that an answer to one row takes (`latency`), or the
+    # megabytes of the saved model (`size`). No trial of such a study can end early: it takes `pruner: none`.
+    cost: Literal["none", "latency", "size"] = field(default="none", kw_only=True)
+    # With a cost: by what share of the best value a trial may be worse, of which the cheapest is taken.
+    tolerance: float = field(default=0.01, kw_only=True)
+
+    def keys(self) -> dict[str, Any]:
+        """Return the keys that decide a study; without a cost those of releases that knew none."""
+        found = dataclasses.asdict(self)
+        left_out = () if self.cost != "none" else ("cost", "tolerance")
+        return {key: value for key, value in found.items() if key not in left_out}
 
 
 @dataclass(frozen=True)
@@ -270,6 +281,12 @@ def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
     checks.require(near, "split.near_identical", f"is {split.near_identical:g}; it lies between 0 and 1")
     task.check(checks)
     checks.at_least(1, "tune.trials", "tune.epochs", "tune.rounds", "evaluate.explained_samples")
+    if tune.cost != "none":
+        message = "is cmaes, which takes one objective; with tune.cost it must be tpe, random or grid"
+        checks.require(tune.sampler != "cmaes", "tune.sampler", message)
+        message = f"is {tune.cost}, and no trial of two objectives can end early; write tune.pruner: none"
+        checks.require(tune.pruner == "none", "tune.cost", f"{message}, in place of {tune.pruner}")
+        checks.share("tune.tolerance", ends=True)
     for budget, members in dataclasses.asdict(task.fit.members).items():
         message = f"is {members}; it must be 1 or split.folds ({split.folds})"
         checks.require(members in (1, split.folds), f"fit.members.{budget}", message)

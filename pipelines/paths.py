@@ -20,4 +20,5 @@ REPORTS = Path("reports")  # what people read
 RESULTS = Path("results")  # what git tracks and DVC shows: metrics and plots of the models
 VALIDATION_FILE = "validation.json"  # in the task's folder below it
 AUDIT_FILE = "audit.json"
+FRONTS = "fronts"  # a file an architecture: the trials of its study, where that has a cost
 SHORTCUTS_FILE = "shortcuts.json"  # what a study needs to know of the audit: it runs again for nothing else

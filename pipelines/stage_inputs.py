@@ -31,7 +31,13 @@ def inputs(params: Params, name: str) -> dict[str, dict[str, Any]]:
     """Return parameters and hashes of code of each stage of a task: ``validate``, ``tune-<architecture>``."""
     task = params.task(name)
     own = f"pipelines.tasks.{task.modality}_{task.problem}"  # `pipelines.params` imports it, which is not followed
-    every = {"seed": params.seed, "budget": params.budget, "device": params.device, **asdict(task)}
+    every = {
+        "seed": params.seed,
+        "budget": params.budget,
+        "device": params.device,
+        **asdict(task),
+        "tune": task.tune.keys(),
+    }
     stages = [(module, "") for module in OF_TASKS]
     stages += [(module, architecture) for module in OF_MODELS for architecture in params.architectures(name)]
     found = {}

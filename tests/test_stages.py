@@ -111,6 +111,8 @@ def test_a_stage_runs_again_for_what_it_reads_of_the_parameters_alone(monkeypatc
     assert again(replace(PARAMS, budget="full")) == again(replace(PARAMS, device="cpu")) == {"tune", "fit"}
     assert again(with_task(split=replace(task.split, folds=3))) == {"validate", "audit", "prepare"}
     assert again(with_task(tune=replace(task.tune, metric="mae"))) == {"tune"}
+    assert again(with_task(tune=replace(task.tune, cost="size"))) == {"tune"}
+    assert again(with_task(tune=replace(task.tune, tolerance=0.5))) == set()  # of no cost: results of before stand
     assert again(with_task(evaluate=replace(task.evaluate, metric="mae"))) == {"evaluate", "leaderboard"}
     assert again(with_task(evaluate=replace(task.evaluate, interval_coverage=0.5))) == {"fit", "evaluate"}
     other: Any = None

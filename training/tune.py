@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from pipelines.command import architecture_parser, run_command
 from pipelines.params import read_params
-from pipelines.paths import MODELS
+from pipelines.paths import FRONTS, MODELS, REPORTS
 from training.studies.workers import add_worker_arguments
 
 
@@ -32,8 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = ("training.tune", "--task", arguments.task, "--architecture", arguments.architecture)
     how = {"workers": arguments.workers, "cluster": arguments.cluster, "command": command, "why": why}
     tuned = tune(arguments.task, architecture, prepared, params, **how)
-    write_json(MODELS / arguments.task / architecture.name / "tuned.json", asdict(tuned))
-    found = "the defaults" if tuned.value is None else f"best {tuned.metric} {tuned.value:.4f} on {tuned.objective}"
+    written = asdict(tuned)
+    front, path = written.pop("front"), REPORTS / arguments.task / FRONTS / f"{architecture.name}.json"
+    write_json(MODELS / arguments.task / architecture.name / "tuned.json", written)
+    if front:
+        write_json(path, written | front)
+    else:
+        path.unlink(missing_ok=True)  # of a study that had a cost
+    which = "chosen" if front else "best"
+    found = "the defaults" if tuned.value is None else f"{which} {tuned.metric} {tuned.value:.4f} on {tuned.objective}"
     print(f"{arguments.task} {architecture.name}: {found} after {tuned.trials} trials (run {tuned.run_id})")
     return 0
 

@@ -18,8 +18,8 @@ from pipelines.simulate.cells import simulate_blood_cell
 from tests.bench.measured import Record, compare
 from training.architectures.efficientnet_lite0 import EfficientNetLite0
 from training.estimator import FitContext
+from training.model.cost import alone
 from training.model.cross_fit import CrossFitted
-from training.model.track import alone
 from training.networks.cell_network import viewed
 from training.networks.transfer import BATCH
 

@@ -141,6 +141,8 @@ def test_a_value_is_refused_by_line_and_key(key: str, written: tuple[str, ...], 
         assert re.match(rf", line {line}: params\.{re.escape(key)} .*{says}", refused(tmp_path, text)), value
 
 
+COUNT = "{quick: 1, full: 1}"
+TUNE = f"objective: validation, metric: rmse, trials: {COUNT}, epochs: {COUNT}, rounds: {COUNT}"
 ANSWER = "finding: shortcut, answer: looked into, by: A. Person"
 WAIVER = 'check: size, reason: a, by: b, until: "2027-01-01"'
 INSIDE: list[tuple[str, str, str, str]] = [
@@ -155,6 +157,10 @@ INSIDE: list[tuple[str, str, str, str]] = [
     (f"{L}.evaluate.stability_seeds", "{quick: 0, full: -1}", ".full", "at least 0"),
     (f"{T}.tune.trials", "{quick: 1, full: 1, huge: 9}", ".huge", "the keys are quick, full"),
     (f"{T}.tune.trials", "{full: 5}", "", "lacks quick"),
+    (f"{T}.tune", f"{{{TUNE}, cost: size}}", ".cost", "write tune.pruner: none, in place of median"),
+    (f"{T}.tune", f"{{{TUNE}, cost: size, pruner: asha}}", ".cost", "write tune.pruner: none, in place of asha"),
+    (f"{T}.tune", f"{{{TUNE}, cost: size, sampler: cmaes}}", ".sampler", "must be tpe, random or grid"),
+    (f"{T}.tune", f"{{{TUNE}, cost: size, pruner: none, tolerance: 1.5}}", ".tolerance", "between 0 and 1"),
     (f"{T}.fit.members", "{quick: 1, full: 3}", ".full", r"is 3; it must be 1 or split.folds \(5\)"),
     (f"{T}.split", f"{{mode: cross_study, test: 0.2, validation: 0.1, folds: 5, near_identical: 1.0{'}'}", "",
      "has the mode cross_study and no train_study"),

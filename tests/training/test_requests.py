@@ -30,9 +30,10 @@ from training.contract import EXPLAINED_FEATURES, PayloadError, contract_from, c
 from training.estimator import Estimator
 from training.modalities.images import as_png
 from training.model.calibration import apply_temperature
+from training.model.cost import alone
 from training.model.cross_fit import CrossFitted
 from training.model.predictor import Predictor
-from training.model.track import alone, save_model, signature
+from training.model.track import save_model, signature
 
 Row = dict[str, Any]
 ALLOWED = 0.1  # share of a profile's 30 genes that may be missing

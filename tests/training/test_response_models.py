@@ -24,8 +24,9 @@ from training.contract import PayloadError
 from training.estimator import Attribution, add
 from training.features.cell_line import CellLineFeatures
 from training.features.gene_layout import correlation_order
+from training.model.cost import alone
 from training.model.predictor import Predictor
-from training.model.track import alone, save_model
+from training.model.track import save_model
 from training.networks.ordered_response import OrderedResponseNetwork
 from training.trees.responses import _ALPHA, PairTrees
 

@@ -324,12 +324,14 @@ def test_only_what_is_asked_changes_the_study(prepared: Prepared, params: Params
         *(of_task("tune", metric="r2"), of_task("tune", objective="cross_validation"), of_task("data", target="auc")),
         of_task("data", omics=task.data.omics[:2]),
         of_task("data", missing=replace(task.data.missing, tissue="drop")),
+        *(of_task("tune", cost="size", tolerance=share) for share in (0.1, 0.2)),
     ]
     found = [_name(prepared, other) for other in others]
     found += [_name(replace(prepared, sha256="another"), params), _name(prepared, params, "xgboost")]
     raw.write_bytes(b"other data")
     found.append(_name(prepared, params))
-    assert len(set(found)) == len(found) == 11, found
+    assert len(set(found)) == len(found) == 13, found
+    assert _name(prepared, of_task("tune", tolerance=0.3)) == found[-1], "without a cost it decides nothing"
     assert _name(prepared, replace(of_task("evaluate", resamples=123), models={})) == found[-1]
 
 

@@ -27,6 +27,7 @@ from training.architectures import Architecture
 from training.device import torch_device
 from training.estimator import FitContext
 from training.model.calibrated import Calibrated, fit_calibrated, validation_score
+from training.model.cost import measured_cost, metrics_of_cost
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.predictor import Predictor
 from training.model.rotation import ROTATION, Rotated, is_rotated, rotate
@@ -35,8 +36,6 @@ from training.model.track import (
     log_datasets,
     log_model,
     make_reference,
-    measured_cost,
-    metrics_of_cost,
     model_id,
     save_model,
 )

@@ -2,12 +2,8 @@
 
 import importlib.metadata
 import json
-import resource
-import statistics
 import sys
-import timeit
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,31 +131,6 @@ def signature(contract: Contract) -> ModelSignature:
         *(column for column in answered if not column.required),
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=explain)
-
-
-def metrics_of_cost(cost: dict[str, float]) -> dict[str, float]:
-    """Return what `measured_cost` returned as metrics of a run."""
-    return {key.replace("cost_", "cost/", 1): value for key, value in cost.items()}
-
-
-def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: float) -> dict[str, float]:
-    """Return seconds of the fit, peak memory of this process, size on disk, and latency of 1 and of 32 predictions."""
-    cost = {f"cost_{name}": float(value) for name, value in estimator.cost().items()}
-    cost["cost_fit_seconds"] = seconds
-    cost["cost_peak_memory_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    torch = sys.modules.get("torch")  # a model without torch used no memory of a GPU
-    if torch is not None and torch.cuda.is_available():
-        cost["cost_peak_gpu_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
-    cost["cost_model_megabytes"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
-    for batch in (1, 32):
-        times = timeit.repeat(partial(estimator.outputs, alone(samples, batch)), number=1, repeat=5)
-        cost[f"cost_latency_ms_batch_{batch}"] = statistics.median(times) * 1000
-    return cost
-
-
-def alone(samples: Any, count: int) -> Any:
-    """Return the first ``count`` samples with only their own drugs, pixels or profiles."""
-    return samples.take(np.arange(min(count, len(samples)))).alone()
 
 
 def predictor_folder(files: Path) -> Path:

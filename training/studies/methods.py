@@ -40,16 +40,16 @@ def pruner(name: str) -> optuna.pruners.BasePruner:
 
 
 def log_importance(study: optuna.Study) -> None:
-    """Log to the active run how much of the variance of values each hyperparameter explains, with a figure.
+    """Log to the active run how much of the metric's variance each hyperparameter explains, with a figure.
 
     Those that all trials have are compared (functional ANOVA; Hutter et al., 2014, ICML). Nothing is logged of fewer
     than `_FEWEST` trials that ended, or where all came to the same.
     """
-    values = {trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
+    values = {trial.values[0] for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
     if len(values) < _FEWEST:
         return
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator, target=lambda trial: trial.values[0])
     if not found:
         return
     from matplotlib.figure import Figure  # most studies have fewer trials, and need not wait for it

@@ -5,7 +5,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import mlflow
@@ -21,6 +21,7 @@ from pipelines.params import Params
 from pipelines.problems import higher_is_better
 from training.architectures import Architecture
 from training.studies.cluster import run_on_cluster
+from training.studies.front import best_value, chosen_trial, log_front, report
 from training.studies.methods import log_importance, pruner, sampler
 from training.studies.storage import StudyLock, open_storage, refuse_what_many_workers_cannot_share, study_lock
 from training.studies.trial_queue import DONE, RUN_ID, Beats, ended, locked, requeue_orphans, work
@@ -35,7 +36,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 @dataclass(frozen=True)
 class Tuned:
-    """The result of a study: its best trial, and how many trials ended, complete or pruned."""
+    """The result of a study: its best or chosen trial, and how many trials ended, complete or pruned."""
 
     task: str
     architecture: str
@@ -47,6 +48,7 @@ class Tuned:
     trials: int
     study: str
     run_id: str  # parent of the trials' runs
+    front: dict[str, Any] = field(default_factory=dict)  # with a cost: all trials, see `training.studies.front.report`
 
 
 def study_name(name: str, architecture: Architecture, prepared: Prepared, params: Params) -> str:
@@ -56,7 +58,7 @@ def study_name(name: str, architecture: Architecture, prepared: Prepared, params
         "split": prepared.sha256,
         "data": tracking.lineage(name).get("data.sha256"),
         "question": [task.modality, task.problem, asdict(task.data)],
-        "tune": asdict(task.tune),
+        "tune": task.tune.keys(),
         **({"given": architecture.given} if architecture.given else {}),
         "seed": params.seed,
         "code": closure(__name__, task=task, architectures=[architecture.name]),
@@ -107,6 +109,7 @@ def tune(
             study.set_user_attr(RUN_ID, run_id)
             first = {"trials": search.budget, "metric": tuning.metric, "objective": tuning.objective}
             first |= {"sampler": tuning.sampler, "pruner": tuning.pruner}
+            first |= {} if tuning.cost == "none" else {"cost": tuning.cost, "tolerance": tuning.tolerance}
             tracking.patiently(lambda: mlflow.log_params(first))
         how: dict[str, Any] = {"workers": workers, "cluster": cluster, "command": command, "progress": progress}
         _run_trials(search, study, run_id, lock=lock, **how)
@@ -118,10 +121,14 @@ def tune(
         settle_runs(study, name, run_id)
         for trial in study.get_trials(deepcopy=False):
             forget(study.study_name, trial)
-        tracking.patiently(lambda: mlflow.set_tag("best_trial", study.best_trial.number))
+        best, front = chosen_trial(study, tuning.tolerance), dict[str, Any]()
+        tracking.patiently(lambda: mlflow.set_tag("best_trial", best.number))
         tracking.patiently(lambda: log_importance(study))
-    best = dict(study.best_trial.user_attrs["hyperparameters"])
-    return _tuned(search, study.study_name, run_id, value=study.best_value, hyperparameters=best, trials=ended(study))
+        if tuning.cost != "none":
+            front = report(study, best, tuning)
+            tracking.patiently(lambda: log_front(front, tuning.metric))
+    found = {"value": best.values[0], "hyperparameters": dict(best.user_attrs["hyperparameters"]), "front": front}
+    return _tuned(search, study.study_name, run_id, **found, trials=ended(study))
 
 
 def _untuned(search: Search, parent: str | None) -> Tuned:
@@ -167,7 +174,7 @@ def _run_trials(
             done = study.get_trials(deepcopy=False, states=DONE)
             bar.update(len(done) - bar.n)
             if any(trial.state == TrialState.COMPLETE for trial in done):
-                bar.set_postfix({f"best {search.task.tune.metric}": f"{study.best_value:.4f}"})
+                bar.set_postfix({f"best {search.task.tune.metric}": f"{best_value(study):.4f}"})
             return len(done)
 
         def watch() -> int:
@@ -208,8 +215,9 @@ def _open(search: Search, *, wait: bool, create: bool) -> optuna.Study:
     how = {"study_name": name, "storage": storage, "pruner": pruner(search.task.tune.pruner)}
     if not create:
         return optuna.load_study(**how)
-    direction = "maximize" if higher_is_better(search.task.tune.metric) else "minimize"
-    return optuna.create_study(load_if_exists=True, direction=direction, **how)
+    directions = ["maximize" if higher_is_better(search.task.tune.metric) else "minimize"]
+    directions += ["minimize"] * (search.task.tune.cost != "none")
+    return optuna.create_study(load_if_exists=True, directions=directions, **how)
 
 
 def _work(search: Search, study: optuna.Study, parent: str, *, number: int, after: Callable[[], object]) -> None:
@@ -223,7 +231,7 @@ def _work(search: Search, study: optuna.Study, parent: str, *, number: int, afte
         forget(study.study_name, trial)
         after()
         if trial.state == TrialState.COMPLETE:
-            best, key = study.best_value, f"best/{search.task.tune.metric}"
+            best, key = best_value(study), f"best/{search.task.tune.metric}"
             tracking.patiently(lambda: mlflow.log_metric(key, best, step=trial.number, run_id=parent))
 
     started_by = os.getppid()

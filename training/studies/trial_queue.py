@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ _SILENT_SECONDS = 120.0  # a worker on another host without a heartbeat for so l
 _LONGEST_POLL_SECONDS = 3.0
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
-Objective = Callable[[optuna.Trial], float]
+Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
 
 class LostTrial(Exception):
@@ -189,7 +189,7 @@ class _Claim:
     lock: StudyLock
     lost: bool = False
 
-    def __call__(self, trial: optuna.Trial) -> float:
+    def __call__(self, trial: optuna.Trial) -> float | Sequence[float]:
         try:
             self._name(trial)
         except (LostTrial, UpdateFinishedTrialError):

@@ -20,6 +20,7 @@ from training.architectures import Architecture
 from training.estimator import FitContext, OnStep
 from training.model.stress import Scored, answered, score, under_stress
 from training.search import allowed
+from training.studies.front import COSTS, Cost
 from training.studies.methods import grid
 from training.studies.trial_queue import ORIGIN, RUN_ID
 
@@ -100,15 +101,18 @@ class Objective:
     parent: str
     memory: dict[Any, Any] = field(default_factory=dict)
 
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Return the value of the trial; raises ``optuna.TrialPruned`` where it was pruned or diverged."""
+    def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """Return the value of the trial, and its cost where the study has one.
+
+        Raises ``optuna.TrialPruned`` where it was pruned or diverged.
+        """
         origin, architecture = trial.user_attrs[ORIGIN], self.search.architecture
         hyperparameters = architecture.space(trial, self.search.settings) if architecture.space else {}
         trial.set_user_attr("hyperparameters", hyperparameters)
         tags = {**self.search.tags(self.study), "trial": trial.number, TRIAL_ORIGIN: origin}
         run_id = existing_run(trial.user_attrs.get(RUN_ID))
         label = f"{architecture.name} trial {origin}"
-        found: list[float] = []
+        found: dict[str, float] = {}
         with tracking.run(self.search.name, "tune", label, tags=tags, run_id=run_id, parent=self.parent) as child:
             trial.set_user_attr(RUN_ID, child.info.run_id)
             tracking.patiently(lambda: mlflow.log_params(hyperparameters))
@@ -116,14 +120,19 @@ class Objective:
                 sending(child.info.run_id, CHECKPOINTS / self.study / f"{origin}.metrics.jsonl") as steps,
                 contextlib.suppress(optuna.TrialPruned),  # which would mark the run as failed
             ):
-                found.append(self._value(trial, hyperparameters, origin, steps))
+                found = self._measured(trial, hyperparameters, origin, steps)
             if found:
-                tracking.patiently(lambda: mlflow.log_metric(f"validation/{self.search.task.tune.metric}", found[0]))
+                tracking.patiently(lambda: mlflow.log_metrics(found))
             else:
                 tracking.patiently(lambda: mlflow.set_tag("pruned", "true"))
         if not found:
             raise optuna.TrialPruned
-        return found[0]
+        return tuple(found.values())
+
+    @property
+    def _cost(self) -> Cost | None:
+        """Return what is minimized beside the metric."""
+        return COSTS.get(self.search.task.tune.cost)
 
     @cached_property
     def _parts(self) -> list[tuple[Any, Any]]:
@@ -142,8 +151,11 @@ class Objective:
         task, how = self.search.task, {"seed": self.search.params.seed, "parts": len(self._parts)}
         return [under_stress(task, task.tune.metric, held_out, train, **how) for train, held_out in self._parts]
 
-    def _value(self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics) -> float:
-        task, values, stressed = self.search.task, list[float](), list[dict[str, Scored]]()
+    def _measured(
+        self, trial: optuna.Trial, hyperparameters: dict[str, Any], origin: int, steps: StepMetrics
+    ) -> dict[str, float]:
+        """Return the objectives of a trial, by the names of the run's metrics."""
+        task, values, costs, stressed = self.search.task, list[float](), list[float](), list[dict[str, Scored]]()
         scored = partial(score, get_problem(task.problem), task.tune.metric)
         for number, (train, held_out) in enumerate(self._parts):
             checkpoint = CHECKPOINTS / self.study / f"{origin}.{number}.pt"
@@ -156,11 +168,15 @@ class Objective:
                 raise optuna.TrialPruned  # the study continues
             home = held_out.target, predicted
             values.append(scored(home, stressed[-1:]))
-            if len(self._parts) > 1:
+            if self._cost:
+                costs.append(self._cost.of(estimator, held_out))
+            elif len(self._parts) > 1:
                 trial.report(float(np.mean(values)), number)
                 if number + 1 < len(self._parts) and trial.should_prune():
                     raise optuna.TrialPruned
-        return scored(home, stressed) if stressed[-1] else float(np.mean(values))  # a fold has few rows of a kind
+        value = scored(home, stressed) if stressed[-1] else float(np.mean(values))  # a fold has few rows of a kind
+        found = {f"validation/{task.tune.metric}": value}
+        return found | ({self._cost.metric: float(np.mean(costs))} if self._cost else {})
 
     def _reporter(self, trial: optuna.Trial, steps: StepMetrics, number: int) -> OnStep:
         """Return the function that logs the steps of part ``number``, and prunes by them where it is the only part."""
@@ -171,7 +187,7 @@ class Objective:
         def on_step(step: int, metrics: dict[str, float]) -> None:
             steps.log(step_metrics(metrics, f"_fold_{number}" if several else ""), step)
             watched = next((metrics[key] for key in problem.losses if key in metrics), None)
-            if several or watched is None or step in seen:
+            if several or watched is None or step in seen or self._cost:  # Optuna ends no trial of two objectives
                 return
             seen.append(step)
             # A trial that was resumed is compared with others at the same age.
