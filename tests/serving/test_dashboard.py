@@ -33,7 +33,7 @@ from serving.dashboard.data.tables import Question, usual_responses
 from serving.dashboard.data.tables import profiles as measured_profiles
 from serving.dashboard.data.uploads import Profiles
 from serving.dashboard.pages import answers as trust
-from serving.dashboard.pages import choosing, compare, monitoring, predict, progress
+from serving.dashboard.pages import choosing, compare, fronts, monitoring, predict, progress
 from serving.dashboard.pages.progress import Job
 from serving.modalities import pairs, profiles
 from serving.problems import get_problem
@@ -395,6 +395,19 @@ def test_the_worst_stress_is_shown_where_a_model_has_one(tmp_path: Path) -> None
     assert found.table["worst_stress_low"].tolist()[0] == 0.5  # of the file that is offered
 
 
+def test_the_front_of_a_study_is_read_and_a_broken_one_named(tmp_path: Path) -> None:
+    assert fronts.fronts(RESPONSE, tmp_path) == {}
+    path = tmp_path / RESPONSE / "fronts" / "elastic_net.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(made.front()))
+    study = fronts.fronts(RESPONSE, tmp_path)["elastic_net"]
+    assert (study["chosen"]["trial"], len(study["table"]), len(study["hyperparameters"])) == (1, 4, 4)
+    for broken in ("{", "[]", '{"points": []}'):
+        path.write_text(broken)
+        with pytest.raises(UserError, match=r"elastic_net\.json.*make tune TASK=drug_response ARCH=elastic_net"):
+            fronts.fronts(RESPONSE, tmp_path)
+
+
 def test_reports_are_read_in_order_and_a_broken_one_is_named(here: Platform) -> None:
     found, unreadable = monitoring.reports_of(RESPONSE, here.folder / "reports")
     assert unreadable == ["2026-11-20T16-55-12-258605Z"]
@@ -541,6 +554,7 @@ def test_a_page_without_a_model_is_drawn(drawn: AppTest, name: str, task: str, p
     text = "Explanations of two models" if name == "compare" else "drug_response: mlp"
     assert any(text in each for each in pieces)
     if name == "compare":
+        assert any("Trials by quality and cost" in each for each in pieces) == (task == RESPONSE)
         drawn.selectbox(key=f"explained {task} 1").select_index(0).run()  # beside itself
         assert not drawn.exception and not drawn.error and len(drawn.get("image")) == pictures
 

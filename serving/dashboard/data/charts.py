@@ -8,6 +8,7 @@ import pandas as pd
 
 BLUE, RED, GRAY, TEXT = "#2b6ca3", "#b5403a", "#5b6472", "#101828"
 PALE = "#9fb0c3"
+_DECADE = 10.0  # costs that differ by more are on a logarithmic axis
 _ROW = 24  # pixels of a bar or point with its surroundings
 
 # Altair imports its readers of tables with the first chart: see `loading`.
@@ -66,6 +67,19 @@ def against_cost(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixi
     return _finished(rules.encode(color=color), points, names.encode(y="value:Q", text="architecture:N"), height=380)
 
 
+def front(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixin:
+    """Return the ``value`` of trials over their ``cost``, with their numbers; a line joins those of the front."""
+    wide = 0 < table["cost"].min() * _DECADE < table["cost"].max()
+    across = _x("cost", cost, alt.Scale(type="log" if wide else "linear", zero=False, nice=True, padding=20))
+    upright = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True, padding=20))
+    base = alt.Chart(table).encode(x=across, y=upright, tooltip=_columns(table))
+    on_it = base.transform_filter("datum.place != 'behind the front'")
+    line = on_it.mark_line(color=GRAY, strokeDash=[2, 3], strokeWidth=1).encode(order="cost:Q")
+    points = base.mark_point(filled=True, size=100, opacity=1).encode(color=_color(table, "place"))
+    names = on_it.mark_text(align="left", dx=8, dy=-8, fontSize=12, color=TEXT).encode(text="trial:N")
+    return _finished(line, points, names, height=320)
+
+
 def unlike(table: pd.DataFrame, limit: float) -> alt.TopLevelMixin:
     """Return the share of unfamiliar rows in `monitoring.over_time` with its interval, and the policy's limit."""
     axis = alt.Axis(labelOverlap=True, tickCount=5)
@@ -109,6 +123,9 @@ COLORS = {
     "ruled out": PALE,
     "model": BLUE,
     "baseline": GRAY,
+    "chosen": RED,
+    "on the front": BLUE,
+    "behind the front": PALE,
     "named by both": BLUE,
     "by this one": PALE,
 }

@@ -15,7 +15,7 @@ from pipelines.samples.gene_names import symbol_of
 from serving.dashboard.data import charts
 from serving.dashboard.data.collection import drug_labels
 from serving.dashboard.data.words import means, metric_means, named, number, plain, score_word, share, with_interval
-from serving.dashboard.pages import frame
+from serving.dashboard.pages import frame, fronts
 from serving.modalities import get_modality
 from serving.problems import get_problem
 
@@ -155,6 +155,7 @@ def page() -> None:
         frame.simulated(bool(found.table["simulated"].any()))
         _leaderboard(found)
         _costs(found)
+        fronts.draw(found.task)
         _explanations(found)
 
 
