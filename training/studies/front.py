@@ -29,12 +29,17 @@ class Cost:
 
     metric: str  # as which runs log it
     label: str
-    of: Callable[[Estimator, Any], float]
+    digits: int  # significant ones: what differs by less costs the same, and the better trial of it is chosen
+    measure: Callable[[Estimator, Any], float]
+
+    def mean(self, measured: Sequence[float]) -> float:
+        """Return the rounded mean of what was measured of the models of a trial."""
+        return float(f"{sum(measured) / len(measured):.{self.digits}g}")
 
 
 COSTS = {
-    "latency": Cost("cost/latency_ms_batch_1", "ms to answer one row", partial(milliseconds, calls=_CALLS)),
-    "size": Cost("cost/model_megabytes", "megabytes of the model", lambda estimator, _: saved_megabytes(estimator)),
+    "latency": Cost("cost/latency_ms_batch_1", "ms to answer one row", 2, partial(milliseconds, calls=_CALLS)),
+    "size": Cost("cost/model_megabytes", "megabytes of the model", 3, lambda estimator, _: saved_megabytes(estimator)),
 }
 
 
@@ -92,6 +97,7 @@ def report(study: optuna.Study, chosen: FrozenTrial, tuning: Tune) -> dict[str, 
 def log_front(found: Mapping[str, Any], metric: str) -> None:
     """Log the front of a `report` to the active run as a table, and all its trials as a figure."""
     from matplotlib.figure import Figure  # studies of one objective need not wait for it
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     points, names = found["points"], {"value": metric, "cost": found["cost"]}
     front = [point for point in points if point["place"] != "beaten"]
@@ -110,7 +116,11 @@ def log_front(found: Mapping[str, Any], metric: str) -> None:
     costs, _ = _across(points)
     if min(costs) > 0 and max(costs) > _DECADE * min(costs):
         axes.set_xscale("log")
-    axes.set(xlabel=found["cost_label"], ylabel=metric, title="trials by metric and cost")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=found["cost_label"], ylabel=metric)
+    axes.set_title("trials by metric and cost", loc="left", fontweight="bold")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     mlflow.log_figure(figure, "figures/front.png")

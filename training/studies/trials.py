@@ -169,14 +169,14 @@ class Objective:
             home = held_out.target, predicted
             values.append(scored(home, stressed[-1:]))
             if self._cost:
-                costs.append(self._cost.of(estimator, held_out))
+                costs.append(self._cost.measure(estimator, held_out))
             elif len(self._parts) > 1:
                 trial.report(float(np.mean(values)), number)
                 if number + 1 < len(self._parts) and trial.should_prune():
                     raise optuna.TrialPruned
         value = scored(home, stressed) if stressed[-1] else float(np.mean(values))  # a fold has few rows of a kind
         found = {f"validation/{task.tune.metric}": value}
-        return found | ({self._cost.metric: float(np.mean(costs))} if self._cost else {})
+        return found | ({self._cost.metric: self._cost.mean(costs)} if self._cost else {})
 
     def _reporter(self, trial: optuna.Trial, steps: StepMetrics, number: int) -> OnStep:
         """Return the function that logs the steps of part ``number``, and prunes by them where it is the only part."""
