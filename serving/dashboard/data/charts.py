@@ -70,9 +70,10 @@ def against_cost(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixi
 def front(table: pd.DataFrame, cost: str, title: str) -> alt.TopLevelMixin:
     """Return the ``value`` of trials over their ``cost``, with their numbers; a line joins those of the front."""
     wide = 0 < table["cost"].min() * _DECADE < table["cost"].max()
-    across = _x("cost", cost, alt.Scale(type="log" if wide else "linear", zero=False, nice=True, padding=20))
+    across = _x("cost", cost, alt.Scale(type="log" if wide else "linear", zero=False, nice=not wide, padding=20))
     upright = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True, padding=20))
-    base = alt.Chart(table).encode(x=across, y=upright, tooltip=_columns(table))
+    ordered = table.sort_values("place")  # those behind the front lie below the others
+    base = alt.Chart(ordered).encode(x=across, y=upright, tooltip=_columns(table))
     on_it = base.transform_filter("datum.place != 'behind the front'")
     line = on_it.mark_line(color=GRAY, strokeDash=[2, 3], strokeWidth=1).encode(order="cost:Q")
     points = base.mark_point(filled=True, size=100, opacity=1).encode(color=_color(table, "place"))

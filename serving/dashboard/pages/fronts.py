@@ -14,6 +14,7 @@ from serving.dashboard.data.words import means, named, number, plain, score_word
 from serving.dashboard.pages import frame
 
 _PLACES = {"chosen": "chosen", "front": "on the front", "beaten": "behind the front"}
+_ROWS = {"validation": "validation rows", "cross_validation": "the folds of cross-validation"}
 
 
 def fronts(task: str, reports: Path) -> dict[str, dict[str, Any]]:
@@ -43,9 +44,10 @@ def draw(task: str) -> None:
     st.subheader("Trials by quality and cost", help=means("front"))
     name = st.selectbox("Study of", list(found), format_func=named, key=f"front {task}")
     study, word = found[name], score_word(found[name]["metric"])
-    rows, cost, chosen = study["objective"].replace("_", "-"), study["cost_label"], study["chosen"]
+    rows, cost, chosen = _ROWS[study["objective"]], study["cost_label"], study["chosen"]
     text = f"Trial {chosen['trial']} is the cheapest whose {word} is at most {share(study['tolerance'], 1)} worse than "
-    text += f"the best: {number(chosen['value'])} at {number(chosen['cost'])} {cost}. By {rows}, without test rows."
+    text += f"the best: {number(chosen['value'])} at {number(chosen['cost'])} {cost}. Scores are of {rows}; test rows "
+    text += "decide nothing."
     st.markdown(plain(text))
     drawn = charts.front(study["table"], cost, f"{word}, {rows}")
     frame.chart(drawn, alt=f"{word} of {len(study['table'])} trials of {named(name)} over {cost}. {text}")
