@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluation.problems import measures_of
 from evaluation.promotion.card_text import use_of
+from evaluation.promotion.hub_header import header
 from pipelines import report as reports
 from pipelines.files import written_whole
 from pipelines.formatting import cost, interval, number, share
@@ -49,10 +50,14 @@ _score = partial(interval, alone="– (no interval: too few groups to resample)"
 
 
 def write_card(evidence: dict[str, Any], folder: Path) -> None:
-    """Write ``card.md`` and ``card.html`` of a candidate's evidence into ``folder``, which has its ``figures/``."""
+    """Write ``card.md`` and ``card.html`` of a candidate's evidence into ``folder``, which has its ``figures/``.
+
+    The Markdown begins with the header of the Hugging Face hub, which no page shows.
+    """
     figures = read_figures(folder / "figures")
     card = content(evidence, list(figures))
-    for name, page in ((MARKDOWN, as_markdown(card, "figures/")), (HTML, as_html(card, figures))):
+    markdown = header(evidence) + as_markdown(card, "figures/")
+    for name, page in ((MARKDOWN, markdown), (HTML, as_html(card, figures))):
         with written_whole(folder / name) as temporary:
             temporary.write_text(page, encoding="utf-8")
 
