@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: docs predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: bom coverage croissant docs predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
 
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
+
+croissant: $(READY) ## TASK=T [SOURCE=cnmc] [LICENSE=URL] [CITATION=TEXT] [URL=URL]: files and fields of the raw data as JSON-LD, reports/T/croissant.json
+	@$(need_task)python -m pipelines.croissant --task "$$TASK" --source "$${SOURCE:-}" --license "$${LICENSE:-}" --citation "$${CITATION:-}" --url "$${URL:-}"
 
 # The budget of a checkout is in budget.yaml, which git does not see; the tags of a run say what it was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full|NAME] [SIDE_BY_SIDE=n]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named

@@ -1,4 +1,4 @@
-"""A header of the card that the hub cannot read, that hides simulated data or an interval, or that pages show as text."""
+"""A header of the card that the hub cannot read, or that hides simulated data or an interval, or that pages show."""
 
 from pathlib import Path
 
