@@ -113,6 +113,9 @@ predict: $(READY) ## TASK=T DATA=DIR OUT=DIR [MODEL=URI] [CLUSTER=ray://HOST:POR
 export: $(READY) ## MODEL=URI OUT=DIR [FORMAT=onnx] [TOLERANCE=1e-5]: the model as a file for other runtimes, held against the endpoint's answers first
 	@$(if $(and $(value MODEL),$(value OUT)),,$(error name both: make export MODEL=models:/drug_response@staging OUT=DIR))python -m serving.export --model "$$MODEL" --out "$$OUT" --format "$${FORMAT:-onnx}" $(if $(value TOLERANCE),--tolerance "$$TOLERANCE")
 
+bom: $(READY) ## MODEL=URI OUT=FILE: bill of materials in CycloneDX: the version's files and metrics, and the packages that serve it
+	@$(if $(and $(value MODEL),$(value OUT)),,$(error name both: make bom MODEL=models:/drug_response@staging OUT=bom.cdx.json))python -m serving.bom --model "$$MODEL" --out "$$OUT"
+
 # make itself exits with 2 whatever failed; `python -m serving.monitor` says 2 for "train again" and 1 for an error.
 monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: drift of what the endpoint logged; fails if it is time to train again
 	@$(need_task)$(if $(value LOG),,$(error name the folder: make monitor TASK=... LOG=DIR))python -m serving.monitor --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" --version "$${VERSION:-}" --since "$${SINCE:-}"

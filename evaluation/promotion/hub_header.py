@@ -22,7 +22,7 @@ def header(evidence: dict[str, Any]) -> str:
         "dataset_type": names[0],
         "dataset_name": task + (" (simulated data)" if simulated else ""),
         "dataset_config": test["mode"],
-        "dataset_split": "all groups in turn" if "rotation" in evidence else "test",
+        "dataset_split": tested_on(evidence),
         "dataset_revision": evidence["hashes"].get("data.sha256"),
         "verified": False,
     }
@@ -54,6 +54,11 @@ def data_names(evidence: dict[str, Any]) -> list[str]:
     named = (evidence.get("pretraining") or {}).get("collections") or [evidence["task"]]
     suffix = "-simulated" if evidence["simulated"] else ""
     return [re.sub(r"[^\w.]+", "-", name).strip("-") + ("" if "simulated" in name else suffix) for name in named]
+
+
+def tested_on(evidence: dict[str, Any]) -> str:
+    """Return the split that the metrics are of."""
+    return "all groups in turn" if "rotation" in evidence else "test"
 
 
 def whole_metrics(evidence: dict[str, Any]) -> dict[str, Any]:

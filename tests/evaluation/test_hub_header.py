@@ -1,6 +1,7 @@
 """A header of the card that the hub cannot read, or that hides simulated data or an interval, or that pages show."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
 
@@ -18,7 +19,7 @@ def test_the_hub_reads_header_and_metrics_and_the_page_shows_none_of_it(tmp_path
     write_card(seal(evidence), tmp_path)
     card = ModelCard((tmp_path / "card.md").read_text())
     assert card.text.startswith("# leukemia_cell: resnet50\n")
-    about = card.data
+    about: Any = card.data
     assert (about.pipeline_tag, about.library_name, about.license) == ("image-classification", "mlflow", None)
     assert about.datasets == ["C-NMC-2019-a-title-b-simulated"] and "simulated-data" in about.tags
     found = {each.metric_type: each for each in about.eval_results or []}
@@ -35,6 +36,6 @@ def test_measured_data_is_not_called_simulated_and_a_model_without_metrics_has_a
     evidence = made_evidence(test__metrics={"margin": {"value": 0.2, "low": None, "high": None}})
     evidence["pretraining"]["collections"] = []
     write_card(seal(evidence), tmp_path)
-    about = ModelCard((tmp_path / "card.md").read_text()).data.to_dict()
+    about: Any = ModelCard((tmp_path / "card.md").read_text()).data.to_dict()
     assert about["datasets"] == ["drug_response"] and about["pipeline_tag"] == "tabular-regression"
     assert "imulated" not in str(about) and "model-index" not in about
