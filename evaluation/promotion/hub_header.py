@@ -1,4 +1,4 @@
-"""The header of a model card in YAML, which the Hugging Face hub and its tools read."""
+"""The header in YAML that the Hugging Face hub reads of a model card."""
 
 import re
 from typing import Any
