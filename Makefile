@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: docs predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: bom coverage croissant docs predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
 
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
 	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
+
+croissant: $(READY) ## TASK=T [SOURCE=cnmc] [LICENSE=URL] [CITATION=TEXT] [URL=URL]: files and fields of the raw data as JSON-LD, reports/T/croissant.json
+	@$(need_task)python -m pipelines.croissant --task "$$TASK" --source "$${SOURCE:-}" --license "$${LICENSE:-}" --citation "$${CITATION:-}" --url "$${URL:-}"
 
 # The budget of a checkout is in budget.yaml, which git does not see; the tags of a run say what it was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full|NAME] [SIDE_BY_SIDE=n]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
@@ -110,6 +113,9 @@ predict: $(READY) ## TASK=T DATA=DIR OUT=DIR [MODEL=URI] [CLUSTER=ray://HOST:POR
 export: $(READY) ## MODEL=URI OUT=DIR [FORMAT=onnx] [TOLERANCE=1e-5]: the model as a file for other runtimes, held against the endpoint's answers first
 	@$(if $(and $(value MODEL),$(value OUT)),,$(error name both: make export MODEL=models:/drug_response@staging OUT=DIR))python -m serving.export --model "$$MODEL" --out "$$OUT" --format "$${FORMAT:-onnx}" $(if $(value TOLERANCE),--tolerance "$$TOLERANCE")
 
+bom: $(READY) ## MODEL=URI OUT=FILE: bill of materials in CycloneDX: the version's files and metrics, and the packages that serve it
+	@$(if $(and $(value MODEL),$(value OUT)),,$(error name both: make bom MODEL=models:/drug_response@staging OUT=bom.cdx.json))python -m serving.bom --model "$$MODEL" --out "$$OUT"
+
 # make itself exits with 2 whatever failed; `python -m serving.monitor` says 2 for "train again" and 1 for an error.
 monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: drift of what the endpoint logged; fails if it is time to train again
 	@$(need_task)$(if $(value LOG),,$(error name the folder: make monitor TASK=... LOG=DIR))python -m serving.monitor --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" --version "$${VERSION:-}" --since "$${SINCE:-}"
@@ -131,16 +137,24 @@ dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the 
 	@echo "http://127.0.0.1:$$PORT"
 	@streamlit run serving/dashboard_app.py --server.port "$$PORT"
 
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY) ## every test
-	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
+	@OMP_NUM_THREADS=1 python $(PYTEST) --durations 40
+
+coverage: $(READY) ## every test, and the share of the lines that they run; takes about twice as long as make test
+	@OMP_NUM_THREADS=1 python -m coverage run $(PYTEST) && python -m coverage combine --quiet && python -m coverage report --sort=cover
+	@[ -z "$${GITHUB_STEP_SUMMARY:-}" ] || python -m coverage report --sort=cover --format=markdown >> "$$GITHUB_STEP_SUMMARY"
 
 soak: $(READY) ## what takes many minutes: a retraining loop and studies of many workers, killed in their midst; thousands of hostile requests
 	@OMP_NUM_THREADS=1 python -m pytest -m soak
 	@ONCOLINEAGE_FUZZ=$${ONCOLINEAGE_FUZZ:-5000} OMP_NUM_THREADS=1 python -m pytest tests/serving/test_endpoint_fuzz.py
 
-lint: $(READY) ## ruff (check and format), mypy, and what workflows, compose, Dockerfiles and Kubernetes manifests must be
+# Within a hook of pre-commit the files of the commit alone are searched for secrets, by a hook of its own.
+lint: $(READY) ## ruff (check and format), mypy, secrets, and what workflows, compose, Dockerfiles and Kubernetes manifests must be
 	@ruff check . && ruff format --check . && mypy
+	@[ -n "$${PRE_COMMIT:-}" ] || pre-commit run secrets --all-files
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@check-jsonschema --builtin-schema vendor.gitlab-ci infra/gitlab-ci.yml
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.gpu.yaml
 	@hadolint --failure-threshold info infra/docker/*.Dockerfile
@@ -160,8 +174,8 @@ bench: $(READY) ## speed and memory as ratios, measured side by side
 
 # The second begins with the pins of the first, so it is the same resolution without what only development needs.
 RESOLVE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
-lock: $(READY) ## resolve pyproject.toml anew into requirements.lock and, for images, requirements.runtime.lock (pinned, hashed)
-	@$(RESOLVE) --extra dev -o requirements.lock
+lock: $(READY) ## [UPGRADE=1]: resolve pyproject.toml into requirements.lock and, for images, requirements.runtime.lock (pinned, hashed); pins stay where they can
+	@$(RESOLVE) --extra dev $(if $(value UPGRADE),--upgrade) -o requirements.lock
 	@cp requirements.lock requirements.runtime.lock && $(RESOLVE) --extra ray -o requirements.runtime.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync --quiet --require-hashes requirements.lock && touch $(READY) && python -m infra.list_licenses
 

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import read_evidence
 from evaluation.promotion.gate import Situation
-from evaluation.promotion.registered_files import FILES_TAG, served_hashes
+from evaluation.promotion.registered_files import FILES_TAG, served_hashes, version_behind
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined
@@ -95,6 +95,17 @@ def version_of(name: str, version: int) -> ModelVersion:
         if not tracking.absent(error):
             raise
         raise UserError(f"{name} has no version {version}; see `python -m serving.history --task {name}`") from error
+
+
+def registered(uri: str) -> ModelVersion:
+    """Return the version that ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS`` names, else raise `UserError`."""
+    try:
+        version = version_behind(uri)
+    except MlflowException as error:
+        raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error
+    if version is None:
+        raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
+    return version
 
 
 def run_problem(run_id: str) -> str | None:

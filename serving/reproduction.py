@@ -25,13 +25,13 @@ from mlflow.exceptions import MlflowException
 from evaluation.evidence.build import PREDICTIONS
 from evaluation.problems import measures_of
 from evaluation.promotion.production import kept_predictions
-from evaluation.promotion.registered_files import check_files, version_behind
+from evaluation.promotion.registered_files import check_files
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json
 from pipelines.params import read_task
 from pipelines.paths import REPORTS
-from serving.gate_context import model_files
+from serving.gate_context import model_files, registered
 from training.model.track import contract_of, encoder_of, predictor_folder
 
 _DVC_LOCAL = Path(".dvc") / "config.local"
@@ -162,10 +162,8 @@ class Refit:
 @contextlib.contextmanager
 def recipe_of(uri: str) -> Iterator[Recipe]:
     """Yield the recipe of a version from registry and run, with a copy of its files."""
+    version = registered(uri)
     try:
-        version = version_behind(uri)
-        if version is None:
-            raise UserError(f"{uri!r}: name a version: models:/<task>/<number> or models:/<task>@<alias>")
         run = MlflowClient().get_run(version.tags.get("evidence.run_id") or str(version.run_id))
     except MlflowException as error:
         raise UserError(f"{uri!r} cannot be read from {tracking.mlflow.get_tracking_uri()}: {error}") from error

@@ -42,9 +42,9 @@ def verbs(name: str) -> list[str]:
     return [VERB.findall(step["run"])[0] for step in steps(read(name)) if "run" in step]
 
 
-def test_the_three_workflows_are_there() -> None:
-    assert NAMES == ["ci", "promote", "retrain"]
-    assert verbs("ci") == ["lint", "audit", "test"]
+def test_the_workflows_are_there() -> None:
+    assert NAMES == ["ci", "promote", "retrain", "weekly"]
+    assert verbs("ci") == ["lint", "audit", "test"] and verbs("weekly") == ["audit", "coverage"]
     assert verbs("retrain") == ["retrain", "propose"]
     assert verbs("promote") == ["promote", "verify"]
 
@@ -83,7 +83,7 @@ def test_a_step_is_a_verb_or_a_pinned_action_and_a_workflow_has_few_rights_and_a
         concurrency = job.get("concurrency") or workflow["concurrency"]
         # A run of ci may be overtaken by a newer one; half a retraining or promotion may not be cut off.
         assert concurrency["cancel-in-progress"] is (name == "ci")
-        assert ("task" in concurrency["group"]) == (name != "ci")
+        assert ("task" in concurrency["group"]) == (name in ("promote", "retrain"))
     assert "pull_request_target" not in triggers(workflow)
     if "pull_request" in triggers(workflow):  # the code of strangers meets no secret
         text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
@@ -184,7 +184,7 @@ def test_a_budget_holds_until_another_is_named_and_an_unknown_one_is_refused_bef
 # Hooks of commits.
 
 
-def test_the_hooks_refuse_data_large_files_and_long_subjects(tmp_path: Path) -> None:
+def test_the_hooks_refuse_data_large_files_secrets_and_long_subjects(tmp_path: Path) -> None:
     shutil.copy(ROOT / ".pre-commit-config.yaml", tmp_path)
 
     def hook(*arguments: str) -> str:
@@ -206,5 +206,9 @@ def test_the_hooks_refuse_data_large_files_and_long_subjects(tmp_path: Path) -> 
     found = hook("--all-files")
     assert "a.csv" in found and "b c.bin" in found and "fine.py" not in found and "x.csv" not in found, found
     assert hook("--files", "fine.py", "infra/dvc-remote/x.csv") == ""
+    (tmp_path / "config.py").write_text(f'key = "{"AKIA" + "Q3EGRZ7XN5WJ2KLM"}"\n')
+    (tmp_path / "login.yaml").write_text(f"password: {'Tr0ub4dor' + '&3xy'}\n")
+    for name, kind in (("config.py", "AWS Access Key"), ("login.yaml", "Secret Keyword")):
+        assert kind in hook("secrets", "--files", name)
     assert subject("A" * 72 + "\n\n" + "body " * 40 + "\n") == subject("R²" + "A" * 70 + "\n") == ""
     assert "a subject of at most 72 characters" in subject("A" * 73 + "\n")

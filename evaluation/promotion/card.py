@@ -7,15 +7,17 @@ from typing import Any
 
 from evaluation.problems import measures_of
 from evaluation.promotion.card_text import use_of
+from evaluation.promotion.hub_header import header
 from pipelines import report as reports
 from pipelines.files import written_whole
 from pipelines.formatting import cost, interval, number, share
 from pipelines.problems import get_problem
 from pipelines.report import Block, as_html, as_markdown, code, figure, items, read_figures, section, text
 
-__all__ = ["HTML", "MARKDOWN", "as_html", "content", "read_figures", "write_card"]
+__all__ = ["HTML", "HUB", "MARKDOWN", "as_html", "content", "read_figures", "write_card"]
 
 MARKDOWN, HTML = "card.md", "card.html"
+HUB = "README.md"  # the card with the header that the Hugging Face hub reads; MLflow's pages would show it as text
 SHOWN = 10  # of the worst classes, drugs or genes
 _CAPTIONS = {  # figures in the order of the card
     "measured_against_predicted": "Measured against predicted, test rows",
@@ -49,10 +51,11 @@ _score = partial(interval, alone="– (no interval: too few groups to resample)"
 
 
 def write_card(evidence: dict[str, Any], folder: Path) -> None:
-    """Write ``card.md`` and ``card.html`` of a candidate's evidence into ``folder``, which has its ``figures/``."""
+    """Write `MARKDOWN`, `HUB` and `HTML` of a candidate's evidence into ``folder``, which has its ``figures/``."""
     figures = read_figures(folder / "figures")
     card = content(evidence, list(figures))
-    for name, page in ((MARKDOWN, as_markdown(card, "figures/")), (HTML, as_html(card, figures))):
+    markdown = as_markdown(card, "figures/")
+    for name, page in ((MARKDOWN, markdown), (HUB, header(evidence) + markdown), (HTML, as_html(card, figures))):
         with written_whole(folder / name) as temporary:
             temporary.write_text(page, encoding="utf-8")
 

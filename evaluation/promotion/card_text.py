@@ -17,6 +17,7 @@ class Use:
     """The intended use of models of a modality and a problem."""
 
     what: str = "A model of a modality and problem without a description of its use."
+    pipeline_tag: str = ""  # the Hugging Face hub's name of such a task, if it has one
     intended: tuple[str, ...] = ()
     not_intended: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()

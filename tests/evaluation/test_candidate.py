@@ -152,7 +152,7 @@ def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
     assert read_evidence(folder / "evidence.json") == evidence
     below = f"evidence/{evidence['sha256']}"
     there = {file.path for file in place.client.list_artifacts(evidence["run_id"], below)}
-    names = ("evidence.json", "evidence.schema.json", "card.md", "card.html", PREDICTIONS, "figures")
+    names = ("evidence.json", "evidence.schema.json", "card.md", "README.md", "card.html", PREDICTIONS, "figures")
     assert there == {f"{below}/{name}" for name in names}
     with monkeypatch.context() as patch:  # a fault on the way leaves what was there
         patch.setattr(evaluation.promotion.candidate_run, "write_card", Mock(side_effect=OSError("disk full")))
@@ -164,7 +164,7 @@ def test_all_of_it_is_kept_at_the_run_by_its_hash_and_never_again(
     monkeypatch.setattr(tracking.mlflow, "log_artifact", lambda path, *_: logged.append(path))
     assert place.candidate()["sha256"] == evidence["sha256"] and logged == []
     other = place.candidate("vgg16")
-    assert Path(logged[-1]).name == "evidence.json" and len(logged) == 6  # what says that all is there comes last
+    assert Path(logged[-1]).name == "evidence.json" and len(logged) == 7  # what says that all is there comes last
     assert json.loads((folder / "evidence.json").read_text())["sha256"] == other["sha256"] != evidence["sha256"]
     assert place.client.get_run(other["run_id"]).data.tags["evidence.sha256"] == other["sha256"]
 
