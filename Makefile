@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: bom coverage croissant docs predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: bom coverage croissant docs export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
