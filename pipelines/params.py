@@ -261,7 +261,12 @@ def _with_budget(root: yaml.Node, name: str) -> yaml.Node:
 
 
 def _check_budget(budget: Budget, known: Sequence[Budget], checks: Checks) -> None:
-    checks.require(budget in known, "budget", f"is {budget!r}; it must be one of {', '.join(known)}")
+    mend = f"; `make train BUDGET=...` writes {BUDGET_FILE}" if checks.file.name == BUDGET_FILE else ""
+    checks.require(budget in known, "budget", f"is {budget!r}; it must be one of {', '.join(known)}{mend}")
+
+
+def _has_quick(changes: Any) -> bool:
+    return isinstance(changes, dict) and ("quick" in changes or any(map(_has_quick, changes.values())))
 
 
 def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
@@ -303,8 +308,10 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
     require(0 <= params.seed < 2**32, "seed", f"is {params.seed}; it must be at least 0 and below 2**32")
     _check_budget(params.budget, params.known_budgets, checks)
     for name, of_tasks in params.budgets.items():
-        for listed in of_tasks:
+        for listed, changes in of_tasks.items():
             require(listed in params.tasks, f"budgets.{name}.{listed}", "is of no task")
+            message = "has a key `quick`, which no budget but quick reads; write `full` in its place"
+            require(not _has_quick(changes), f"budgets.{name}.{listed}", message)
         plain = re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and name not in _COUNTED
         message = f"is no name of a budget: small letters, digits and _, and neither {' nor '.join(_COUNTED)}"
         require(plain, f"budgets.{name}", message)

@@ -328,6 +328,8 @@ def test_a_budget_changes_the_keys_that_it_names_and_no_task_besides(tmp_path: P
     for name in ("quick", "Tiny", "a b"):
         said = refused(tmp_path, good + BUDGET.replace("tiny", name) + "data: {size: 80}\n")
         assert f"params.budgets.{name} is no name of a budget" in said
+    ignored = refused(tmp_path, good + BUDGET + "tune: {epochs: {quick: 2, full: 3}}\n")
+    assert "params.budgets.tiny.blood_cell has a key `quick`, which no budget but quick reads" in ignored
     assert "params.budgets.tiny.scren is of no task" in refused(
         tmp_path, good + BUDGET.replace("blood_cell", "scren") + "data: {size: 80}\n"
     )
