@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real images are n
 
 @pytest.fixture(scope="module")
 def shown(request: pytest.FixtureRequest) -> tuple[int, int]:
-    return request.param  # type: ignore[no-any-return]
+    return request.param
 
 
 @pytest.fixture(scope="module")
