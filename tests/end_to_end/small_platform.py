@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines import probes
 from pipelines.command import run_command
 from pipelines.simulate.response import Size, simulate_drug_response
 from tests.empty_store import working_in
@@ -238,5 +239,9 @@ class Checkout:
 def checked_out(root: Path, params: dict[str, Any], uri: str | None = None, **env: str) -> Iterator[Checkout]:
     """Write ``params.yaml`` into ``root`` and work there, with studies and, without ``uri``, a tracking store there."""
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    with working_in(root, uri, **{"OPTUNA_STORAGE": f"sqlite:///{root}/optuna.db", **env}):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        working_in(root, uri, **{"OPTUNA_STORAGE": f"sqlite:///{root}/optuna.db", **env}),
+    ):
+        patch.setitem(probes._TREES, "n_estimators", 10)  # of the audit
         yield Checkout(root)

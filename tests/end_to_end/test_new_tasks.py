@@ -122,8 +122,8 @@ CALLS = NewTask(
 SMEAR = NewTask(
     *("smear", "blood_cell", smears),
     {"data.classes": ["round", "lobed"], "data.size": 32, "split.folds": 3, "fit.members": _MEMBERS}
-    | {"tune.weights": "none"},
-    ("majority_class", "random_forest"),
+    | {"tune.weights": "none", "evaluate.stressed_samples": {"quick": 8, "full": 8}},
+    ("majority_class", "xgboost"),
     {"round", "lobed"},
 )
 

@@ -23,7 +23,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Return a checkout in which the baseline and a network are evaluated, and the network is staged."""
     changes: dict[str, Any] = {"data.size": 48, "split.rotation": PARTS, "split.folds": 3, "split.validation": 0.25}
     changes |= {"tune.trials": {"quick": 1, "full": 2}, "tune.epochs": {"quick": 8, "full": 8}}
-    changes |= {"fit.members": {"quick": 1, "full": 3}, "evaluate.explained_samples": {"quick": 6, "full": 6}}
+    changes |= {"fit.members": {"quick": 1, "full": 3}}
+    changes["evaluate.explained_samples"] = changes["evaluate.stressed_samples"] = {"quick": 6, "full": 6}
     with checked_out(tmp_path_factory.mktemp("few"), small_params(TASK, changes=changes, waive=True)) as made:
         simulate_leukemia_cell(made.root / "data" / TASK, subjects=SUBJECTS, per_subject=5)
         made.train(TASK, ("majority_class", SERVED))

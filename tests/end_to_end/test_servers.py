@@ -82,7 +82,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         own |= {"OPTUNA_STORAGE": database.database("studies"), "ONCOLINEAGE_HISTORY_URI": uri}
         here = stack.enter_context(checked_out(folder, params, url, **own))
         CASE.sample(here.root / "data" / TASK)
-        here.train(TASK, CASE.models)
+        here.train(TASK, CASE.models[-1:])  # each file of a model is a request to two servers, for every check of it
         assert here.leaderboard(TASK)[CASE.models[-1]]["margin_low"] > 0, "what was planted is to be learnt"
         here.stage(TASK, CASE.models[-1])
         yield Installation(here, url, database, folder, store)
@@ -147,8 +147,9 @@ def test_the_dashboards_login_reads_the_registry_and_no_account(installed: Insta
         assert make("reader", ONCOLINEAGE_READER_URI=reader) == "dashboard reads 2 tables\n"
     only = {**READER, "ONCOLINEAGE_HISTORY_URI": reader}
     before = state(installed)
-    verified = installed.here.command("serving.verify", "--task", TASK, **only)
-    assert verified.returncode == 0 and "history, aliases, evidence and files match" in verified.stdout, verified.stderr
+    shown = installed.here.command("serving.history", "--task", TASK, **only)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines() == [str(entry) for entry in registry.history(TASK)]
     done = installed.here.command("serving.promote", "--task", TASK, "--to", "production", "--by", "eve", **only)
     assert done.returncode == 1 and "permission denied for table" in done.stderr, done.stdout + done.stderr
     engine = sa.create_engine(reader, poolclass=sa.pool.NullPool)
@@ -180,14 +181,14 @@ def test_a_webhook_tells_of_a_move(installed: Installation) -> None:
         events: Any = ["model_version_alias.created"]
         hook = MlflowClient().create_webhook("moves", address, events=events, secret="of-a-test-only")
         patch.undo()
-        assert installed.here.run("evaluation.candidate", "--task", TASK, "--architecture", CASE.models[0]) == 0
-        assert installed.here.command("serving.register", "--task", TASK, "--by", "ada").returncode == 2  # the baseline
+        MlflowClient().delete_registered_model_alias(TASK, "candidate")
+        assert registry.restore(TASK, by="ada", why="found by verify") is not None
         found = told.get(timeout=60)
         patch.setenv("MLFLOW_TRACKING_USERNAME", ADMIN)
         patch.setenv("MLFLOW_TRACKING_PASSWORD", ADMIN_PASSWORD)
         MlflowClient().delete_webhook(hook.webhook_id)
         receiver.shutdown()
-    assert found["body"]["data"] == {"name": TASK, "alias": "candidate", "version": "2"} and found["signature"]
+    assert found["body"]["data"] == {"name": TASK, "alias": "candidate", "version": "1"} and found["signature"]
     assert (found["body"]["entity"], found["body"]["action"]) == ("model_version_alias", "created")
 
 

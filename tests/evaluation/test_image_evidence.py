@@ -38,7 +38,7 @@ from evaluation.problems import columns_of, measures_of
 from evaluation.promotion import candidate_run, scoring
 from evaluation.promotion.card import content
 from evaluation.promotion.gate import OF
-from pipelines import tracking
+from pipelines import probes, tracking
 from pipelines.audit import audit_samples, write_audit
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import DataError, UserError
@@ -95,7 +95,9 @@ def prepared(place: Path, params: Params) -> Prepared:
             pixels[:4], pixels[-4:] = 40 * code, 40 * code
             Image.fromarray(pixels).save(path, quality=92)
     prepared = prepare(read_images(folder, task), task, params.seed)
-    audit = audit_samples(prepared.samples, folder, NAME, task, params.seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(probes._TREES, "n_estimators", 20)
+        audit = audit_samples(prepared.samples, folder, NAME, task, params.seed)
     write_audit(audit, place / "reports" / NAME)
     return prepared
 
@@ -334,7 +336,8 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def glass_task(params: Params) -> Any:
-    return small(params.task(NAME), classes=("all", "hem"), crop=1.0, size=48)
+    task = small(params.task(NAME), classes=("all", "hem"), crop=1.0, size=48)
+    return replace(task, evaluate=replace(task.evaluate, stressed_samples=PerBudget(4, 4)))  # maps are what is tested
 
 
 @pytest.fixture(scope="module")
@@ -385,9 +388,16 @@ def shown(network: Small, glass: Prepared, glass_task: Any, majority: Judged) ->
     return evidence
 
 
-def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weights(network: Small, shown: Shown) -> None:
+@pytest.fixture(scope="module")
+def found(network: Small, shown: Shown) -> Evidence:
+    """Return the evidence of the network as it is."""
     network.by_views_ = {"accuracy": [0.5, 0.75]}
-    found = shown(network)
+    return shown(network)
+
+
+def test_maps_of_a_trained_network_lie_on_the_cell_and_change_with_random_weights(
+    network: Small, found: Evidence
+) -> None:
     assert found.tables["views"].to_dict("list") == {"views": [1, 2], **network.by_views_}
     explained = found.sections["explanation"]
     assert (explained["method"], explained["images"], explained["maps_depend_on_the_weights"]) == ("grad_cam", 12, True)
@@ -427,9 +437,9 @@ def test_maps_that_show_the_image_or_what_decides_nothing_are_called_so(
 
 
 def test_what_is_isolated_is_counted_drawn_and_warned_of(
-    network: Small, shown: Shown, monkeypatch: pytest.MonkeyPatch
+    network: Small, shown: Shown, found: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "isolation" not in shown(network).sections
+    assert "isolation" not in found.sections
     isolating = type("Isolating", (Small,), {})(**{**network.get_params(), "isolation": "cell"})
     isolating.__dict__.update(network.__dict__ | {"isolation": "cell"})
     found = shown(isolating)
@@ -526,8 +536,8 @@ def test_attribution_is_measured_on_the_cell_that_is_seen_and_images_without_one
     assert np.isnan(on_the_cell(whole, seen, maps)[0][:2]).all()
 
 
-def test_the_panel_shows_right_and_wrong_predictions_of_each_class(network: Small, shown: Shown) -> None:
-    figure = shown(network).figures["grad_cam"]
+def test_the_panel_shows_right_and_wrong_predictions_of_each_class(found: Evidence) -> None:
+    figure = found.figures["grad_cam"]
     frames = [axes for axes in figure.axes if axes.images]
     assert len(frames) == 12 <= PANELS
     counts: Counter[tuple[str, bool]] = Counter()

@@ -1,5 +1,6 @@
 """What neither validation nor a score shows: each planted fault is found, and clean data raises no finding."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines import audit as stage
-from pipelines import audits, tracking
+from pipelines import audits, probes, tracking
 from pipelines.audit import Audit, audit_samples
 from pipelines.audits.images import image_confounders
 from pipelines.audits.pairs import pair_confounders
@@ -48,11 +49,19 @@ def shortcuts(audit: Audit) -> dict[str, dict[str, Any]]:
     return {one["probe"]: one for one in audit.shortcuts}
 
 
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe with a fifth of the trees: hundreds of forests are what the tests would take long for."""
+    monkeypatch.setitem(probes._TREES, "n_estimators", 20)
+
+
 @pytest.fixture
 def no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the probes out where something else is tested."""
     for name in ("images.image", "pairs.pair", "profiles.profile"):
         monkeypatch.setattr(f"pipelines.audits.{name}_confounders", lambda *given: {})
+    monkeypatch.setattr("pipelines.audits.images._pixel_nuisances", lambda *given: {})
+    monkeypatch.setattr("pipelines.audits.images.cell_masks", lambda samples: np.ones((len(samples), 1, 1)))
 
 
 def test_a_probe_says_why_it_cannot_tell_noise_tells_nothing_and_a_missing_value_can_tell_the_label() -> None:
@@ -105,13 +114,18 @@ IMAGES: Any = read_params(ROOT / "params.yaml").task("leukemia_cell")
 LABELS = [("all", "hem")[number % 2] for number in range(COUNT)]  # of which every subject has two of each
 
 
+@functools.cache
+def cells() -> list[np.ndarray]:
+    return [cell(number) for number in range(COUNT)]
+
+
 def clean(change: Callable[[np.ndarray, str, int], np.ndarray] | None = None, **fields: Any) -> ImageSamples:
     """Return samples of which nothing is amiss, but for what ``change(pixels, label, number)`` does."""
     labels = fields.pop("labels", LABELS)
     numbers = np.random.default_rng(1).permutation(90_000)[:COUNT] + 10_000
     fields.setdefault("subjects", [f"S{number // EACH:02d}" for number in range(COUNT)])
     fields.setdefault("names", [f"{label}/{number}.jpg" for label, number in zip(labels, numbers, strict=True)])
-    images = [cell(number) for number in range(COUNT)]
+    images = [pixels.copy() for pixels in cells()]
     if change is not None:
         images = [change(image, label, row) for row, (image, label) in enumerate(zip(images, labels, strict=True))]
     return images_of(images, labels=labels, **fields)

@@ -1,4 +1,4 @@
-"""What would bring the endpoint down, or make it answer 500: whatever a stranger sends, over real HTTP.
+"""What would bring the endpoint down, make it answer 500 or tell a secret: whatever a stranger sends, over real HTTP.
 
 ``ONCOLINEAGE_FUZZ=5000`` (``make soak``) sends so many requests instead of 150.
 """
@@ -38,6 +38,7 @@ from serving.server_command import served_version
 from tests.empty_store import working_in
 from tests.pipelines.image_samples import png
 from tests.serving import served
+from tests.test_secrets import SALT, SECRETS, leaked, search
 from tests.training.image_samples import draw, encoded
 from tests.training.tiny import NAME as PAIRS
 from tests.training.tiny import tiny_params, tiny_prepared
@@ -76,6 +77,7 @@ class Endpoint:
         assert time.monotonic() - began < SLOWEST
         assert answer.status_code < 500, (answer.status_code, answer.text[:500], body[:500], headers)
         assert len(answer.content) < 100_000
+        assert leaked(answer.content) == leaked(str(answer.headers)) == []
         return answer
 
     def ask(self) -> Any:
@@ -107,7 +109,7 @@ def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, En
             contract = served.save_fitted(name, architecture, task, prepared, folder / name, **given)
             served.register(name, contract, folder / name, prepared.samples.take(np.arange(2)))
             rows = contract.request(prepared.side("test").take(np.arange(2))).to_dict("records")
-            env = {"ONCOLINEAGE_PREDICTION_LOG": str(folder / "log"), "ONCOLINEAGE_LOG_SALT": "salt"}
+            env = {**SECRETS, "ONCOLINEAGE_PREDICTION_LOG": str(folder / "log")}
             url, process = stack.enter_context(served.serving(folder, name, env=env))
             session = stack.enter_context(requests.Session())
             started[name] = endpoint = Endpoint(url, process, {"dataframe_records": rows}, session)
@@ -406,14 +408,16 @@ def test_an_alias_that_moves_does_not_change_what_is_served_and_other_routes(end
     assert endpoint.ask() == endpoint.first
 
 
-def test_what_was_asked_is_in_the_log_and_names_are_not(endpoints: dict[str, Endpoint]) -> None:
+def test_what_was_asked_is_in_the_log_and_no_name_and_no_secret_is(endpoints: dict[str, Endpoint]) -> None:
     endpoint = endpoints[served.PROFILES]
     rows = [{**row, "sample_id": "PATIENT-7"} for row in endpoint.good["dataframe_records"]]
     assert endpoint.post(_text({"dataframe_records": rows})).status_code == 200
-    expected, found = hmac.digest(b"salt", b"PATIENT-7", hashlib.sha256).hex(), 0
+    expected, found = hmac.digest(SALT.encode(), b"PATIENT-7", hashlib.sha256).hex(), 0
     until = time.monotonic() + SLOWEST
     while found == 0 and time.monotonic() < until:
         time.sleep(0.3)
-        logged = (pd.read_parquet(file)["sample_sha256"] for file in Path("log").rglob("*.parquet"))
-        found = sum(int((each == expected).sum()) for each in logged)
+        logged = [pd.read_parquet(file) for file in Path("log").rglob("*.parquet")]
+        found = sum(int((each["sample_sha256"] == expected).sum()) for each in logged)
     assert found == 2
+    assert [leaked(each.to_csv()) for each in logged] == [[]] * len(logged)
+    search(Path.cwd())  # servers' logs and all

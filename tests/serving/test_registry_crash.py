@@ -24,7 +24,7 @@ from serving.alias_moves import HISTORY_URI, look
 from tests.evaluation.made_evidence import TASK
 from tests.serving.made_registry import BY, POLICY, aliases, compared_with, empty_registry, made_version, stages
 
-PEOPLE, ROUNDS = 4, 2
+PEOPLE, TURNS = 4, 2
 _FORK = multiprocessing.get_context("fork")  # a new interpreter would import for longer than the test runs
 # All that a move writes, to the history's database and by MLflow's client.
 _ALIASED = ("set_registered_model_alias", "delete_registered_model_alias", "transition_model_version_stage")
@@ -227,16 +227,19 @@ def test_the_turn_falls_free_with_who_held_it(client: MlflowClient) -> None:
 
 
 # First the store that the tests before leave, whose server need not be started again.
-SHORT = [("http", "production"), ("sqlite", "production"), ("sqlite", "registered again")]
-LONG = [pair for pair in itertools.product(("sqlite", "http", "postgresql"), MOVES) if pair not in SHORT]
+STEPS = {"every": range(1, 20), "few": (2, 3, 19)}  # of the few, one before a move counts, one after, and none
+SHORT = [("http", "production", "few"), ("sqlite", "production", "every"), ("sqlite", "registered again", "every")]
+LONG = [each for each in itertools.product(("sqlite", "http", "postgresql"), MOVES, ["every"]) if each not in SHORT]
 
 
 @pytest.mark.parametrize(
-    ("client", "move"), [*SHORT, *(pytest.param(*pair, marks=pytest.mark.soak) for pair in LONG)], indirect=["client"]
+    ("client", "move", "steps"),
+    [*SHORT, *(pytest.param(*each, marks=pytest.mark.soak) for each in LONG)],
+    indirect=["client"],
 )
-def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient, move: str) -> None:
+def test_killed_at_any_step_the_old_state_holds_or_the_new(client: MlflowClient, move: str, steps: str) -> None:
     does, prepare, before_it_counts = MOVES[move]
-    for number in range(1, 20):
+    for number in STEPS[steps]:
         prepare(client)
         old = state(client)
         exit_code = killed_before_write(number, lambda: does(client))
@@ -298,25 +301,24 @@ def whole(people: MlflowClient) -> None:
 
 
 def test_of_people_who_promote_different_versions_one_wins(people: MlflowClient) -> None:
-    for _ in range(ROUNDS):
-        before = len(registry.history(TASK))
-        staged = aliases(people).get("staging")
-        others = [number for number in range(1, PEOPLE + 1) if number != staged]
+    before = len(registry.history(TASK))
+    staged = aliases(people).get("staging")
+    others = [number for number in range(1, PEOPLE + 1) if number != staged]
 
-        def person(number: int, barrier: Any, others: list[int] = others) -> str:
-            registry.look = lambda task: (look(task), barrier.wait(timeout=60))[0]
-            done = registry.promote(TASK, "staging", others[number], by=f"Person {number}", policy=POLICY)
-            return f"won: {done.version}"
+    def person(number: int, barrier: Any) -> str:
+        registry.look = lambda task: (look(task), barrier.wait(timeout=60))[0]
+        done = registry.promote(TASK, "staging", others[number], by=f"Person {number}", policy=POLICY)
+        return f"won: {done.version}"
 
-        answers = together(person, len(others))
-        (won,) = [answer for answer in answers if answer.startswith("won")]
-        winner = answers.index(won)
-        told = [answer for answer in answers if answer.startswith("told")]
-        assert len(told) == len(others) - 1
-        assert all(f"Person {winner} moved version {others[winner]} to staging" in answer for answer in told)
-        assert aliases(people)["staging"] == others[winner]
-        assert len(registry.history(TASK)) == before + 1
-        whole(people)
+    answers = together(person, len(others))
+    (won,) = [answer for answer in answers if answer.startswith("won")]
+    winner = answers.index(won)
+    told = [answer for answer in answers if answer.startswith("told")]
+    assert len(told) == len(others) - 1
+    assert all(f"Person {winner} moved version {others[winner]} to staging" in answer for answer in told)
+    assert aliases(people)["staging"] == others[winner]
+    assert len(registry.history(TASK)) == before + 1
+    whole(people)
 
 
 def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(people: MlflowClient) -> None:
@@ -326,7 +328,7 @@ def test_people_who_register_promote_and_look_as_they_like_leave_no_gap(people: 
     def person(number: int, barrier: Any) -> str:
         rows = 0
         barrier.wait(timeout=60)
-        for turn in range(ROUNDS):
+        for turn in range(TURNS):
             version = 1 + (number + turn) % PEOPLE
             try:
                 moved = registry.promote(TASK, "staging", version, by=f"Person {number}", policy=POLICY)

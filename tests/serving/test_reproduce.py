@@ -1,7 +1,7 @@
 import contextlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipelines.simulate.expression import simulate_tumor_type
 from serving import reproduction
 from serving.reproduction import ELSEWHERE, Recipe, Refit, Worktree, compare, recipe_of, typed, verdict, worktree
 from tests.empty_store import empty_store
-from tests.end_to_end.small_platform import Platform, make_platform
+from tests.end_to_end.small_platform import Checkout, Platform, make_platform
 from tests.serving.made_registry import tracked
 from training.contract import contract_class, contract_text
 
@@ -183,6 +183,16 @@ def test_a_second_fit_keeps_its_studies_to_itself(tmp_path: Path, monkeypatch: p
         reproduction.refit(version(tmp_path / "model", {"dvc.data_md5": "d" * 32}), tmp_path)
 
 
+@contextlib.contextmanager
+def inside(platform: Platform) -> Iterator[Checkout]:
+    """Run commands of the platform, which has this code, in this process."""
+    with pytest.MonkeyPatch.context() as patch, tracked(uri := platform.env["MLFLOW_TRACKING_URI"]):
+        patch.chdir(platform.root)
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+        yield Checkout(platform.root)
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """A copy with one fitted, registered version; a parameter and a new budget were chosen and not committed."""
@@ -199,8 +209,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     folder.mkdir(parents=True)
     chosen = {"selection": "all", "scaling": "none", "c": 0.1, "balanced": False}
     (folder / "tuned.json").write_text(json.dumps({"hyperparameters": chosen, "study": "none"}))
-    said = made.chain(f"pipelines.prepare --task {TASK}", f"training.fit --task {TASK} --architecture {ARCHITECTURE}")
-    assert said.count("exited with 0") == 2, said
+    with inside(made) as here:
+        assert here.run("pipelines.prepare", "--task", TASK) == 0
+        assert here.run("training.fit", "--task", TASK, "--architecture", ARCHITECTURE) == 0
     fitted = made.read(f"models/{TASK}/{ARCHITECTURE}/fitted.json")
     client = MlflowClient(made.env["MLFLOW_TRACKING_URI"])
     client.create_registered_model(TASK)
@@ -213,7 +224,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
 
 
 @pytest.mark.slow
-def test_a_version_is_made_again_from_its_tags(platform: Platform) -> None:
+def test_a_version_is_made_again_from_its_tags(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     # What lies in the working tree is another model's by now, and must not be looked at.
     for name in ("prepared", "models", "data"):
         (platform.root / name).rename(platform.root / f"{name}-elsewhere")
@@ -221,8 +232,9 @@ def test_a_version_is_made_again_from_its_tags(platform: Platform) -> None:
     store = (platform.root / "mlflow.db").read_bytes()
     temporary = platform.root.parent / "temporary"
     temporary.mkdir()
-    env = {"TMPDIR": str(temporary)}
-    done = platform.python("-m", "serving.reproduce", "--model", f"models:/{TASK}/1", check=False, env=env)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with inside(platform) as here:
+        done = here.command("serving.reproduce", "--model", f"models:/{TASK}/1", TMPDIR=str(temporary))
     assert done.returncode == 0, done.stdout + done.stderr
     report = platform.read(f"reports/{TASK}/reproduce/1.json")
     found = {each["what"]: each["equal"] for each in report["comparisons"]}
