@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow import pyfunc
+from mlflow import MlflowClient, pyfunc
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
@@ -153,6 +153,9 @@ def test_a_new_task_is_trained_registered_scored_and_served(
         field = next(iter(asked[0]))
         with pytest.raises((MlflowException, ValueError), match=f"(?s)row 1.*{field}|{field}"):
             served.predict(pd.DataFrame([asked[0], {field: "no"}]))
+        if task is SMEAR:
+            of_run = MlflowClient().list_artifacts(here.evidence(task.name, task.models[-1])["run_id"], "figures")
+            assert "figures/learning_curves.png" in {file.path for file in of_run}, "of boosting, too"
         if task is not CALLS:
             return
         folder = tmp_path / "reports" / task.name / "models" / task.models[-1]
