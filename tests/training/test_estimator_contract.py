@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,16 +22,15 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from sklearn.base import clone
-from torch import nn
 
 from pipelines.errors import UserError
 from pipelines.params import read_params
+from tests.training.image_samples import SMALL
 from tests.training.profile_samples import CLASSES, GENES
 from tests.training.tiny import ROOT
 from tests.training.tiny_sets import TinySet, tiny_set, tiny_sets
 from training.architectures import Architecture, get_architecture, names
 from training.architectures.mean_effects import MeanEffects
-from training.backbone import Backbone
 from training.estimator import Attribution, Classifier, Estimator, FitContext
 from training.model.cross_fit import CrossFitted
 from training.networks.transfer import MODES
@@ -69,17 +67,6 @@ def light(modality: str, problem: str) -> list[str]:
 def has_backbone(name: str, modality: str, problem: str) -> bool:
     return hasattr(get_architecture(name, modality, problem).estimator, "backbone")
 
-
-def small_network(pretrained: bool) -> nn.Module:
-    """Return four stages with the kinds of layers that backbones have, and few weights."""
-    stages = [
-        nn.Sequential(nn.Conv2d(taken, made, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(made), nn.ReLU())
-        for taken, made in pairwise((3, 8, 16, 16, 32))
-    ]
-    return nn.Sequential(*stages)
-
-
-SMALL = Backbone(small_network, lambda network: list(network.children()), smallest=32)
 
 EVERY = [(name, *seam) for seam in tiny_sets() for name in trained(*seam)]
 LIGHT = [(name, *seam) for seam in tiny_sets() for name in light(*seam)]
