@@ -35,8 +35,15 @@ class Backbone:
         return weights
 
     def build(self, name: str, weights: str) -> list[nn.Module]:
-        """Return the stages, starting from ``weights`` as `initial` returns them or a path; UserError without them."""
+        """Return the stages, starting from ``weights`` as `initial` returns them or a path; UserError without them.
+
+        ``empty`` is for weights that are filled in at once: drawing those of a VGG takes longer than reading them.
+        """
         weights = self.initial(weights)
+        if weights == "empty":
+            with torch.device("meta"):
+                network = self.create(False)
+            return [stage.to_empty(device="cpu") for stage in self.stages(network)]
         network = self._pretrained(name) if weights == "imagenet" else self.create(False)
         if weights not in ("imagenet", "none"):
             load_weights(network, self.stages(network), weights_file(Path(weights), name), name)

@@ -88,7 +88,7 @@ def trees(device: str, name: str, small: bool) -> Record:
 
 
 def tumor_types(device: str, name: str, small: bool) -> Record:
-    samples = labels_samples(60 if small else 2000)
+    samples = labels_samples(12 if small else 2000)
     defaults = get_architecture("resnet50", "profiles", "classification").defaults
     side, epochs = (32, 1) if small else (64, 5)
 

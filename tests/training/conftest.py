@@ -1,22 +1,48 @@
 """Tiny simulated samples, fitted models and a tracking store, made once; nothing is written into the repository."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 
 from pipelines.datasets import Prepared
 from pipelines.params import Params
+from pipelines.samples import cell_masks
 from pipelines.samples.response import ResponseSamples
 from tests.empty_store import working_in
 from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
+from training.features import cell_image, isolated_cells, stain
 
 # On a few hundred rows threads wait for one another longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_image_once() -> Iterator[None]:
+    """Segment and describe each different image once: the tests of a module fit the same few many times."""
+    with pytest.MonkeyPatch.context() as patch:
+        segment = _once(cell_masks.segment)
+        for module in (cell_masks, cell_image, isolated_cells, stain):
+            patch.setattr(module, "segment", segment)
+        patch.setattr(cell_image, "_describe", _once(cell_image._describe))
+        yield
+
+
+def _once(of_image: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    found: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def of(pixels: np.ndarray) -> np.ndarray:
+        key = (pixels.shape, pixels.tobytes())
+        if key not in found:
+            found[key] = of_image(pixels)
+        return found[key].copy()
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import base64
 import io
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,15 @@ def write_stages(network: nn.Module, stages: nn.Module, path: Path) -> Path:
     kept = {key: tensor for key, tensor in network.state_dict(keep_vars=True).items() if id(tensor) in held}
     save_file({key: tensor.detach().contiguous() for key, tensor in kept.items()}, path)
     return path
+
+
+def _small_network(pretrained: bool) -> nn.Module:
+    """Return four stages with the kinds of layers that backbones have, and few weights."""
+    stages = [
+        nn.Sequential(nn.Conv2d(taken, made, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(made), nn.ReLU())
+        for taken, made in pairwise((3, 8, 16, 16, 32))
+    ]
+    return nn.Sequential(*stages)
+
+
+SMALL = Backbone(_small_network, lambda network: list(network.children()), smallest=32)

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipelines.errors import UserError
 from pipelines.samples.expression import ExpressionSamples
-from tests.training.image_samples import write_stages
+from tests.training.image_samples import SMALL, write_stages
 from tests.training.profile_samples import PREDICTORS, TARGETS, gene_samples, labels_samples, with_values
 from tests.training.tiny_sets import tiny_set
 from training.architectures import get_architecture, names
@@ -139,7 +139,7 @@ def _samples(count: int = 40, *, seed: int = 0) -> ExpressionSamples:
     return replace(found, values=found.values[:, :30], genes=found.genes[:30], about_genes=found.about_genes[:30])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @example(count=2, smallest=8, kind="similarity")
 @example(count=37, smallest=8, kind="similarity")
 @given(count=st.integers(1, 300), smallest=st.integers(1, 40), kind=st.sampled_from(["given", "chromosome"]))
@@ -322,7 +322,8 @@ def test_settled_statistics_are_those_of_the_images_and_of_no_frozen_part() -> N
     assert trained.momentum == 0.1 and module.training
 
 
-def test_a_network_without_validation_rows_answers_with_settled_statistics() -> None:
+def test_a_network_without_validation_rows_answers_with_settled_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(get_architecture("resnet50", *LABELS).estimator, "backbone", SMALL)
     fitted = _build("resnet50", epochs=2, noise=0.0, mixup=0.0).fit(_samples(), None, FitContext())
     before = {key: value.clone() for key, value in fitted.module_.state_dict().items() if "running" in key}
     fitted._settle(_samples(), FitContext())()
@@ -348,6 +349,7 @@ def test_there_is_a_gene_to_explain_for_each_sample() -> None:
 
 def test_integrated_gradients_add_up_on_genes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     train, unseen, seen = _samples(), _samples(2, seed=1), list[np.ndarray]()
+    monkeypatch.setattr(get_architecture("resnet50", *LABELS).estimator, "backbone", SMALL)
     # Partly frozen: one epoch on every weight is too rough a function for any integral.
     fitted = _build("resnet50", "partial").fit(train)
 

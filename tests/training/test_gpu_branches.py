@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 
 from pipelines.datasets import Prepared
 from tests.bench.gpu import gpu
-from tests.training.image_samples import in_memory
+from tests.training.image_samples import SMALL, in_memory
 from tests.training.profile_samples import gene_samples, labels_samples
 from tests.training.tiny import build
 from training.architectures import get_architecture, names
@@ -331,12 +331,16 @@ def test_no_step_on_gene_images_waits(mode: str, mixup: float, cuda: Cuda, monke
     shares = _constants(monkeypatch, torch.distributions, "Beta", lambda mixing: [mixing._dirichlet.concentration])
     watched = watch_a_step(monkeypatch, transfer, shares)
     architecture = get_architecture("resnet50", "profiles", "classification")
+    monkeypatch.setattr(architecture.estimator, "backbone", SMALL)
     chosen = {**architecture.defaults, "mode": mode, "mixup": mixup, "batch_size": 15}
     architecture.build(chosen, image_size=32, epochs=1, device="auto", weights="none").fit(labels_samples(30))
     assert [waits.found for waits in watched] == [[]]
 
 
-def test_the_benchmark_of_a_gpu_runs_through_on_a_processor() -> None:
+def test_the_benchmark_of_a_gpu_runs_through_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    for modality in ("images", "profiles"):
+        estimator = get_architecture("resnet50", modality, "classification").estimator
+        monkeypatch.setattr(estimator, "backbone", SMALL)
     records = gpu(small=True, device="cpu")
     assert [record.unit for record in records] == ["images/s", "s", "s"]
     assert all(math.isfinite(record.ratio) and min(record.ours, record.other) > 0 for record in records)

@@ -81,18 +81,18 @@ def _same(one: nn.Module, other: nn.Module) -> dict[str, bool]:
 
 
 @of_every_network
-@pytest.mark.parametrize("mode", ["partial", "full"])
-def test_gradients_reach_what_is_trained_alone(architecture: Architecture, train: ImageSamples, mode: str) -> None:
+def test_gradients_reach_what_is_trained_alone(architecture: Architecture, train: ImageSamples) -> None:
     stages = _start(architecture, "none")
-    width, frozen = transfer.head_width(stages, 3, train.pixels.shape[1]), len(stages) - 1
-    settings: dict[str, Any] = {"frozen": frozen if mode == "partial" else 0, "classes": 3, "dropout": 0.0}
-    module = TransferModule(stages, width=width, **settings).train()
-    logits = module(torch.from_numpy(train.pixels[:6]).permute(0, 3, 1, 2) / 128 - 1)
-    assert logits.shape == (6, 3)
-    nn.functional.cross_entropy(logits, torch.tensor(train.target[:6])).backward()
-    assert all(parameter.grad is None for parameter in module.frozen.parameters())
-    for name, parameter in [*module.tail.named_parameters(), *module.head.named_parameters()]:
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+    width = transfer.head_width(stages, 3, train.pixels.shape[1])
+    for frozen in (0, len(stages) - 1):
+        module = TransferModule(stages, width=width, frozen=frozen, classes=3, dropout=0.0).train()
+        module.zero_grad()
+        logits = module(torch.from_numpy(train.pixels[:6]).permute(0, 3, 1, 2) / 128 - 1)
+        assert logits.shape == (6, 3)
+        nn.functional.cross_entropy(logits, torch.tensor(train.target[:6])).backward()
+        assert all(parameter.grad is None for parameter in module.frozen.parameters())
+        for name, parameter in [*module.tail.named_parameters(), *module.head.named_parameters()]:
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
 
 
 @of_networks
@@ -129,12 +129,15 @@ def test_a_step_of_each_stage_is_as_long_as_its_depth_says() -> None:
 
 
 @of_every_network
-def test_an_image_that_is_too_small_or_an_unknown_mode_is_refused(architecture: Architecture) -> None:
+def test_an_image_that_is_too_small_is_refused(architecture: Architecture) -> None:
     smallest = _backbone(architecture).smallest
-    with pytest.raises(UserError, match="mode is 'frozen'"):
-        _build(architecture, "frozen").fit(in_memory(6, smallest))
     with pytest.raises(UserError, match=rf"{smallest} pixels.*have {smallest - 1}"):
         _build(architecture, weights="/nowhere").fit(in_memory(6, smallest - 1))
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    with pytest.raises(UserError, match="mode is 'frozen'"):
+        _build(LITE, "frozen").fit(in_memory(6, 32))
 
 
 def test_grad_cam_follows_the_cell() -> None:

@@ -69,7 +69,7 @@ def test_test_rows_change_nothing_of_a_fit(name: str, split: str, request: pytes
     assert not np.array_equal(other.target, prepared.samples.target)
     for samples in (prepared.samples, other):
         train, validation = (samples.take(prepared.rows(side)) for side in ("train", "validation"))
-        model = build(name).fit(train, validation)
+        model = build(name, epochs=3, rounds=10).fit(train, validation)
         predictions.append(model.predict(samples.take(prepared.rows("train", "validation"))))
     np.testing.assert_array_equal(predictions[1], predictions[0])
 

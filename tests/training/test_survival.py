@@ -38,7 +38,7 @@ MODELS = [name for name in ALL if name != BASELINE]
 SETTINGS: dict[str, Any] = {"rounds": 60, "epochs": 40, "seed": 3, "device": "cpu"}
 RIVALS = ("scikit-survival Cox net", "scikit-survival forest")
 Finals = Callable[[str], FinalFit]
-_FOLDS = 5
+_FOLDS = 3
 _ALPHAS = [[0.02], [0.05], [0.1], [0.2], [0.5], [1.0]]
 
 
@@ -66,7 +66,7 @@ def final_of(prepared: Prepared) -> Finals:
 
 def _final(name: str, prepared: Prepared, settings: Any = SETTINGS) -> FinalFit:
     architecture = get_architecture(name, "profiles", "survival")
-    return fit_final(architecture, dict(architecture.defaults), prepared, members=5, settings=settings)
+    return fit_final(architecture, dict(architecture.defaults), prepared, members=3, settings=settings)
 
 
 @pytest.fixture(scope="module")

@@ -426,7 +426,7 @@ class TransferNetwork(TrainingChoices, Classifier):
     def restore(self, state: dict[str, Any]) -> Self:
         """Restore what `state` returned."""
         super().restore(state)
-        self._make(self._stages("none"), state["weights"]["head.2.weight"].shape[1])
+        self._make(self._stages("empty"), state["weights"]["head.2.weight"].shape[1])
         restore_weights(self._saved, state["weights"])
         return self
 
