@@ -156,7 +156,8 @@ def content(name: str, params: Params, prepared: Prepared, folder: Path, against
     head = ["model", *(each.replace("_", " ") for each in SHOWN), f"{metric} above {against}"]
     said = (
         f"{len(reference):,} test rows of {reference['group'].nunique()} groups, split mode {task.split.mode}; "
-        f"{settings.confidence:.0%} intervals over groups, on the same resamples for all models."
+        f"{settings.confidence:.0%} intervals over groups, on the same resamples for all models; "
+        f"margin over {settings.baseline}."
     )
     shown = table(head, [row["cells"] for row in best_first(rows, metric, "value")])
     simulated = any(row["simulated"] for row in ours)
