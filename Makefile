@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: bom coverage croissant docs export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: bom coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ tune: $(READY) ## TASK=T ARCH=A [WORKERS=n] [CLUSTER=ray://HOST:PORT|local]: n w
 
 compare: $(READY) ## TASK=T: every architecture against every other, with corrected significance and cost; reports/T/comparison
 	@$(need_task)python -m evaluation.compare --task $(TASK)
+
+drevalpy: $(READY) ## TASK=T DREVALPY=PROGRAM [MODELS="RandomForest"] [TRANSFORMATION=drug_mean]: drevalpy's models, tuned on the same rows, beside ours
+	@$(need_task)$(if $(value DREVALPY),,$(error name its program: make drevalpy TASK=... DREVALPY=ENV/bin/drevalpy))python -m evaluation.beside_drevalpy --task "$$TASK" --drevalpy "$$DREVALPY" $(if $(value MODELS),--models $$MODELS) $(if $(value TRANSFORMATION),--transformation "$$TRANSFORMATION")
 
 generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"]: every architecture in every split mode, with intervals; goes on where it was broken off
 	@$(need_task)python -m evaluation.generalize --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
