@@ -25,7 +25,7 @@ from training.networks.transfer import BATCH
 
 LEAST = 10  # times faster, which is what is asked for
 MOST = 1.3  # times as long as the forward passes that scoring needs
-SAME_WITHIN = 0.01  # of the mean accuracy over the trials: features are kept as float16, which may move an image or two
+SAME_WITHIN = 0.01  # of the mean accuracy over the trials: sums in another order may move an image or two
 
 
 class EveryEpoch(EfficientNetLite0):

@@ -36,7 +36,7 @@ from training.networks.transfer import (
     training_space,
 )
 
-LARGEST_FEATURES = 3e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
+LARGEST_FEATURES = 4e9  # bytes of cached feature maps; above, the frozen part runs again in every epoch
 
 
 def space(trial: Any, settings: Mapping[str, Any], backbone: Backbone | None) -> dict[str, Any]:
@@ -139,19 +139,18 @@ class CellNetwork(TransferNetwork):
 
         return anew
 
-    def _kept(self, samples: ImageSamples, *, answered: bool = False) -> bool:
-        """Whether there are frozen stages, and memory for their features: float16 for training, else float32."""
+    def _kept(self, samples: ImageSamples) -> bool:
+        """Whether there are frozen stages, and memory for their features."""
         if not len(self.module_.frozen):
             return False
         if (shape := samples.pixels.shape[1:]) not in self._maps:  # a pass of its own, once
             count = self._run_frozen(np.zeros((1, *shape), np.uint8), 0, 0.0).size
             self._maps[shape] = count, self._shape
         count, self._shape = self._maps[shape]
-        size = 4 * self.test_views if answered else 2 * self.views
-        return count * size * len(samples) <= LARGEST_FEATURES
+        return count * 4 * self.views * len(samples) <= LARGEST_FEATURES
 
     def _remembered(self, train: ImageSamples, context: FitContext) -> np.ndarray:
-        """Return the frozen stages' features of every view, float16, ``(views, n, ...)``, made once a study."""
+        """Return the frozen stages' features of every view, float32, ``(views, n, ...)``, made once a study."""
         images = hashlib.sha256("".join(train.digests).encode()).digest(), train.made
         setting = self.weights, len(self.module_.frozen), self.views, self.strength, self._layout(), self.jitter
         key = ("frozen", images, *setting)
@@ -159,7 +158,7 @@ class CellNetwork(TransferNetwork):
         def made() -> tuple[np.ndarray, float]:
             began, views = time.perf_counter(), range(self.views)
             how = {"jitter": self.jitter, "progress": context.progress}
-            found = np.stack([_halved(self._frozen(train, view, self.strength, **how)) for view in views])
+            found = np.stack([self._frozen(train, view, self.strength, **how) for view in views])
             seconds = time.perf_counter() - began
             if isinstance(train.pixels, np.memmap):  # whose features are on disk, perhaps since another fit
                 on_disk = sum(self._cache(train, view, self.strength, self.jitter).seconds(train) for view in views)
@@ -278,9 +277,7 @@ class CellNetwork(TransferNetwork):
             return np.mean([outputs for outputs, _ in every], axis=0), every[0][1]
         first = members[0]
         samples = first.seen(samples)
-        if (
-            len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples, answered=True)
-        ):  # too many at once
+        if len(first.module_.frozen) and len(samples) > BATCH and not first._kept(samples):  # too many at once
             parts = [cls.mean_outputs_embedded(members, samples.take(at).alone()) for _, at in _batches(samples)]
             return np.concatenate([outputs for outputs, _ in parts]), np.concatenate([seen for _, seen in parts])
         held = first._held(samples, first.test_views_)
@@ -320,7 +317,7 @@ class CellNetwork(TransferNetwork):
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""
-        kept = self._kept(samples, answered=True)
+        kept = self._kept(samples)
         return [self._frozen(samples, view, self.strength) if kept else None for view in range(views)]
 
     def _softmax(self, samples: ImageSamples, held: list[np.ndarray | None]) -> np.ndarray:
@@ -429,12 +426,6 @@ def _stain(view: int, strength: float) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(view)
     scale = 1 + 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
     return scale, 0.12 * strength * torch.randn(1, 3, 1, 1, generator=draw)
-
-
-def _halved(features: np.ndarray) -> np.ndarray:
-    """Return features as training keeps them; answers, which should not hang on rounding, are of float32."""
-    most = np.finfo(np.float16).max
-    return features.clip(-most, most).astype(np.float16)
 
 
 def _batches(samples: ImageSamples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
