@@ -64,6 +64,7 @@ def offered(made: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Makes], Any
 
     def of(makes: Makes) -> Any:
         model, prepared = made(makes)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the command sets it; other tests get it back
         monkeypatch.setattr(exported, "load", lambda uri, served: model if served else None)
         monkeypatch.setattr(exported, "read_prepared", lambda name, task: prepared)
         return model, prepared.samples.take(prepared.tested)
