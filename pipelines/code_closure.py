@@ -83,6 +83,12 @@ def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[s
     return dict(sorted(found.items()))
 
 
+@functools.cache
+def loaded_code(module: str) -> dict[str, str]:
+    """Return the `closure` of a module, looked up once: a process runs the code that it has loaded."""
+    return closure(module)
+
+
 def _file(name: str) -> Path | None:
     """Return the file of a module of this repository."""
     path = ROOT.joinpath(*name.split("."))

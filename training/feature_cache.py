@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipelines.code_closure import closure
+from pipelines.code_closure import loaded_code
 from pipelines.files import written_whole
 from pipelines.samples.images import CACHE, ImageSamples
 
@@ -32,7 +32,7 @@ class FeatureCache:
     @functools.cached_property
     def place(self) -> Path:
         """Return the folder of this setting's shards."""
-        decided = json.dumps([self.made_of, closure(self.module)])
+        decided = json.dumps([self.made_of, loaded_code(self.module)])
         return self.folder / "frozen" / hashlib.sha256(decided.encode()).hexdigest()[:32]
 
     def features(self, samples: ImageSamples, run: Run, *, progress: bool = False) -> np.ndarray:

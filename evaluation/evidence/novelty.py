@@ -9,10 +9,10 @@ from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.metrics import Interval, as_metrics, mean_of_rows, over_groups
 
 
-def detection(run: Evaluation, home: Any, stressed: Mapping[str, Any], groups: np.ndarray) -> Evidence:
+def detection(run: Evaluation, home: Any, stressed: Mapping[str, np.ndarray], groups: np.ndarray) -> Evidence:
     """Return the section ``novelty``: false alarms on the test rows, and how each kind of stress is told from ``home``.
 
-    ``stressed`` is `pipelines.params.Task.stressed` of the samples ``home``, whose ``groups`` have shape ``(n,)``. The
+    ``stressed`` has the scores of the samples ``home`` under each kind of stress; ``groups`` are theirs, ``(n,)``. The
     area under the curve is the chance that a stressed input has a higher score than one at home.
     """
     model = run.model
@@ -20,8 +20,7 @@ def detection(run: Evaluation, home: Any, stressed: Mapping[str, Any], groups: n
         return Evidence()
     alarms = mean_of_rows(run.unlike, run.groups, **run.bootstrap)
     at_home, kinds, areas = model.novelty_scores(home), {}, {}
-    for kind, samples in stressed.items():
-        scores = model.novelty_scores(samples)
+    for kind, scores in stressed.items():
         areas[kind] = area_under_curve(at_home, scores, groups, **run.bootstrap)
         kinds[kind] = {
             "auroc": areas[kind].as_dict(),

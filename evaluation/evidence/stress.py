@@ -1,6 +1,7 @@
 """Stress tests: some test rows once more, with what should not matter changed, see `Task.stressed`."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,10 @@ def evidence(run: Evaluation, measures: Measures, count: int, draw: Draw) -> Evi
     metric = measures.margin_metric
     home = _measured(run, measures, at_home)
     kinds: list[dict[str, Any]] = []
+    unlike: dict[str, np.ndarray] = {}
     for kind, changed in stressed.items():
-        _, answered = measures.answered(run.model, changed, at_home)
+        outputs, unlike[kind] = run.model.outputs_and_novelty(changed)
+        _, answered = measures.answered(_Asked(run.contract, outputs), changed, at_home)
         drop = paired_difference(run.task, at_home, answered, metric, **run.bootstrap)
         lost = {"value": drop.difference, "low": drop.low, "high": drop.high, "p": drop.p}
         kinds.append({"kind": kind, "drop": lost, "metrics": _measured(run, measures, answered)})
@@ -65,7 +68,18 @@ def evidence(run: Evaluation, measures: Measures, count: int, draw: Draw) -> Evi
         figures={"stress": draw(run.title, samples, stressed)},
         logged=logged,
     )
-    return found | detection(run, samples, stressed, at_home["group"].to_numpy())
+    return found | detection(run, samples, unlike, at_home["group"].to_numpy())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What `Measures.answered` needs of a model that has answered already."""
+
+    contract: Any
+    answers: np.ndarray
+
+    def outputs(self, samples: Any) -> np.ndarray:
+        return self.answers
 
 
 def _registered(run: Evaluation) -> set[str]:

@@ -167,7 +167,9 @@ def random_correlation(
         return None
     rows = np.arange(min(RANDOM_ROWS, len(samples)))
     some, chosen = samples.take(rows), None if output is None else np.asarray(output)[rows]
-    trained, other = first.attribute(some, chosen), randomized(first, seed).attribute(some, chosen)
+    coarse = copy.copy(first)  # the explained model itself keeps its finer integral
+    integrate_coarsely(coarse)
+    trained, other = coarse.attribute(some, chosen), randomized(first, seed).attribute(some, chosen)
     if trained is None or other is None:
         return None
     kept = np.array([names is None or name in names for name in trained.names])

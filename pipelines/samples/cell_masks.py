@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
 from tqdm import tqdm
 
-from pipelines.code_closure import closure
+from pipelines.code_closure import loaded_code
 from pipelines.files import cores, written_whole
 from pipelines.samples.images import CACHE, ImageSamples
 
@@ -53,22 +54,22 @@ def _segmented(pixels: np.ndarray) -> np.ndarray:
 
 
 def per_image(
-    samples: ImageSamples, name: str, module: str, *, run: Run, shape: tuple[int, ...]
+    samples: ImageSamples, name: str, module: str, *, run: Run, shape: tuple[int, ...], dtype: DTypeLike = np.uint8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what ``run`` makes of images, uint8 ``(rows, *shape)``, once for all of a file, and each sample's row.
+    """Return what ``run`` makes of images, ``(rows, *shape)``, once for all of a file, and each sample's row.
 
     ``module`` is the dotted name of the code of ``run``, a part of the key, see `pipelines.code_closure`.
     """
     every = samples.pixels
     if not isinstance(every, np.memmap):  # of requests, and changed ones
         parts = [run(every[samples.index[at : at + _BLOCK]]) for at in range(0, len(samples), _BLOCK)]
-        return np.concatenate([np.zeros((0, *shape), np.uint8), *parts]), np.arange(len(samples))
-    decided = json.dumps([Path(str(every.filename)).name, name, closure(module)])
+        return np.concatenate([np.zeros((0, *shape), dtype), *parts]), np.arange(len(samples))
+    decided = json.dumps([Path(str(every.filename)).name, name, loaded_code(module)])
     path = CACHE / name / f"{hashlib.sha256(decided.encode()).hexdigest()[:32]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
         return np.load(path, mmap_mode="r"), samples.index
     with written_whole(path) as temporary:
-        into = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(every), *shape))
+        into = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(len(every), *shape))
         for start in tqdm(range(0, len(every), _BLOCK), desc=name, leave=False, disable=len(every) < _SHOWN):
             into[start : start + _BLOCK] = run(every[start : start + _BLOCK])
         into.flush()

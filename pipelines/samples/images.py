@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image, ImageOps
 
-from pipelines.code_closure import closure
+from pipelines.code_closure import loaded_code
 from pipelines.errors import DataError, Finding
 from pipelines.files import cores, written_whole
 from pipelines.modalities.images import ImagesData, ImagesTask
@@ -213,7 +213,7 @@ def decoding(data: ImagesData) -> str:
 
 def load_pixels(files: Sequence[Path], digests: Sequence[str], data: ImagesData, cache: Path = CACHE) -> np.ndarray:
     """Return all images as one memory-mapped array, uint8, ``(files, size, size, 3)``; ``digests`` are of the files."""
-    made_of = [decoding(data), *closure(__name__).values(), *digests]
+    made_of = [decoding(data), *loaded_code(__name__).values(), *digests]
     key = hashlib.sha256("\n".join(made_of).encode()).hexdigest()[:32]
     path = cache / "pixels" / f"{key}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.code_closure import closure
+from pipelines.code_closure import loaded_code
 from pipelines.files import written_whole
 from pipelines.samples.images import CACHE, ImageSamples
 from pipelines.samples.stressed_images import stressed
@@ -27,7 +27,7 @@ def exchanged(train: ImageSamples, exchange: str, seed: int) -> ImageSamples:
     if exchange == "none":
         return train
     of_partners = train.table[["digest", "target", "subject_id", "sample_id"]].astype(str).to_numpy().tolist()
-    decided = json.dumps([of_partners, train.made, exchange, seed, closure(__name__)])
+    decided = json.dumps([of_partners, train.made, exchange, seed, loaded_code(__name__)])
     key = hashlib.sha256(decided.encode()).hexdigest()
     if isinstance(train.pixels, np.memmap):
         pixels = _on_disk(train, exchange, seed, CACHE / "exchanged" / f"{key[:32]}.npy")

@@ -1,15 +1,30 @@
 """How a smear is stained and lit: optical densities of nucleus, cytoplasm and background."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy import ndimage
 
-from pipelines.samples.cell_masks import CYTOPLASM, NUCLEUS, OUTSIDE, segment
+from pipelines.files import cores
+from pipelines.samples.cell_masks import CYTOPLASM, NUCLEUS, OUTSIDE, per_image, segment
+from pipelines.samples.images import ImageSamples
 
 MOMENTS = 6  # of a region
 _SIDE = 56  # pixels: on so few the cell is segmented in a sixth of the time, and means and spreads are the same
 _EDGE = 3  # pixels around the cell that are neither cell nor background
 _LEAST = 20  # pixels of a region; of fewer nothing is known
 _BLACK = 12  # of 255: darker pixels outside the cell are the frame of a cell that was cut out
+
+
+def stains(samples: ImageSamples) -> np.ndarray:
+    """Return `stain_numbers` of each image, float32, ``(n, 3 * MOMENTS)``; those of files are cached."""
+    found, rows = per_image(samples, "stains", __name__, run=_all, shape=(3 * MOMENTS,), dtype=np.float32)
+    return np.asarray(found[rows])
+
+
+def _all(pixels: np.ndarray) -> np.ndarray:
+    with ThreadPoolExecutor(cores()) as pool:
+        return np.array(list(pool.map(stain_numbers, pixels)), np.float32)
 
 
 def stain_numbers(pixels: np.ndarray) -> list[float]:

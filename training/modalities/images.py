@@ -25,7 +25,7 @@ from pipelines.samples.images import ImageSamples, decoding, to_pixels
 from pipelines.samples.raw_files import FORMATS
 from training.contract import UNLIKE, Columns, Contract, PayloadError, Remarks, check_form, kind_of, summary_view
 from training.estimator import Estimator
-from training.features.stain import MOMENTS, stain_numbers
+from training.features.stain import MOMENTS, stains
 from training.features.summaries import IMAGE_COLUMNS, image_numbers
 from training.model.novelty import View
 
@@ -110,8 +110,8 @@ class Images(Contract):
         """Return the summary, and the stain of cell and background."""
         known = self.describe(samples) if described is None else described
         summary = summary_view(known, IMAGE_COLUMNS, "neighbors")
-        stains = np.array([stain_numbers(samples.pixels[row]) for row in samples.index]).reshape(-1, 3 * MOMENTS)
-        parts = {"stain": stains[:, :-MOMENTS], "background": stains[:, -MOMENTS:]}
+        moments = stains(samples)
+        parts = {"stain": moments[:, :-MOMENTS], "background": moments[:, -MOMENTS:]}
         return {"image": summary} | {name: View(summary.kind, part, summary.index) for name, part in parts.items()}
 
     def unlike(self, views: Sequence[str]) -> str:

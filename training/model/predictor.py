@@ -112,6 +112,14 @@ class Predictor(mlflow.pyfunc.PythonModel):
         assert self.novelty is not None
         return self.novelty.scores(views_of(self.contract, samples, self.estimator.embedded(samples)))
 
+    def outputs_and_novelty(self, samples: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return `outputs` and `novelty_scores`, from the same passes; without a reference the scores are NaN."""
+        outputs, embedding = self.estimator.outputs_embedded(samples)
+        scores = np.full(len(samples), np.nan)
+        if self.novelty is not None:
+            scores = self.novelty.scores(views_of(self.contract, samples, embedding))
+        return self.contract.calibrated(outputs), scores
+
 
 def views_of(
     contract: Contract, samples: Any, embedding: np.ndarray | None, described: Columns | None = None

@@ -154,12 +154,13 @@ class Rotated(Predictor):
     def novelty_scores(self, samples: Any) -> np.ndarray:
         """See `Predictor.novelty_scores`; in units of the threshold, which each outer model has its own of."""
 
-        def relative(model: Predictor, own: Any) -> np.ndarray:
-            assert model.novelty is not None
-            # Without a view that could be fitted all scores are 0, and so is the threshold.
-            return model.novelty_scores(own) / (model.novelty.threshold or 1.0)
+        return _in_order((rows, _relative(model, model.novelty_scores(own))) for rows, model, own in self.each(samples))
 
-        return _in_order((rows, relative(model, own)) for rows, model, own in self.each(samples))
+    def outputs_and_novelty(self, samples: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Predictor.outputs_and_novelty`."""
+        found = [(rows, model, *model.outputs_and_novelty(own)) for rows, model, own in self.each(samples)]
+        scores = _in_order((rows, _relative(model, scores)) for rows, model, _, scores in found)
+        return _in_order((rows, outputs) for rows, _, outputs, _ in found), scores
 
     def predictions(self, prepared: Prepared) -> pd.DataFrame:
         """Return the table of all samples with what outer models and the baseline predict."""
@@ -215,6 +216,11 @@ class Routed(Estimator):
         joined: Any = self.of.contract
         order = np.argsort(np.concatenate([rows for rows, _, _ in pieces]))
         return joined.join([seen for _, _, seen in pieces]).take(order)
+
+
+def _relative(model: Predictor, scores: np.ndarray) -> np.ndarray:
+    # Without a view that could be fitted all scores are 0, and so is the threshold.
+    return scores / (model.novelty.threshold or 1.0) if model.novelty else scores
 
 
 def _in_order(pieces: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
