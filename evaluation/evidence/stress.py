@@ -39,7 +39,8 @@ def evidence(run: Evaluation, measures: Measures, count: int, draw: Draw) -> Evi
     unlike: dict[str, np.ndarray] = {}
     for kind, changed in stressed.items():
         outputs, unlike[kind] = run.model.outputs_and_novelty(changed)
-        _, answered = measures.answered(_Asked(run.contract, outputs), changed, at_home)
+        asked: Any = _Asked(run.contract, outputs)
+        _, answered = measures.answered(asked, changed, at_home)
         drop = paired_difference(run.task, at_home, answered, metric, **run.bootstrap)
         lost = {"value": drop.difference, "low": drop.low, "high": drop.high, "p": drop.p}
         kinds.append({"kind": kind, "drop": lost, "metrics": _measured(run, measures, answered)})

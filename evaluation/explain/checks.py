@@ -195,8 +195,8 @@ def randomized(estimator: Estimator, seed: int) -> Estimator:
     import torch
 
     other = copy.deepcopy(first_member(estimator))
-    if hasattr(other, "_frozen_id"):
-        other._frozen_id = None  # features of the trained weights are cached under it
+    if hasattr(other, "_of_frozen"):
+        other._of_frozen = {}  # features of the trained weights are cached under it
     place = network_name(other)
     if place is None:
         raise TypeError(f"{type(other).__name__} has no network")

@@ -172,7 +172,7 @@ def test_members_of_an_ensemble_run_their_common_stages_once(samples: ImageSampl
     if not common:
         with torch.no_grad():
             next(members[1].module_.frozen.parameters()).mul_(1.5)
-        members[1]._frozen_id = None
+        members[1]._of_frozen = {}
     request = _held(samples)
     each = [member.outputs(request) for member in members]
     assert np.ptp(each, axis=0).max() > (0 if common else 1e-3), "they all learnt the same"

@@ -15,6 +15,7 @@ from training.estimator import Estimator
 
 _SECONDS = 2.0
 
+
 def measured_cost(folder: Path, estimator: Estimator, samples: Any, seconds: float) -> dict[str, float]:
     """Return seconds of the fit, peak memory of this process, size on disk, and latency of 1 and of 32 predictions."""
     cost = {f"cost_{name}": float(value) for name, value in estimator.cost().items()}

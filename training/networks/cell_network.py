@@ -311,9 +311,9 @@ class CellNetwork(TransferNetwork):
 
     def _frozen_identity(self) -> tuple[object, ...]:
         """Return all that the frozen stages' features depend on, besides the image."""
-        if self._frozen_id is None:
-            self._frozen_id = fingerprint(self.module_.frozen)
-        return self._frozen_id, self.isolation, self._layout(), self.strength, self.test_views_
+        if "fingerprint" not in self._of_frozen:
+            self._of_frozen["fingerprint"] = fingerprint(self.module_.frozen)
+        return self._of_frozen["fingerprint"], self.isolation, self._layout(), self.strength, self.test_views_
 
     def _held(self, samples: ImageSamples, views: int) -> list[np.ndarray | None]:
         """Return for each view the frozen stages' features; None if there are no such stages, or too many features."""

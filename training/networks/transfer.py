@@ -17,9 +17,11 @@ from training.architectures import Range, draw
 from training.backbone import Backbone
 from training.device import network_device
 from training.estimator import IMAGENET, Classifier, FitContext
+from training.networks.folded import folded
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 BATCH = 64  # images at a time where no gradient is kept
+_IN_CACHE = 4  # images whose maps a CPU's cache holds: more at once take up to twice as long
 WIDEST = 256  # inputs of a head that learns at `learning_rate` from where `probe` has put it; a wider one learns slower
 SETTLED = 1024  # training images that set the statistics of batch normalization
 MODES = ("probe", "head", "partial", "full")
@@ -79,9 +81,9 @@ class TransferModule(nn.Module):
             for hook in hooks:
                 hook.remove()
 
-    def before(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the frozen stages' last maps and what is tapped of them on the way."""
-        maps, seen = tapped(self.frozen, images, 0, self.grid, len(self.frozen) + len(self.tail))
+    def before(self, images: Tensor, stages: nn.Sequential | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return the frozen stages' last maps and what is tapped of them on the way; ``stages`` stand for them."""
+        maps, seen = tapped(stages or self.frozen, images, 0, self.grid, len(self.frozen) + len(self.tail))
         return maps, [images.flatten(1), *seen] if self.wide else seen
 
     def summary(self, maps: Tensor, seen: list[Tensor]) -> Tensor:
@@ -100,6 +102,10 @@ def tapped(
     With ``grid`` 0 it is mean and spread of each channel; above 0 means over ``grid`` by ``grid`` fields of the last
     stage alone, since in a gene image the position is the gene.
     """
+    alone = torch.is_inference_mode_enabled() and not stages.training  # no image's maps depend on another's
+    if alone and maps.device.type == "cpu" and len(maps) > _IN_CACHE:
+        last, every = zip(*(tapped(stages, part, first, grid, count) for part in maps.split(_IN_CACHE)), strict=True)
+        return torch.cat(last), [torch.cat(parts) for parts in zip(*every, strict=True)]
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
         maps = stage(maps)
@@ -357,7 +363,7 @@ class TransferNetwork(TrainingChoices, Classifier):
         if self._device.type == "cuda":
             module = module.to(memory_format=torch.channels_last)
         self.module_ = module.to(self._device).eval()
-        self._frozen_id: str | None = None
+        self._of_frozen: dict[str, Any] = {}  # what is known of the frozen stages, while their weights stay
         self._frozen_seconds = 0.0  # of the one run of frozen stages over the training images, set by `_loss`
         self._shape: tuple[int, ...] = ()
 
@@ -395,8 +401,13 @@ class TransferNetwork(TrainingChoices, Classifier):
 
     def _frozen_rows(self, images: Tensor) -> np.ndarray:
         """Return the frozen stages' features of normalized images, float32, a row per image."""
+        stages = self.module_.frozen
+        if self._device.type == "cpu":
+            if "folded" not in self._of_frozen:
+                self._of_frozen["folded"] = folded(stages, images[:1])
+            stages = self._of_frozen["folded"]
         with torch.inference_mode(), autocast(self._device):
-            maps, seen = self.module_.before(images)
+            maps, seen = self.module_.before(images, stages)
         if len(self.module_.tail):
             self._shape = tuple(maps.shape[1:])
             seen = [maps.flatten(1), *seen]
