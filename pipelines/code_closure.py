@@ -9,7 +9,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,14 +42,19 @@ class _Module:
     files: frozenset[str]  # file names among its strings
 
 
-def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[str] = ()) -> dict[str, str]:
+def closure(
+    *entries: str,
+    task: "Task | None" = None,
+    architectures: Iterable[str] = (),
+    without: Container[str] = WITHOUT_RESULT,
+) -> dict[str, str]:
     """Return the files of this repository that the modules ``entries`` depend on: relative path to SHA-256.
 
     The hash is of a module's syntax tree, or of a data file's bytes. Imports inside of functions count, those under
     ``if TYPE_CHECKING`` do not. Where a module is imported by a name that is made at run time,
     ``import_module(f"training.problems.{problem}")``, the names of the task (modality, problem and
     ``<modality>_<problem>``) and of the architectures count. A data file counts if it lies beside a module that names
-    it in a string. `UserError` if an entry is no module of this repository.
+    it in a string. Modules in ``without`` are not followed. `UserError` if an entry is no module of this repository.
     """
     if unknown := [name for name in entries if _file(name) is None]:
         raise UserError(f"{', '.join(unknown)}: no such module below {ROOT}; what depends on its code cannot be known")
@@ -66,7 +71,7 @@ def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[s
         if name in seen or name.partition(".")[0] not in here:
             continue
         seen.add(name)
-        if name in WITHOUT_RESULT or (path := _file(name)) is None:
+        if name in without or (path := _file(name)) is None:
             continue
         module = _read(path.read_bytes())
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -81,6 +86,16 @@ def closure(*entries: str, task: "Task | None" = None, architectures: Iterable[s
             elif beside.is_file():
                 found[beside.relative_to(ROOT).as_posix()] = hashlib.sha256(beside.read_bytes()).hexdigest()
     return dict(sorted(found.items()))
+
+
+def needed_files(entry: str, task: Any, architectures: Iterable[str]) -> list[Path]:
+    """Return every file, relative to the repository, that a process needs which runs the module ``entry``.
+
+    ``task`` has the ``modality`` and the ``problem``, and ``architectures`` are those of the models, see `closure`.
+    """
+    found = {Path(file) for file in closure(entry, task=task, architectures=architectures, without=())}
+    packages = {folder / "__init__.py" for file in found for folder in file.parents}
+    return sorted(found | {file for file in packages if (ROOT / file).is_file()})
 
 
 @functools.cache

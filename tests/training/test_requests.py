@@ -1,8 +1,12 @@
 """Requests that are not what the model was fitted on must end in a clear refusal, never in a wrong answer or a 500."""
 
 import functools
+import importlib
 import json
 import math
+import os
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
@@ -33,7 +37,7 @@ from training.model.calibration import apply_temperature
 from training.model.cost import alone
 from training.model.cross_fit import CrossFitted
 from training.model.predictor import Predictor
-from training.model.track import save_model, signature
+from training.model.track import copy_code, save_model, signature
 
 Row = dict[str, Any]
 ALLOWED = 0.1  # share of a profile's 30 genes that may be missing
@@ -50,6 +54,7 @@ class Asked:
     predictor: Predictor
     train: Any
     unseen: Any
+    folder: Path
 
     @property
     def contract(self) -> Any:
@@ -73,6 +78,28 @@ class Asked:
 
     def read(self, rows: Any) -> Any:
         return self.contract.read(_frame(rows))
+
+
+def test_the_code_that_is_logged_is_enough(asked: Asked, tmp_path: Path) -> None:
+    code, answer = tmp_path / "code", tmp_path / "answer.json"
+    assert copy_code(asked.contract, code) == [str(code / room) for room in ("pipelines", "training")]
+    few = asked.contract.request(asked.unseen).head(2)
+    if pid := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    else:  # what `mlflow models serve` does where there is no checkout
+        try:
+            for name in [name for name in sys.modules if name.split(".")[0] in ("pipelines", "training", "evaluation")]:
+                del sys.modules[name]
+            sys.path[:] = [str(code), *(place for place in sys.path if Path(place).resolve() != ROOT)]
+            alone = importlib.import_module("training.model.predictor")
+            assert Path(str(alone.__file__)).is_relative_to(code)
+            found = alone.Predictor().read(asked.folder).predict(None, few, {"explain": True})
+            answer.write_text(_json(found.drop(columns="model_version")), encoding="utf-8")
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    assert answer.read_text() == _json(asked.ask(few, explain=True).drop(columns="model_version"))
 
 
 def _frame(rows: Any) -> pd.DataFrame:
@@ -127,7 +154,7 @@ def _made(kind: str, folder: Path) -> Asked:
         task = _profiles_task(problem, prepared.samples.scale)
         chosen = {"selection": "top_30"} | ({} if labels else {"kernel": "linear"})
     save_fitted(NAME, name, task, prepared, folder, **chosen)
-    return Asked(Predictor().read(folder), prepared.side("train"), unseen)
+    return Asked(Predictor().read(folder), prepared.side("train"), unseen, folder)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import json
+import shutil
 import sys
+import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
+from pipelines.code_closure import ROOT, needed_files
 from pipelines.datasets import Prepared
 from pipelines.encoders import Encoder
 from pipelines.errors import UserError
@@ -31,7 +34,6 @@ from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID, views_
 
 _OF_THE_ESTIMATOR = ("cross_fitted", "file")  # keys of the contract's file that are not the contract's
 INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
-_ROOMS = Path(__file__).parents[2]
 _PACKAGES = (
     *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors", "matplotlib"),
     *("scikit-learn", "scipy", "torch", "xgboost", "shap", "captum", "torchvision", "timm", "scikit-image"),
@@ -96,17 +98,29 @@ def save_model(
 def log_model(folder: Path, contract: Contract, example: Any) -> str:
     """Log the model saved in ``folder`` to the active run; return its URI ``models:/m-...``."""
     frame = contract.request(example)
-    logged = mlflow.pyfunc.log_model(
-        name=contract.architecture,
-        python_model=str(Path(__file__).with_name("predictor.py")),
-        artifacts={"model": str(folder)},
-        code_paths=[str(_ROOMS / "pipelines"), str(_ROOMS / "training")],
-        signature=signature(contract),
-        input_example=(frame, {"explain": False}),
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*_PACKAGES, *_loaded())],
-        metadata={"task": contract.task, "architecture": contract.architecture},
-    )
+    with tempfile.TemporaryDirectory(prefix="oncolineage-") as code:
+        logged = mlflow.pyfunc.log_model(
+            name=contract.architecture,
+            python_model=str(Path(__file__).with_name("predictor.py")),
+            artifacts={"model": str(folder)},
+            code_paths=copy_code(contract, Path(code)),
+            signature=signature(contract),
+            input_example=(frame, {"explain": False}),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*_PACKAGES, *_loaded())],
+            metadata={"task": contract.task, "architecture": contract.architecture},
+        )
     return logged.model_uri
+
+
+def copy_code(contract: Contract, folder: Path) -> list[str]:
+    """Copy the code that answers for a model into ``folder``; return its rooms' folders there.
+
+    Each file of a logged model is a request to a remote store, or several.
+    """
+    for file in needed_files("training.model.predictor", contract, (contract.architecture, contract.baseline)):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / file, folder / file)
+    return sorted(str(room) for room in folder.iterdir())
 
 
 def model_id(uri: str) -> str:
