@@ -37,6 +37,7 @@ class RequestRecord:
     arrived: float = 0.0  # seconds of `perf_counter`
     turn: float | None = None  # when its computation began
     status: int = 500
+    answer: Any = None  # a table with the columns of the contract
     unreadable: bool = False  # refused before the model saw it
     judged: int = 0  # rows whose novelty is known
     flagged: int = 0  # of these, out of distribution
@@ -56,9 +57,11 @@ class RequestRecord:
         """Note that its turn has come."""
         self.turn = perf_counter()
 
-    def take(self, answer: Any) -> None:
-        """Note what the metrics need of an answer, a table with the columns of the contract."""
-        self.rows = len(answer)
+    def read(self) -> None:
+        """Note what the metrics need of the answer, and let go of it; done once it is sent, so that nobody waits."""
+        if (answer := self.answer) is None:
+            return
+        self.answer, self.rows = None, len(answer)
         columns = {name: answer[name].tolist() for name in _KEPT if name in answer}
         scores, thresholds = (columns.get(name, ()) for name in _KEPT[:2])
         pairs = [pair for pair in zip(scores, thresholds, strict=True) if None not in pair]
@@ -99,7 +102,7 @@ def watch(model: Any) -> None:
     @functools.wraps(predict)
     def watched(*given: Any, **named: Any) -> Any:
         answer = predict(*given, **named)
-        CURRENT.get().take(answer)
+        CURRENT.get().answer = answer
         return answer
 
     predictor.predict = watched

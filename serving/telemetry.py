@@ -104,6 +104,7 @@ def observed(app: ASGIApp, metrics: Metrics, traces: Traces | None, **about: str
             await app(scope, receive, sent)
         finally:
             record.client = scope.get(CLIENT)
+            record.read()
             if asks:
                 metrics.in_progress.dec()
                 metrics.count(record)

@@ -24,7 +24,7 @@ from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, chromium, first_
 from tests.serving.dashboard_platform import IMAGES, RESPONSE, Platform, one_image
 from tests.training.tiny import ROOT
 
-SCRIPT = ROOT / "serving" / "dashboard_app.py"
+SCRIPT = ROOT / "serving" / "dashboard_server.py"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 WAIT = 60_000  # milliseconds for what takes one on a busy core
 
