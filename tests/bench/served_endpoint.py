@@ -148,7 +148,8 @@ def observed(small: bool = False, blocks: int = 12, requests_each: int = 400) ->
         bare = mlflows_server(folder, files, application="tests.bench.bare_endpoint:app")
         urls = [stack.enter_context(each)[0] for each in (served.serving(folder, served.PROFILES, env=env), bare)]
         session = stack.enter_context(requests.Session())
-        body = json.dumps({"dataframe_records": contract.request(prepared.samples.take(np.arange(1))).to_dict("records")})
+        rows = contract.request(prepared.samples.take(np.arange(1))).to_dict("records")
+        body = json.dumps({"dataframe_records": rows})
         headers, order = {**JSON, "Authorization": "Bearer a-key"}, np.random.default_rng(0)
 
         def asked(url: str) -> float:

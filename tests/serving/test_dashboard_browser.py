@@ -219,9 +219,7 @@ def test_nothing_is_asked_of_any_other_machine(window: Window) -> None:
     assert elsewhere == {"127.0.0.1"}
 
 
-def test_pages_ask_for_a_key_where_a_login_is_set(
-    window: Window, dashboard_platform: Platform, tmp_path: Path
-) -> None:
+def test_pages_ask_for_a_key_where_a_login_is_set(window: Window, dashboard_platform: Platform, tmp_path: Path) -> None:
     """Chromium sends the key with the WebSocket too, over which the pages come."""
     key = make_key(tmp_path, "ada")
     environment = {**dashboard_platform.environment, KEYS: str(tmp_path / "api_keys")}

@@ -93,7 +93,7 @@ def test_a_header_is_trusted_only_where_it_is_named(monkeypatch: pytest.MonkeyPa
     for headers in ({}, {"X-Forwarded-User": " "}, {"X-Other-User": "eve"}, {"Authorization": "Bearer x"}):
         assert asked.get("/invocations", headers=headers).status_code == 401
     twice = [("X-Forwarded-User", "eve"), ("X-Forwarded-User", "ada")]  # the client's own beside the proxy's
-    assert asked.get("/invocations", headers=twice).status_code == 401  # type: ignore[arg-type]
+    assert asked.get("/invocations", headers=twice).status_code == 401
 
 
 def test_who_asks_too_often_waits_and_nobody_else_does() -> None:
@@ -131,7 +131,8 @@ def test_no_server_starts_where_others_can_ask_without_a_login(tmp_path: Path, m
     monkeypatch.setenv(PROXY, "")
     keys = tmp_path / "api_keys"
     monkeypatch.setenv(KEYS, str(keys))
-    for text, told in ((None, "cannot be read"), ("# none\n", "no key is in it"), ("ada s3cret\n", "line 1: not a new")):
+    wrong = ((None, "cannot be read"), ("# none\n", "no key is in it"), ("ada s3cret\n", "line 1: not a new"))
+    for text, told in wrong:
         if text is not None:
             keys.write_text(text)
         with pytest.raises(UserError, match=told) as refused:

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from serving import app as served_app
 from serving.endpoint_metrics import Metrics
+from serving.login import KEYS
 from serving.telemetry import JsonLines
 from serving.tracing import Traces
 from tests.empty_store import working_in
@@ -33,7 +34,7 @@ SPAN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
     """Give a folder with a version in production, and two rows that it answers."""
     with working_in(tmp_path_factory.mktemp("telemetry")) as folder:
         served.with_policy(folder)
@@ -51,7 +52,7 @@ def values(page: str) -> dict[tuple[str, ...], float]:
 
 
 def test_no_value_of_a_patient_is_in_metrics_logs_or_traces(
-    registered: tuple[Path, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    registered: tuple[Path, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, rows = registered
     log, spans, lines = folder / "log of one", InMemorySpanExporter(), []
@@ -76,7 +77,8 @@ def test_no_value_of_a_patient_is_in_metrics_logs_or_traces(
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         return client.post("/invocations", content=body, headers={"Content-Type": kind})
 
-    answer = client.post("/invocations", json={"dataframe_records": [planted, rows[1]]}, headers={"X-Request-Id": "a.1"})
+    both = {"dataframe_records": [planted, rows[1]]}
+    answer = client.post("/invocations", json=both, headers={"X-Request-Id": "a.1"})
     assert answer.status_code == 200 and answer.headers["X-Request-Id"] == "a.1"
     unlike = {"dataframe_records": [{"expression": dict.fromkeys(planted["expression"], 8.642013579)}]}
     assert ask(unlike).status_code == 200
@@ -134,11 +136,11 @@ def test_no_value_of_a_patient_is_in_metrics_logs_or_traces(
 
 
 def test_workers_that_others_can_ask_count_together_and_name_who_asked(
-    registered: tuple[Path, list[dict[str, Any]]],
+    registered: tuple[Path, list[Any]],
 ) -> None:
     folder, rows = registered
     key = make_key(folder / "keys", "ada")
-    env = {"ONCOLINEAGE_LOGIN_KEYS": str(folder / "keys" / "api_keys"), "ONCOLINEAGE_PREDICTION_LOG": str(folder / "log")}
+    env = {KEYS: str(folder / "keys" / "api_keys"), "ONCOLINEAGE_PREDICTION_LOG": str(folder / "log")}
     with served.serving(folder, TASK, "--host", "0.0.0.0", "--workers", "2", env=env) as (url, _):
         opened = {"Authorization": f"Bearer {key}"}
         assert requests.post(f"{url}/invocations", json={}, timeout=60).status_code == 401
