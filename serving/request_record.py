@@ -37,7 +37,7 @@ class RequestRecord:
     arrived: float = 0.0  # seconds of `perf_counter`
     turn: float | None = None  # when its computation began
     status: int = 500
-    answer: Any = None  # a table with the columns of the contract
+    answer: Any = None  # a table with the columns of the contract, or these as lists
     unreadable: bool = False  # refused before the model saw it
     judged: int = 0  # rows whose novelty is known
     flagged: int = 0  # of these, out of distribution
@@ -61,8 +61,9 @@ class RequestRecord:
         """Note what the metrics need of the answer, and let go of it; done once it is sent, so that nobody waits."""
         if (answer := self.answer) is None:
             return
-        self.answer, self.rows = None, len(answer)
-        columns = {name: answer[name].tolist() for name in _KEPT if name in answer}
+        self.answer = None
+        columns = {name: list(answer[name]) for name in ("note", *_KEPT) if name in answer}
+        self.rows = len(columns["note"])  # a column of every answer
         scores, thresholds = (columns.get(name, ()) for name in _KEPT[:2])
         pairs = [pair for pair in zip(scores, thresholds, strict=True) if None not in pair]
         self.judged, self.flagged = len(pairs), sum(score > most for score, most in pairs)
