@@ -138,7 +138,7 @@ ui: $(READY) ## the MLflow UI on port 5000
 dashboard: PORT := 8501
 dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the browser, over served endpoints and the registry
 	@echo "http://127.0.0.1:$$PORT"
-	@streamlit run serving/dashboard_app.py --server.port "$$PORT"
+	@streamlit run serving/dashboard_server.py --server.port "$$PORT"
 
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY) ## every test
@@ -179,7 +179,7 @@ bench: $(READY) ## speed and memory as ratios, measured side by side
 RESOLVE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: $(READY) ## [UPGRADE=1]: resolve pyproject.toml into requirements.lock and, for images, requirements.runtime.lock (pinned, hashed); pins stay where they can
 	@$(RESOLVE) --extra dev $(if $(value UPGRADE),--upgrade) -o requirements.lock
-	@cp requirements.lock requirements.runtime.lock && $(RESOLVE) --extra ray -o requirements.runtime.lock
+	@cp requirements.lock requirements.runtime.lock && $(RESOLVE) --extra ray --extra traces -o requirements.runtime.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv uv pip sync --quiet --require-hashes requirements.lock && touch $(READY) && python -m infra.list_licenses
 
 clean: ## remove what runs made (runs, models, reports), not data or .venv

@@ -1,18 +1,24 @@
 """Write the secrets of a new installation: ``python infra/make_secrets.py [--to infra/secrets] [--missing]``.
 
+``--key NAME`` instead makes an API key of the endpoint and the dashboard. It is printed once, and its hash is added to
+``api_keys``, also in a folder without other secrets; without its line there a key no longer opens.
+
 Random, a file each, never overwritten; ``--missing`` adds those of a newer release. Only the owner can open the folder;
 the files are readable by all, since the user of a container is another. `infra/compose.yaml` mounts them; ``kubectl
 create secret generic oncolineage --from-file=infra/secrets`` gives them to `infra/kubernetes`.
 """
 
 import argparse
+import hashlib
 import json
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+API_KEYS, DASHBOARD_KEY = "api_keys", "dashboard_key"
 
 
 def contents() -> dict[str, str]:
@@ -42,7 +48,19 @@ def contents() -> dict[str, str]:
         "platform_password": platform,
         "reader_password": reader,
         "log_salt": secrets.token_hex(32),
+        DASHBOARD_KEY: secrets.token_urlsafe(32),  # by which it asks the endpoint
     }
+
+
+def add_key(folder: Path, name: str, key: str) -> None:
+    """Let ``key`` open as ``name``: its hash, of 32 random bytes, is all that the folder's file of keys holds."""
+    path = folder / API_KEYS
+    lines = path.read_text().splitlines() if path.exists() else []
+    lines = [line for line in lines if line.split()[:1] != [name]]
+    new = path.with_name(f".{API_KEYS}")
+    new.write_text("\n".join([*lines, f"{name} {hashlib.sha256(key.encode()).hexdigest()}", ""]))
+    new.chmod(0o444)
+    new.replace(path)
 
 
 # Files that share a password: a new one alone would not fit the others.
@@ -57,8 +75,17 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--to", type=Path, default=HERE / "secrets", help="folder")
     arguments.add_argument("--missing", action="store_true", help="add to an installation what it does not have yet")
+    arguments.add_argument("--key", metavar="NAME", help="make an API key, in the place of an older one of that name")
     given = arguments.parse_args()
     folder, made = given.to, contents()
+    if given.key is not None:
+        if not re.fullmatch(r"[A-Za-z0-9._@-]{1,64}", given.key):
+            print(f"error: {given.key!r} is no name: use at most 64 letters, digits and ._@-", file=sys.stderr)
+            return 1
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        add_key(folder, given.key, key := secrets.token_urlsafe(32))
+        print(f"{key}\nis the key of {given.key}, shown this once; its hash is in {folder / API_KEYS}", flush=True)
+        return 0
     there = sorted(name for name in made if (folder / name).exists())
     if there and not given.missing:
         print(f"error: {folder} holds {', '.join(there)} already; nothing was written", file=sys.stderr)
@@ -72,6 +99,7 @@ def main() -> int:
     for name, content in made.items():
         with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "w") as file:
             file.write(content)
+    add_key(folder, "dashboard", (folder / DASHBOARD_KEY).read_text())
     added = f" ({', '.join(sorted(made))})" if there and made else ""
     print(f"{len(made)} secrets{added} were written into {folder}")
     return 0

@@ -1,7 +1,8 @@
 """MLflow's scoring application, which takes no middleware, with a bounded route ``/invocations``; uvicorn runs it.
 
 The body is bounded and the shape of the JSON checked before a table is made of it and MLflow's own function answers.
-Only `serving.mlflow_private` may be imported from the platform: the model's own code must be found first.
+Of the platform only modules of this room that import nothing else of it may be imported: the model's own code must be
+found first.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ from fastapi.responses import Response
 from mlflow.exceptions import MlflowException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.endpoint_metrics import CONTENT_TYPE, Metrics
 from serving.joined import WAITING, join_passes
+from serving.login import Login, guarded
 from serving.mlflow_private import answer, scoring_application, served_model
+from serving.request_record import CURRENT, RequestRecord, watch
+from serving.telemetry import RECORD, closing, observed
+from serving.tracing import Traces
 
 PREFIX = "ONCOLINEAGE_SERVE_"
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
@@ -168,27 +174,32 @@ def bounded(app: FastAPI, model: Any, limits: Limits) -> ASGIApp:
     join_passes(model, turns)
     running: set[asyncio.Task[Response]] = set()
 
-    def computed(bodies: list[bytes], arrived: float) -> str:
+    def computed(bodies: list[bytes], arrived: float, record: RequestRecord) -> str:
+        CURRENT.set(record)
         with turns:
+            record.begin()
             if monotonic() - arrived > limits.seconds:  # 504 was answered, which does not end this
                 raise Refused(503, "server busy: the request waited too long; retry later")
             return answer(parsed(bodies.pop(), limits), model)  # no request holds its body while it waits for a pass
 
     async def invocations(request: Request) -> Response:
         arrived, loop = monotonic(), asyncio.get_running_loop()
+        record = request.scope.get(RECORD) or RequestRecord()
         try:
             _check_headers(request)
             with held.share() as share:
                 async with asyncio.timeout(limits.seconds / 2):
                     bodies = [await _body(request, limits, share)]
-                return Response(await loop.run_in_executor(threads, computed, bodies, arrived), media_type=_JSON)
+                text = await loop.run_in_executor(threads, computed, bodies, arrived, record)
+                return Response(text, media_type=_JSON)
         except Refused as refused:
+            record.unreadable = True
             return _fault(refused.status, "BAD_REQUEST", str(refused))
         except TimeoutError:
             return _fault(408, "BAD_REQUEST", "the request did not arrive in time")
         except MlflowException as error:
             if error.get_http_status_code() >= 500:
-                _logger.exception("the model failed")
+                _logger.exception("the model failed", extra={"fields": {"request_id": record.id}})
             return _fault(error.get_http_status_code(), str(error.error_code), _shortened(error.message))
 
     app.post("/invocations")(invocations)
@@ -285,5 +296,31 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     model = served_model()
     _import_explainers()
-    globals()["app"] = made = bounded(scoring_application(model), model, Limits.from_environment())
+    _log_through_the_root()
+    globals()["app"] = made = application(model)
     return made
+
+
+def application(model: Any) -> ASGIApp:
+    """Return what serves a loaded model: bounded, for those who may ask, with metrics, a log and traces."""
+    predictor = model.unwrap_python_model()
+    about = {"task": predictor.contract.task, "version": predictor.version}
+    metrics, app = Metrics(**about), scoring_application(model)
+    app.add_route("/metrics", lambda request: Response(metrics.text(), media_type=CONTENT_TYPE))
+    watch(model)
+    inner = guarded(bounded(app, model, Limits.from_environment()), Login.from_environment())
+    traces = Traces.from_environment(**about)
+
+    def close() -> None:
+        for each in (predictor.log and predictor.log.close, traces and traces.provider.shutdown):
+            if each:
+                each()
+
+    return closing(observed(inner, metrics, traces, **about), close)
+
+
+def _log_through_the_root() -> None:
+    """Let MLflow's messages and warnings take the way of all others, see `serving.telemetry.JsonLines`."""
+    mlflow = logging.getLogger("mlflow")
+    mlflow.handlers, mlflow.propagate = [], True
+    logging.captureWarnings(True)

@@ -1,4 +1,4 @@
-"""The dashboard: ``streamlit run serving/dashboard_app.py``, or ``make dashboard``.
+"""The dashboard's pages; `serving.dashboard_server` serves them, by ``make dashboard``.
 
 It asks the served endpoints and reads the registry, the reports and the data; it writes nothing. Pages are imported
 when they are opened: the first is there at once.

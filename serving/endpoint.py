@@ -2,7 +2,7 @@
 
 It runs the command of ``mlflow models serve -m models:/T@production`` with two differences. The alias is resolved once:
 all workers serve the version that is printed, even if the alias moves while they start. And uvicorn runs `serving.app`
-in place of MLflow's application, to bound the size of requests.
+in place of MLflow's application: it bounds the size of requests, asks for a login, counts, logs and traces.
 """
 
 import os
@@ -22,8 +22,9 @@ def main() -> int:
     given = arguments.parse_args()
     if given.workers < 1:
         raise UserError(f"--workers is {given.workers}; at least one process is needed")
-    from serving.server_command import command, served_version
+    from serving.server_command import check_access, command, served_version
 
+    check_access(given.host)
     params = read_params()
     params.task(given.task)
     version = served_version(given.task, given.stage)

@@ -1,4 +1,4 @@
-"""The private interfaces of MLflow, to be checked with every release. Imports nothing of the platform, for servers."""
+"""The private interfaces of MLflow, to be checked with every release. As `serving.app` it imports no other room."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType
 from mlflow.types.schema import AnyType, Map
 from mlflow.utils.proto_json_utils import NumpyEncoder
+
+from serving.request_record import CURRENT
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -72,6 +74,8 @@ def answer(content: Mapping[str, Any], model: Any) -> str:
     del content, columns  # which would take as much memory again while the model computes
     answered = model.unwrap_python_model().predict(None, table, params)
     lists = {str(name): values.tolist() for name, values in answered.items()}
+    if (record := CURRENT.get(None)) is not None:
+        record.answer = lists  # reading the table again would take longer than all else that is counted
     rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
     return json.dumps({"predictions": rows}, cls=NumpyEncoder)
 

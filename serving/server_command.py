@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient, artifacts
@@ -13,10 +14,14 @@ from pipelines.environment import IMAGE_PIXELS, MODEL_VERSION
 from pipelines.errors import UserError
 from pipelines.files import cores
 from pipelines.policy import Serve
+from serving import tracing
 from serving.app import Limits
+from serving.endpoint_metrics import FOLDER
+from serving.login import Login
 from serving.mlflow_private import scoring_options
 
 APPLICATION = "serving.app:app"
+LOG_CONFIG = Path(__file__).with_name("log_config.json")
 SECONDS = 60  # an answer may take
 _ROOT = Path(__file__).parent.parent
 
@@ -33,6 +38,17 @@ def served_version(name: str, alias: str) -> str:
         raise UserError(f"no version of {name!r} has the alias {alias!r} in {where}; run {first}") from error
 
 
+def check_access(host: str) -> None:
+    """Refuse, by `UserError`, an address where others could ask without a login, and traces without an exporter."""
+    try:
+        Login.from_environment().check_address(host)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if (variable := tracing.configured()) is not None and not tracing.installed():
+        missing = "opentelemetry-exporter-otlp-proto-http is not installed: pip install -e .[traces]"
+        raise UserError(f"{variable} asks for traces, and {missing}; or unset it")
+
+
 def command(name: str, version: str, serve: Serve, *, host: str, port: int, workers: int) -> tuple[list[str], dict]:
     """Return command and environment; `UserError` where the files cannot be read or are not those registered."""
     try:
@@ -45,7 +61,10 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
     size = int(serve.request_megabytes * 1_000_000)
     limits = Limits(serve.rows, serve.explained_rows, size, SECONDS, max(1, cores() // 2))
     options, environment = scoring_options(folder, host=host, port=port, seconds=limits.seconds, workers=workers)
-    own = [sys.executable, "-m", "uvicorn", *options, APPLICATION]
+    log = ["--no-access-log", "--log-config", str(LOG_CONFIG)]
+    own = [sys.executable, "-m", "uvicorn", *options, *log, APPLICATION]
+    if workers > 1:  # each adds to files of all, so that any of them can answer for all
+        environment.setdefault(FOLDER, tempfile.mkdtemp(prefix="oncolineage-metrics-"))
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads sleep
     environment |= limits.environment() | {
         MODEL_VERSION: version,

@@ -1,6 +1,7 @@
 """How it runs elsewhere: manifests that are hardened and fit their schemas, and checks that refuse what is not."""
 
 import copy
+import hashlib
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from infra.check_manifests import _parts as all_parts
 from infra.check_manifests import problems as manifest_problems
 from serving.alias_moves import HISTORY_URI
 from serving.dashboard.data.endpoints import ENDPOINTS
+from serving.login import KEYS, read_keys
 from serving.stores import ARTIFACTS_URI
 
 Manifests = list[dict[str, Any]]
@@ -185,6 +187,8 @@ def test_secrets_are_made_once_and_never_shown_and_a_release_adds_its_own(tmp_pa
         return {path.name: path.read_text() for path in folder.iterdir()}
 
     done, made = secrets(folder), read()
+    hashed = read_keys(made["api_keys"], "api_keys")
+    assert hashed == {"dashboard": hashlib.sha256(made["dashboard_key"].encode()).hexdigest()}
     assert done.returncode == 0 and set(made) == set(COMPOSE["secrets"]), done.stderr
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert not [name for name, content in made.items() if content.strip() in done.stdout]
@@ -426,15 +430,21 @@ def _let_through(manifests: Manifests, way: str, label: str, other: str | None, 
     return False
 
 
+READING = {"reader_password", "log_salt", "dashboard_database", "dashboard_key", "api_keys"}
+
+
 def test_who_is_asked_from_outside_may_only_read(overlays: Overlays) -> None:
     for name in ("serving", "dashboard"):
         service = COMPOSE["services"][name]
         assert service["environment"]["MLFLOW_TRACKING_USERNAME"] == "reader"
-        assert not set(service["secrets"]) - {"reader_password", "log_salt", "dashboard_database"}
+        assert not set(service["secrets"]) - READING
         spec = of(overlays["cluster"], "Deployment", name)["spec"]["template"]["spec"]
         assert spec["containers"][0]["envFrom"] == [{"configMapRef": {"name": "reading"}}]
         (mounted,) = [each["secret"]["items"] for each in spec["volumes"] if "secret" in each]
-        assert not {item["key"] for item in mounted} - {"reader_password", "log_salt", "dashboard_database"}
+        assert not {item["key"] for item in mounted} - READING
+        given = {each["name"]: each.get("value", "") for each in spec["containers"][0]["env"]}
+        for environment in (service["environment"], given):  # else it would refuse to listen to all
+            assert environment[KEYS] == "/run/secrets/api_keys"
     assert of(overlays["cluster"], "ConfigMap", "reading")["data"]["MLFLOW_TRACKING_USERNAME"] == "reader"
 
 

@@ -32,6 +32,7 @@ BENCHES = {
     "workers": ("many_workers", "many_workers"),
     "row": ("served_endpoint", "one_row"),
     "endpoint": ("served_endpoint", "endpoint"),
+    "observed": ("served_endpoint", "observed"),
     "crowd": ("served_endpoint", "crowd"),
     "predict": ("bulk_prediction", "bulk_prediction"),
     "baseline": ("waits", "baseline"),

@@ -25,6 +25,7 @@ from pipelines.datasets import prepare
 from pipelines.files import cores
 from pipelines.params import read_params
 from pipelines.simulate.__main__ import simulators
+from serving.login import A_MINUTE, KEYS, hashed
 from serving.mlflow_private import scoring_options
 from tests.bench.measured import Record, compare, medians
 from tests.empty_store import working_in
@@ -34,6 +35,7 @@ from tests.training.image_samples import encoded
 from training.model.predictor import Predictor
 
 ONE_ROW = 2.0  # ms in this process, at most
+MOST_OBSERVED = 1.03  # 99th percentile of an answer with login, metrics and log of requests, times that without
 MOST_LOGGED = 1.05  # an answer that is logged takes at most this times as long as one that is not
 MOST_ABOVE = 1.5  # milliseconds over HTTP above MLflow's server around a trivial model
 LEAST_TIMES, CLIENTS = 3.0, 64  # the throughput of MLflow's server around the same model, for so many clients
@@ -41,13 +43,15 @@ JSON = {"Content-Type": "application/json"}
 
 
 @contextlib.contextmanager
-def mlflows_server(folder: Path, model: Path | str, threads: int = 1) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Serve a model by MLflow's own server; give its URL and process."""
+def mlflows_server(
+    folder: Path, model: Path | str, threads: int = 1, application: str = "mlflow.pyfunc.scoring_server.app:app"
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Serve a model by MLflow's own server, or by another application; give its URL and process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options, environment = scoring_options(model, host="127.0.0.1", port=port, seconds=60, workers=1)
-    command = [sys.executable, "-m", "uvicorn", *options, "mlflow.pyfunc.scoring_server.app:app"]
-    environment["OMP_NUM_THREADS"] = str(threads)
+    command = [sys.executable, "-m", "uvicorn", *options, "--no-access-log", application]
+    environment |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(served.ROOT)}
     with listening(command, f"{url}/ping", folder / f"mlflow-{port}.log", environment) as server:
         yield url, server
 
@@ -123,6 +127,47 @@ def peak_megabytes(process: int) -> float:
     """Return the largest resident memory that a process has had."""
     (kilobytes,) = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
     return int(kilobytes) / 1000
+
+
+def observed(small: bool = False, requests_each: int = 5_000) -> list[Record]:
+    """Compare the endpoint with login, metrics and the log of requests with one that has none of them.
+
+    One row of a simulated profile, the servers asked in random order. A busy machine decides the last percentile alone.
+    """
+    requests_each = 100 if small else requests_each
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(working_in(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+        task, prepared = served.profiles_prepared(1_000)
+        contract = served.save_fitted(served.PROFILES, "logistic_regression", task, prepared, folder / "model")
+        served.register(served.PROFILES, contract, folder / "model", prepared.samples.take(np.arange(2)))
+        served.with_policy(folder)
+        (folder / "api_keys").write_text("".join(f"{name} {hashed(name)}\n" for name in ("ada", "bob", "a-key")))
+        env = {KEYS: str(folder / "api_keys"), A_MINUTE: "1000000"}
+        files = mlflow.artifacts.download_artifacts(f"models:/{served.PROFILES}@production")
+        bare = mlflows_server(folder, files, application="tests.bench.bare_endpoint:app")
+        urls = [stack.enter_context(each)[0] for each in (served.serving(folder, served.PROFILES, env=env), bare)]
+        session = stack.enter_context(requests.Session())
+        rows = contract.request(prepared.samples.take(np.arange(1))).to_dict("records")
+        body = json.dumps({"dataframe_records": rows})
+        headers, order = {**JSON, "Authorization": "Bearer a-key"}, np.random.default_rng(0)
+
+        def asked(url: str) -> float:
+            began = time.perf_counter()
+            session.post(f"{url}/invocations", data=body, headers=headers).raise_for_status()
+            return time.perf_counter() - began
+
+        took: list[list[float]] = [[], []]
+        for _ in range(requests_each + 20):
+            for side in order.permutation(2):
+                took[side].append(asked(urls[side]))
+    records = []
+    for share, name in ((0.5, "median"), (0.99, "99th percentile")):
+        ours, other = (1e3 * float(np.quantile(times[20:], share)) for times in took)
+        about: dict[str, Any] = {"higher_is_better": False, "sides": ("observed, with login", "neither")}
+        about["bound"] = None if small or share < 0.9 else MOST_OBSERVED
+        name = f"endpoint, one row, login, metrics and log of requests, {name}"
+        records.append(Record(name, ours, other, ours / other, "ms", **about))
+    return records
 
 
 def one_row(small: bool = False) -> list[Record]:

@@ -167,7 +167,7 @@ def first_pages(small: bool = False) -> list[Record]:
     with tempfile.TemporaryDirectory() as name, chromium() as browser, platform(Path(name)) as made:
         bare = Path(name) / "bare.py"
         bare.write_text(BARE)
-        scripts = {"ours": ROOT / "serving" / "dashboard_app.py", "bare": bare}
+        scripts = {"ours": ROOT / "serving" / "dashboard_server.py", "bare": bare}
         for _ in range(1 if small else 8):
             for side, script in scripts.items():
                 with streamlit(script, made.folder, made.environment) as server:

@@ -15,16 +15,19 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
+import requests
 from PIL import Image
 
 from pipelines.params import read_params
 from serving.dashboard.data.collection import drugs
 from serving.dashboard.data.words import what_it_does
+from serving.login import KEYS
 from tests.serving.browser_window import CHROMIUM, NO_CHROMIUM, chromium, first_page, streamlit
 from tests.serving.dashboard_platform import IMAGES, RESPONSE, Platform, one_image
+from tests.serving.test_login import make_key
 from tests.training.tiny import ROOT
 
-SCRIPT = ROOT / "serving" / "dashboard_app.py"
+SCRIPT = ROOT / "serving" / "dashboard_server.py"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 WAIT = 60_000  # milliseconds for what takes one on a busy core
 
@@ -214,3 +217,16 @@ def test_an_image_is_named_and_shown_with_where_the_network_looked(visit: Any, t
 def test_nothing_is_asked_of_any_other_machine(window: Window) -> None:
     elsewhere = {urlsplit(url).hostname for url in window.asked if url.startswith(("http", "ws"))}
     assert elsewhere == {"127.0.0.1"}
+
+
+def test_pages_ask_for_a_key_where_a_login_is_set(window: Window, dashboard_platform: Platform, tmp_path: Path) -> None:
+    """Chromium sends the key with the WebSocket too, over which the pages come."""
+    key = make_key(tmp_path, "ada")
+    environment = {**dashboard_platform.environment, KEYS: str(tmp_path / "api_keys")}
+    with streamlit(SCRIPT, dashboard_platform.folder, environment) as served:
+        for given in (None, ("ada", "wrong")):
+            assert requests.get(served.url, auth=given, timeout=60).status_code == 401
+        credentials = {"username": "ada", "password": key}
+        with window.page.context.browser.new_context(http_credentials=credentials) as context:
+            context.set_default_timeout(WAIT)
+            first_page(context.new_page(), served.url)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 ENDPOINTS = "ONCOLINEAGE_ENDPOINTS"
+LOGIN = "ONCOLINEAGE_ENDPOINT_API_KEY"  # by which the dashboard asks endpoints that have a login
 PRODUCTION = "production"
 ROWS_AT_ONCE = 64  # so that a page can show how far it is, and stop
 _CONNECT_SECONDS = 3.05
@@ -128,6 +129,8 @@ def _bodies(rows: Sequence[Row], explain: bool, rows_at_once: int) -> Iterator[t
 def _answers(endpoint: Endpoint, body: bytes, names: Sequence[str], seconds: float) -> list[Row]:
     requests = load("requests")  # the first page is drawn before anybody is asked
     url, headers = f"{endpoint.url}/invocations", {"Content-Type": "application/json"}
+    if key := os.environ.get(LOGIN):
+        headers["Authorization"] = f"Bearer {key}"
     timeout = (_CONNECT_SECONDS, seconds)
     try:
         response = requests.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
@@ -162,7 +165,9 @@ def _refusal(endpoint: Endpoint, response: requests.Response, names: Sequence[st
         message = ""
     if response.status_code == 504:
         return _too_slow(endpoint, "within the time limit of its server")
-    if response.status_code == 503:
+    if response.status_code == 401:
+        return NoAnswer(f"The model at {endpoint.place} does not let the dashboard in: {LOGIN} has no key of its.")
+    if response.status_code in (429, 503):
         return NoAnswer(f"The model at {endpoint.place} is busy with other requests. Try again in a while.")
     if response.status_code >= 500 or not message:
         failed = f"The model at {endpoint.place} failed (HTTP {response.status_code})"
