@@ -44,6 +44,7 @@ class Serve:
     request_megabytes: float  # of a request's body, at most
     image_pixels: int  # of one image, at most; a larger one is refused before it is decoded
     explained_rows: int = 32  # rows of a request, at most, with an explanation
+    follow_seconds: float = 15.0  # between two looks at the alias; 0: a server stays with its first version
 
 
 @dataclass(frozen=True)

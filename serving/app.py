@@ -29,9 +29,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.endpoint_metrics import CONTENT_TYPE, Metrics
 from serving.joined import WAITING, join_passes
 from serving.login import Login, guarded
-from serving.mlflow_private import answer, scoring_application, served_model
+from serving.mlflow_private import answer, model_folder, scoring_application, served_model
 from serving.request_record import CURRENT, RequestRecord, watch
-from serving.telemetry import RECORD, closing, observed
+from serving.serving_state import FAILED, READY, tell
+from serving.telemetry import RECORD, living, observed
 from serving.tracing import Traces
 
 PREFIX = "ONCOLINEAGE_SERVE_"
@@ -294,11 +295,26 @@ def __getattr__(name: str) -> Any:
     """Create ``app`` when uvicorn asks for it, not when this module is imported."""
     if name != "app":
         raise AttributeError(name)
-    model = served_model()
-    _import_explainers()
+    try:
+        model = served_model()
+        _import_explainers()
+        _answer_own_example(model)
+    except Exception as error:
+        tell(FAILED, f"{type(error).__name__}, see the log")
+        raise
     _log_through_the_root()
     globals()["app"] = made = application(model)
     return made
+
+
+def _answer_own_example(model: Any) -> None:
+    """Answer the input example that was logged with a model: what cannot do that is not served."""
+    predictor = model.unwrap_python_model()
+    log, predictor.log = predictor.log, None  # where nobody has asked
+    try:
+        answer(parsed((model_folder() / "serving_input_example.json").read_bytes(), Limits.from_environment()), model)
+    finally:
+        predictor.log = log
 
 
 def application(model: Any) -> ASGIApp:
@@ -316,7 +332,7 @@ def application(model: Any) -> ASGIApp:
             if each:
                 each()
 
-    return closing(observed(inner, metrics, traces, **about), close)
+    return living(observed(inner, metrics, traces, **about), lambda: tell(READY), close)
 
 
 def _log_through_the_root() -> None:

@@ -1,11 +1,9 @@
 """Serve a registered model over HTTP: ``python -m serving.endpoint --task T [--stage production] [--workers n]``.
 
-It runs the command of ``mlflow models serve -m models:/T@production`` with two differences. The alias is resolved once:
-all workers serve the version that is printed, even if the alias moves while they start. And uvicorn runs `serving.app`
-in place of MLflow's application: it bounds the size of requests, asks for a login, counts, logs and traces.
+As ``mlflow models serve -m models:/T@production``, with two differences. All workers serve the version that is printed;
+where the alias moves, they make way for those of the new version, see `serving.following`. And uvicorn runs
+`serving.app` in place of MLflow's application: it bounds the size of requests, asks for a login, counts, logs, traces.
 """
-
-import os
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
@@ -13,7 +11,7 @@ from pipelines.params import read_params
 
 
 def main() -> int:
-    """Replace this process with the server."""
+    """Serve until a signal ends it."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--stage", default="production", help="alias in the registry")
     arguments.add_argument("--workers", type=int, default=1, help="processes")
@@ -22,17 +20,14 @@ def main() -> int:
     given = arguments.parse_args()
     if given.workers < 1:
         raise UserError(f"--workers is {given.workers}; at least one process is needed")
-    from serving.server_command import check_access, command, served_version
+    from serving.following import serve
+    from serving.server_command import check_access
 
     check_access(given.host)
     params = read_params()
     params.task(given.task)
-    version = served_version(given.task, given.stage)
-    own, environment = command(
-        given.task, version, params.policy.serve, host=given.host, port=given.port, workers=given.workers
-    )
-    print(f"{given.task} version {version} ({given.stage}) at http://{given.host}:{given.port}/invocations", flush=True)
-    os.execve(own[0], own, environment)
+    how = {"host": given.host, "port": given.port, "workers": given.workers}
+    return serve(given.task, given.stage, params.policy.serve, **how)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Metrics of an endpoint for Prometheus, served at ``/metrics``. Imports nothing of the platform, as `serving.app`.
 
 All labels come from closed sets: a task, a version, a status, a word of `serving.request_record`. Several workers
-share a folder that `serving.server_command` makes (``PROMETHEUS_MULTIPROC_DIR``), and each answers for all.
+share a folder that `serving.following` makes (``PROMETHEUS_MULTIPROC_DIR``), and each answers for all.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
@@ -20,8 +21,11 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from serving.request_record import RequestRecord
+from serving.serving_state import alias_state
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -36,7 +40,7 @@ class Metrics:
     """The metrics of one served version."""
 
     def __init__(self, task: str, version: str) -> None:
-        self._registry = CollectorRegistry()
+        self._registry, self._task = CollectorRegistry(), task
         self._folder = os.environ.get(FOLDER)
         if not self._folder:
             ProcessCollector(registry=self._registry)
@@ -55,6 +59,7 @@ class Metrics:
         self._judged = made(Counter, "judged_rows", "answered rows whose novelty is known")
         self._flagged = made(Counter, "out_of_distribution_rows", "of these, rows unlike the training data")
         self._widths = made(Histogram, "interval_width", "of a row's interval, in the target's unit", buckets=_WIDTHS)
+        self._registry.register(_Alias(task))
         self._sizes = made(Histogram, "prediction_set_size", "labels in a row's prediction set", buckets=_SIZES)
 
     def count(self, record: RequestRecord) -> None:
@@ -80,7 +85,26 @@ class Metrics:
         if self._folder:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry, self._folder)
+            registry.register(_Alias(self._task))
         return generate_latest(registry)
+
+
+class _Alias(Collector):
+    """What the process that follows the alias knows: the version that should be served, and what failed."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+
+    def collect(self) -> Iterator[Metric]:
+        if (found := alias_state()) is not None:
+            named = GaugeMetricFamily(_PREFIX + "alias_version", "the version that the alias names", labels=["task"])
+            named.add_metric([self._task], found[0])
+            failed = CounterMetricFamily(
+                _PREFIX + "takeover_failures", "times that a version could not take over", labels=["task"]
+            )
+            failed.add_metric([self._task], found[1])
+            yield named
+            yield failed
 
 
 def _mode(name: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType
 from mlflow.types.schema import AnyType, Map
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.proto_json_utils import NumpyEncoder
 
 from serving.request_record import CURRENT
@@ -42,15 +42,20 @@ def import_stores() -> None:
         import_module(module)
 
 
-def scoring_options(folder: str | Path, *, host: str, port: int, seconds: int, workers: int) -> tuple[list[str], dict]:
-    """Return the options by which uvicorn serves a model, and the environment that names the model."""
-    line, environment = scoring_server.get_cmd(str(folder), port, host, seconds, workers)
-    return shlex.split(line)[1:-1], environment
+def scoring_environment(folder: str | Path, seconds: int) -> dict[str, str]:
+    """Return this process's environment, and what MLflow's scoring server reads: the model, and an answer's time."""
+    _, environment = scoring_server.get_cmd(str(folder), timeout=seconds)
+    return dict(environment)
 
 
 def served_model() -> Any:
-    """Load the model that the environment of `scoring_options` names."""
+    """Load the model that the environment of `scoring_environment` names."""
     return scoring_server.load_model_with_mlflow_config(os.environ[scoring_server._SERVER_MODEL_PATH])
+
+
+def model_folder() -> Path:
+    """Return the folder of that model."""
+    return Path(local_file_uri_to_path(os.environ[scoring_server._SERVER_MODEL_PATH]))
 
 
 def scoring_application(model: Any) -> FastAPI:

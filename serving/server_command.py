@@ -1,8 +1,6 @@
-"""The command that serves a version of a registered model, and its environment."""
+"""The version that an alias names, and the environment of a server of it."""
 
 import os
-import sys
-import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient, artifacts
@@ -18,10 +16,9 @@ from serving import tracing
 from serving.app import Limits
 from serving.endpoint_metrics import FOLDER
 from serving.login import Login
-from serving.mlflow_private import scoring_options
+from serving.mlflow_private import scoring_environment
+from serving.serving_state import OWN
 
-APPLICATION = "serving.app:app"
-LOG_CONFIG = Path(__file__).with_name("log_config.json")
 SECONDS = 60  # an answer may take
 _ROOT = Path(__file__).parent.parent
 
@@ -49,8 +46,11 @@ def check_access(host: str) -> None:
         raise UserError(f"{variable} asks for traces, and {missing}; or unset it")
 
 
-def command(name: str, version: str, serve: Serve, *, host: str, port: int, workers: int) -> tuple[list[str], dict]:
-    """Return command and environment; `UserError` where the files cannot be read or are not those registered."""
+def environment_of(name: str, version: str, serve: Serve, own: Path, workers: int) -> dict[str, str]:
+    """Return the environment of a server of a version, whose files of state are in the folder ``own``.
+
+    `UserError` where the version's files cannot be read, or are not those registered.
+    """
     try:
         folder = artifacts.download_artifacts(f"models:/{name}/{version}")
         registered = MlflowClient().get_model_version(name, version)
@@ -60,15 +60,18 @@ def command(name: str, version: str, serve: Serve, *, host: str, port: int, work
     check_files(registered, Path(folder))
     size = int(serve.request_megabytes * 1_000_000)
     limits = Limits(serve.rows, serve.explained_rows, size, SECONDS, max(1, cores() // 2))
-    options, environment = scoring_options(folder, host=host, port=port, seconds=limits.seconds, workers=workers)
-    log = ["--no-access-log", "--log-config", str(LOG_CONFIG)]
-    own = [sys.executable, "-m", "uvicorn", *options, *log, APPLICATION]
+    environment = scoring_environment(folder, limits.seconds)
     if workers > 1:  # each adds to files of all, so that any of them can answer for all
-        environment.setdefault(FOLDER, tempfile.mkdtemp(prefix="oncolineage-metrics-"))
+        (own / "metrics").mkdir()
+        environment[FOLDER] = str(own / "metrics")
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle OpenMP threads sleep
-    environment |= limits.environment() | {
-        MODEL_VERSION: version,
-        IMAGE_PIXELS: str(serve.image_pixels),
-        "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
-    }
-    return own, environment
+    return (
+        environment
+        | limits.environment()
+        | {
+            OWN: str(own),
+            MODEL_VERSION: version,
+            IMAGE_PIXELS: str(serve.image_pixels),
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
+        }
+    )

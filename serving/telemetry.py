@@ -6,6 +6,7 @@ platform, as `serving.app`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -28,6 +29,7 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _QUIET = {"/ping", "/health", "/metrics"}  # asked every few seconds; only their failures are worth a line
 _ROUTES = _QUIET | {"/invocations", "/version"}
 _OWN = ("serving.", "uvicorn")  # whose messages hold nothing of a request
+_LISTENS = 0.1  # seconds after its start in which a server listens
 _logger = logging.getLogger(__name__)
 
 
@@ -65,14 +67,19 @@ def _shown(error: BaseException) -> list[str]:
     return found
 
 
-def closing(app: ASGIApp, close: Callable[[], None]) -> ASGIApp:
-    """Return ``app`` with ``close`` called as the server stops: where workers are many, none runs its `atexit`."""
+def living(app: ASGIApp, opened: Callable[[], None], close: Callable[[], None]) -> ASGIApp:
+    """Return ``app`` with ``opened`` called as the server begins to listen, and ``close`` as it stops.
+
+    Where workers are many, none runs its `atexit`.
+    """
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         async def sent(message: Message) -> None:
             if message["type"] == "lifespan.shutdown.complete":
                 close()
             await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                asyncio.get_running_loop().call_later(_LISTENS, opened)
 
         await app(scope, receive, sent if scope["type"] == "lifespan" else send)
 

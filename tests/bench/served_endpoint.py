@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
+import psutil
 import requests
 from PIL import Image
 
@@ -26,7 +27,7 @@ from pipelines.files import cores
 from pipelines.params import read_params
 from pipelines.simulate.__main__ import simulators
 from serving.login import A_MINUTE, KEYS, hashed
-from serving.mlflow_private import scoring_options
+from serving.mlflow_private import scoring_environment
 from tests.bench.measured import Record, compare, medians
 from tests.empty_store import working_in
 from tests.servers import free_port, listening
@@ -49,8 +50,8 @@ def mlflows_server(
     """Serve a model by MLflow's own server, or by another application; give its URL and process."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    options, environment = scoring_options(model, host="127.0.0.1", port=port, seconds=60, workers=1)
-    command = [sys.executable, "-m", "uvicorn", *options, "--no-access-log", application]
+    environment = scoring_environment(model, 60)
+    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--no-access-log", application]
     environment |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(served.ROOT)}
     with listening(command, f"{url}/ping", folder / f"mlflow-{port}.log", environment) as server:
         yield url, server
@@ -124,9 +125,10 @@ def asked_by_many(url: str, bodies: list[bytes], clients: int, seconds: float) -
 
 
 def peak_megabytes(process: int) -> float:
-    """Return the largest resident memory that a process has had."""
-    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
-    return int(kilobytes) / 1000
+    """Return the largest resident memory that a process and those that it started have had."""
+    family = [process, *(each.pid for each in psutil.Process(process).children(recursive=True))]
+    states = (Path(f"/proc/{each}/status").read_text() for each in family)
+    return sum(int(re.findall(r"VmHWM:\s+(\d+)", state)[0]) for state in states) / 1000
 
 
 def observed(small: bool = False, requests_each: int = 5_000) -> list[Record]:

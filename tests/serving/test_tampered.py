@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -59,17 +58,16 @@ def _flip(path: Path) -> None:
     path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else b"#")
 
 
-def _command() -> tuple[list[str], dict[str, Any]]:
+def _command() -> dict[str, str]:
     serve = read_params().policy.serve
-    return server_command.command(TASK, "1", serve, host="127.0.0.1", port=5001, workers=1)
+    return server_command.environment_of(TASK, "1", serve, Path("own"), 1)
 
 
 def test_untouched_files_are_served_and_loaded_by_this_code(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    own, environment = _command()
-    assert own[-1] == server_command.APPLICATION
+    environment = _command()
     assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"  # as make sets it, however the server is started
     # A model is read by this code, whatever code was logged with it: one release would meet the other's in a process.
