@@ -38,7 +38,6 @@ _UNITS = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewher
 class Pairs(Modality):
     """Cell lines and drugs, measured in studies."""
 
-    stratum = "study"
     in_every_mode = True
 
     def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
@@ -80,10 +79,6 @@ class Pairs(Modality):
     def simulated(self, samples: ResponseSamples) -> bool:
         """Return whether the cell lines of some pairs are simulated."""
         return bool(samples.cell_lines.get("simulated", pd.Series([False])).any())
-
-    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame]:
-        """Return the predictions of each study."""
-        return run.parts("study")
 
     def part_names(self, run: Evaluation) -> dict[str, str]:
         """Return the names of the drugs that have one, by id."""

@@ -35,8 +35,6 @@ LABEL = "label"
 class Profiles(Modality):
     """Profiles of genes, of cohorts where the label is not what is predicted."""
 
-    stratum = "cohort"
-
     def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
         """See `Modality.read_cohort`; genes are named as the model names them, and imputed where few are lacking."""
         measures = measures_of(task.problem)
@@ -85,10 +83,10 @@ class Profiles(Modality):
             found.findings.append(Finding.at_rows("units", EXPRESSION_FILE, None, rows, message))
         return found.judged()
 
-    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
+    def cohorts(self, run: Evaluation) -> dict[str, pd.DataFrame]:
         """Return the predictions of each cohort, which the label names unless it is predicted."""
         task: Any = run.task
-        return None if LABEL in task.needs or LABEL not in run.predictions else run.parts(LABEL)
+        return {} if LABEL in task.needs or LABEL not in run.predictions else run.parts(LABEL)
 
 
 def _with_classes(tables: ExpressionTables, classes: Sequence[str]) -> tuple[ExpressionTables, list[str]]:

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from evaluation.evidence.evidence_file import evidence_sha256, seal
-from evaluation.promotion.gate import Situation
+from evaluation.promotion.situation import Situation
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 
 TASK = "drug_response"

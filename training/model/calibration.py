@@ -87,10 +87,13 @@ def half_widths(errors: Floats, groups: int, coverage: float) -> Floats:
     return widths
 
 
-def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
-    """Return which classes are in each row's set, ``(n_rows, n_classes)``; the most probable one always is."""
+def prediction_sets(probabilities: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which classes are in each row's set, ``(n_rows, n_classes)``; the most probable one always is.
+
+    ``threshold`` is one, that of each class ``(n_classes,)`` or that of each row ``(n_rows, 1)``.
+    """
     table = _table(probabilities)
-    sets = 1 - table <= threshold
+    sets = 1 - table <= np.asarray(threshold, dtype=np.float64)
     sets[np.arange(len(table)), table.argmax(axis=1)] = True
     return sets
 
