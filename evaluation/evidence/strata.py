@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from evaluation.comparison.paired import holm
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.metrics import Floats, Interval, as_metrics, gain, group_counts, mean_of_rows, percentile_interval
+from evaluation.metrics import Floats, as_metrics, gain, group_counts, mean_of_rows, percentile_interval
 from evaluation.problems import Measures
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
@@ -83,27 +83,29 @@ def evidence(run: Evaluation, measures: Measures, inside: np.ndarray) -> Evidenc
     """
     metric, settings = run.task.evaluate.metric, run.task.evaluate
     by_column = strata_of(run.prepared, settings, run.fitted.task)
-    scored = _Scored(run, measures)
-    every = scored.of(np.ones(len(run.predictions), dtype=bool)) if by_column else None
-    rows: list[dict[str, Any]] = []
+    scored, rows = _Scored(run, measures), list[dict[str, Any]]()
+    every = scored.of(np.ones(len(run.predictions), dtype=bool)) if by_column else np.array([np.nan])
     for column, strata in by_column.items():
         for name in np.unique(strata):
             part = strata == name
-            own = scored.of(part)
-            row: dict[str, Any] = {"column": column, "name": str(name), **_measured(run, measures, part, inside)}
-            score = percentile_interval(float(own[0]), own[1:] if row["groups"] > 1 else [], settings.confidence)
-            row["metrics"][metric] = score.as_dict()
-            row["judged"] = bool(row["groups"] >= LEAST_GROUPS and np.isfinite(score.value) and not part.all())
-            if row["judged"] and every is not None:
-                row |= {
-                    "drop": _lost(run, every, own),
-                    "rest": _against_rest(run, scored.of(~part, _SPREAD), own[:_SPREAD]),
-                }
+            own, found = scored.metrics(part)
+            row: dict[str, Any] = {
+                "column": column,
+                "name": str(name),
+                "rows": int(part.sum()),
+                "groups": found.pop("groups"),
+            }
+            row["judged"] = bool(row["groups"] >= LEAST_GROUPS and np.isfinite(own[0]) and not part.all())
+            covered = mean_of_rows(inside[part], run.groups[part], **run.bootstrap)
+            row |= {"metrics": found, "coverage": {"observed": covered.value, "low": covered.low, "high": covered.high}}
+            if row["judged"]:
+                rest = scored.of(~part, _SPREAD)
+                row |= {"drop": _lost(run, every, own), "rest": _against_rest(run, rest, own[:_SPREAD])}
             rows.append(row)
     judged = [row for row in rows if row["judged"]]
     for row, corrected in zip(judged, holm([row["rest"]["p"] for row in judged]), strict=True):
         row["rest"] |= {"p_corrected": corrected, "significant": bool(corrected < 1 - settings.confidence)}
-    judged.sort(key=lambda row: -row["drop"]["value"])
+    judged.sort(key=lambda row: -np.nan_to_num(row["drop"]["value"]))
     worst = judged[0] if judged else None
     section: dict[str, Any] = {"metric": metric, "least_groups": LEAST_GROUPS, "columns": list(by_column), "rows": rows}
     section["worst"] = None
@@ -136,33 +138,33 @@ class _Scored:
 
         ``first`` is how many of these numbers are returned, None for all.
         """
-        own = np.unique(self.code[part])
-        weights = np.ones((1, len(own)), np.int64)
-        if self.counts is not None:
-            weights = np.vstack([weights, self.counts[:, own]])[:first]
-        drawn = weights.any(axis=1)
-        found = np.full(len(weights), np.nan)
         known: dict[str, Any] = {"margin_metric": self.metric, **self.learnt}
-        rows = self.run.predictions[part]
+        weights = self._weights(part)[:first]
+        rows, drawn = self.run.predictions[part], weights.any(axis=1)
+        found = np.full(len(weights), np.nan)
         found[drawn] = self.measures.weighted(rows, self.metric, weights[drawn], **known)[self.metric]
         return found
 
+    def metrics(self, part: np.ndarray) -> tuple[Floats, dict[str, Any]]:
+        """Return the result of `of`, and every registered metric with its interval and the number of ``groups``."""
+        task, weights = self.run.task, self._weights(part)
+        drawn, groups = weights.any(axis=1), weights.shape[1]
+        found = self.measures.resampled(self.run.predictions[part], task, weights[drawn])
+        own = np.full(len(weights), np.nan)
+        own[drawn] = found[self.metric] if self.metric in found else self.of(part)[drawn]
+        named = {each.name for each in get_problem(task.problem).metrics}
+        made: dict[str, Any] = {"groups": groups}
+        for name, values in {**found, self.metric: own[drawn]}.items():
+            resampled = values[1:] if groups > 1 else []  # every resample of one group is the group itself
+            if name in named:
+                made[name] = percentile_interval(float(values[0]), resampled, task.evaluate.confidence).as_dict()
+        return own, made
 
-def _measured(run: Evaluation, measures: Measures, part: np.ndarray, inside: np.ndarray) -> dict[str, Any]:
-    """Return size, metrics and coverage of the rows ``part``; no interval of one group."""
-    rows = run.predictions[part]
-    groups, named = int(rows["group"].nunique()), {metric.name for metric in get_problem(run.task.problem).metrics}
-    if groups > 1:
-        found = measures.intervals(rows, run.task, run.seed)
-    else:
-        found = {name: Interval(value, np.nan, np.nan) for name, value in measures.alone(rows, run.task).items()}
-    covered = mean_of_rows(inside[part], run.groups[part], **run.bootstrap)
-    return {
-        "rows": len(rows),
-        "groups": groups,
-        "metrics": {name: each.as_dict() for name, each in found.items() if name in named},
-        "coverage": {"observed": covered.value, "low": covered.low, "high": covered.high},
-    }
+    def _weights(self, part: np.ndarray) -> np.ndarray:
+        """Return how often each group of the rows is drawn: once, and in each resample of all groups."""
+        own = np.unique(self.code[part])
+        once = np.ones((1, len(own)), np.int64)
+        return once if self.counts is None else np.vstack([once, self.counts[:, own]])
 
 
 def _lost(run: Evaluation, every: Floats, own: Floats) -> dict[str, float]:
