@@ -89,12 +89,8 @@ def evidence(run: Evaluation, measures: Measures, inside: np.ndarray) -> Evidenc
         for name in np.unique(strata):
             part = strata == name
             own, found = scored.metrics(part)
-            row: dict[str, Any] = {
-                "column": column,
-                "name": str(name),
-                "rows": int(part.sum()),
-                "groups": found.pop("groups"),
-            }
+            row: dict[str, Any] = {"column": column, "name": str(name), "rows": int(part.sum())}
+            row["groups"] = found.pop("groups")
             row["judged"] = bool(row["groups"] >= LEAST_GROUPS and np.isfinite(own[0]) and not part.all())
             covered = mean_of_rows(inside[part], run.groups[part], **run.bootstrap)
             row |= {"metrics": found, "coverage": {"observed": covered.value, "low": covered.low, "high": covered.high}}
@@ -155,7 +151,7 @@ class _Scored:
         named = {each.name for each in get_problem(task.problem).metrics}
         made: dict[str, Any] = {"groups": groups}
         for name, values in {**found, self.metric: own[drawn]}.items():
-            resampled = values[1:] if groups > 1 else []  # every resample of one group is the group itself
+            resampled = values[1:] if groups > 1 else values[:0]  # every resample of one group is the group itself
             if name in named:
                 made[name] = percentile_interval(float(values[0]), resampled, task.evaluate.confidence).as_dict()
         return own, made

@@ -23,6 +23,7 @@ Method = Literal["one", "mondrian", "scaled"]
 _PRIOR_ROWS = 50.0  # weight of the spread of a cell's target on the training rows, beside its held-out errors
 _TINY = 1e-9
 _LEVEL = 0.05  # of all tests together whether a cell is covered less than declared
+_FEW = 0.01  # share of the cells that may be
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ def choose(
     """Return limits with which rows of a new group are covered with probability ``coverage``, and what was tried.
 
     Each method that is ``asked`` for (``auto``: all) is fitted without a fold and measured on it, for every fold.
-    Chosen is the one under which the fewest cells are covered significantly less than declared, of these the one with
-    the smallest ``size``: of limits, on rows of a mask. With too few groups for a limit there is one for all.
+    Chosen is the one with the smallest ``size`` (of limits, on rows of a mask) of those under which hardly any cell is
+    covered significantly less than declared; else the one with the fewest such cells. With too few groups for a limit
+    there is one for all.
     """
     tried: list[tuple[Method, str]] = [("one", "")]
     for by, of_cells in cells.items():
@@ -100,7 +102,7 @@ def choose(
     folds, best, record = np.unique(held.folds), tried[0], []
     if len(tried) > 1 and len(folds) > 1:
         record = [_measured(each, held, cells, coverage, size) for each in tried]
-        found = min(record, key=lambda row: (row["short"], row["size"]))
+        found = min(record, key=lambda row: (row["short"] * (row["short"] > _FEW * row["cells"]), row["size"]))
         best = found["method"], found["by"]
     return _fit(best, held, cells, coverage), record
 
@@ -117,14 +119,18 @@ def _measured(
         covered[out] = held.scores[out] <= (limits.of(cells[by].of_row[out]) if by else limits.overall)
         sizes += size(limits, out) * out.sum()
     every = [np.zeros(len(covered), dtype=int), *(each.of_row for each in cells.values())]
-    short = _short(covered, held.groups, every, coverage)
-    return {"method": method, "by": by, "coverage": float(covered.mean()), "size": sizes / len(covered), "short": short}
+    short, tested = _short(covered, held.groups, every, coverage)
+    shown = {"coverage": float(covered.mean()), "size": float(sizes / len(covered))}
+    return {"method": method, "by": by, **shown, "short": short, "cells": tested}
 
 
 def _short(
     covered: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp], columns: Sequence[np.ndarray], coverage: float
-) -> int:
-    """Return how many cells of all columns are covered less than declared, by binomial tests of their groups."""
+) -> tuple[int, int]:
+    """Return how many cells of all columns are covered less than declared, by binomial tests, and how many there are.
+
+    Of a group its share of covered rows counts, rounded up over the groups of a cell.
+    """
     p: list[Floats] = []
     for cells in columns:
         rows = pd.DataFrame({"cell": cells, "group": groups, "covered": covered})
@@ -132,7 +138,7 @@ def _short(
         of_cell = of_group.groupby("cell").agg(["sum", "size"])
         p.append(bdtr(np.ceil(of_cell["sum"] - 1e-9), of_cell["size"], coverage))
     every = np.concatenate(p)
-    return int((every < _LEVEL / len(every)).sum())  # Bonferroni
+    return int((every < _LEVEL / len(every)).sum()), len(every)  # Bonferroni
 
 
 def _fit(tried: tuple[Method, str], held: HeldOut, cells: Mapping[str, Cells], coverage: float) -> Limits:

@@ -69,8 +69,8 @@ def _table(rows: list[dict[str, Any]], standing: Mapping[str, Any]) -> pd.DataFr
     table.insert(9, "standing", table["architecture"].map(standing))
     for key in _WORST:
         if any(found := [row.get(key) for row in rows]):
-            ends = pd.DataFrame([each or {} for each in found], columns=_SCORE).astype(float)
-            table[[key, f"{key}_low", f"{key}_high"]] = ends
+            part = pd.DataFrame([each or {} for each in found], columns=_SCORE).astype(float)
+            table = table.join(part.set_axis([key, f"{key}_low", f"{key}_high"], axis=1))
             table[f"{key}_name"] = [each and _name(each) for each in found]
     costs = pd.DataFrame([row["cost"] for row in rows]).reindex(columns=list(_COSTS)).astype(float)
     return table.join(costs.loc[:, (costs > 0).any()])
