@@ -123,7 +123,8 @@ class TaskPolicy:
             given = f"is {waiver.check!r}"
             require(waiver.check in names, f"{here}.check", f"{given}; it must be one of {', '.join(names)}")
             named = (waiver.check in NAMED) == bool(waiver.of)
-            message = f"{given}; {' and '.join(NAMED)} need `of`, the names of what may lie below; others have none"
+            message = f"{given}; a floor needs `of`, which names what may lie below it, and so does worst_stratum; "
+            message += "other checks have none"
             require(named, f"{here}.check", message)
             try:
                 date.fromisoformat(waiver.until)
