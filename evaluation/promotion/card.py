@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.problems import measures_of
-from evaluation.promotion.card_parts import SHOWN, as_table, score, strata_blocks, stress_blocks
+from evaluation.promotion.card_parts import SHOWN, as_table, limit_blocks, score, strata_blocks, stress_blocks
 from evaluation.promotion.card_text import use_of
 from evaluation.promotion.hub_header import header
 from pipelines import report as reports
@@ -191,7 +191,11 @@ def _cohorts(evidence: dict[str, Any]) -> list[Block]:
 
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
-    covered, calibration = evidence["coverage"], evidence.get("calibration", {})
+    covered, calibration, interval_ = (
+        evidence["coverage"],
+        evidence.get("calibration", {}),
+        evidence.get("interval", {}),
+    )
     what = measures_of(evidence["problem"]).promise
     if covered["observed"] is None:
         return [text(f"No {what}: too few rows were held out of the fit.")]
@@ -205,16 +209,17 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
             if side["observed"] is not None
         ]
         blocks.append(text(f"Observed coverage is {' and '.join(told)}. No coverage is declared for rows unlike it."))
-    if (unseen := (evidence.get("interval") or {}).get("unseen_half_width")) is not None:
+    if (unseen := interval_.get("unseen_half_width")) is not None:
         said = f"Drugs without a training row have a wider interval, ± {unseen:.2f} instead of ± "
-        blocks.append(text(f"{said}{evidence['interval']['half_width']:.2f}, measured on drugs held out of a fit."))
+        mean = interval_.get("mean_half_width", interval_["half_width"])
+        blocks.append(text(f"{said}{mean:.2f} in the mean, measured on drugs held out of a fit."))
     if "mean_set_size" in calibration:
         said = f"Logits are divided by a temperature of {calibration['temperature']:.2f}, fitted on rows held out of "
         said += f"the fit. Expected calibration error: {score(evidence['test']['metrics']['ece'])}. Mean size of a "
         blocks.append(text(f"{said}prediction set: {calibration['mean_set_size']:.2f} classes."))
-    elif (half := evidence.get("interval", {}).get("half_width")) is not None:
-        blocks.append(text(f"Half width of the interval, mean over targets: {number(half)}."))
-    return blocks
+    elif (half := interval_.get("mean_half_width", interval_.get("half_width"))) is not None:
+        blocks.append(text(f"Mean half width of the interval: {number(half)}."))
+    return [*blocks, *limit_blocks({**calibration, **interval_}, what)]
 
 
 def _found(evidence: dict[str, Any]) -> list[Block]:

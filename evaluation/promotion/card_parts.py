@@ -7,6 +7,11 @@ from pipelines import report as reports
 from pipelines.formatting import interval, number, p_value, share
 from pipelines.report import Block, text
 
+_LIMITS = {
+    "one": "one for all rows",
+    "mondrian": "one for each {by} (Mondrian)",
+    "scaled": "in units of the spread of each {by} (locally weighted)",
+}
 SHOWN = 10  # of the worst strata, classes, drugs or genes
 score = partial(interval, alone="– (no interval: too few groups to resample)")
 
@@ -43,6 +48,32 @@ def strata_blocks(evidence: dict[str, Any]) -> list[Block]:
     head = ["stratum", "rows", "groups", metric, "below all rows", "above the rest", "p corrected", "covered"]
     head += ["ece"] if "ece" in judged[0]["metrics"] else []
     return [text(said), *as_table(head, rows)]
+
+
+def limit_blocks(found: dict[str, Any], what: str) -> list[Block]:
+    """Return how the limits of intervals or sets were chosen; nothing of models of earlier releases."""
+    if "method" not in found:
+        return []
+    blocks = [text(f"Limits of {what}: {_LIMITS[found['method']].format(by=found['by'])}.")]
+    if tried := found["tried"]:
+        said = "Chosen on held-out folds, as the smallest under which hardly any cell is covered significantly less "
+        rows = [
+            [
+                *(_LIMITS[row["method"]].format(by=row["by"]), share(row["coverage"]), number(row["size"])),
+                f"{row['short']} of {row['cells']}",
+            ]
+            for row in tried
+        ]
+        blocks += [text(f"{said}than declared:"), *as_table(["limits", "covered", "mean size", "cells short"], rows)]
+    if of_drugs := found.get("by_drug"):
+        blocks.append(
+            text(
+                f"Of {of_drugs['drugs']:,} drugs with ten groups {share(of_drugs['share'])} are covered within "
+                f"{of_drugs['near']:g} of what is declared, {share(of_drugs['expected'])} would be if every interval "
+                f"held with just that probability. The lowest coverage of a drug is {share(of_drugs['lowest'])}."
+            )
+        )
+    return blocks
 
 
 def stress_blocks(evidence: dict[str, Any]) -> list[Block]:
