@@ -191,11 +191,8 @@ def _cohorts(evidence: dict[str, Any]) -> list[Block]:
 
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
-    covered, calibration, interval_ = (
-        evidence["coverage"],
-        evidence.get("calibration", {}),
-        evidence.get("interval", {}),
-    )
+    covered = evidence["coverage"]
+    calibration, interval_ = (evidence.get(name) or {} for name in ("calibration", "interval"))
     what = measures_of(evidence["problem"]).promise
     if covered["observed"] is None:
         return [text(f"No {what}: too few rows were held out of the fit.")]
