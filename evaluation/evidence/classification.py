@@ -27,7 +27,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     uncalibrated = measures.metrics(target, raw, classes=classes)
 
     def sets_of(by: Any, rows: np.ndarray) -> np.ndarray:
-        return prediction_sets(probabilities[rows], by.thresholds(by.cell_of(run.test.take(rows)), len(rows)))
+        return prediction_sets(probabilities[rows], by.set_thresholds(by.cell_of(run.test.take(rows)), len(rows)))
 
     sets = run.model.per_row(run.test, sets_of)
     in_set = sets[np.arange(len(target)), target]

@@ -95,8 +95,8 @@ def evidence(run: Evaluation, measures: Measures, inside: np.ndarray) -> Evidenc
             covered = mean_of_rows(inside[part], run.groups[part], **run.bootstrap)
             row |= {"metrics": found, "coverage": {"observed": covered.value, "low": covered.low, "high": covered.high}}
             if row["judged"]:
-                rest = scored.of(~part, _SPREAD)
-                row |= {"drop": _lost(run, every, own), "rest": _against_rest(run, rest, own[:_SPREAD])}
+                rest, share = scored.of(~part, _SPREAD), len(np.unique(run.groups[~part])) / row["groups"]
+                row |= {"drop": _lost(run, every, own), "rest": _against_rest(run, rest, own[:_SPREAD], share)}
             rows.append(row)
     judged = [row for row in rows if row["judged"]]
     for row, corrected in zip(judged, holm([row["rest"]["p"] for row in judged]), strict=True):
@@ -168,11 +168,16 @@ def _lost(run: Evaluation, every: Floats, own: Floats) -> dict[str, float]:
     return percentile_interval(float(lost[0]), lost[1:], run.task.evaluate.confidence).as_dict()
 
 
-def _against_rest(run: Evaluation, rest: Floats, own: Floats) -> dict[str, float]:
-    """Return by how much the rows score above the rest, with the interval and p-value (two-sided) of a normal error."""
+def _against_rest(run: Evaluation, rest: Floats, own: Floats, share: float) -> dict[str, float]:
+    """Return by how much the rows score above the rest, with the interval and p-value (two-sided) of a normal error.
+
+    ``share`` is how many times as many groups the rest has.
+    """
     better = gain(run.task.evaluate.metric, own, rest)
     value, known = float(better[0]), better[1:][~np.isnan(better[1:])]
     spread = float(known.std(ddof=1)) if len(known) > 1 else np.nan
+    # Of few rows without an error no resample has one: they are taken to vary as so few groups of the rest do.
+    spread = max(spread, float(np.nanstd(rest[1:])) * np.sqrt(share)) if len(known) > 1 else spread
     reach = float(ndtri((1 + run.task.evaluate.confidence) / 2)) * spread
     p = 2 * float(ndtr(-abs(value) / spread)) if spread > 0 else np.nan
     return {"difference": value, "low": value - reach, "high": value + reach, "p": p}

@@ -15,7 +15,7 @@ from evaluation.evidence.evidence_file import evidence_sha256
 from evaluation.modalities import modality_names, modality_of
 from evaluation.promotion.situation import Situation
 from pipelines.encoders import SAMPLE, plain_name
-from pipelines.formatting import UNDEFINED, counted, finite, interval, listed, number
+from pipelines.formatting import UNDEFINED, counted, finite, interval, listed, number, p_value
 from pipelines.policy import CHECKS, UNWAIVABLE, Gate, Policy, TaskPolicy
 from pipelines.problems import metrics
 
@@ -146,7 +146,8 @@ def _worst_stratum(case: Case) -> Checked:
         return Checked(False, f"not measured: {listed(unknown)}")
     beyond = [name for name, row in judged.items() if row["drop"]["value"] > most]
     worst = max(judged, key=lambda name: float(judged[name]["drop"]["value"]))
-    said = f"{metric} lies furthest below all rows for {worst}: by {_interval(judged[worst]['drop'])}, {few}"
+    by = f"{_interval(judged[worst]['drop'])} (against the rest p {p_value(judged[worst]['rest']['p_corrected'])})"
+    said = f"{metric} lies furthest below all rows for {worst}: by {by}, {few}"
     more = f"; {len(beyond)} lie further below: {listed(beyond, 50)}" if beyond else ""
     return Checked(not beyond, f"{said}; at most {most:g} is allowed{more}", names=tuple(beyond))
 

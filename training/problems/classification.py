@@ -70,7 +70,7 @@ class Classes(Contract):
             "chosen": {"method": limits.method, "by": limits.by, "tried": tried},
         }
 
-    def thresholds(self, cells: np.ndarray | None, count: int) -> np.ndarray:
+    def set_thresholds(self, cells: np.ndarray | None, count: int) -> np.ndarray:
         """Return the threshold of each class, ``(classes,)``, or of each of ``count`` samples, ``(count, 1)``."""
         if self.cells == CLASS:
             return self.limits_of(self.threshold, np.array(self.classes), len(self.classes))
@@ -94,7 +94,7 @@ class Classes(Contract):
     def said(self, outputs: np.ndarray, unseen: np.ndarray, cells: np.ndarray | None = None) -> Columns:
         """Return label, probabilities and the set of classes; for `unseen` samples without coverage."""
         classes = np.array(self.classes)
-        sets = prediction_sets(outputs, self.thresholds(cells, len(outputs)))
+        sets = prediction_sets(outputs, self.set_thresholds(cells, len(outputs)))
         return {
             "label": classes[outputs.argmax(axis=1)],
             "probability": outputs.max(axis=1),
