@@ -140,10 +140,9 @@ def _worst_stratum(case: Case) -> Checked:
         return Checked(True, "does not apply: evaluate.strata names no column that the data has")
     judged = {f"{row['column']}={row['name']}": row for row in rows if row["judged"]}
     few = f"{len(judged)} of {counted(len(rows), 'stratum', 'strata')} with {strata['least_groups']} groups and a score"
-    if not judged:
-        return Checked(True, f"does not apply: {few}")
-    if unknown := [name for name, row in judged.items() if not finite(row["drop"]["value"])]:
-        return Checked(False, f"not measured: {listed(unknown)}")
+    unknown = [name for name, row in judged.items() if not finite(row["drop"]["value"])]
+    if unknown or not judged:
+        return Checked(not judged, f"not measured: {listed(unknown)}" if unknown else f"does not apply: {few}")
     beyond = [name for name, row in judged.items() if row["drop"]["value"] > most]
     worst = max(judged, key=lambda name: float(judged[name]["drop"]["value"]))
     by = f"{_interval(judged[worst]['drop'])} (against the rest p {p_value(judged[worst]['rest']['p_corrected'])})"
