@@ -17,6 +17,7 @@ from training.model.calibration import (
     apply_temperature,
     fit_temperature,
     prediction_sets,
+    true_scores,
 )
 from training.model.cross_fit import FinalFit
 from training.model.limits import Cells, Limits, choose, held_out
@@ -59,7 +60,7 @@ class Classes(Contract):
                 own = limits.of(cells[limits.by].of_row[part])[:, None]
             return float(prediction_sets(calibrated[part], own).sum(axis=1).mean())
 
-        scores = 1 - calibrated[np.arange(len(measured)), measured]
+        scores = true_scores(calibrated, measured)
         coverage, asked = task.evaluate.interval_coverage, task.evaluate.intervals
         limits, tried = choose(held_out(scores, prepared, rows), cells, coverage, asked=asked, size=size)
         return {
