@@ -13,10 +13,11 @@ from scipy.special import ndtr, ndtri
 from evaluation.comparison.paired import holm
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.metrics import Floats, as_metrics, gain, group_counts, mean_of_rows, percentile_interval
+from evaluation.modalities import modality_of
 from evaluation.problems import Measures
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
-from pipelines.params import PARAMS_FILE, Evaluate
+from pipelines.params import PARAMS_FILE, Task
 from pipelines.problems import get_problem
 from pipelines.text_values import known_column
 
@@ -28,12 +29,13 @@ _SPREAD = 201  # the rows themselves, and as many resamples of them as tell the 
 _NO_STRATA = ("sample_id", "target", "digest", "group", "split", "fold", "outer")
 
 
-def strata_of(prepared: Prepared, settings: Evaluate, name: str) -> dict[str, np.ndarray]:
+def strata_of(prepared: Prepared, task: Task, name: str) -> dict[str, np.ndarray]:
     """Return by declared column the stratum of each tested sample of the task ``name``, text, ``(n,)``.
 
     `UserError` for a column that the data does not have, and for bands of a column that holds no numbers.
     """
-    table, described = prepared.table.reset_index(drop=True), prepared.samples.described
+    table, settings = prepared.table.reset_index(drop=True), task.evaluate
+    described = modality_of(task.modality).described(prepared.samples)
     table = table.join(described.drop(columns=table.columns, errors="ignore"))
     table = table.drop(columns=[*_NO_STRATA], errors="ignore")
     train, found = prepared.rows("train"), {}
@@ -66,8 +68,8 @@ def stratify(column: pd.Series, train: np.ndarray, edges: Sequence[float], key: 
     if not edges and (not numeric or len(np.unique(numbers[known])) <= _CATEGORIES):
         return text.fillna(MISSING).to_numpy(str)
     if not edges:
-        trained = numbers[train]
-        edges = np.unique(np.quantile(trained[~np.isnan(trained)], _QUARTILES)).tolist()
+        trained = numbers[train][known[train]]
+        edges = np.unique(np.quantile(trained if len(trained) else numbers[known], _QUARTILES)).tolist()
     inner = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
     names = np.array([f"up to {edges[0]:g}", *inner, f"above {edges[-1]:g}", MISSING])
     return names[np.where(known, np.searchsorted(edges, numbers, side="left"), len(names) - 1)]
@@ -82,7 +84,7 @@ def evidence(run: Evaluation, measures: Measures, inside: np.ndarray) -> Evidenc
     many strata), corrected for their number (Holm).
     """
     metric, settings = run.task.evaluate.metric, run.task.evaluate
-    by_column = strata_of(run.prepared, settings, run.fitted.task)
+    by_column = strata_of(run.prepared, run.task, run.fitted.task)
     scored, rows = _Scored(run, measures), list[dict[str, Any]]()
     every = scored.of(np.ones(len(run.predictions), dtype=bool)) if by_column else np.array([np.nan])
     for column, strata in by_column.items():

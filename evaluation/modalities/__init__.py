@@ -48,6 +48,11 @@ class Modality(ABC):
         column = samples.table.get("simulated", pd.Series([False]))
         return bool(column.astype(str).str.lower().eq("true").any())
 
+    def described(self, samples: Any) -> pd.DataFrame:
+        """Return every column that the raw data has on each sample, a row a sample."""
+        table: pd.DataFrame = samples.table
+        return table
+
     def cohorts(self, run: Evaluation) -> dict[str, pd.DataFrame]:
         """Return the predictions of each cohort of more than one group; none where samples name no cohort."""
         return {}

@@ -80,6 +80,12 @@ class Pairs(Modality):
         """Return whether the cell lines of some pairs are simulated."""
         return bool(samples.cell_lines.get("simulated", pd.Series([False])).any())
 
+    def described(self, samples: ResponseSamples) -> pd.DataFrame:
+        """Return the columns of pairs, and those of cell lines and drugs that have no name of these."""
+        tables = samples.pairs, samples.cell_lines.iloc[samples.cell], samples.drugs.iloc[samples.drug]
+        found = pd.concat([each.reset_index(drop=True) for each in tables], axis=1)
+        return found.loc[:, ~found.columns.duplicated()]
+
     def part_names(self, run: Evaluation) -> dict[str, str]:
         """Return the names of the drugs that have one, by id."""
         drugs = run.test.drugs

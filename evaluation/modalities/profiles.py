@@ -14,6 +14,7 @@ from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from evaluation.problems import measures_of
 from pipelines.errors import DataError, Finding
+from pipelines.samples.barcodes import barcode_parts
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     SAMPLES_FILE,
@@ -82,6 +83,11 @@ class Profiles(Modality):
             message = f"holds values below 0, which {samples.scale} expression never is; bring them to the model's unit"
             found.findings.append(Finding.at_rows("units", EXPRESSION_FILE, None, rows, message))
         return found.judged()
+
+    def described(self, samples: ExpressionSamples) -> pd.DataFrame:
+        """Return the columns of ``samples.csv``, and of barcodes of TCGA also ``plate``, ``site`` and ``center``."""
+        parts = barcode_parts(samples.table["sample_id"])
+        return samples.table.join(parts.drop(columns=samples.table.columns, errors="ignore"))
 
     def cohorts(self, run: Evaluation) -> dict[str, pd.DataFrame]:
         """Return the predictions of each cohort, which the label names unless it is predicted."""

@@ -13,7 +13,6 @@ import pandas as pd
 from pipelines.errors import DataError, Finding
 from pipelines.modalities.profiles import ProfilesTask, ProfileTargets
 from pipelines.samples import Kept, count_dropped
-from pipelines.samples.barcodes import barcode_parts
 from pipelines.samples.formats import Asked, read_tables
 from pipelines.samples.gene_names import find_gene
 from pipelines.samples.rows import Rows
@@ -72,12 +71,6 @@ class ExpressionSamples(Rows):
             return self.logged(self.targets).astype(np.float64)
         outcome = self.table[list(self.outcome)].to_numpy()
         return outcome[:, 0] if len(self.outcome) == 1 else outcome
-
-    @property
-    def described(self) -> pd.DataFrame:
-        """Return the columns of ``table``, and of barcodes of TCGA also ``site``, ``plate`` and ``center``."""
-        parts = barcode_parts(self.table["sample_id"])
-        return self.table.join(parts.drop(columns=self.table.columns, errors="ignore"))
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -58,11 +58,6 @@ class ImageSamples(Rows):
         return self.table["target"].to_numpy(np.int64)
 
     @property
-    def described(self) -> pd.DataFrame:
-        """Return the columns of ``table``."""
-        return self.table
-
-    @property
     def digests(self) -> list[str]:
         """Return the SHA-256 of each sample's file."""
         return self.table["digest"].tolist()

@@ -43,13 +43,6 @@ class ResponseSamples(Rows):
         return self.pairs["target"].to_numpy(np.float64)
 
     @property
-    def described(self) -> pd.DataFrame:
-        """Return the columns of ``pairs``, and those of cell lines and drugs that have no name of these."""
-        lines, drugs = self.cell_lines.iloc[self.cell], self.drugs.iloc[self.drug]
-        found = pd.concat([each.reset_index(drop=True) for each in (self.pairs, lines, drugs)], axis=1)
-        return found.loc[:, ~found.columns.duplicated()]
-
-    @property
     def within(self) -> pd.Series:
         """Return the drug of each sample, within which metrics are taken too."""
         return self.pairs["drug_id"]

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 
 class Rows(ABC):
@@ -16,11 +15,6 @@ class Rows(ABC):
     @abstractmethod
     def take(self, rows: np.ndarray) -> Self:
         """Return the samples at ``rows``: positions, or a boolean mask."""
-
-    @property
-    @abstractmethod
-    def described(self) -> pd.DataFrame:
-        """Return every column that the raw data has on each sample, a row a sample."""
 
     @property
     def shape(self) -> tuple[int]:

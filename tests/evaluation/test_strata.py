@@ -12,6 +12,7 @@ import pytest
 from evaluation.evidence import strata
 from evaluation.evidence.evidence_file import check_schema, seal
 from evaluation.evidence.strata import MISSING, strata_of, stratify
+from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from evaluation.promotion.card import content
 from evaluation.promotion.gate import judge
@@ -94,10 +95,10 @@ def test_a_site_at_which_the_model_fails_is_found_refused_and_waived_by_its_name
 def test_a_column_that_is_not_there_is_named_with_those_that_are(setting: Setting) -> None:
     settings = replace(setting.task.evaluate, strata=("sit",), bands={})
     with pytest.raises(UserError, match=r"params.yaml: tasks.tumor_type.evaluate.strata names 'sit'.*label.*site, age"):
-        strata_of(setting.prepared, settings, "tumor_type")
+        strata_of(setting.prepared, replace(setting.task, evaluate=settings), "tumor_type")
     settings = replace(settings, strata=("site",), bands={"site": (1.0,)})
     with pytest.raises(UserError, match=r"tasks.tumor_type.evaluate.bands.site has edges"):
-        strata_of(setting.prepared, settings, "tumor_type")
+        strata_of(setting.prepared, replace(setting.task, evaluate=settings), "tumor_type")
 
 
 def test_numbers_are_cut_at_quartiles_of_training_rows_and_few_values_are_categories() -> None:
@@ -114,12 +115,13 @@ def test_columns_of_lines_and_drugs_and_parts_of_barcodes_are_strata() -> None:
     drugs = pd.DataFrame({"smiles": ["C"], "pathway": ["MAPK"]}, index=["D"])
     prepared: Any = SimpleNamespace(samples=make_samples(pairs, lines, drugs, {}), table=pairs, tested=np.arange(2))
     prepared.rows = lambda side: np.arange(2)
-    settings: Any = SimpleNamespace(strata=("tissue", "pathway"), bands={})
-    found = {column: each.tolist() for column, each in strata_of(prepared, settings, "any").items()}
+    settings = SimpleNamespace(strata=("tissue", "pathway"), bands={})
+    task: Any = SimpleNamespace(modality="pairs", evaluate=settings)
+    found = {column: each.tolist() for column, each in strata_of(prepared, task, "any").items()}
     assert found == {"tissue": ["lung", MISSING], "pathway": ["MAPK", "MAPK"]}
 
     profiles = profile_samples(np.zeros((2, 1)), ("G",), np.array(["A", "B"]))
     ids = ["TCGA-OR-A5J1-01A-11R-A29W-13", "TCGA-05-4244-01A-01T-1108-13"]
-    described = replace(profiles, table=profiles.table.assign(sample_id=ids)).described
+    described = modality_of("profiles").described(replace(profiles, table=profiles.table.assign(sample_id=ids)))
     assert described[["site", "plate"]].to_numpy().tolist() == [["OR", "A29W"], ["05", "1108"]]
-    assert "site" not in profiles.described
+    assert "site" not in modality_of("profiles").described(profiles)
