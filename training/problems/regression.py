@@ -54,7 +54,7 @@ class Number(Contract):
                 2 * float(limits.of(cells[limits.by].of_row[rows]).mean()) if limits.by else 2 * limits.overall
             ),
         )
-        if math.isfinite(limits.overall):  # else today's groups are too few for any but the largest error
+        if math.isfinite(limits.overall):  # with too few groups the largest error has to do
             found |= {"half_width": limits.overall, **cls.served(limits, prepared)}
             found["chosen"] = {"method": limits.method, "by": limits.by, "tried": tried}
         return found
