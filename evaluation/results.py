@@ -63,6 +63,8 @@ def metrics_of(evidence: dict[str, Any]) -> dict[str, Any]:
     found["test"] = {key: each["value"] for key, each in of_all.items()}
     if "stress" in evidence:
         found["worst_stress"] = {key: each["value"] for key, each in evidence["stress"]["worst"].items()}
+    if (stratum := (evidence.get("strata") or {}).get("worst")) is not None:
+        found["worst_stratum"] = {key: stratum[key] for key in ("column", "name", "value", "low", "high")}
     found["interval"] = {key: {side: each[side] for side in ("low", "high")} for key, each in of_all.items()}
     found["by_class"] = {key: each for key, each in test["metrics"].items() if key not in named}
     found["cost"] = {"seconds": evidence["seconds"]}

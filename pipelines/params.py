@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import re
 from abc import ABC, abstractmethod
@@ -114,6 +115,16 @@ class Evaluate:
     confidence: float
     explained_samples: PerBudget
     interval_coverage: float
+    # Columns by whose values the test rows are parted: each part is measured, beside the rest. One with `?` at its end
+    # is left out where the data has no such column.
+    strata: tuple[str, ...] = field(default=(), kw_only=True)
+    # Edges of the parts of columns of numbers; without, the quartiles of the training rows.
+    bands: dict[str, tuple[float, ...]] = field(default_factory=dict, kw_only=True)
+    # Whether prediction intervals or sets have one limit for all rows, one for each class, drug or other cell
+    # (`mondrian`), or one in units of the cell's spread (`scaled`); `auto`: what does best on held-out folds.
+    intervals: Literal["auto", "one", "mondrian", "scaled"] = field(default="auto", kw_only=True)
+    # Columns whose values are cells, of those that an answer can tell; see `training.contract.Contract.cell_columns`.
+    intervals_by: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -296,8 +307,20 @@ def _check_task(task: Task, checks: Checks, architectures: list[str]) -> None:
         message = f"is {members}; it must be 1 or split.folds ({split.folds})"
         checks.require(members in (1, split.folds), f"fit.members.{budget}", message)
     checks.at_least(100, "evaluate.resamples")
+    _check_strata(evaluate, checks)
     message = f"is {evaluate.baseline!r}, which is not among the models of the task"
     checks.require(evaluate.baseline in architectures, "evaluate.baseline", message)
+
+
+def _check_strata(evaluate: Evaluate, checks: Checks) -> None:
+    named = [column.removesuffix("?") for column in evaluate.strata]
+    for key, columns in (("strata", named), ("intervals_by", evaluate.intervals_by)):
+        checks.require(len(set(columns)) == len(columns), f"evaluate.{key}", "names a column twice")
+    for column, edges in evaluate.bands.items():
+        key = f"evaluate.bands.{column}"
+        checks.require(column in named, key, f"is of no column of evaluate.strata ({', '.join(named) or 'none'})")
+        rising = len(edges) > 0 and all(low < high for low, high in itertools.pairwise(edges))
+        checks.require(rising, key, f"is {list(edges)}; write one or more edges, each above the one before")
 
 
 def _check(params: Params, path: Path, lines: dict[str, int]) -> None:

@@ -11,10 +11,11 @@ from pipelines.typed_yaml import Checks
 
 # The checks of `evaluation.promotion.gate`, in its order.
 CHECKS = (
-    *("margin", "simple_models", "production", "floor", "calibration", "coverage", "latency", "size", "explanation"),
-    *("stress", "validation", "audit", "identity", "data", "simulated", "pretraining"),
+    *("margin", "simple_models", "production", "floor", "worst_stratum", "calibration", "coverage", "latency", "size"),
+    *("explanation", "stress", "validation", "audit", "identity", "data", "simulated", "pretraining"),
 )
 UNWAIVABLE = ("identity",)  # evidence of another version is no evidence
+NAMED = ("floor", "worst_stratum")  # their waivers name what may fail
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Gate:
     completeness: float  # relative difference between the sum of attributions and the prediction, at most
     random_weights_correlation: float  # of attributions with those of the same network with random weights, at most
     stress_drop: float  # how far the accuracy under the worst stress test may lie below that of the same rows at home
+    stratum_drop: float = 0.15  # how far the task's metric of a stratum may lie below that of all test rows
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class Waiver:
     reason: str
     by: str
     until: str  # ISO date of the last day that it counts
-    of: tuple[str, ...] = ()  # for `floor`: classes, drugs or genes that may lie below it, as named by the gate
+    # For `floor` classes, drugs or genes that may lie below it, for `worst_stratum` strata (`tissue=lung`); as named by
+    # the gate.
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,9 @@ class TaskPolicy:
                 require(bool(getattr(waiver, word).strip()), f"{here}.{word}", "is empty")
             given = f"is {waiver.check!r}"
             require(waiver.check in names, f"{here}.check", f"{given}; it must be one of {', '.join(names)}")
-            named = (waiver.check == "floor") == bool(waiver.of)
-            message = f"{given}; a floor needs `of`, which names what may lie below it, other checks have none"
+            named = (waiver.check in NAMED) == bool(waiver.of)
+            message = f"{given}; a floor needs `of`, which names what may lie below it, and so does worst_stratum; "
+            message += "other checks have none"
             require(named, f"{here}.check", message)
             try:
                 date.fromisoformat(waiver.until)
@@ -145,7 +150,7 @@ class Policy:
     def check(self, checks: Checks, tasks: Collection[str]) -> None:
         """Refuse thresholds out of range, and policies of no task."""
         checks.require(math.isfinite(self.gate.margin), "gate.margin", f"is {self.gate.margin}; it must be a number")
-        checks.at_least(0, "gate.non_inferiority", "monitor.performance_drop")
+        checks.at_least(0, "gate.non_inferiority", "gate.stratum_drop", "monitor.performance_drop")
         checks.share("gate.ece", "gate.coverage_shortfall", "gate.completeness", "gate.stress_drop", ends=True)
         checks.share("gate.random_weights_correlation", "monitor.out_of_distribution_share", ends=True)
         checks.share("monitor.significance")

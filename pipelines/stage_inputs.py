@@ -22,7 +22,10 @@ OF_TASKS: dict[str, tuple[str, ...]] = {
 }
 OF_MODELS: dict[str, tuple[str, ...]] = {
     "training.tune": ("seed", "budget", "device", "tune"),
-    "training.fit": ("seed", "budget", "device", "fit", "evaluate.baseline", "evaluate.interval_coverage"),
+    "training.fit": (
+        *("seed", "budget", "device", "fit", "evaluate.baseline", "evaluate.interval_coverage"),
+        *("evaluate.intervals", "evaluate.intervals_by"),
+    ),
     "evaluation.evaluate": ("evaluate",),
 }
 

@@ -18,8 +18,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import read_evidence
-from evaluation.promotion.gate import Situation
 from evaluation.promotion.registered_files import FILES_TAG, served_hashes, version_behind
+from evaluation.promotion.situation import Situation
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined

@@ -5,7 +5,7 @@ import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
@@ -16,9 +16,10 @@ from mlflow.types.schema import Array, Object, Property
 
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
-from pipelines.params import Task, task_text
+from pipelines.params import PARAMS_FILE, Task, task_text
 from training.estimator import Attribution, Estimator
 from training.model.cross_fit import FinalFit
+from training.model.limits import Limits
 from training.model.novelty import Kind, View
 
 Refit = Callable[[Any, Any], Estimator]
@@ -74,6 +75,10 @@ class Contract(ABC):
     baseline: str
     task_text: str  # by `pipelines.params.task_text`
     coverage: float  # share of rows whose true value lies in the interval or set of the answer
+    # Where limits of intervals or sets differ: by what (`class`, `drug_id`), the limit of each, and how it was chosen.
+    cells: str = ""
+    limits: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
 
     # The modality's part.
 
@@ -110,6 +115,32 @@ class Contract(ABC):
     def measure_unseen(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
         """Return the half width of an interval for `unseen` samples, or None; ``refit`` fits it on other rows."""
         return None
+
+    @classmethod
+    def cell_columns(cls, task: Task, prepared: Prepared) -> dict[str, np.ndarray]:
+        """Return by column of `Evaluate.intervals_by` the cell of each prepared sample, text, ``(n,)``."""
+        if asked := [column for column in task.evaluate.intervals_by if not column.endswith("?")]:
+            raise UserError(
+                f"{PARAMS_FILE}: evaluate.intervals_by names {', '.join(asked)}, and requests of {task.modality} have "
+                "no such column; leave it out"
+            )
+        return {}
+
+    @classmethod
+    def served(cls, limits: Limits, prepared: Prepared) -> dict[str, Any]:
+        """Return `cells` and `limits`, by what `cell_of` can tell of a request."""
+        return {"cells": limits.by, "limits": limits.of_cell}
+
+    def cell_of(self, samples: Any) -> np.ndarray | None:
+        """Return the cell of each of ``samples``, text, ``(n,)``; None where limits do not differ by sample."""
+        return None
+
+    def limits_of(self, overall: float | None, cells: np.ndarray | None, count: int) -> np.ndarray:
+        """Return the limit of each of ``count`` samples by its cell, NaN where there is none."""
+        of_all = np.nan if overall is None else overall
+        if cells is None:
+            return np.full(count, of_all)
+        return np.array([self.limits.get(cell, of_all) for cell in cells.tolist()], dtype=np.float64)
 
     @abstractmethod
     def describe(self, samples: Any) -> Columns:
@@ -152,12 +183,12 @@ class Contract(ABC):
         return "predicted target (n,), float64"
 
     @abstractmethod
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
-        """Return the columns `answered`, from calibrated outputs; ``unseen`` as `Contract.unseen` returns it."""
+    def said(self, outputs: np.ndarray, unseen: np.ndarray, cells: np.ndarray | None = None) -> Columns:
+        """Return the columns `answered`, from calibrated outputs; ``unseen`` and ``cells`` as of the methods."""
 
     def answer(self, outputs: np.ndarray, samples: Any) -> Columns:
         """Return the answer to a request, from calibrated outputs; a modality may add columns."""
-        return self.said(outputs, self.unseen(samples))
+        return self.said(outputs, self.unseen(samples), self.cell_of(samples))
 
     def withdrawn(self, answer: Columns, rows: np.ndarray) -> Columns:
         """Return the answer with the columns `promised` empty in ``rows`` (bool)."""
@@ -270,11 +301,11 @@ def check_form(frame: pd.DataFrame, fields: Sequence[str], required: Sequence[st
     columns = [str(column) for column in frame.columns]
     if unknown := [column for column in columns if column not in fields]:
         raise PayloadError(f"unknown field {listed(unknown)}; the model takes {', '.join(fields)}")
-    for field in fields:
-        if columns.count(field) > 1:
-            raise PayloadError(f"the field {field} occurs {columns.count(field)} times; send it once")
-        if field in required and field not in columns:
-            raise PayloadError(f"the field {field} is missing; every row needs it")
+    for name in fields:
+        if columns.count(name) > 1:
+            raise PayloadError(f"the field {name} occurs {columns.count(name)} times; send it once")
+        if name in required and name not in columns:
+            raise PayloadError(f"the field {name} is missing; every row needs it")
 
 
 def listed(names: list[str], count: int = 5) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evaluation.comparison.ranking import worst_stress
+from evaluation.comparison.ranking import worst_parts
 from pipelines.formatting import cost, counted, ends, interval, lines, number, p_value
 from pipelines.report import figure, report, section, table, text
 
@@ -88,8 +88,8 @@ def content(comparison: dict[str, Any]) -> dict[str, Any]:
 def _board(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     best, percent = comparison["best"], f"{100 * comparison['confidence']:g} % interval"
     head = ["architecture", f"test {comparison['metric']}", percent, "against the best", "p corrected"]
-    stressed = any(row.get("worst_stress") for row in comparison["rows"])
-    head += [f"margin over {comparison['baseline']}", percent, *(["worst stress"] if stressed else [])]
+    worst = worst_parts(comparison["rows"])
+    head += [f"margin over {comparison['baseline']}", percent, *worst]
     head += _COSTS.values()
     rows = []
     for row in comparison["rows"]:
@@ -100,7 +100,7 @@ def _board(comparison: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 *(row["architecture"], number(row["value"]), ends(row), STANDINGS[row["standing"]]),
                 "" if row["standing"] in ("best", "undefined") else p_value(against),
                 *(("", "") if row["baseline"] else (number(row["margin"], sign="+"), ends(margin, sign="+"))),
-                *([worst_stress(row)] if stressed else []),
+                *(shown(row) for shown in worst.values()),
                 *(cost(row["cost"].get(key)) for key in _COSTS),
             ]
         )

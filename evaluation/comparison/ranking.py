@@ -1,5 +1,6 @@
 """The architectures of a task side by side, each with its interval and its margin, the best first."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def leaderboard(name: str, params: Params) -> list[dict[str, Any]]:
         row |= {"baseline": architecture == task.evaluate.baseline, "validation": evidence["validation"]["value"]}
         if "stress" in evidence:  # the same metric under the worst stress test, with its kind
             row["worst_stress"] = evidence["stress"]["worst"].get(metric)
+        row["worst_stratum"] = (evidence.get("strata") or {}).get("worst")
         rows.append({**row, "simulated": evidence["simulated"], "cost": evidence["cost"]})
     if not rows:
         raise UserError(f"no model of {name} is evaluated yet; run `make train TASK={name}`")
@@ -61,6 +63,18 @@ def worst_stress(row: dict[str, Any]) -> str:
     return "–" if worst is None else f"{interval(worst)} ({worst['kind'].replace('_', ' ')})"
 
 
+def worst_stratum(row: dict[str, Any]) -> str:
+    """Return a row's metric in the stratum that lies furthest below all rows, with its interval and name."""
+    worst = row.get("worst_stratum")
+    return "–" if worst is None else f"{interval(worst)} ({worst['column']} {worst['name']})"
+
+
+def worst_parts(rows: list[dict[str, Any]]) -> dict[str, Callable[[dict[str, Any]], str]]:
+    """Return by heading what shows the worst part of a row, of those that some row has."""
+    known = {"worst stress": worst_stress, "worst stratum": worst_stratum}
+    return {head: shown for head, shown in known.items() if any(row.get(head.replace(" ", "_")) for row in rows)}
+
+
 COSTS = {  # of an architecture: name in the evidence, heading
     "cost_parameters": "parameters",
     "cost_multiply_adds": "multiply-adds",
@@ -77,14 +91,14 @@ def as_text(name: str, params: Params, rows: list[dict[str, Any]]) -> str:
     task = params.task(name)
     what = SIMULATED if rows[0]["simulated"] else "test split"
     title = f"{name} ({task.split.mode}; {what}; margin over {task.evaluate.baseline}; budget {params.budget})"
-    scores, costs, stressed = [], [], any(row.get("worst_stress") for row in rows)
+    scores, costs, worst = [], [], worst_parts(rows)
     for row in rows:
         margin = {"value": row["margin"], "low": row["margin_low"], "high": row["margin_high"]}
         run = [f"{row['seconds']:.1f}", row["run_id"]]
-        worst = [worst_stress(row)] if stressed else []
-        scores.append([row["architecture"], interval(row), interval(margin, sign="+"), *worst, *run])
+        parts = [shown(row) for shown in worst.values()]
+        scores.append([row["architecture"], interval(row), interval(margin, sign="+"), *parts, *run])
         costs.append([row["architecture"], *(cost(row["cost"].get(key)) for key in COSTS)])
-    head = ["architecture", f"test {rows[0]['metric']}", "margin", *(["worst stress"] if stressed else [])]
-    tables = [lines([*head, "seconds", "run"], scores)]
+    head = ["architecture", f"test {rows[0]['metric']}", "margin", *worst, "seconds", "run"]
+    tables = [lines(head, scores)]
     tables += [lines(["cost", *COSTS.values()], costs), agreement_text(rows)]
     return "\n\n".join([title, *filter(None, tables)])

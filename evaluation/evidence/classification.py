@@ -1,9 +1,12 @@
 """The evidence of every classifier: how often it is right and how sure it is."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
+from evaluation.evidence import strata
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
 from evaluation.modalities import Modality
@@ -22,7 +25,11 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     raw = columns_of(predictions, "raw", classes)
     metrics = measures.intervals(predictions, task, run.seed)
     uncalibrated = measures.metrics(target, raw, classes=classes)
-    sets = run.model.per_row(run.test, lambda by, rows: prediction_sets(probabilities[rows], by.threshold))
+
+    def sets_of(by: Any, rows: np.ndarray) -> np.ndarray:
+        return prediction_sets(probabilities[rows], by.set_thresholds(by.cell_of(run.test.take(rows)), len(rows)))
+
+    sets = run.model.per_row(run.test, sets_of)
     in_set = sets[np.arange(len(target)), target]
     covered, size = float(in_set.mean()), float(sets.sum(axis=1).mean())
     counts = confusion_matrix(target, probabilities.argmax(axis=1), labels=range(len(classes)))
@@ -60,6 +67,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
                 "coverage": task.evaluate.interval_coverage,
                 "covered_on_test": covered,
                 "mean_set_size": size,
+                **contract.chosen,
             },
             "cross_validation": run.fitted.cross_validation,
         },
@@ -67,7 +75,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         figures=drawn,
         logged=logged,
     )
-    return found | modality.by_stratum(run, measures)
+    return found | strata.evidence(run, measures, in_set)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.evidence import strata
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures import plots
 from evaluation.figures.plots import BLUE, GRAY, styled
@@ -25,7 +26,7 @@ from pipelines.samples.gene_names import symbol_of
 from training.features.expression_profile import target_means
 
 _ERRORS = ("rmse", "mae", "mse", "rmse_sd", "mae_sd")  # of each gene
-_OF_COHORTS = ("r2", "rmse", "rmse_sd", "margin")  # logged of each cohort: MLflow takes 1000 metrics at once
+_OF_COHORTS = ("r2", "rmse", "rmse_sd", "margin")
 _FLAT = 1e-9  # log2 units: what varies less does not vary
 _BINS = 12
 _EACH = 15  # of the worst and of the best genes
@@ -41,19 +42,14 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         known = {"scale": scale, "baseline": naive, "margin_metric": run.task.evaluate.metric, **run.bootstrap}
         return bootstrap_each_target(measured, predicted, part["group"], **known)
 
-    found, parts = measure(predictions), modality.strata(run)
-    cohorts = {name: (part, measure(part)) for name, part in (parts or {}).items()}
+    found = measure(predictions)
+    cohorts = {name: (part, measure(part)) for name, part in modality.cohorts(run).items()}
     each_gene = by_gene(found, predictions, genes, scale)
     standard = _standardized(run, genes, scale)
     tables, drawn = {"by_gene": each_gene}, _errors_drawn(run, genes, standard, each_gene)
     tables |= {"calibration": binned(*standard), "predicted": against(*standard, run.seed)}
     test: dict[str, Any] = {"targets": len(genes), "undefined_targets": found.undefined}
     test["by_gene"] = each_gene.to_dict("records")
-    means = {name: measured.mean for name, (_, measured) in cohorts.items()}
-    if parts is not None:
-        test[f"by_{modality.stratum}"] = {
-            name: {key: value.as_dict() for key, value in mean.items()} for name, mean in means.items()
-        }
     if cohorts:
         tables["by_cohort"] = by_cohort(cohorts, genes, scale)
         drawn["error_by_cohort"] = error_by_cohort(tables["by_cohort"], run.title)
@@ -63,11 +59,8 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     of_genes = zip(genes, known, found.by_target["r2"], strict=True)
     rows = [{"name": gene, "n": count, **r2.as_dict()} for gene, count, r2 in of_genes]
     covered = interval["covered_on_test"]
-    return Evidence(
+    made = Evidence(
         metrics=found.mean,
-        strata={
-            modality.logged_name(name): {metric: mean[metric] for metric in _OF_COHORTS} for name, mean in means.items()
-        },
         test=test,
         sections={
             "cross_validation": run.fitted.cross_validation,
@@ -79,6 +72,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         figures=drawn,
         logged={} if covered is None else {"test/interval_coverage": covered},
     )
+    return made | strata.evidence(run, measures, inside)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:

@@ -125,7 +125,6 @@ class Evidence:
     """Metrics and explanations before they are written; parts are joined by ``|``."""
 
     metrics: dict[str, Interval] = field(default_factory=dict)  # of the test rows
-    strata: dict[str, dict[str, Interval]] = field(default_factory=dict)  # the same within parts, by their groups
     test: dict[str, Any] = field(default_factory=dict)  # further entries of ``evidence.json`` on the test rows
     sections: dict[str, Any] = field(default_factory=dict)  # further sections of ``evidence.json``
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)  # written as ``<name>.csv``
@@ -142,7 +141,6 @@ class Evidence:
     def to_log(self, overall: Collection[str]) -> dict[str, float]:
         """Return the metrics of the run, see `as_metrics`; all but the ``overall`` ones are of classes."""
         groups = {f"{'test' if key in overall else 'by_class'}/{key}": found for key, found in self.metrics.items()}
-        groups |= {f"{part}/{key}": value for part, found in self.strata.items() for key, value in found.items()}
         logged = dict(self.logged)
         for name, found in groups.items():
             logged |= as_metrics(name, found.as_dict())

@@ -4,13 +4,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import bdtr
 
+from evaluation.evidence import strata
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
+from evaluation.evidence.strata import LEAST_GROUPS
 from evaluation.figures import plots
 from evaluation.metrics import TOLERANCE, Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.problems import Measures
 from evaluation.results import against, binned
+
+_NEAR = 0.05  # of the declared coverage
 
 
 def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidence:
@@ -18,15 +23,16 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     task, contract, predictions = run.task, run.contract, run.predictions
     metrics = measures.intervals(predictions, task, run.seed)
     measured, predicted = (predictions[name].to_numpy() for name in ("target", "prediction"))
-    half = contract.half_width
-    inside = np.full(len(measured), np.nan) if half is None else (np.abs(measured - predicted) <= half).astype(float)
+    half = run.model.per_row(run.test, lambda by, rows: by.half_widths(run.test.take(rows)))
+    inside = np.where(np.isnan(half), np.nan, np.abs(measured - predicted) <= half)
     covered = float(inside.mean())
     every = {"name": "all", "n": len(predictions), **metrics["r2"].as_dict()}
     unit = modality.target_unit(task)
     drawn = {"measured_against_predicted": plots.measured_against_predicted(measured, predicted, run.title, unit)}
     tables = {"calibration": binned(measured, predicted), "predicted": against(measured, predicted, run.seed)}
-    interval = {"coverage": task.evaluate.interval_coverage, "half_width": half}
-    interval |= {"unseen_half_width": contract.unseen_half_width}
+    interval = {"coverage": task.evaluate.interval_coverage, "half_width": contract.half_width}
+    interval |= {"unseen_half_width": contract.unseen_half_width, "mean_half_width": float(half.mean())}
+    interval |= {**contract.chosen, **(held_by_drug(run, inside) if task.within else {})}
     found = Evidence(
         metrics=metrics,
         sections={
@@ -38,7 +44,24 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         figures=drawn,
         logged={"test/interval_coverage": covered},
     )
-    return found | modality.by_stratum(run, measures)
+    return found | strata.evidence(run, measures, inside)
+
+
+def held_by_drug(run: Evaluation, inside: np.ndarray) -> dict[str, Any]:
+    """Return of how many drugs with ten groups the covered share of rows is near the declared one, and would be.
+
+    ``expected`` is that share of drugs if every row were covered with just the declared probability.
+    """
+    rows = pd.DataFrame({"drug": run.predictions["drug_id"], "group": run.groups, "inside": inside})
+    found = rows.groupby("drug").agg(n=("inside", "size"), groups=("group", "nunique"), covered=("inside", "mean"))
+    found, declared = found[found["groups"] >= LEAST_GROUPS], run.task.evaluate.interval_coverage
+    if found.empty or found["covered"].isna().any():
+        return {}
+    low, high = (np.array([declared - _NEAR, declared + _NEAR])[:, None] * found["n"].to_numpy()).round(9)
+    near = bdtr(np.floor(high), found["n"], declared) - bdtr(np.ceil(low) - 1, found["n"], declared)
+    share = float(((found["covered"] - declared).abs() <= _NEAR + 1e-9).mean())
+    about = {"drugs": len(found), "near": _NEAR, "share": share, "expected": float(near.mean())}
+    return {"by_drug": {**about, "lowest": float(found["covered"].min())}}
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:

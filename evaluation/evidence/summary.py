@@ -23,6 +23,9 @@ def summary(evidence: dict[str, Any], metric: str, experiment: str, card: str = 
     worst = evidence.get("stress", {}).get("worst", {}).get(metric)
     if worst is not None:
         scores += f"; {interval(worst)} under the worst stress test ({worst['kind'].replace('_', ' ')})"
+    stratum = (evidence.get("strata") or {}).get("worst")
+    if stratum is not None:
+        scores += f"; {interval(stratum)} in the worst stratum ({stratum['column']} {stratum['name']})"
     took = [f"{cost(evidence['cost'][key])} {what}" for key, what in _COSTS.items() if key in evidence["cost"]]
     links = [f"[evidence]({run}/evidence.json)", *([f"[model card]({run}/{card})"] if card else [])]
     lines = [
@@ -38,14 +41,14 @@ def summary(evidence: dict[str, Any], metric: str, experiment: str, card: str = 
 
 def board(rows: Sequence[dict[str, Any]], lead: str, experiment: str) -> str:
     """Return the description of an experiment: ``lead``, and the leaderboard with links to the runs."""
-    head = ["architecture", f"test {rows[0]['metric']}", "margin", "worst stress", "ms, 1 row", "run"]
+    head = ["architecture", f"test {rows[0]['metric']}", "margin", "worst stress", "worst stratum", "ms, 1 row", "run"]
     cells = []
     for row in rows:
         margin = {"value": row["margin"], "low": row["margin_low"], "high": row["margin_high"]}
         link = f"[{row['run_id'][:8]}](#/experiments/{experiment}/runs/{row['run_id']})"
-        worst = interval(row.get("worst_stress") or {})
+        worst = [interval(row.get(key) or {}) for key in ("worst_stress", "worst_stratum")]
         took = cost(row["cost"].get("cost_latency_ms_batch_1"))
-        cells.append([row["architecture"], interval(row), interval(margin, sign="+"), worst, took, link])
+        cells.append([row["architecture"], interval(row), interval(margin, sign="+"), *worst, took, link])
     table = [head, ["---"] * len(head), *cells]
     return "\n".join(
         [f"{lead} ([all runs, by score]({page(experiment)}))\n", *(f"| {' | '.join(each)} |" for each in table)]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from evaluation.evidence import strata
 from evaluation.evidence.parts import Evaluation, Evidence, Explained, worst
 from evaluation.figures.plots import BLUE, GRAY, RED, styled
 from evaluation.metrics import over_groups
@@ -25,7 +26,8 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
     metrics = measures.intervals(predictions, task, run.seed)
     every = {"name": "all", "n": len(predictions), **metrics["concordance"].as_dict()}
     until = contract.event_free_until(predictions["prediction_log_hazard"].to_numpy())
-    covered = run.coverage(free_of_event(predictions, until))
+    free = free_of_event(predictions, until)
+    covered = run.coverage(free)
     groups = risk_groups(predictions)
     first = ~predictions["group"].duplicated().to_numpy()  # rows of one group are not independent
     test = log_rank(predictions[["time", "event"]][first], groups[first])
@@ -62,7 +64,7 @@ def evidence(measures: Measures, run: Evaluation, modality: Modality) -> Evidenc
         figures=drawn,
         logged={"test/interval_coverage": covered["observed"]} | ({"test/log_rank_p": test["p"]} if test["df"] else {}),
     )
-    return found | modality.by_stratum(run, measures)
+    return found | strata.evidence(run, measures, free)
 
 
 def explained(measures: Measures, run: Evaluation) -> Explained:

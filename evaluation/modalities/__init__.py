@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 class Modality(ABC):
     """What depends on the kind of a sample."""
 
-    stratum: ClassVar[str] = ""  # what strata of the test rows are called in the evidence: ``by_<stratum>``
     stress_tested: ClassVar[bool] = False  # whether its tasks have `Task.stressed`, and evidence a section ``stress``
     in_every_mode: ClassVar[bool] = False  # whether `evaluation.generalize` knows the units of its split modes
 
@@ -50,25 +48,14 @@ class Modality(ABC):
         column = samples.table.get("simulated", pd.Series([False]))
         return bool(column.astype(str).str.lower().eq("true").any())
 
-    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
-        """Return the predictions of each stratum of more than one group; None where the test rows have no strata."""
-        return None
+    def described(self, samples: Any) -> pd.DataFrame:
+        """Return every column that the raw data has on each sample, a row a sample."""
+        table: pd.DataFrame = samples.table
+        return table
 
-    def logged_name(self, stratum: str) -> str:
-        """Return the group of a stratum's metrics, with its name as MLflow takes it."""
-        clean = re.sub(r"[^\w\-. :]", "_", stratum)
-        return f"by_{self.stratum}/{clean}"
-
-    def by_stratum(self, run: Evaluation, measures: Measures) -> Evidence:
-        """Return the metrics of each stratum."""
-        from evaluation.evidence.parts import Evidence
-
-        if (parts := self.strata(run)) is None:
-            return Evidence()
-        found = {name: measures.intervals(part, run.task, run.seed) for name, part in parts.items()}
-        by_name = {name: {key: each.as_dict() for key, each in one.items()} for name, one in found.items()}
-        strata = {self.logged_name(name): one for name, one in found.items()}
-        return Evidence(strata=strata, test={f"by_{self.stratum}": by_name})
+    def cohorts(self, run: Evaluation) -> dict[str, pd.DataFrame]:
+        """Return the predictions of each cohort of more than one group; none where samples name no cohort."""
+        return {}
 
     def part_names(self, run: Evaluation) -> dict[str, str]:
         """Return the names of the parts (drugs) of the test rows by id, as far as they have one."""

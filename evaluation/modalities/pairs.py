@@ -38,7 +38,6 @@ _UNITS = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewher
 class Pairs(Modality):
     """Cell lines and drugs, measured in studies."""
 
-    stratum = "study"
     in_every_mode = True
 
     def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
@@ -81,9 +80,11 @@ class Pairs(Modality):
         """Return whether the cell lines of some pairs are simulated."""
         return bool(samples.cell_lines.get("simulated", pd.Series([False])).any())
 
-    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame]:
-        """Return the predictions of each study."""
-        return run.parts("study")
+    def described(self, samples: ResponseSamples) -> pd.DataFrame:
+        """Return the columns of pairs, and those of cell lines and drugs that have no name of these."""
+        tables = samples.pairs, samples.cell_lines.iloc[samples.cell], samples.drugs.iloc[samples.drug]
+        found = pd.concat([each.reset_index(drop=True) for each in tables], axis=1)
+        return found.loc[:, ~found.columns.duplicated()]
 
     def part_names(self, run: Evaluation) -> dict[str, str]:
         """Return the names of the drugs that have one, by id."""

@@ -14,6 +14,7 @@ from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from evaluation.problems import measures_of
 from pipelines.errors import DataError, Finding
+from pipelines.samples.barcodes import barcode_parts
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
     SAMPLES_FILE,
@@ -34,8 +35,6 @@ LABEL = "label"
 
 class Profiles(Modality):
     """Profiles of genes, of cohorts where the label is not what is predicted."""
-
-    stratum = "cohort"
 
     def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
         """See `Modality.read_cohort`; genes are named as the model names them, and imputed where few are lacking."""
@@ -85,10 +84,15 @@ class Profiles(Modality):
             found.findings.append(Finding.at_rows("units", EXPRESSION_FILE, None, rows, message))
         return found.judged()
 
-    def strata(self, run: Evaluation) -> dict[str, pd.DataFrame] | None:
+    def described(self, samples: ExpressionSamples) -> pd.DataFrame:
+        """Return the columns of ``samples.csv``, and of barcodes of TCGA also ``plate``, ``site`` and ``center``."""
+        parts = barcode_parts(samples.table["sample_id"])
+        return samples.table.join(parts.drop(columns=samples.table.columns, errors="ignore"))
+
+    def cohorts(self, run: Evaluation) -> dict[str, pd.DataFrame]:
         """Return the predictions of each cohort, which the label names unless it is predicted."""
         task: Any = run.task
-        return None if LABEL in task.needs or LABEL not in run.predictions else run.parts(LABEL)
+        return {} if LABEL in task.needs or LABEL not in run.predictions else run.parts(LABEL)
 
 
 def _with_classes(tables: ExpressionTables, classes: Sequence[str]) -> tuple[ExpressionTables, list[str]]:

@@ -112,6 +112,11 @@ class Measures(ABC):
         known |= {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence, "seed": seed}
         return self.bootstrap(groups=predictions["group"], **known)
 
+    def resampled(self, predictions: pd.DataFrame, task: Task, counts: npt.ArrayLike) -> dict[str, Floats]:
+        """Return every metric of a table of predictions under each weighting of its groups, see `weigh`."""
+        known = self._settings(self._known(predictions, task))
+        return self.weigh(groups=predictions["group"].to_numpy(str), counts=counts, **known)
+
     def _known(self, predictions: pd.DataFrame, task: Task) -> dict[str, Any]:
         target, outputs, baseline, scoring = self.columns(predictions)
         within = predictions["drug_id"] if task.within else None

@@ -1,11 +1,11 @@
 """The model card of a version (Mitchell et al., 2019, FAT*), made from its evidence, as Markdown and one HTML file."""
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evaluation.problems import measures_of
+from evaluation.promotion.card_parts import SHOWN, as_table, limit_blocks, score, strata_blocks, stress_blocks
 from evaluation.promotion.card_text import use_of
 from evaluation.promotion.hub_header import header
 from pipelines import report as reports
@@ -18,7 +18,6 @@ __all__ = ["HTML", "HUB", "MARKDOWN", "as_html", "content", "read_figures", "wri
 
 MARKDOWN, HTML = "card.md", "card.html"
 HUB = "README.md"  # the card with the header that the Hugging Face hub reads; MLflow's pages would show it as text
-SHOWN = 10  # of the worst classes, drugs or genes
 _CAPTIONS = {  # figures in the order of the card
     "measured_against_predicted": "Measured against predicted, test rows",
     "confusion_matrix": "Confusion of the classes, test rows",
@@ -47,7 +46,6 @@ _HOW_CHECKED = {
     "deletion": "how much more masking the named features changes than masking random ones; above 0 is good",
 }
 _KINDS = {"naive": "naive baseline", "simple": "simple model", "peer": "other model", "production": "in production"}
-_score = partial(interval, alone="– (no interval: too few groups to resample)")
 
 
 def write_card(evidence: dict[str, Any], folder: Path) -> None:
@@ -70,7 +68,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
     intended = [text("Intended:"), items(use.intended)] if use.intended else []
     known = {name: value for name, value in evidence["cost"].items() if value is not None}
     rows = [[name.removeprefix("cost_").replace("_", " "), cost(value, 4)] for name, value in known.items()]
-    costs = [text("Measured on the machine of the fit; latency is of one call in process."), *_table(["", ""], rows)]
+    costs = [text("Measured on the machine of the fit; latency is of one call in process."), *as_table(["", ""], rows)]
     provenance = [["run of the fit", evidence["run_id"]], ["logged model", evidence["model_uri"]]]
     provenance += [[name, str(value)] for name, value in evidence["hashes"].items()]
     provenance.append(["evidence.sha256", evidence["sha256"]])
@@ -79,7 +77,8 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         section("Data", *_data(evidence)),
         section("Performance", *_metrics(evidence)),
         section("Weakest parts", *_worst(evidence)),
-        section("Stress tests", *_stress(evidence)),
+        section("Strata", *strata_blocks(evidence)),
+        section("Stress tests", *stress_blocks(evidence)),
         section("Comparisons", *_comparisons(evidence)),
         section("External cohorts", *_cohorts(evidence)),
         section("Calibration and coverage", *_sure(evidence)),
@@ -90,7 +89,7 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
         section("Cost", *costs),
         section("Figures", *(figure(name, caption) for name, caption in captions.items())),
         section("Reproduction", *_again(evidence)),
-        section("Provenance", *_table(["", ""], provenance)),
+        section("Provenance", *as_table(["", ""], provenance)),
     ]
     return reports.report(f"{task}: {architecture}", sections, lead=use.what, simulated=evidence["simulated"])
 
@@ -98,11 +97,6 @@ def content(evidence: dict[str, Any], figures: list[str]) -> dict[str, Any]:
 def _stem(name: str) -> str:
     """Return the name of a figure without its ending, and without the number of a molecule."""
     return re.sub(r"_\d+$", "", Path(name).stem)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[Block]:
-    """Return a table, nothing without rows."""
-    return [reports.table(head, rows)] if rows else []
 
 
 def _data(evidence: dict[str, Any]) -> list[Block]:
@@ -114,7 +108,7 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
         f"{evidence['hashes'].get('data.sha256', 'unknown')[:12]}. The split is {test['mode']}: no group is on two "
         f"sides of it. {_tested(evidence)}"
     )
-    blocks = [text(said), *_table(["side", "samples", "groups"], rows)]
+    blocks = [text(said), *as_table(["side", "samples", "groups"], rows)]
     if dropped := data.get("dropped"):
         told = ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in dropped.items())
         blocks.append(text(f"Excluded before the split: {told}."))
@@ -151,85 +145,37 @@ def _metrics(evidence: dict[str, Any]) -> list[Block]:
     test = evidence["test"]
     known, baseline = {each.name: each for each in get_problem(evidence["problem"]).metrics}, evidence["baseline"]
     whole = {name: found for name, found in test["metrics"].items() if name in known}
-    rows = [[name, _score(found), known[name].meaning.format(baseline=baseline)] for name, found in whole.items()]
+    rows = [[name, score(found), known[name].meaning.format(baseline=baseline)] for name, found in whole.items()]
     said = (
         f"On {test['samples']:,} test rows of {test['groups']:,} groups; intervals of "
         f"{test['confidence']:.0%} by resampling groups."
     )
-    return [text(said), *_table(["metric", "value", "meaning"], rows)]
+    return [text(said), *as_table(["metric", "value", "meaning"], rows)]
 
 
 def _worst(evidence: dict[str, Any]) -> list[Block]:
     worst = evidence["worst"]
     rows = [
-        [f"{row['label']} ({row['name']})" if row.get("label") else row["name"], f"{row['n']:,}", _score(row)]
+        [f"{row['label']} ({row['name']})" if row.get("label") else row["name"], f"{row['n']:,}", score(row)]
         for row in worst["rows"][:SHOWN]
     ]
     unit = worst["unit"]
     said = f"The lowest {worst['metric']} of {len(worst['rows'])} {unit}{'es' if unit.endswith('s') else 's'}."
-    return [text(said), *_table([unit, "test rows", worst["metric"]], rows)] if rows else []
-
-
-def _stress(evidence: dict[str, Any]) -> list[Block]:
-    if (stress := evidence.get("stress")) is None:
-        return []
-    metric, home = stress["metric"], stress["home"]
-    shown = [name for name in (metric, "ece") if name in home]
-    recalls = [name for name in home if name.startswith("recall_")]
-
-    def lowest(metrics: dict[str, Any]) -> list[str]:
-        known = {name: metrics[name] for name in recalls if metrics[name]["value"] is not None}
-        if not known:
-            return ["–"] * bool(recalls)
-        name = min(known, key=lambda each: float(known[each]["value"]))
-        return [f"{name.removeprefix('recall_')} {number(known[name]['value'])}"]
-
-    rows = [["home", *(_score(home[name]) for name in shown), "", *lowest(home)]]
-    rows += [
-        [
-            each["kind"].replace("_", " "),
-            *(_score(each["metrics"][name]) for name in shown),
-            _score(each["drop"]),
-            *lowest(each["metrics"]),
-        ]
-        for each in stress["kinds"]
-    ]
-    said = (
-        f"{stress['samples']:,} test rows of {stress['groups']:,} groups, as many of each class, once more with what "
-        "should not matter changed: slide, border and stain of a cell of another class, light, focus, compression, "
-        f"magnification, noise. The drop is the paired difference of {metric} from the same rows at home."
-    )
-    head = ["stress", *shown, f"drop of {metric}", *(["lowest recall"] if recalls else [])]
-    return [text(said), *_table(head, rows), *_novelty(evidence.get("novelty"))]
-
-
-def _novelty(found: dict[str, Any] | None) -> list[Block]:
-    if found is None:
-        return []
-    said = (
-        f"The model calls {interval(found['false_alarms'], form='.1%', alone='{}')} of the test rows unlike the "
-        "training data. How well its score of novelty tells the rows under stress from the same rows at home, and how "
-        "many of them it calls unlike:"
-    )
-    rows = [
-        [kind.replace("_", " "), _score(each["auroc"]), share(each["called_unlike"])]
-        for kind, each in found["kinds"].items()
-    ]
-    return [text(said), *_table(["stress", "AUROC", "called unlike"], rows)]
+    return [text(said), *as_table([unit, "test rows", worst["metric"]], rows)] if rows else []
 
 
 def _comparisons(evidence: dict[str, Any]) -> list[Block]:
     rows, notes = [], []
     for one in evidence.get("comparisons", []):
         who = one["with"] if one["version"] is None else f"{one['with']} (version {one['version']})"
-        rows.append([_KINDS[one["kind"]], who, one["metric"], _score(one, "difference", sign="+"), f"{one['rows']:,}"])
+        rows.append([_KINDS[one["kind"]], who, one["metric"], score(one, "difference", sign="+"), f"{one['rows']:,}"])
         notes += [f"{who}: {one['note']}"] if one.get("note") else []
     said = (
         "Paired differences on the same rows and the same resamples of their groups. Above zero this model is better; "
         "if the interval contains zero, the two cannot be distinguished."
     )
     head = ["", "other", "metric", "difference", "rows"]
-    return [text(said), *_table(head, rows), *([items(notes)] if notes else [])] if rows else []
+    return [text(said), *as_table(head, rows), *([items(notes)] if notes else [])] if rows else []
 
 
 def _cohorts(evidence: dict[str, Any]) -> list[Block]:
@@ -238,14 +184,15 @@ def _cohorts(evidence: dict[str, Any]) -> list[Block]:
     shown = [name for name in known if any(name in each["metrics"] for each in cohorts)][:4]
     rows = [
         [each["name"], f"{each['n']:,}", f"{each['groups']:,}"]
-        + [_score(each["metrics"][name]) if name in each["metrics"] else "–" for name in shown]
+        + [score(each["metrics"][name]) if name in each["metrics"] else "–" for name in shown]
         for each in cohorts
     ]
-    return _table(["cohort", "samples", "groups", *shown], rows)
+    return as_table(["cohort", "samples", "groups", *shown], rows)
 
 
 def _sure(evidence: dict[str, Any]) -> list[Block]:
-    covered, calibration = evidence["coverage"], evidence.get("calibration", {})
+    covered = evidence["coverage"]
+    calibration, interval_ = (evidence.get(name) or {} for name in ("calibration", "interval"))
     what = measures_of(evidence["problem"]).promise
     if covered["observed"] is None:
         return [text(f"No {what}: too few rows were held out of the fit.")]
@@ -259,16 +206,17 @@ def _sure(evidence: dict[str, Any]) -> list[Block]:
             if side["observed"] is not None
         ]
         blocks.append(text(f"Observed coverage is {' and '.join(told)}. No coverage is declared for rows unlike it."))
-    if (unseen := (evidence.get("interval") or {}).get("unseen_half_width")) is not None:
+    if (unseen := interval_.get("unseen_half_width")) is not None:
         said = f"Drugs without a training row have a wider interval, ± {unseen:.2f} instead of ± "
-        blocks.append(text(f"{said}{evidence['interval']['half_width']:.2f}, measured on drugs held out of a fit."))
+        mean = interval_.get("mean_half_width", interval_["half_width"])
+        blocks.append(text(f"{said}{mean:.2f} in the mean, measured on drugs held out of a fit."))
     if "mean_set_size" in calibration:
         said = f"Logits are divided by a temperature of {calibration['temperature']:.2f}, fitted on rows held out of "
-        said += f"the fit. Expected calibration error: {_score(evidence['test']['metrics']['ece'])}. Mean size of a "
+        said += f"the fit. Expected calibration error: {score(evidence['test']['metrics']['ece'])}. Mean size of a "
         blocks.append(text(f"{said}prediction set: {calibration['mean_set_size']:.2f} classes."))
-    elif (half := evidence.get("interval", {}).get("half_width")) is not None:
-        blocks.append(text(f"Half width of the interval, mean over targets: {number(half)}."))
-    return blocks
+    elif (half := interval_.get("mean_half_width", interval_.get("half_width"))) is not None:
+        blocks.append(text(f"Mean half width of the interval: {number(half)}."))
+    return [*blocks, *limit_blocks({**calibration, **interval_}, what)]
 
 
 def _found(evidence: dict[str, Any]) -> list[Block]:
@@ -283,12 +231,12 @@ def _found(evidence: dict[str, Any]) -> list[Block]:
         blocks += [text("Confounders beside the score of the model:"), items(beside)]
     probes, left = [], [one.get("isolated") for one in audit["shortcuts"]]
     for one, alone in zip(audit["shortcuts"], left, strict=True):
-        row = [one["probe"], one["metric"], _score({"value": one["score"], **one}), "yes" if one["finding"] else "no"]
-        probes.append([*row, _score({"value": alone["score"], **alone}) if alone else ""] if any(left) else row)
+        row = [one["probe"], one["metric"], score({"value": one["score"], **one}), "yes" if one["finding"] else "no"]
+        probes.append([*row, score({"value": alone["score"], **alone}) if alone else ""] if any(left) else row)
     if probes:
         blocks.append(text("How well confounders alone predict the label:"))
         head = ["confounder", "metric", "score", "finding"] + ["with the cell alone on black"] * any(left)
-        blocks += _table(head, probes)
+        blocks += as_table(head, probes)
     if (without := audit["groups"].get("without_cell")) is not None:
         blocks.append(text(f"Images in which no cell is found: {without:,}."))
     if (copies := audit["duplicates"].get("pairs")) is not None:
@@ -313,10 +261,10 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
     rows = []
     for one in explained["checks"]:
         alone = one.get("low") is None and one["value"] is not None  # some checks resample no rows
-        value = f"{number(one['value'])} (over the explained rows, without resampling)" if alone else _score(one)
+        value = f"{number(one['value'])} (over the explained rows, without resampling)" if alone else score(one)
         rows.append([one["name"].replace("_", " "), value, _HOW_CHECKED[one["name"]]])
     blocks = [text(f"Method: {str(explained['method']).replace('_', ' ')}. Checks of the explanation:")]
-    blocks += _table(["check", "value", "interpretation"], rows)
+    blocks += as_table(["check", "value", "interpretation"], rows)
     if any(one["name"] == "deletion" and not (one["low"] or 0) > 0 for one in explained["checks"]):
         said = "The deletion check fails: what the explanation names matters to the prediction no more than what it "
         blocks.append(text(f"{said}does not name, as far as these rows can tell. Do not read it as a reason."))
@@ -328,7 +276,7 @@ def _explanation(evidence: dict[str, Any]) -> list[Block]:
         blocks.append(text(said))
     top = explained.get("top")
     if isinstance(top, dict):
-        blocks += _table(["class", "most important genes"], [[name, ", ".join(genes)] for name, genes in top.items()])
+        blocks += as_table(["class", "most important genes"], [[name, ", ".join(genes)] for name, genes in top.items()])
     elif top:
         blocks.append(text("Most important features: " + ", ".join(str(one["gene"]) for one in top) + "."))
     return blocks + _biomarkers(explained.get("biomarkers"))
@@ -343,7 +291,7 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
         drug = str(one["drug_id"]) if one["drug_id"] == one["drug"] else f"{one['drug']} ({one['drug_id']})"
         marker = f"{one['gene']} {one['omics'].replace('_', ' ')}: {one['makes']}"
         ends = {"value": one["data_effect"], "low": one["data_low"], "high": one["data_high"]}
-        effect = one["data"] if one["data_effect"] is None else f"{one['data']}: {_score(ends, sign='+')}"
+        effect = one["data"] if one["data_effect"] is None else f"{one['data']}: {score(ends, sign='+')}"
         rows.append([drug, marker, f"{one['status']}: {one['why']}", effect])
     told = "none is in the model's tables"
     if known["looked_up"]:
@@ -357,7 +305,7 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
     counts = [(known["status"].get(status, 0), words) for status, words in outside.items()]
     others = ", ".join(f"{count:,} are {words}" for count, words in counts if count)
     head = ["drug", "known", "in the model", "in the data: change of the measured response"]
-    return [text(f"Known biomarkers, drug by drug: {told}{f'; {others}' if others else ''}."), *_table(head, rows)]
+    return [text(f"Known biomarkers, drug by drug: {told}{f'; {others}' if others else ''}."), *as_table(head, rows)]
 
 
 def _limits(evidence: dict[str, Any]) -> list[str]:

@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from evaluation.evidence.evidence_file import evidence_sha256
 from evaluation.modalities import modality_names, modality_of
+from evaluation.promotion.situation import Situation
 from pipelines.encoders import SAMPLE, plain_name
-from pipelines.formatting import UNDEFINED, finite, interval, listed, number
+from pipelines.formatting import UNDEFINED, counted, finite, interval, listed, number, p_value
 from pipelines.policy import CHECKS, UNWAIVABLE, Gate, Policy, TaskPolicy
 from pipelines.problems import metrics
 
@@ -22,27 +23,6 @@ _number = partial(number, form=".3g", nothing=UNDEFINED)
 _interval = partial(interval, form=".3g", nothing=UNDEFINED, alone="{} (no interval)")
 
 Evidence = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What is known of a version when it is judged; None is what cannot be found out, and it proves nothing."""
-
-    to: Literal["staging", "production"]
-    today: date  # waivers end
-    run_id: str | None  # as the registry has it, with the next two
-    model_uri: str | None
-    evidence_sha256: str | None
-    model_sha256: str | None  # of the fitted model's files behind the version, hashed now
-    files_sha256: str | None  # of all that is served, code included, hashed now
-    registered_files_sha256: str | None  # the same when the version was registered
-    dvc_data_md5: str | None  # of all raw data, as ``data.dvc`` records it now
-    data_sha256: str | None  # of the task's own raw folder now; only needed where ``dvc_data_md5`` is another
-    split_sha256: str | None  # of the task's split now
-    version: int | None = None  # before registration it has none
-    production: int | None = None  # the version in production, if there is one
-    dvc_lock_md5: str | None = None  # of the task's own raw data, as ``dvc.lock`` records it now
-    rotation_sha256: str | None = None  # of the outer models of the version's fit, where evidence is of all groups
 
 
 @dataclass(frozen=True)
@@ -148,6 +128,27 @@ def _floor(case: Case) -> Checked:
         said += f"; without a value: {listed(unknown)}"
     failed = [*(row["name"] for row in below), *(unknown if unit == "class" else ())]
     return Checked(not failed, said, names=tuple(failed))
+
+
+def _worst_stratum(case: Case) -> Checked:
+    """No judged stratum scores further below all test rows than ``gate.stratum_drop``, by the difference itself."""
+    strata, most = case.evidence.get("strata"), case.gate.stratum_drop
+    if strata is None:
+        return Checked(False, "the evidence has no strata; run the stage evaluate again")
+    metric, rows = case.called(strata["metric"]), strata["rows"]
+    if not rows:
+        return Checked(True, "does not apply: evaluate.strata names no column that the data has")
+    judged = {f"{row['column']}={row['name']}": row for row in rows if row["judged"]}
+    few = f"{len(judged)} of {counted(len(rows), 'stratum', 'strata')} with {strata['least_groups']} groups and a score"
+    unknown = [name for name, row in judged.items() if not finite(row["drop"]["value"])]
+    if unknown or not judged:
+        return Checked(not judged, f"not measured: {listed(unknown)}" if unknown else f"does not apply: {few}")
+    beyond = [name for name, row in judged.items() if row["drop"]["value"] > most]
+    worst = max(judged, key=lambda name: float(judged[name]["drop"]["value"]))
+    by = f"{_interval(judged[worst]['drop'])} (against the rest p {p_value(judged[worst]['rest']['p_corrected'])})"
+    said = f"{metric} lies furthest below all rows for {worst}: by {by}, {few}"
+    more = f"; {len(beyond)} lie further below: {listed(beyond, 50)}" if beyond else ""
+    return Checked(not beyond, f"{said}; at most {most:g} is allowed{more}", names=tuple(beyond))
 
 
 def _calibration(case: Case) -> Checked:
@@ -338,7 +339,7 @@ def _pretraining(case: Case) -> Checked:
 OF: dict[str, Callable[[Case], Checked]] = {
     check.__name__.removeprefix("_"): check  # a check is named as its function
     for check in (
-        *(_margin, _simple_models, _production, _floor, _calibration, _coverage, _latency, _size),
+        *(_margin, _simple_models, _production, _floor, _worst_stratum, _calibration, _coverage, _latency, _size),
         *(_explanation, _stress, _validation, _audit, _identity, _data, _simulated, _pretraining),
     )
 }

@@ -20,6 +20,7 @@ from pipelines.audits import (
 from pipelines.groups.profiles import similar_profiles
 from pipelines.params import Split
 from pipelines.probes import probe_labels, thinned
+from pipelines.samples.barcodes import barcode_parts
 from pipelines.samples.expression import ExpressionSamples, library_sizes
 
 _UNKNOWN = "unknown"
@@ -72,10 +73,6 @@ def _probed(
     return shortcuts
 
 
-# Tissue source site, participant, sample and vial, portion and analyte, plate, center:
-# https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode
-_BARCODE = r"^TCGA-(?P<site>\w{2})-\w{4}(?:-\d{2}[A-Z]?(?:-\d{2}[A-Z]-(?P<plate>\w{4})-(?P<center>\w{2}))?)?$"
-_BARCODES = 0.95  # share of the ids that must be barcodes for their parts to be looked at
 _LEVELS = 100  # of a part of a barcode; there are 33 cohorts
 
 
@@ -92,12 +89,8 @@ def profile_confounders(samples: ExpressionSamples) -> dict[str, pd.DataFrame]:
 
 
 def _barcodes(ids: pd.Series) -> dict[str, pd.DataFrame]:
-    parts = ids.str.extract(_BARCODE)
-    if parts["site"].notna().mean() < _BARCODES:
-        return {}
     found = {}
-    for name in ("plate", "site", "center"):
-        levels = parts[name].value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:_LEVELS]
-        if len(levels):
-            found[f"barcode_{name}"] = pd.DataFrame({level: (parts[name] == level).astype(float) for level in levels})
+    for name, part in barcode_parts(ids).items():
+        levels = part.value_counts().sort_index().sort_values(ascending=False, kind="stable").index[:_LEVELS]
+        found[f"barcode_{name}"] = pd.DataFrame({level: (part == level).astype(float) for level in levels})
     return found

@@ -125,6 +125,7 @@ def small_params(
         why = {"reason": "a tiny sample", "by": "a test", "until": "2999-12-31"}
         waivers = [{"check": check, **why} for check in WAIVED]
         params["policy"]["tasks"] = {task: {"waivers": waivers}}
+        params["policy"]["gate"]["stratum_drop"] = 10.0  # whose waiver would have to name the strata
     params["models"] |= {f"{task}-{name}": {"task": task, "architecture": name} for name in models or ()}
     for dotted, value in {**_SMALL, **(changes or {})}.items():
         *sections, last = dotted.split(".")

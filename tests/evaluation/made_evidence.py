@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any
 
 from evaluation.evidence.evidence_file import evidence_sha256, seal
-from evaluation.promotion.gate import Situation
+from evaluation.promotion.situation import Situation
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 
 TASK = "drug_response"
@@ -32,6 +32,13 @@ _EVIDENCE: dict[str, Any] = {
         "rows": [
             {"name": "hem", "n": 20, "value": 0.7, "low": 0.5, "high": 0.9},
             {"name": "all", "n": 80, "value": 0.9, "low": 0.8, "high": 1.0},
+        ],
+    },
+    "strata": {
+        **{"metric": "r2", "least_groups": 10, "columns": ["tissue"], "worst": None},
+        "rows": [
+            {"column": "tissue", "name": "lung", "rows": 60, "groups": 12, "judged": True},
+            {"column": "tissue", "name": "skin", "rows": 40, "groups": 8, "judged": False},
         ],
     },
     "coverage": {"declared": 0.9, "observed": 0.91, "low": 0.85, "high": 0.95},
@@ -77,6 +84,13 @@ _EVIDENCE: dict[str, Any] = {
         **{f"{name}.sha256": value for name, value in HASH.items()},
     },
 }
+_SCORE = {"value": 0.72, "low": 0.6, "high": 0.8}
+for _each in _EVIDENCE["strata"]["rows"]:
+    _each |= {"metrics": {"r2": dict(_SCORE)}, "coverage": {"observed": 0.9, "low": 0.8, "high": 1.0}}
+_LUNG = _EVIDENCE["strata"]["rows"][0]
+_LUNG["drop"] = {"value": 0.08, "low": 0.01, "high": 0.15}
+_LUNG["rest"] = {"difference": -0.2, "low": -0.3, "high": -0.1, "p": 0.01, "p_corrected": 0.01, "significant": True}
+_EVIDENCE["strata"]["worst"] = {**{k: _LUNG[k] for k in ("column", "name", "rows", "groups", "drop")}, **_SCORE}
 for _each in _EVIDENCE["comparisons"]:
     _each |= {"run_id": None, "metric": "r2", "p": None, "rows": 100, "groups": 20}
 

@@ -16,7 +16,7 @@ from evaluation.promotion.gate import OF, Verdict, allowed, as_dicts, failures, 
 from pipelines.policy import CHECKS, UNWAIVABLE, Answer, Policy, Waiver
 from tests.evaluation.made_evidence import made_evidence, made_policy, made_situation, sealed
 
-ROWS = "worst__rows"
+ROWS, LUNG = "worst__rows", "strata__rows__0"
 PRODUCTION = {"with": "mlp", "kind": "production", "run_id": "r", "metric": "r2", "p": None, "rows": 9, "groups": 3}
 
 
@@ -77,6 +77,10 @@ FAILING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("floor", {f"{ROWS}__0__value": 0.49}, {}, "1 below the floor: hem"),  # though its interval reaches to 0.9
     ("floor", {f"{ROWS}__0__value": None}, {}, "without a value: hem"),
     ("floor", {ROWS: []}, {}, "no class has a recall"),
+    ("worst_stratum", {f"{LUNG}__drop__value": 0.151}, {}, r"tissue=lung: by 0\.151 \[0\.01, 0\.15\] \(.*p 0\.010\)"),
+    ("worst_stratum", {f"{LUNG}__drop__value": None}, {}, "not measured: tissue=lung"),
+    ("worst_stratum", {"strata": None}, {}, "the evidence has no strata"),
+    ("worst_stratum", {"strata__rows__1__judged": True}, {}, "the evidence lacks 'drop'"),
     ("calibration", {"test__metrics__ece__value": 0.151}, {}, r"0\.151 \[0\.01, 0\.09\], at most 0\.15"),
     ("calibration", {"test__metrics__ece__value": None}, {}, "not defined"),
     ("calibration", {"test__metrics": ONLY_MARGIN}, {}, "the evidence lacks 'ece'"),  # it is never forgotten of classes
@@ -149,6 +153,9 @@ PASSING: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("floor", {f"{ROWS}__0__value": 0.5}, {}, "lowest recall of 2: hem"),
     ("floor", {"worst__unit": "gene", f"{ROWS}__0__value": None}, {}, "without a value: hem"),
     ("floor", {f"{ROWS}__0__low": None, f"{ROWS}__0__high": None}, {}, r"hem 0\.7 \(no interval\), n 20"),
+    ("worst_stratum", {f"{LUNG}__drop__value": 0.15}, {}, "at most 0.15 is allowed"),
+    ("worst_stratum", {f"{LUNG}__judged": False}, {}, "does not apply: 0 of 2 strata with 10 groups"),
+    ("worst_stratum", {"strata__rows": []}, {}, "does not apply"),
     ("calibration", {"test__metrics": ONLY_MARGIN, "worst__unit": "gene"}, {}, "does not apply"),
     ("coverage", {"coverage__observed": 0.86}, {}, "0.9 is declared"),
     ("explanation", {"explanation__checks": [], "architecture": "mean_effects"}, {}, "does not apply"),
@@ -189,7 +196,8 @@ def test_edited_evidence_and_answers_for_simulated_data() -> None:
 
 
 def waiver(check: str, until: str = "2026-11-20") -> tuple[Waiver, ...]:
-    return (Waiver(check, "known", "A. Person", until, ("hem",) if check == "floor" else ()),)
+    names = {"floor": ("hem",), "worst_stratum": ("tissue=lung",)}
+    return (Waiver(check, "known", "A. Person", until, names.get(check, ())),)
 
 
 def test_a_floor_is_waived_for_those_who_are_named_alone_and_an_identity_never() -> None:

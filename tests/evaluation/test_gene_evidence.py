@@ -139,9 +139,10 @@ def test_a_cohort_on_which_the_model_fails_shows_and_no_cohort_is_none(found: Ev
     assert all(row["baseline_rmse_sd"] > 0.5 for row in rows.values())
     of_a = setting.predictions[setting.predictions["label"] == "A"]
     assert rows["A"]["r2"] == pytest.approx(r2_score(of_kind(of_a, "target"), of_kind(of_a, "prediction")))
-    assert found.test["by_cohort"]["low"]["rmse_sd"]["value"] == rows["low"]["rmse_sd"]
+    worst = found.sections["strata"]["worst"]
+    assert (worst["column"], worst["name"], worst["value"]) == ("label", "low", pytest.approx(rows["low"]["r2"]))
     unknown = changed(setting, "label", pd.Series([None] * len(setting.predictions), dtype=object))
-    assert unknown.metrics["r2"] == found.metrics["r2"] and unknown.strata == {}
+    assert unknown.metrics["r2"] == found.metrics["r2"]
     assert "by_cohort" not in unknown.tables and "error_by_cohort" not in unknown.figures
 
 
@@ -157,8 +158,9 @@ def test_the_run_takes_every_metric_table_and_figure_whatever_a_cohort_is_called
     client = MlflowClient()
     kept = client.get_run(run_id).data.metrics
     assert kept["interval/r2_low"] == found.metrics["r2"].low  # and not the R2 of the cohort of that name
-    assert kept["by_cohort/low/r2"] == found.test["by_cohort"]["low"]["r2"]["value"]
-    assert kept["by_cohort/C_D/rmse_sd_high"] == found.test["by_cohort"]["C&D"]["rmse_sd"]["high"]
+    strata = {row["name"]: row["metrics"]["r2"] for row in found.sections["strata"]["rows"]}
+    assert kept["by_label/low/r2"] == strata["low"]["value"]
+    assert kept["by_label/C_D/r2_high"] == strata["C&D"]["high"]
     assert {"test/interval_coverage", "explanation/additivity_error", "interval/margin_low"} <= set(kept)
     logged = {item.path for folder in ("tables", "figures") for item in client.list_artifacts(run_id, folder)}
     assert logged >= {f"figures/{name}.png" for name in found.figures}
@@ -228,7 +230,7 @@ def test_rows_of_every_cohort_are_explained_and_a_model_may_name_no_gene(
     found = setting.evidence(Planted())
     assert found.sections["explanation"] == {"method": None, "checks": []}  # it names no gene
     assert (
-        set(found.tables) == {"by_gene", "by_cohort", "calibration", "predicted"}
+        set(found.tables) == {"by_gene", "by_cohort", "calibration", "predicted", "strata"}
         and "explanation/additivity_error" not in found.logged
     )
     counts = seen[0].table["label"].value_counts()

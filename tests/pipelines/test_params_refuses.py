@@ -94,6 +94,7 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     (f"{T}.evaluate.resamples", ("99",), "at least 100"),
     (f"{T}.evaluate.confidence", ("95.0",), "between 0 and 1"),
     (f"{T}.data.omics", ("[mutation, mutation]",), "twice"),
+    (f"{T}.evaluate.strata", ('[tissue, "tissue?"]',), "names a column twice"),
     (f"{T}.validate.target_range", ("[20, -20]", "[.nan, 20]"), "is empty"),
     (f"{B}.data.classes", ("[blast]", "[]"), "fewer than two classes"),
     (f"{B}.data.classes", ("[blast, blast]",), "names a class twice"),

@@ -26,8 +26,11 @@ from training.features.cell_line import CellLineChoices, measured
 from training.features.pair import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
+from training.model import drug_cells
 from training.model.calibration import half_widths
 from training.model.cross_fit import FinalFit
+from training.model.drug_cells import DRUG, TISSUE
+from training.model.limits import Limits
 from training.model.novelty import View
 
 MAX_ROWS = 10_000
@@ -82,6 +85,26 @@ class Pairs(Contract):
             width = float(final.interval_half_widths(prepared, coverage))
             return width if math.isfinite(width) else None
         return unseen_half_width(prepared, refit, coverage)
+
+    @classmethod
+    def cell_columns(cls, task: Any, prepared: Prepared) -> dict[str, np.ndarray]:
+        """Return drugs and tissues, see `Contract.cell_columns`; none in ``drug_blind``, where no drug is known."""
+        return drug_cells.columns(task, prepared)
+
+    @classmethod
+    def served(cls, limits: Limits, prepared: Prepared) -> dict[str, Any]:
+        """Return limits by tissue, or by drug: a request names no column of ``drugs.csv``, but its drug."""
+        known = limits.by not in ("", "class", TISSUE, DRUG)
+        return drug_cells.by_drug(limits, prepared) if known else super().served(limits, prepared)
+
+    def cell_of(self, samples: ResponseSamples) -> np.ndarray | None:
+        """Return the tissue or the known drug of each sample, empty for a drug that is not known."""
+        if self.cells == TISSUE:
+            return samples.cell_lines[TISSUE].to_numpy(str)[samples.cell]
+        if self.cells != DRUG:
+            return None
+        known_drugs = [self.known_drug(*drug) or "" for drug in _drugs_in(samples)]
+        return np.array(known_drugs, dtype=str)[samples.drug]
 
     @cached_property
     def _feature_index(self) -> dict[str, pd.Index]:
@@ -239,7 +262,7 @@ class Pairs(Contract):
     def answer(self, outputs: np.ndarray, samples: ResponseSamples) -> Columns:
         """Return the answer with ``drug_known``; for calls also ``probability_sensitive`` and the drug's threshold."""
         unseen = self.unseen(samples)
-        answer = self.said(outputs, unseen)
+        answer = self.said(outputs, unseen, self.cell_of(samples))
         if self.thresholds:
             answer["probability_sensitive"] = outputs[:, SENSITIVE]
             answer["threshold"] = Thresholds(**self.thresholds).of(samples.drugs)[samples.drug]

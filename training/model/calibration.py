@@ -50,19 +50,15 @@ def apply_temperature(probabilities: npt.ArrayLike, temperature: float) -> Float
     return scaled
 
 
-def conformal_threshold(
-    probabilities: npt.ArrayLike, target: npt.ArrayLike, groups: npt.ArrayLike, coverage: float
-) -> float:
-    """Return the score, 1 - probability, up to which a class belongs to the set (Sadinle et al., 2019, JASA).
+def true_scores(probabilities: npt.ArrayLike, target: npt.ArrayLike) -> Floats:
+    """Return the score of each row's true class, 1 - its probability, ``(n_rows,)``.
 
-    A row of a new group that is exchangeable with ``groups`` ``(n_rows,)`` has its true class in its set with
-    probability ``coverage``. It is 1, so that sets have every class, for fewer groups than coverage / (1 - coverage).
+    Classes whose score is at most a quantile of these over groups are a conformal set (Sadinle et al., 2019, JASA).
     """
-    if not 0 < coverage < 1:
-        raise ValueError(f"coverage is {coverage}, not between 0 and 1")
     table = _table(probabilities)
     true = _true(target, *table.shape)
-    return float(np.clip(quantile_of_groups(1 - table[np.arange(true.size), true], groups, coverage), 0.0, 1.0))
+    scores: Floats = 1 - table[np.arange(true.size), true]
+    return scores
 
 
 def quantile_of_groups(scores: Floats, groups: npt.ArrayLike, share: float) -> float:
@@ -87,10 +83,13 @@ def half_widths(errors: Floats, groups: int, coverage: float) -> Floats:
     return widths
 
 
-def prediction_sets(probabilities: npt.ArrayLike, threshold: float) -> npt.NDArray[np.bool_]:
-    """Return which classes are in each row's set, ``(n_rows, n_classes)``; the most probable one always is."""
+def prediction_sets(probabilities: npt.ArrayLike, threshold: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Return which classes are in each row's set, ``(n_rows, n_classes)``; the most probable one always is.
+
+    ``threshold`` is one, that of each class ``(n_classes,)`` or that of each row ``(n_rows, 1)``.
+    """
     table = _table(probabilities)
-    sets = 1 - table <= threshold
+    sets = 1 - table <= np.asarray(threshold, dtype=np.float64)
     sets[np.arange(len(table)), table.argmax(axis=1)] = True
     return sets
 

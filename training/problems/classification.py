@@ -15,11 +15,14 @@ from training.contract import Columns, Contract, Refit, named_numbers
 from training.model.calibration import (
     SMALLEST,
     apply_temperature,
-    conformal_threshold,
     fit_temperature,
     prediction_sets,
+    true_scores,
 )
 from training.model.cross_fit import FinalFit
+from training.model.limits import Cells, Limits, choose, held_out
+
+CLASS = "class"  # the cells of Mondrian sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Classes(Contract):
 
     classes: list[str]
     temperature: float  # divides the logits
-    threshold: float  # largest score, 1 - probability, of a class in the set
+    threshold: float  # largest score, 1 - probability, of a class in the set; `limits` are those of cells
 
     @classmethod
     def calibrate(cls, task: Task, prepared: Prepared, final: FinalFit, refit: Refit | None) -> dict[str, Any]:
@@ -47,8 +50,32 @@ class Classes(Contract):
         measured = prepared.samples.target[final.held_out_rows]
         temperature = fit_temperature(final.held_out, measured)
         calibrated = apply_temperature(final.held_out, temperature)
-        threshold = conformal_threshold(calibrated, measured, final.groups(prepared), task.evaluate.interval_coverage)
-        return {"classes": list(prepared.samples.classes), "temperature": temperature, "threshold": threshold}
+        rows, classes = final.held_out_rows, [str(each) for each in prepared.samples.classes]
+        cells = {CLASS: Cells(np.array(classes)[measured])}
+        cells |= {by: Cells(each[rows]) for by, each in cls.cell_columns(task, prepared).items()}
+
+        def size(limits: Limits, part: np.ndarray) -> float:
+            own = limits.of(classes) if limits.by == CLASS else limits.overall
+            if limits.by not in ("", CLASS):
+                own = limits.of(cells[limits.by].of_row[part])[:, None]
+            return float(prediction_sets(calibrated[part], own).sum(axis=1).mean())
+
+        scores = true_scores(calibrated, measured)
+        coverage, asked = task.evaluate.interval_coverage, task.evaluate.intervals
+        limits, tried = choose(held_out(scores, prepared, rows), cells, coverage, asked=asked, size=size)
+        return {
+            "classes": classes,
+            "temperature": temperature,
+            "threshold": min(max(limits.overall, 0.0), 1.0),
+            **cls.served(limits, prepared),
+            "chosen": {"method": limits.method, "by": limits.by, "tried": tried},
+        }
+
+    def set_thresholds(self, cells: np.ndarray | None, count: int) -> np.ndarray:
+        """Return the threshold of each class, ``(classes,)``, or of each of ``count`` samples, ``(count, 1)``."""
+        if self.cells == CLASS:
+            return self.limits_of(self.threshold, np.array(self.classes), len(self.classes))
+        return self.limits_of(self.threshold, cells, count)[:, None]
 
     def calibrated(self, outputs: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, ``(n, classes)``."""
@@ -65,10 +92,10 @@ class Classes(Contract):
         """Return what the calibrated outputs are."""
         return f"calibrated probabilities (n, {len(self.classes)}), float64, of {', '.join(self.classes)}"
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray, cells: np.ndarray | None = None) -> Columns:
         """Return label, probabilities and the set of classes; for `unseen` samples without coverage."""
         classes = np.array(self.classes)
-        sets = prediction_sets(outputs, self.threshold)
+        sets = prediction_sets(outputs, self.set_thresholds(cells, len(outputs)))
         return {
             "label": classes[outputs.argmax(axis=1)],
             "probability": outputs.max(axis=1),

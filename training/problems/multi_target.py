@@ -60,7 +60,7 @@ class Targets(Contract):
         """Return samples with the model's targets."""
         return samples.aimed(self.targets, samples.genes)
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray, cells: np.ndarray | None = None) -> Columns:
         """Return each target with its interval."""
         half = np.array([np.nan if width is None else width for width in self.half_widths])
         parts = {"prediction": outputs}

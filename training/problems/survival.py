@@ -114,7 +114,7 @@ class Survival(Contract):
     def _steps(self, at: np.ndarray) -> np.ndarray:
         return np.r_[0.0, self.hazard][np.searchsorted(self.times, at, side="right")]
 
-    def said(self, outputs: np.ndarray, unseen: np.ndarray) -> Columns:
+    def said(self, outputs: np.ndarray, unseen: np.ndarray, cells: np.ndarray | None = None) -> Columns:
         """Return the risk of the event until the horizon with its interval, and the curve."""
         log_hazard, curves = outputs[:, 0], outputs[:, 1:]
         risk = 1 - self._survival(log_hazard, np.array([self.horizon]))[:, 0]

@@ -60,6 +60,9 @@ def panel(name: str, task: Task, answers: Sequence[Row], table: pd.DataFrame, wh
             for metric, word, shown in scores(found, [*get_modality(task.modality).leading, *own]):
                 baseline = str(found.get("baseline", "the baseline"))
                 st.markdown(f"**{plain(word)}** {plain(shown)}", help=metric_means(metric, baseline))
+            if (worst := (found.get("strata") or {}).get("worst")) is not None:
+                text = f"{with_interval(worst)} ({worst['column']} {worst['name']})"
+                st.markdown(f"**Worst stratum** {plain(text)}", help=means("stratum"))
             frame.sentences(limits(task))
 
     if version is None:

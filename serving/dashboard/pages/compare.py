@@ -29,7 +29,7 @@ _COSTS = {  # of the evidence: heading and decimals; the first three are in the 
 }
 OVERALL = "all rows together"
 _SCORE, _MARGIN = ["value", "low", "high"], ["margin", "margin_low", "margin_high"]
-_WORST = ["worst_stress", "worst_stress_low", "worst_stress_high", "worst_stress_kind"]
+_WORST = ("worst_stress", "worst_stratum")  # of the leaderboard: parts of the test rows, with interval and name
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,11 @@ def _table(rows: list[dict[str, Any]], standing: Mapping[str, Any]) -> pd.DataFr
         table[ends] = table[ends].astype(float)
         table.loc[table[ends].isna().any(axis=1), ends] = float("nan")
     table.insert(9, "standing", table["architecture"].map(standing))
-    worst = pd.DataFrame([row.get("worst_stress") or {} for row in rows], columns=[*_SCORE, "kind"])
-    if worst["kind"].notna().any():  # of images
-        table[_WORST] = worst
+    for key in _WORST:
+        if any(found := [row.get(key) for row in rows]):
+            part = pd.DataFrame([each or {} for each in found], columns=_SCORE).astype(float)
+            table = table.join(part.set_axis([key, f"{key}_low", f"{key}_high"], axis=1))
+            table[f"{key}_name"] = [each and _name(each) for each in found]
     costs = pd.DataFrame([row["cost"] for row in rows]).reindex(columns=list(_COSTS)).astype(float)
     return table.join(costs.loc[:, (costs > 0).any()])
 
@@ -79,14 +81,14 @@ def board(found: Standings) -> pd.DataFrame:
     rows = []
     for row in found.table.to_dict("records"):
         margin = dict(zip(_SCORE, (row[end] for end in _MARGIN), strict=True))
-        stress = {"Worst stress": _worst_stress(row)} if _WORST[0] in row else {}
+        worst = {key.replace("_", " ").capitalize(): _worst(row, key) for key in _WORST if key in row}
         costs = {head: number(row.get(cost), digits) for cost, (head, digits) in list(_COSTS.items())[:3]}
         rows.append(
             {
                 "Architecture": named(row["architecture"]) + (" (baseline)" if row["baseline"] else ""),
                 "Score": with_interval(row),
                 "Margin": "–" if row["baseline"] else with_interval(margin, sign="+"),
-                **stress,
+                **worst,
                 "Standing": STANDINGS.get(str(row["standing"]), "not compared yet"),
                 **costs,
             }
@@ -94,9 +96,15 @@ def board(found: Standings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _worst_stress(row: Mapping[Any, Any]) -> str:
-    kind, score = row[_WORST[3]], dict(zip(_SCORE, (row[end] for end in _WORST[:3]), strict=True))
-    return f"{with_interval(score)} ({kind.replace('_', ' ')})" if isinstance(kind, str) else "–"
+def _name(worst: Mapping[str, Any]) -> str:
+    """Return what the worst part of the rows is called: a kind of stress, or column and value of a stratum."""
+    return str(worst["kind"]).replace("_", " ") if "kind" in worst else f"{worst['column']} {worst['name']}"
+
+
+def _worst(row: Mapping[Any, Any], key: str) -> str:
+    found = dict(zip(_SCORE, (row[end] for end in (key, f"{key}_low", f"{key}_high")), strict=True))
+    name = row[f"{key}_name"]
+    return f"{with_interval(found)} ({name})" if isinstance(name, str) else "–"
 
 
 def scores(found: Standings) -> pd.DataFrame:
@@ -172,8 +180,9 @@ def _leaderboard(found: Standings) -> None:
     frame.chart(drawn, alt=f"{word} of {len(table)} architectures; {best}.")
     shown = board(found)
     shown = shown.rename(columns={"Score": f"{word} [95 %]", "Margin": f"Margin over {named(baseline).lower()}"})
-    if "Worst stress" in shown:
-        st.caption(plain(f"Worst stress: {means('stress')}"))
+    for key in ("stress", "stratum"):
+        if f"Worst {key}" in shown:
+            st.caption(plain(f"Worst {key}: {means(key)}"))
     frame.table(shown, alt=f"Leaderboard of {found.task}: {word}, margin and cost of each architecture")
     frame.download(found.table, f"{found.task}_leaderboard.csv", "Download the leaderboard as CSV")
     for note in found.notes:

@@ -1,0 +1,14 @@
+"""Barcodes of TCGA, whose parts name the site that took a sample and the plate that it was measured on."""
+
+import pandas as pd
+
+# Tissue source site, participant, sample and vial, portion and analyte, plate, center:
+# https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode
+_BARCODE = r"^TCGA-(?P<site>\w{2})-\w{4}(?:-\d{2}[A-Z]?(?:-\d{2}[A-Z]-(?P<plate>\w{4})-(?P<center>\w{2}))?)?$"
+_BARCODES = 0.95  # share of the ids that must be barcodes for their parts to be looked at
+
+
+def barcode_parts(ids: pd.Series) -> pd.DataFrame:
+    """Return ``plate, site, center`` of each id, NaN where it has none; no column where ids are no barcodes."""
+    parts = ids.str.extract(_BARCODE)[["plate", "site", "center"]]
+    return parts.dropna(axis=1, how="all") if parts["site"].notna().mean() >= _BARCODES else parts[[]]
