@@ -12,7 +12,7 @@ from pipelines.typed_yaml import Checks
 # The checks of `evaluation.promotion.gate`, in its order.
 CHECKS = (
     *("margin", "simple_models", "production", "floor", "worst_stratum", "calibration", "coverage", "latency", "size"),
-    *("explanation", "stress", "validation", "audit", "identity", "data", "simulated", "pretraining"),
+    *("explanation", "stress", "validation", "audit", "identity", "data", "new_test_split", "simulated", "pretraining"),
 )
 UNWAIVABLE = ("identity",)  # evidence of another version is no evidence
 NAMED = ("floor", "worst_stratum")  # their waivers name what may fail
@@ -35,6 +35,7 @@ class Gate:
     completeness: float  # relative difference between the sum of attributions and the prediction, at most
     random_weights_correlation: float  # of attributions with those of the same network with random weights, at most
     stress_drop: float  # how far the accuracy under the worst stress test may lie below that of the same rows at home
+    looks: int = 500  # at the same test rows, by `make train` and retraining, at most
     stratum_drop: float = 0.15  # how far the task's metric of a stratum may lie below that of all test rows
 
 

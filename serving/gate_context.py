@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import read_evidence
+from evaluation.evidence.looks import TEST_SHA256, ledger
 from evaluation.promotion.registered_files import FILES_TAG, served_hashes, version_behind
 from evaluation.promotion.situation import Situation
 from pipelines import tracking
@@ -73,8 +74,13 @@ def situation(
         version=int(version.version),
         production=production,
         dvc_lock_md5=lock_md5(name),
+        looks=_looks(name, evidence["hashes"].get(TEST_SHA256)),
         rotation_sha256=_run_tag(version.run_id, tracking.ROTATION_SHA256),
     )
+
+
+def _looks(name: str, rows: str | None) -> int | None:
+    return None if rows is None else len(ledger(name, rows))
 
 
 def _run_tag(run_id: str | None, tag: str) -> str | None:

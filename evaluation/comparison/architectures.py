@@ -18,6 +18,7 @@ from evaluation.comparison.page import content, figures_of, sentences
 from evaluation.comparison.paired import Resampled, holm, matched, resample, subtract
 from evaluation.comparison.ranking import leaderboard
 from evaluation.evidence.evidence_file import evidence_path, read_evidence
+from evaluation.evidence.looks import TEST_SHA256, ledger, told
 from evaluation.evidence.summary import NOTE
 from evaluation.figures import comparison as drawn
 from evaluation.metrics import as_metrics
@@ -75,6 +76,7 @@ def compare(name: str, params: Params, *, train: Callable[[], Any] | None = None
         "baseline": settings.baseline,
         "rows_tested": size["rows"],
         "groups_tested": size["groups"],
+        "looks": told(ledger(name, found[0]["hashes"].get(TEST_SHA256, ""))),
         "confidence": settings.confidence,
         "resamples": resamples,
         "correction": "holm",

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
+from evaluation.evidence.looks import TEST_SHA256, record, sha256_of_tested
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.evidence.summary import NOTE, summary
 from evaluation.explain.checks import first_member
@@ -85,6 +86,7 @@ def evaluate(
     evidence = seal(evidence)
     write_json(folder / "evidence.json", evidence)
     with tracking.run(name, "evaluate", fitted.architecture, run_id=fitted.run_id) as logged:
+        record(fitted.run_id, prepared)
         named = {metric.name for metric in get_problem(task.problem).metrics}
         rows = dataset(name, prepared, "test", prepared.tested)  # the page of models compares them on it
         mlflow.log_metrics(found.to_log(named), model_id=model_id(fitted.model_uri), dataset=rows)
@@ -153,6 +155,7 @@ def _hashes(run: Evaluation, params: Params, predictions: Path) -> dict[str, str
         **tracking.lineage(name),
         **({"dvc.task_md5": dvc_md5(raw)} if (raw := tracking.DATA / name).is_dir() else {}),
         "split.sha256": run.prepared.sha256,
+        TEST_SHA256: sha256_of_tested(run.prepared),
         # Of `auto` what it stood for, as the model's own task has it, from which it is fitted again.
         "params.sha256": params_sha256(with_metric(params, name, run.fitted.metric), name),
         "model.sha256": logged_model_sha256(run.fitted.model_uri),

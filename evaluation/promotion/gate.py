@@ -307,6 +307,19 @@ def _data(case: Case) -> Checked:
     return Checked(False, f"{said}; run `make train` and register again")
 
 
+def _new_test_split(case: Case) -> Checked:
+    """The test rows were scored at most ``gate.looks`` times: who chooses by such scores fits these rows too."""
+    looks, most = case.now.looks, case.gate.looks
+    if not looks:
+        return Checked(
+            False, "how often the test rows were scored is not on record; run `make train` and register again"
+        )
+    said = f"the test rows were scored {counted(looks, 'time', 'times')}; at most {most:,}"
+    return Checked(
+        looks <= most, said if looks <= most else f"{said}: add data of new groups, which are tested instead"
+    )
+
+
 def _simulated(case: Case) -> Checked:
     """What was measured on simulated data says nothing of patients."""
     if case.evidence["simulated"] is False:
@@ -340,7 +353,7 @@ OF: dict[str, Callable[[Case], Checked]] = {
     check.__name__.removeprefix("_"): check  # a check is named as its function
     for check in (
         *(_margin, _simple_models, _production, _floor, _worst_stratum, _calibration, _coverage, _latency, _size),
-        *(_explanation, _stress, _validation, _audit, _identity, _data, _simulated, _pretraining),
+        *(_explanation, _stress, _validation, _audit, _identity, _data, _new_test_split, _simulated, _pretraining),
     )
 }
 

@@ -23,4 +23,5 @@ class Situation:
     version: int | None = None  # before registration it has none
     production: int | None = None  # the version in production, if there is one
     dvc_lock_md5: str | None = None  # of the task's own raw data, as ``dvc.lock`` records it now
+    looks: int | None = None  # so often the evidence's test rows were scored, see `evaluation.evidence.looks`
     rotation_sha256: str | None = None  # of the outer models of the version's fit, where evidence is of all groups

@@ -9,7 +9,7 @@ from evaluation.promotion.situation import Situation
 from pipelines.policy import Answer, Gate, Monitor, Policy, Serve, TaskPolicy
 
 TASK = "drug_response"
-HASH = {name: letter * 64 for name, letter in (("split", "a"), ("model", "b"), ("params", "c"), ("predictions", "d"))}
+HASH = {name: f"{digit:x}" * 64 for digit, name in enumerate(("split", "model", "params", "predictions", "test"), 10)}
 FILES = "e" * 64
 DATA_MD5 = "0123456789abcdef.dir"
 TASK_MD5 = "fedcba9876543210.dir"
@@ -118,7 +118,7 @@ def made_situation(evidence: dict[str, Any], **changes: Any) -> Situation:
         **{"run_id": "run1", "model_uri": "models:/m-1", "evidence_sha256": evidence["sha256"]},
         **{"model_sha256": HASH["model"], "files_sha256": FILES, "registered_files_sha256": FILES},
         **{"data_sha256": None, "split_sha256": HASH["split"]},
-        **{"dvc_data_md5": DATA_MD5, "dvc_lock_md5": TASK_MD5},
+        **{"dvc_data_md5": DATA_MD5, "dvc_lock_md5": TASK_MD5, "looks": 3},
     }
     return Situation(**{**fitting, **changes})
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from evaluation.evidence.looks import LOOKS, TEST_SHA256
 from pipelines import tracking
 from pipelines.paths import PREPARED
 from pipelines.policy import Policy
@@ -21,7 +22,7 @@ from serving import registry
 from serving.alias_moves import HISTORY_URI
 from serving.gate_context import hashes
 from tests.empty_store import empty_store
-from tests.evaluation.made_evidence import DATA_MD5, TASK, made_evidence, made_policy, sealed
+from tests.evaluation.made_evidence import DATA_MD5, HASH, TASK, made_evidence, made_policy, sealed
 from tests.servers import open_tracking_server
 
 BY = "A. Person"
@@ -92,6 +93,8 @@ def model_folder(client: MlflowClient, uri: str) -> Path:
 def logged_evidence(client: MlflowClient, run_id: str, uri: str, **changes: Any) -> dict[str, Any]:
     """Return evidence of a model, logged to its run as `evaluation.candidate` does."""
     evidence = made_evidence(**changes) | {"run_id": run_id, "model_uri": uri}
+    for tag, value in {TEST_SHA256: HASH["test"], LOOKS: "2026-11-20T10:00:00+00:00 ada"}.items():
+        client.set_tag(run_id, tag, value)
     evidence["hashes"] |= {"model.sha256": hashes(uri).model, "split.sha256": split_sha256(SPLIT)}
     evidence = sealed({key: value for key, value in evidence.items() if key != "sha256"})
     client.log_text(run_id, json.dumps(evidence), f"evidence/{evidence['sha256']}/evidence.json")
