@@ -126,8 +126,8 @@ monitor: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [VERSION=n] [SINCE=DATE]: 
 reproduce: $(READY) ## MODEL=models:/T/n: make a version again from its tags, in a worktree, and say what differs
 	@$(if $(value TOLERANCE),$(error there is no TOLERANCE any more: 0 under the same conditions, else 1e-3))$(if $(value MODEL),,$(error name the version: make reproduce MODEL=models:/drug_response/1))python -m serving.reproduce --model "$$MODEL"
 
-retrain: $(READY) ## TASK=T [ARCH="A B"]: new data or decisions become a version in staging, if the gate allows it
-	@$(need_task)$(if $(value DRY),$(error there is no DRY any more: this would run the whole loop))python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH)
+retrain: $(READY) ## TASK=T [ARCH="A B"] [ON_DRIFT=1]: new data or decisions become a version in staging, if the gate allows it
+	@$(need_task)$(if $(value DRY),$(error there is no DRY any more: this would run the whole loop))python -m serving.retrain --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value ON_DRIFT),--on-drift)
 
 propose: $(READY) ## TASK=T: a pull request with the dvc.lock and the report of the last retraining
 	@$(need_task)python -m serving.propose --task "$$TASK"

@@ -32,6 +32,7 @@ from pipelines.paths import REPORTS
 from pipelines.policy import Monitor
 from pipelines.report import Block, as_html, figure, section, table, text
 from serving.drift.distribution import Drift
+from serving.drift.estimate import Estimate, as_dict, estimate, told
 from serving.drift.watch import (
     Logged,
     Performance,
@@ -44,7 +45,7 @@ from serving.drift.watch import (
     watch,
 )
 from serving.gate_context import evidence_of, model_files
-from serving.problems import Tell
+from serving.problems import Tell, get_problem
 from training.model.predictor import REFERENCE
 from training.model.track import INPUTS, PREDICTIONS, contract_of, predictor_folder
 
@@ -165,8 +166,11 @@ def monitor(
     if labels is not None:
         performance = _performance(params, chosen, reference, logged, labels=labels, tell=notes.append)
     watched = watch(reference, logged, policy, performance)
+    guessed = _estimate(params, reference, logged)
+    if guessed is not None:
+        notes.append(told(guessed, watched, policy.out_of_distribution_share))
     watched = replace(watched, notes=[*watched.notes, *notes])
-    report = _report(chosen, reference, logged, watched, policy)
+    report = _report(chosen, reference, logged, watched, policy) | {"estimate": as_dict(guessed)}
     folder = reports / name / "monitor" / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")
     write_json(folder / "monitor.json", report)
     with written_whole(folder / "monitor.html") as temporary:
@@ -208,7 +212,7 @@ def _read_reference(version: ModelVersion, folder: Path) -> Reference:
         ) from error
     contract = contract_of(folder)
     answers = predictions_of(contract, predictions)
-    return Reference(version.name, str(version.version), contract, inputs, answers, threshold)
+    return Reference(version.name, str(version.version), contract, inputs, answers, threshold, predictions)
 
 
 def _performance(
@@ -237,6 +241,14 @@ def _performance(
         resamples=task.evaluate.resamples,
         seed=params.seed,
     )
+
+
+def _estimate(params: Params, reference: Reference, logged: Logged) -> Estimate | None:
+    worth, held_out = get_problem(reference.contract.problem).worth(), reference.held_out
+    if worth is None or held_out is None or len(held_out) < params.policy.monitor.minimum_rows:
+        return None
+    confidence = params.task(reference.task).evaluate.confidence
+    return estimate(worth, held_out, logged.rows, confidence=confidence, seed=params.seed)
 
 
 def _report(
@@ -282,4 +294,6 @@ def _metrics(report: dict[str, Any]) -> dict[str, float]:
     performance = report["performance"]
     if performance and performance["now"]:
         found |= {f"labelled/{performance['metric']}_{end}": value for end, value in performance["now"].items()}
+    if guessed := report["estimate"]:
+        found |= {f"estimated/{guessed['metric']}_{end}": value for end, value in guessed["now"].items()}
     return {key: float(value) for key, value in found.items() if finite(value)}

@@ -233,6 +233,7 @@ class Reference:
     inputs: pd.DataFrame
     predictions: pd.DataFrame
     threshold: float
+    held_out: pd.DataFrame | None = None  # the same rows with all that was answered and their ``target``
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,17 @@ class Wording:
     target: str | None = None  # one of several predictions
 
 
+@dataclass(frozen=True)
+class Worth:
+    """How good answers are, and what of an answer tells that beforehand, both a number a row, ``(n,)``."""
+
+    metric: str
+    signal: Callable[[pd.DataFrame], np.ndarray]  # of answers; the higher, the higher is the score
+    score: Callable[[pd.DataFrame], np.ndarray]  # of answers with their ``target``
+    of_mean: Callable[[float], float] = float  # the metric, of a mean of scores
+    probability: bool = False  # whether the signal is one, of a score of 0 or 1
+
+
 class Problem(ABC):
     """One problem, drawn with Streamlit where the page is; metrics are in the order of their importance."""
 
@@ -82,6 +93,10 @@ class Problem(ABC):
     def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
         """Return what was predicted in rows of the log or of a version's reference, in comparable columns."""
         return rows[["prediction"]]
+
+    def worth(self) -> Worth | None:
+        """Return what tells how good logged answers are; None where nothing does."""
+        return None
 
     @abstractmethod
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,19 @@ from pipelines.text_values import folded, is_unknown
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import counted, means, micromolar, named, number, plain, share
 from serving.dashboard.pages import frame
-from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
+from serving.problems import (
+    RESISTANCE,
+    SENSITIVITY,
+    Answer,
+    Labels,
+    Places,
+    Problem,
+    Refuse,
+    Tell,
+    Usual,
+    Wording,
+    Worth,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +80,15 @@ class Classification(Problem):
     def predictions(self, contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
         """Return ``label`` and its ``probability``."""
         return rows[["label", "probability"]]
+
+    def worth(self) -> Worth:
+        """Return that the probability of the label tells how often it is right."""
+        return Worth(
+            "accuracy",
+            lambda rows: rows["probability"].to_numpy(np.float64),
+            lambda rows: (rows["label"].astype(str) == rows["target"].astype(str)).to_numpy(np.float64),
+            probability=True,
+        )
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return codes of the true classes, ``(n,)``, and the predicted ones as certain, ``(n, classes)``."""

@@ -13,7 +13,19 @@ from pipelines.units import HIGHEST_LN_IC50
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import means, micromolar, named, number, plain
 from serving.dashboard.pages import frame
-from serving.problems import RESISTANCE, SENSITIVITY, Answer, Labels, Places, Problem, Refuse, Tell, Usual, Wording
+from serving.problems import (
+    RESISTANCE,
+    SENSITIVITY,
+    Answer,
+    Labels,
+    Places,
+    Problem,
+    Refuse,
+    Tell,
+    Usual,
+    Wording,
+    Worth,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +54,15 @@ class Regression(Problem):
             said = f"must be the natural logarithm of the IC50 in micromolar, {within}"
             refuse("units", "target", beyond, said, table.column(at["target"]))
         return made, missing
+
+    def worth(self) -> Worth:
+        """Return that the width of the interval tells how large errors are; of equal widths nothing does."""
+        return Worth(
+            "rmse",
+            lambda rows: (rows["high"] - rows["low"]).to_numpy(np.float64),
+            lambda rows: (rows["prediction"] - rows["target"].astype(float)).to_numpy(np.float64) ** 2,
+            math.sqrt,
+        )
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two rows of numbers, ``(n,)`` each."""
