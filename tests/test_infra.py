@@ -263,7 +263,7 @@ def test_the_image_holds_what_the_lock_names_by_hash_and_no_secret_is_in_it_or_c
 
 
 def test_every_overlay_builds_and_is_hardened(overlays: Overlays) -> None:
-    assert set(overlays) == {"base", "cluster", "managed", "gpu"}
+    assert set(overlays) == {"base", "cluster", "managed", "gpu", "on-drift"}
     for name, manifests in overlays.items():
         assert manifest_problems(manifests) == [], name
     kinds = {(each["kind"], each["metadata"]["name"]) for each in overlays["gpu"]}

@@ -22,7 +22,14 @@ NAMES = [path.stem for path in WORKFLOWS]
 VERB = re.compile(r"make ([a-z]+)")
 
 # For verbs that want more than the workflow's environment gives them.
-GIVEN = {"TASK": "drug_response", "VERSION": "1", "WHY": "a test", "BY": "ada", "TO": "production"}
+GIVEN = {
+    "TASK": "drug_response",
+    "LOG": "predictions",
+    "VERSION": "1",
+    "WHY": "a test",
+    "BY": "ada",
+    "TO": "production",
+}
 
 
 def read(name: str) -> Any:
@@ -45,7 +52,7 @@ def verbs(name: str) -> list[str]:
 def test_the_workflows_are_there() -> None:
     assert NAMES == ["ci", "promote", "retrain", "weekly"]
     assert verbs("ci") == ["lint", "audit", "test"] and verbs("weekly") == ["audit", "coverage"]
-    assert verbs("retrain") == ["retrain", "propose"]
+    assert verbs("retrain") == ["monitor", "retrain", "propose"]
     assert verbs("promote") == ["promote", "verify"]
 
 
