@@ -104,8 +104,8 @@ restore: $(READY) ## FROM=DIR [SHA256=...] [ARTIFACTS_ONLY=1]: what make backup 
 verify: $(READY) ## TASK=T: do aliases, history, evidence and files still say the same?
 	@$(need_task)python -m serving.verify --task "$$TASK"
 
-serve: $(READY) ## TASK=T [STAGE=production] [WORKERS=1] [PORT=5001]: MLflow's scoring server with bounded requests
-	@$(need_task)python -m serving.endpoint --task "$$TASK" --stage "$$STAGE" --workers "$$WORKERS" --port "$$PORT"
+serve: $(READY) ## TASK=T [STAGE=production] [WORKERS=1] [PORT=5001] [SHADOW=staging] [CANARY=0.1]: MLflow's scoring server with bounded requests
+	@$(need_task)python -m serving.endpoint --task "$$TASK" --stage "$$STAGE" --workers "$$WORKERS" --port "$$PORT" $(if $(value SHADOW),--shadow "$$SHADOW") $(if $(value CANARY),--canary "$$CANARY")
 
 score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled folder, one line of JSON
 	@$(if $(and $(MODEL),$(DATA)),,$(error name both: make score MODEL=models:/drug_response@staging DATA=DIR))python -m evaluation.score --model "$(MODEL)" --data "$(DATA)"

@@ -26,13 +26,14 @@ from fastapi.responses import Response
 from mlflow.exceptions import MlflowException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving.beside import RECORD, Beside, beside
 from serving.endpoint_metrics import CONTENT_TYPE, Metrics
 from serving.joined import WAITING, join_passes
 from serving.login import Login, guarded
 from serving.mlflow_private import answer, model_folder, scoring_application, served_model
 from serving.request_record import CURRENT, RequestRecord, watch
 from serving.serving_state import FAILED, READY, tell
-from serving.telemetry import RECORD, living, observed
+from serving.telemetry import living, observed
 from serving.tracing import Traces
 
 PREFIX = "ONCOLINEAGE_SERVE_"
@@ -324,7 +325,11 @@ def application(model: Any) -> ASGIApp:
     metrics, app = Metrics(**about), scoring_application(model)
     app.add_route("/metrics", lambda request: Response(metrics.text(), media_type=CONTENT_TYPE))
     watch(model)
-    inner = guarded(bounded(app, model, Limits.from_environment()), Login.from_environment())
+    limits = Limits.from_environment()
+    inner = bounded(app, model, limits)
+    if (other := Beside.from_environment(metrics.count_beside, limits.request_bytes)) is not None:
+        inner = beside(inner, other)
+    inner = guarded(inner, Login.from_environment())
     traces = Traces.from_environment(**about)
 
     def close() -> None:

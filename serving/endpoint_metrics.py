@@ -53,6 +53,8 @@ class Metrics:
         self.in_progress = made(Gauge, "requests_in_progress", "requests that wait or are computed", **_mode("livesum"))
         self._requests = made(Counter, "requests", "requests to the model, by status", labelnames=("status",))
         self._refusals = made(Counter, "refusals", "requests without an answer, by reason", labelnames=("reason",))
+        beside = "requests to the version beside, by outcome"
+        self._beside = made(Counter, "requests_beside", beside, labelnames=("outcome",))
         self._seconds = made(Histogram, "request_seconds", "from arrival to answer", buckets=_SECONDS)
         self._queue = made(Histogram, "queue_seconds", "from arrival until its turn came", buckets=_SECONDS)
         self._rows = made(Histogram, "request_rows", "rows of an answered request", buckets=_ROWS)
@@ -61,6 +63,10 @@ class Metrics:
         self._widths = made(Histogram, "interval_width", "of a row's interval, in the target's unit", buckets=_WIDTHS)
         self._registry.register(_Alias(task))
         self._sizes = made(Histogram, "prediction_set_size", "labels in a row's prediction set", buckets=_SIZES)
+
+    def count_beside(self, outcome: str) -> None:
+        """Count a request to the version that is tried, see `serving.beside`."""
+        self._beside.labels(outcome).inc()
 
     def count(self, record: RequestRecord) -> None:
         """Count a request to the model that was answered or refused."""

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from mlflow.exceptions import MlflowException
 
 from pipelines.errors import UserError
 from pipelines.policy import Serve
+from serving.beside import CANARY, SOCKET
+from serving.login import A_MINUTE, KEYS, PROXY
 from serving.server_command import environment_of, served_version
 from serving.serving_state import FAILED, READY, STATE
 
@@ -46,9 +48,19 @@ class _Server:
 class Follower:
     """Serves the version that an alias names."""
 
-    def __init__(self, name: str, alias: str, policy: Serve, *, listener: socket.socket, workers: int, folder: Path):
+    def __init__(
+        self,
+        name: str,
+        alias: str,
+        policy: Serve,
+        *,
+        listener: socket.socket,
+        workers: int,
+        folder: Path,
+        more: Mapping[str, str | None],
+    ) -> None:
         self._name, self._alias, self._policy, self._workers = name, alias, policy, workers
-        self._listener, self._folder = listener, folder
+        self._listener, self._folder, self._more = listener, folder, more
         self._last, self._failures, self._tries = "", 0, 0
 
     def run(self, version: str, address: str) -> int:
@@ -110,6 +122,9 @@ class Follower:
         self._tell(version)
         environment = environment_of(self._name, version, self._policy, folder, self._workers)
         environment[STATE] = str(self._folder)
+        for variable, value in self._more.items():
+            environment.pop(variable, None)
+            environment |= {} if value is None else {variable: value}
         descriptor = self._listener.fileno()
         command = [sys.executable, "-m", "serving.server", str(descriptor), str(self._workers)]
         process = subprocess.Popen(command, env=environment, pass_fds=[descriptor], preexec_fn=_die_with_parent)
@@ -136,13 +151,58 @@ class Follower:
         print(f"{self._name}: {message}", file=sys.stderr, flush=True)
 
 
-def serve(name: str, alias: str, policy: Serve, *, host: str, port: int, workers: int) -> int:
+@dataclass(frozen=True)
+class Trial:
+    """The version that is tried beside the served one: by its alias, and by the share of clients that it answers."""
+
+    alias: str
+    canary: float = 0.0  # 0: it is asked too, and what it answers is only logged
+
+
+def serve(
+    name: str, alias: str, policy: Serve, *, host: str, port: int, workers: int, trial: Trial | None = None
+) -> int:
     """Serve the version that ``alias`` names at ``host:port`` until a signal; return the exit code."""
     version = served_version(name, alias)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with _listener(host, port) as listener, tempfile.TemporaryDirectory(prefix="oncolineage-serving-") as folder:
-        follower = Follower(name, alias, policy, listener=listener, workers=workers, folder=Path(folder))
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listener(host, port))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oncolineage-serving-")))
+        more: dict[str, str | None] = {SOCKET: None, CANARY: None}
+        if trial is not None:
+            more = {SOCKET: str(folder / "beside.socket"), CANARY: str(trial.canary)}
+            stack.enter_context(_beside(name, trial.alias, policy, folder))
+        follower = Follower(name, alias, policy, listener=listener, workers=workers, folder=folder, more=more)
         return follower.run(version, f"http://{host}:{port}/invocations")
+
+
+@contextlib.contextmanager
+def _beside(name: str, alias: str, policy: Serve, folder: Path) -> Iterator[None]:
+    """Serve the version of another alias on a socket in ``folder``, in a process that ends with this one."""
+    command = [sys.executable, "-m", "serving.following", name, alias, str(folder / "beside.socket")]
+    command += [json.dumps(asdict(policy))]
+    with subprocess.Popen(command, preexec_fn=_die_with_parent) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def main() -> int:
+    """Serve an alias on a socket of this machine alone, for the server beside: whoever may ask that has logged in."""
+    name, alias, path, policy = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    limits = Serve(**json.loads(policy))
+    more = dict.fromkeys((KEYS, PROXY, A_MINUTE, SOCKET, CANARY))
+    with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory(prefix="oncolineage-beside-") as folder:
+        listener.bind(path)
+        follower = Follower(name, alias, limits, listener=listener, workers=1, folder=Path(folder), more=more)
+        while True:
+            try:
+                follower.run(served_version(name, alias), path)
+            except (UserError, MlflowException) as error:
+                print(f"{name}: nothing is tried: {str(error).splitlines()[0][:300]}", file=sys.stderr, flush=True)
+            time.sleep(limits.follow_seconds or _LONGEST)
 
 
 @contextlib.contextmanager
@@ -162,3 +222,7 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         library: Any = ctypes.CDLL(None)
         library.prctl(_DIES_WITH_PARENT, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,12 +19,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.beside import RECORD
 from serving.endpoint_metrics import Metrics
 from serving.login import CLIENT
 from serving.request_record import CURRENT, RequestRecord
 from serving.tracing import Traces
 
-RECORD = "oncolineage.record"  # its key in the scope of a request
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _QUIET = {"/ping", "/health", "/metrics"}  # asked every few seconds; only their failures are worth a line
 _ROUTES = _QUIET | {"/invocations", "/version"}

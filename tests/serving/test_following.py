@@ -56,7 +56,7 @@ def test_a_version_takes_over_without_a_failed_request_and_one_that_cannot_answe
             return requests.get(f"{url}/metrics", timeout=20).text
 
         def ask() -> None:
-            while not ended.is_set():
+            while not ended.wait(0.05):
                 answer = requests.post(
                     f"{url}/invocations", data=text, headers={"Content-Type": "application/json"}, timeout=60
                 )
