@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from serving import app as served_app
 from serving.endpoint_metrics import Metrics
 from serving.login import KEYS
+from serving.serving_state import STATE
 from serving.telemetry import JsonLines
 from serving.tracing import Traces
 from tests.empty_store import working_in
@@ -163,7 +164,9 @@ def test_workers_that_others_can_ask_count_together_and_name_who_asked(
     assert set(logged["request_id"]) == ids and len(logged) == 40  # a server that stops has written them all
 
 
-def test_alerts_and_manifests_name_metrics_that_there_are() -> None:
+def test_alerts_and_manifests_name_metrics_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "alias.json").write_text('{"version": "2", "failures": 1}')
+    monkeypatch.setenv(STATE, str(tmp_path))
     page = Metrics("t", "1").text().decode()
     rules = yaml.safe_load((ROOT / "infra" / "prometheus" / "alerts.yaml").read_text())["groups"][0]["rules"]
     named = {name for rule in rules for name in re.findall(r"oncolineage_\w+", rule["expr"])}
