@@ -30,7 +30,7 @@ BUDGET_FILE = "budget.yaml"  # beside it: the budget of this checkout, as `make 
 
 AUTO = "auto"  # in the place of `tune.metric`, see `Task.tuned_by`
 
-Budget = str  # `quick`, `full`, or one of `budgets` in params.yaml, which is `full` with some keys of tasks replaced
+Budget = str  # `quick`, `full`, or one of `budgets` in params.yaml, which replaces some keys of tasks
 _COUNTED = ("quick", "full")
 
 
@@ -213,7 +213,7 @@ class Params:
     @property
     def known_budgets(self) -> tuple[Budget, ...]:
         """Return the names of all budgets."""
-        return (*_COUNTED, *self.budgets)
+        return tuple(dict.fromkeys((*_COUNTED, *self.budgets)))
 
     def task(self, name: str) -> Task:
         """Return the task ``name``; `ParamsError` lists the known ones if there is none."""
@@ -335,8 +335,8 @@ def _check(params: Params, path: Path, lines: dict[str, int]) -> None:
             require(listed in params.tasks, f"budgets.{name}.{listed}", "is of no task")
             message = "has a key `quick`, which no budget but quick reads; write `full` in its place"
             require(not _has_quick(changes), f"budgets.{name}.{listed}", message)
-        plain = re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and name not in _COUNTED
-        message = f"is no name of a budget: small letters, digits and _, and neither {' nor '.join(_COUNTED)}"
+        plain = re.fullmatch(r"[a-z][a-z0-9_]*", name) is not None and name != "full"
+        message = "is no name of a budget: small letters, digits and _; `full` is what the tasks themselves say"
         require(plain, f"budgets.{name}", message)
     require(known is not None, "device", f"is {params.device!r}; it must be auto, cpu, cuda or cuda:N")
     for name, task in params.tasks.items():

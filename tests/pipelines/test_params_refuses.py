@@ -326,7 +326,7 @@ def test_a_budget_changes_the_keys_that_it_names_and_no_task_besides(tmp_path: P
     asked = replace(blood, data=replace(blood.data, size=80), tune=tune)
     assert tiny == replace(full, budget="tiny", tasks={**full.tasks, "blood_cell": asked})
     assert list(tiny.tasks) == list(full.tasks) and tune.epochs.of(tiny.budget) == 3
-    for name in ("quick", "Tiny", "a b"):
+    for name in ("full", "Tiny", "a b"):
         said = refused(tmp_path, good + BUDGET.replace("tiny", name) + "data: {size: 80}\n")
         assert f"params.budgets.{name} is no name of a budget" in said
     ignored = refused(tmp_path, good + BUDGET + "tune: {epochs: {quick: 2, full: 3}}\n")
