@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import sqlalchemy as sa
 from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType
 from mlflow.types.schema import AnyType, Map
@@ -25,6 +26,29 @@ SEEN_WITH = "3.17.2"
 
 # Columns with artifact locations: a backup reads them without a running server.
 ARTIFACT_LOCATIONS = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
+
+
+Registered = tuple[dict[str, str], dict[str, int], dict[int, dict[str, str]]]
+
+
+def registered_models(connection: sa.Connection) -> dict[str, Registered]:
+    """Return of each registered model in a database its tags, its aliases, and the tags of each version.
+
+    A restore looks at them without a server, and without a client, which would make what is missing.
+    """
+    if not sa.inspect(connection).has_table("registered_models"):
+        return {}
+    ask = connection.exec_driver_sql
+    found: dict[str, Registered] = {name: ({}, {}, {}) for name in ask("SELECT name FROM registered_models").scalars()}
+    for name, key, value in ask("SELECT name, key, value FROM registered_model_tags"):
+        found[name][0][key] = value
+    for name, alias, version in ask("SELECT name, alias, version FROM registered_model_aliases"):
+        found[name][1][alias] = version
+    for name, version in ask("SELECT name, version FROM model_versions WHERE current_stage <> 'Deleted_Internal'"):
+        found[name][2][version] = {}
+    for name, version, key, value in ask("SELECT name, version, key, value FROM model_version_tags"):
+        found[name][2].get(version, {})[key] = value
+    return found
 
 
 def artifact_repository(location: str) -> Any:
