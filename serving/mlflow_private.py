@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import sqlalchemy as sa
 from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType
 from mlflow.types.schema import AnyType, Map
@@ -20,6 +19,7 @@ from mlflow.utils.proto_json_utils import NumpyEncoder
 from serving.request_record import CURRENT
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from fastapi import FastAPI
 
 SEEN_WITH = "3.17.2"
@@ -36,7 +36,7 @@ def registered_models(connection: sa.Connection) -> dict[str, Registered]:
 
     A restore looks at them without a server, and without a client, which would make what is missing.
     """
-    if not sa.inspect(connection).has_table("registered_models"):
+    if not connection.dialect.has_table(connection, "registered_models"):
         return {}
     ask = connection.exec_driver_sql
     found: dict[str, Registered] = {name: ({}, {}, {}) for name in ask("SELECT name FROM registered_models").scalars()}

@@ -172,8 +172,9 @@ def sign(name: str, *, by: str, why: str) -> list[Entry]:
     known = [number for number in sorted(found.tags) if any(entry.to_version == number for entry in found.entries)]
     wanted = {each.version for each in told} - {None} or set(known[-1:])  # any version's row signs the history
     for number in (each for each in known if told and each in wanted):
-        row = {"action": audit_log.SIGN, "alias": "", "evidence_sha256": found.tags[number].get("evidence.sha256")}
-        rows.append(move(name, expected=look(name), to_version=number, **{"by": by, "why": why, **row}))
+        row: dict[str, Any] = {"action": audit_log.SIGN, "alias": "", "to_version": number, "by": by, "why": why}
+        row["evidence_sha256"] = found.tags[number].get("evidence.sha256")
+        rows.append(move(name, expected=look(name), **row))
     return rows
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from mlflow import MlflowClient
@@ -178,6 +179,20 @@ def test_an_alias_that_was_moved_is_not_served_though_the_version_is_signed(clie
     registry.restore(TASK, by=BY, why="found by verify")
     assert told() == ""
     load(client)
+
+
+def test_a_move_that_was_broken_off_is_finished_with_its_signature_by_who_has_no_key(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MlflowClient, "set_registered_model_tag", Mock(side_effect=KeyboardInterrupt))
+        registry.promote(TASK, "staging", by=BY, policy=POLICY)
+    monkeypatch.delenv(KEY)
+    with pytest.raises(UserError, match="alias staging at nothing as it was signed"):
+        load(client, 2)
+    assert told() == ""  # whoever looks finishes it
+    load(client, 2)
+    assert registry.history(TASK)[-1].alias == "staging"
 
 
 def test_a_stranger_may_not_sign_and_what_he_signed_elsewhere_does_not_count(
