@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from mlflow.pyfunc import scoring_server
@@ -28,26 +28,31 @@ SEEN_WITH = "3.17.2"
 ARTIFACT_LOCATIONS = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
 
 
-Registered = tuple[dict[str, str], dict[str, int], dict[int, dict[str, str]]]
+class Registered(NamedTuple):
+    """A registered model in a database: tags, aliases, and of each version its tags and where its files lie."""
+
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    versions: dict[int, dict[str, str]]
+    locations: dict[int, str]
 
 
 def registered_models(connection: sa.Connection) -> dict[str, Registered]:
-    """Return of each registered model in a database its tags, its aliases, and the tags of each version.
-
-    A restore looks at them without a server, and without a client, which would make what is missing.
-    """
+    """Return the registered models; a client would make the tables that are missing, a server is not running."""
     if not connection.dialect.has_table(connection, "registered_models"):
         return {}
     ask = connection.exec_driver_sql
-    found: dict[str, Registered] = {name: ({}, {}, {}) for name in ask("SELECT name FROM registered_models").scalars()}
+    names = list(ask("SELECT name FROM registered_models").scalars())
+    found = {name: Registered({}, {}, {}, {}) for name in names}
     for name, key, value in ask("SELECT name, key, value FROM registered_model_tags"):
-        found[name][0][key] = value
+        found[name].tags[key] = value
     for name, alias, version in ask("SELECT name, alias, version FROM registered_model_aliases"):
-        found[name][1][alias] = version
-    for name, version in ask("SELECT name, version FROM model_versions WHERE current_stage <> 'Deleted_Internal'"):
-        found[name][2][version] = {}
+        found[name].aliases[alias] = version
+    there = "SELECT name, version, storage_location FROM model_versions WHERE current_stage <> 'Deleted_Internal'"
+    for name, version, location in ask(there):
+        found[name].versions[version], found[name].locations[version] = {}, str(location)
     for name, version, key, value in ask("SELECT name, version, key, value FROM model_version_tags"):
-        found[name][2].get(version, {})[key] = value
+        found[name].versions.get(version, {})[key] = value
     return found
 
 

@@ -6,6 +6,7 @@ others. The artifacts of a tracking server (``mlflow-artifacts:/...``) are read 
 """
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -24,15 +25,16 @@ import mlflow
 import sqlalchemy as sa
 from tqdm import tqdm
 
+from evaluation.promotion.registered_files import FILES_TAG, served_hashes
 from evaluation.promotion.signatures import HEAD, HISTORY_TAG, signers
 from pipelines.errors import UserError
-from pipelines.file_hashes import differences, file_hashes, named
+from pipelines.file_hashes import combined, differences, file_hashes, named
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.redaction import redacted
 from serving import audit_log, signing
 from serving.alias_moves import HISTORY_URI, Found, history_uri
 from serving.audit_log import INTENTS, TABLE
-from serving.mlflow_private import ARTIFACT_LOCATIONS, artifact_repository, registered_models
+from serving.mlflow_private import ARTIFACT_LOCATIONS, Registered, artifact_repository, registered_models
 from training.studies.storage import storage_url
 
 ARTIFACTS_URI = "ONCOLINEAGE_ARTIFACTS_URI"
@@ -262,7 +264,7 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
     saved = {name: replace(targets[name], uri=_as_it_is(folder / each["file"])) for name, each in wanted.items()}
     on_files = all(each["kind"] == SQLITE for each in wanted.values())
     if on_files:
-        _refuse_unsigned(saved, "nothing was restored: take another backup")
+        _refuse_unsigned(saved, folder, manifest["artifacts"], "nothing was restored: take another backup")
     missing = [(place, _missing(place["location"], folder / place["folder"])) for place in manifest["artifacts"]]
     # Artifacts before the databases that name them.
     for place, files in tqdm(missing, desc="artifacts", disable=None):
@@ -279,7 +281,8 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
     for name, database in wanted.items():
         targets[name].load(folder / database["file"])
     if not on_files:
-        _refuse_unsigned(targets, "it was restored and must not be served: empty the databases, take another backup")
+        then = "it was restored and must not be served: empty the databases, and take another backup"
+        _refuse_unsigned(targets, folder, manifest["artifacts"], then)
     return manifest
 
 
@@ -287,21 +290,34 @@ def _as_it_is(file: Path) -> str:
     return f"sqlite:///file:{urllib.parse.quote(str(file.resolve()))}?immutable=1&uri=true"  # nothing is left beside it
 
 
-def _refuse_unsigned(found: dict[str, Database], then: str) -> None:
-    """Refuse registries that are not as somebody who may signed them, where moves are signed."""
+def _refuse_unsigned(found: dict[str, Database], backup: Path, artifacts: list[dict[str, str]], then: str) -> None:
+    """Refuse registries, and their versions' files in a backup, that are not as somebody who may signed them."""
     if signers() is None or TRACKING not in found:
         return
     told: list[str] = []
     with found[TRACKING].connected() as registry, found.get(HISTORY, found[TRACKING]).connected() as history:
-        for name, (tags, aliases, versions) in registered_models(registry).items():
-            rows, head, signature = audit_log.read(history.engine, name), tags.get(HEAD), tags.get(HISTORY_TAG)
+        for name, registered in registered_models(registry).items():
+            rows, tags = audit_log.read(history.engine, name), registered.tags
+            head, signature = tags.get(HEAD), tags.get(HISTORY_TAG)
             if rows.entries or head or signature:  # else it is a model of others
-                stages: dict[int, str | None] = dict.fromkeys(versions)
-                model = Found(rows.entries, head, aliases, stages, (), rows.intent, signature, versions)
-                broken = [*model.broken(), *model.moved(), *signing.problems(name, model)]
-                told += [f"{name}: {each}" for each in broken]
+                stages: dict[int, str | None] = dict.fromkeys(registered.versions)
+                model = Found(
+                    rows.entries, head, registered.aliases, stages, (), rows.intent, signature, registered.versions
+                )
+                problems = [*model.broken(), *model.moved(), *signing.problems(name, model)]
+                told += [f"{name}: {each}" for each in (*problems, *_of_other_files(registered, backup, artifacts))]
     if told:
         raise UserError("\n".join([*told, then]))
+
+
+def _of_other_files(model: Registered, backup: Path, artifacts: list[dict[str, str]]) -> Iterator[str]:
+    """Yield which versions have other files in a backup than their tags say."""
+    for (number, location), place in itertools.product(model.locations.items(), artifacts):
+        above, tag = f"{place['location'].rstrip('/')}/", model.versions[number].get(FILES_TAG)
+        if tag is not None and location.startswith(above):
+            folder = backup / place["folder"] / location.removeprefix(above)
+            if combined(served_hashes(folder)) != tag:
+                yield f"version {number}: its files in the backup are not those that were registered"
 
 
 def _checked(folder: Path, sha256: str) -> dict[str, Any]:

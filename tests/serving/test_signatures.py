@@ -17,6 +17,7 @@ from evaluation.promotion import signatures
 from evaluation.promotion.registered_files import check_files
 from evaluation.promotion.signatures import HEAD, HISTORY_TAG, KEY, SIGNERS, VERSION_TAG
 from pipelines.errors import UserError
+from pipelines.file_hashes import file_hashes
 from serving import audit_log, registry
 from serving.alias_moves import look
 from serving.stores import backup, restore
@@ -267,6 +268,11 @@ def test_a_backup_that_is_not_as_it_was_signed_is_not_restored(
     client: MlflowClient, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup(tmp_path / "good")
+    swapped = shutil.copytree(tmp_path / "good", tmp_path / "swapped")  # with its manifest made to fit
+    next(swapped.rglob("code.py")).write_text("answer = 43\n")
+    manifest = json.loads((swapped / "manifest.json").read_text())
+    files = {place: each for place, each in file_hashes(swapped).items() if place != "manifest.json"}
+    (swapped / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
     rehashed(client)
     client.set_registered_model_alias(TASK, "production", "2")
     backup(tmp_path / "bad")
@@ -274,6 +280,8 @@ def test_a_backup_that_is_not_as_it_was_signed_is_not_restored(
     shutil.rmtree(made / "mlruns")
     with pytest.raises(UserError, match=r"(?s)alias production points.*version 1: it is signed.*nothing was restored"):
         restore(tmp_path / "bad")
+    with pytest.raises(UserError, match=r"version \d: its files in the backup are not those .*\nnothing was restored"):
+        restore(swapped)
     assert not (made / "mlflow.db").exists() and not (made / "mlruns").exists()
     restore(tmp_path / "good")
     assert told() == ""
