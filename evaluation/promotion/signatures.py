@@ -107,7 +107,7 @@ def _statement(tag: str | None, of: str, task: str, listed: Signers) -> dict[str
     if name not in listed:
         raise ValueError(f"is signed by {name!r}, who is not in {os.environ[SIGNERS]}")
     if not any(_is_of(key, signature, statement) for key in listed[name]):
-        raise ValueError(f"was changed since {name!r} signed it, or that key of {name!r} is not in {os.environ[SIGNERS]}")
+        raise ValueError(f"was changed since {name!r} signed it, or by a key that is not in {os.environ[SIGNERS]}")
     if (statement.get("of"), statement.get("task")) != (of, task):
         raise ValueError(f"has the signature of a {statement.get('of')} of {statement.get('task')!r}")
     return statement
