@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from evaluation.promotion.signatures import HEAD, HISTORY_TAG
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.redaction import redacted
 from pipelines.store_errors import refusal
-from serving import audit_log
+from serving import audit_log, signing
 from serving.audit_log import ALIASES, CANDIDATE, RESTORE, Entry, Intent, State, anchor, broken, next_entry, replay
 
 HISTORY_URI = "ONCOLINEAGE_HISTORY_URI"
-HEAD = "oncolineage.history"  # tag of the registered model: number and hash of the last row
 WAIT_SECONDS = 30
 
 
@@ -42,6 +42,8 @@ class Found:
     stages: dict[int, str | None]  # None where MLflow no longer has stages
     missing_triggers: tuple[str, ...] = ()
     intent: Intent | None = None  # of a move that this user may not finish
+    signature: str | None = None  # tag of the registered model
+    tags: Mapping[int, Mapping[str, str]] = field(default_factory=dict)  # of each version
 
     @property
     def state(self) -> State:
@@ -132,7 +134,8 @@ def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, *
                 raise UserError(f"{task} has no version {to_version}")
             time = datetime.now(UTC).isoformat(timespec="milliseconds")
             fields |= {"from_version": now.aliases.get(alias), "verdicts": tuple(map(dict, fields["verdicts"]))}
-            intent = Intent(next_entry(now.entries, task, time, **fields), dict(tags or {}))
+            entry = next_entry(now.entries, task, time, **fields)
+            intent = Intent(entry, {**(tags or {}), **signing.signatures(now, entry, tags or {})})
             audit_log.begin(engine, intent)
             try:
                 _carry_out(engine, now, intent)
@@ -157,24 +160,26 @@ def _found(engine: sa.Engine, task: str) -> Found:
     """Return history and registry as of one moment: no row was added while the registry was read."""
     rows = audit_log.read(engine, task)
     while True:
-        before, (head, aliases, stages) = rows, _registry(task)
+        before, registered = rows, _registry(task)
         rows = audit_log.read(engine, task)
         if rows == before:
-            return Found(rows.entries, head, aliases, stages, rows.missing_triggers, rows.intent)
+            return Found(rows.entries, missing_triggers=rows.missing_triggers, intent=rows.intent, **registered)
 
 
-def _registry(task: str) -> tuple[str | None, dict[str, int], dict[int, str | None]]:
-    """Return MLflow's tag of the history, aliases, and stages."""
+def _registry(task: str) -> dict[str, Any]:
+    """Return MLflow's tags of history and signature, aliases, stages, and the versions' tags."""
     client = MlflowClient()
     try:
         model = client.get_registered_model(task)
     except MlflowException as error:
         if not tracking.absent(error):
             raise
-        return None, {}, {}
+        return {"head": None, "aliases": {}, "stages": {}}
     versions = client.search_model_versions(f"name = '{task}'")
     aliases = {alias: int(version) for alias, version in model.aliases.items() if alias in ALIASES}
-    return model.tags.get(HEAD), aliases, {int(each.version): each.current_stage for each in versions}
+    stages = {int(each.version): each.current_stage for each in versions}
+    signed = {"signature": model.tags.get(HISTORY_TAG), "tags": {int(each.version): each.tags for each in versions}}
+    return {"head": model.tags.get(HEAD), "aliases": aliases, "stages": stages, **signed}
 
 
 def _settled(engine: sa.Engine, task: str) -> Found:
@@ -212,7 +217,10 @@ def _carry_out(engine: sa.Engine, now: Found, intent: Intent) -> None:
                 warnings.simplefilter("ignore", FutureWarning)
                 client.transition_model_version_stage(entry.task, str(version), wanted)
     for key, value in intent.tags.items():
-        client.set_model_version_tag(entry.task, str(entry.to_version), key, value)
+        if key == HISTORY_TAG:
+            client.set_registered_model_tag(entry.task, key, value)
+        else:
+            client.set_model_version_tag(entry.task, str(entry.to_version), key, value)
     client.set_registered_model_tag(entry.task, HEAD, anchor(entries))
     audit_log.append(engine, entry)
 

@@ -18,7 +18,9 @@ import sqlalchemy as sa
 TABLE, INTENTS = "oncolineage_history", "oncolineage_intents"
 FIRST = "0" * 64  # previous hash of the first row
 REGISTER, PROMOTE, ROLLBACK, RESTORE = "register", "promote", "rollback", "restore"
+SIGN = "sign"  # a version as it is, which was not signed, or by a key that no longer counts; moves nothing
 CANDIDATE, STAGING, PRODUCTION, PREVIOUS = "candidate", "staging", "production", "previous"
+_UNMOVED = {RESTORE: "aliases put back", SIGN: "version {}"}
 ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 
@@ -51,7 +53,7 @@ class Entry:
 
     def __str__(self) -> str:
         from_, to = ("-" if version is None else version for version in (self.from_version, self.to_version))
-        moved = f"{self.alias} {from_} -> {to}" if self.alias else "aliases put back"
+        moved = f"{self.alias} {from_} -> {to}" if self.alias else _UNMOVED.get(self.action, "").format(to)
         why = f": {self.why}" if self.why else ""
         return f"{self.number:>4}  {self.time}  {self.action:<8}  {moved:<24}  {self.by}{why}"
 
@@ -90,7 +92,7 @@ def replay(entries: Sequence[Entry]) -> State:
     seen: set[int] = set()
     for entry in entries:
         version = entry.to_version
-        if entry.action == RESTORE or version is None:
+        if entry.action in (RESTORE, SIGN) or version is None:
             continue
         if entry.alias == CANDIDATE:
             candidate = version
@@ -134,6 +136,12 @@ def broken(entries: Sequence[Entry], head: str | None) -> list[str]:
 def anchor(entries: Sequence[Entry]) -> str | None:
     """Return the tag of the registered model, ``<number>:<hash>`` of the last row."""
     return f"{entries[-1].number}:{entries[-1].hash}" if entries else None
+
+
+def vouching(entries: Sequence[Entry], version: int) -> str | None:
+    """Return number and hash of the row by which a version has its evidence and its signature."""
+    rows = [each for each in entries if each.to_version == version and each.action in (REGISTER, SIGN)]
+    return anchor(rows[-1:])
 
 
 def next_entry(entries: Sequence[Entry], task: str, time: str, **fields: Any) -> Entry:

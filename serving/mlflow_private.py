@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from mlflow.pyfunc import scoring_server
@@ -19,12 +19,41 @@ from mlflow.utils.proto_json_utils import NumpyEncoder
 from serving.request_record import CURRENT
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from fastapi import FastAPI
 
 SEEN_WITH = "3.17.2"
 
 # Columns with artifact locations: a backup reads them without a running server.
 ARTIFACT_LOCATIONS = ("experiments.artifact_location", "runs.artifact_uri", "logged_models.artifact_location")
+
+
+class Registered(NamedTuple):
+    """A registered model in a database: tags, aliases, and of each version its tags and where its files lie."""
+
+    tags: dict[str, str]
+    aliases: dict[str, int]
+    versions: dict[int, dict[str, str]]
+    locations: dict[int, str]
+
+
+def registered_models(connection: sa.Connection) -> dict[str, Registered]:
+    """Return the registered models; a client would make the tables that are missing, a server is not running."""
+    if not connection.dialect.has_table(connection, "registered_models"):
+        return {}
+    ask = connection.exec_driver_sql
+    names = list(ask("SELECT name FROM registered_models").scalars())
+    found = {name: Registered({}, {}, {}, {}) for name in names}
+    for name, key, value in ask("SELECT name, key, value FROM registered_model_tags"):
+        found[name].tags[key] = value
+    for name, alias, version in ask("SELECT name, alias, version FROM registered_model_aliases"):
+        found[name].aliases[alias] = version
+    there = "SELECT name, version, storage_location FROM model_versions WHERE current_stage <> 'Deleted_Internal'"
+    for name, version, location in ask(there):
+        found[name].versions[version], found[name].locations[version] = {}, str(location)
+    for name, version, key, value in ask("SELECT name, version, key, value FROM model_version_tags"):
+        found[name].versions.get(version, {})[key] = value
+    return found
 
 
 def artifact_repository(location: str) -> Any:

@@ -14,11 +14,12 @@ from mlflow.exceptions import MlflowException
 from evaluation.evidence.summary import NOTE
 from evaluation.promotion.gate import Verdict, allowed, as_dicts, failures, judge
 from evaluation.promotion.registered_files import keep_hashes
+from evaluation.promotion.signatures import SIGNATURE
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.params import read_params
 from pipelines.policy import Policy
-from serving import audit_log
+from serving import audit_log, signing
 from serving.alias_moves import Found, look, move, refuse_unsound
 from serving.audit_log import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
 from serving.gate_context import (
@@ -63,6 +64,7 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
     by = _checked_name(by)
     if evidence["task"] != name:
         raise UserError(f"the evidence is of the task {evidence['task']!r}, not of {name!r}")
+    signing.check_key()  # before there is a version
     if problem := run_problem(evidence["run_id"]):
         raise UserError(f"the evidence cannot be registered: {problem}; check MLFLOW_TRACKING_URI or run `make train`")
     evidence_of(name, evidence["run_id"], evidence["sha256"])
@@ -155,6 +157,25 @@ def restore(name: str, *, by: str, why: str) -> Entry | None:
     if not found.moved() and not found.staged_wrongly():
         return None
     return move(name, expected=found, by=by, action=audit_log.RESTORE, alias="", to_version=None, why=why)
+
+
+def sign(name: str, *, by: str, why: str) -> list[Entry]:
+    """Sign the versions that are not signed by somebody on the list, and the history; return the rows.
+
+    For a registry that was not signed before, or by a key that no longer counts: who signs vouches for what is there.
+    `UserError` if anything else is wrong, as where a version has other files than it was signed with.
+    """
+    by, told = _checked_name(by), verify(name)
+    if others := [str(each) for each in told if each.kind != SIGNATURE]:
+        raise UserError("\n".join([*others, "nothing was signed"]))
+    found, rows = look(name), []
+    known = [number for number in sorted(found.tags) if any(entry.to_version == number for entry in found.entries)]
+    wanted = {each.version for each in told} - {None} or set(known[-1:])  # any version's row signs the history
+    for number in (each for each in known if told and each in wanted):
+        row: dict[str, Any] = {"action": audit_log.SIGN, "alias": "", "to_version": number, "by": by, "why": why}
+        row["evidence_sha256"] = found.tags[number].get("evidence.sha256")
+        rows.append(move(name, expected=look(name), **row))
+    return rows
 
 
 def history(name: str) -> list[Entry]:
@@ -257,6 +278,7 @@ def verify(name: str) -> list[Problem]:
     problems += [Problem("history", f"the trigger {each} is missing") for each in found.missing_triggers]
     problems += [Problem("alias", each) for each in found.moved()]
     problems += [Problem("stage", each) for each in found.staged_wrongly()]
+    problems += [Problem(*each) for each in signing.problems(name, found)]
     for entry in found.entries:
         if entry.action == audit_log.PROMOTE and not _allowed(entry):
             message = f"row {entry.number} promotes it though the gate did not allow it"

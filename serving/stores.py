@@ -6,6 +6,7 @@ others. The artifacts of a tracking server (``mlflow-artifacts:/...``) are read 
 """
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ import mlflow
 import sqlalchemy as sa
 from tqdm import tqdm
 
+from evaluation.promotion.registered_files import FILES_TAG, served_hashes
+from evaluation.promotion.signatures import HEAD, HISTORY_TAG, signers
 from pipelines.errors import UserError
-from pipelines.file_hashes import differences, file_hashes, named
+from pipelines.file_hashes import combined, differences, file_hashes, named
 from pipelines.files import read_json, write_json, written_whole
 from pipelines.redaction import redacted
-from serving.alias_moves import HISTORY_URI, history_uri
+from serving import audit_log, signing
+from serving.alias_moves import HISTORY_URI, Found, history_uri
 from serving.audit_log import INTENTS, TABLE
-from serving.mlflow_private import ARTIFACT_LOCATIONS, artifact_repository
+from serving.mlflow_private import ARTIFACT_LOCATIONS, Registered, artifact_repository, registered_models
 from training.studies.storage import storage_url
 
 ARTIFACTS_URI = "ONCOLINEAGE_ARTIFACTS_URI"
@@ -64,19 +68,20 @@ class Database:
         """Whether a restore would overwrite nothing: there is no file, or no table."""
         if self.kind == SQLITE:
             return not any(Path(f"{self.path}{end}").exists() for end in ("", "-wal", "-journal"))
-        with self._connected() as connection:
+        with self.connected() as connection:
             return not sa.inspect(connection).get_table_names()
 
     def values(self, column: str) -> set[str]:
         """Return the values of ``table.column``, none where there is no such table."""
         table, _, name = column.partition(".")
-        with self._connected() as connection:
+        with self.connected() as connection:
             there = sa.inspect(connection).has_table(table)
             rows = list(connection.exec_driver_sql(f"SELECT DISTINCT {name} FROM {table}")) if there else []
         return {value for (value,) in rows if value}
 
     @contextmanager
-    def _connected(self) -> Iterator[sa.Connection]:
+    def connected(self) -> Iterator[sa.Connection]:
+        """Give a connection; what the database says against it is a `UserError`."""
         engine = sa.create_engine(self._url, poolclass=sa.pool.NullPool)
         try:
             with engine.connect() as connection:
@@ -242,7 +247,8 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
 
     Every file is compared with its hash, and every target is checked, before anything is written. Databases must be
     empty, and artifacts that exist must be those of the backup, so that an interrupted restore can be run again.
-    ``sha256``, if any, is that of the manifest. What is damaged or cannot be written is a `UserError`.
+    ``sha256``, if any, is that of the manifest. What is damaged or cannot be written is a `UserError`, and what is not
+    signed where moves are: known of SQLite's files before anything is written, of PostgreSQL's dumps after it.
     """
     manifest = _checked(folder, sha256)
     targets = {each.name: each for each in databases()}
@@ -255,22 +261,63 @@ def restore(folder: Path, *, sha256: str = "", artifacts_only: bool = False) -> 
             raise UserError(f"the backup's {name} database is {database['kind']}, and this is the {target}")
         if not target.is_empty():
             raise UserError(f"the {target} is not empty; nothing was restored: move it away, or name another")
+    saved = {name: replace(targets[name], uri=_as_it_is(folder / each["file"])) for name, each in wanted.items()}
+    on_files = all(each["kind"] == SQLITE for each in wanted.values())
+    if on_files:
+        _refuse_unsigned(saved, folder, manifest["artifacts"], "nothing was restored: take another backup")
     missing = [(place, _missing(place["location"], folder / place["folder"])) for place in manifest["artifacts"]]
     # Artifacts before the databases that name them.
     for place, files in tqdm(missing, desc="artifacts", disable=None):
-        location, saved, here = place["location"], folder / place["folder"], _folder(place["location"])
+        location, copies, here = place["location"], folder / place["folder"], _folder(place["location"])
         for file in files:
             try:
                 if here is None:
                     above = None if file.parent == Path() else file.parent.as_posix()
-                    artifact_repository(behind_server(location)).log_artifact(str(saved / file), above)
+                    artifact_repository(behind_server(location)).log_artifact(str(copies / file), above)
                 else:
-                    _copy(saved / file, here / file)
+                    _copy(copies / file, here / file)
             except Exception as error:
                 raise UserError(f"{file} cannot be written to {location}: {error}; run it again to go on") from error
     for name, database in wanted.items():
         targets[name].load(folder / database["file"])
+    if not on_files:
+        then = "it was restored and must not be served: empty the databases, and take another backup"
+        _refuse_unsigned(targets, folder, manifest["artifacts"], then)
     return manifest
+
+
+def _as_it_is(file: Path) -> str:
+    return f"sqlite:///file:{urllib.parse.quote(str(file.resolve()))}?immutable=1&uri=true"  # nothing is left beside it
+
+
+def _refuse_unsigned(found: dict[str, Database], backup: Path, artifacts: list[dict[str, str]], then: str) -> None:
+    """Refuse registries, and their versions' files in a backup, that are not as somebody who may signed them."""
+    if signers() is None or TRACKING not in found:
+        return
+    told: list[str] = []
+    with found[TRACKING].connected() as registry, found.get(HISTORY, found[TRACKING]).connected() as history:
+        for name, registered in registered_models(registry).items():
+            rows, tags = audit_log.read(history.engine, name), registered.tags
+            head, signature = tags.get(HEAD), tags.get(HISTORY_TAG)
+            if rows.entries or head or signature:  # else it is a model of others
+                stages: dict[int, str | None] = dict.fromkeys(registered.versions)
+                model = Found(
+                    rows.entries, head, registered.aliases, stages, (), rows.intent, signature, registered.versions
+                )
+                problems = [*model.broken(), *model.moved(), *signing.problems(name, model)]
+                told += [f"{name}: {each}" for each in (*problems, *_of_other_files(registered, backup, artifacts))]
+    if told:
+        raise UserError("\n".join([*told, then]))
+
+
+def _of_other_files(model: Registered, backup: Path, artifacts: list[dict[str, str]]) -> Iterator[str]:
+    """Yield which versions have other files in a backup than their tags say."""
+    for (number, location), place in itertools.product(model.locations.items(), artifacts):
+        above, tag = f"{place['location'].rstrip('/')}/", model.versions[number].get(FILES_TAG)
+        if tag is not None and location.startswith(above):
+            folder = backup / place["folder"] / location.removeprefix(above)
+            if combined(served_hashes(folder)) != tag:
+                yield f"version {number}: its files in the backup are not those that were registered"
 
 
 def _checked(folder: Path, sha256: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from evaluation.promotion.signatures import refuse_unsigned
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined, differences, file_hashes, named
@@ -45,7 +46,7 @@ def version_behind(uri: str) -> ModelVersion | None:
 
 
 def check_files(version: ModelVersion, folder: Path) -> None:
-    """Refuse files that are not those that were registered, and remove the bytecode that lies beside them.
+    """Refuse files that are not those that were registered, or signed, and remove the bytecode that lies beside them.
 
     Bytecode is not hashed, as Python writes it where a model is loaded, and Python would run it in place of the code
     that is: it is made anew. A ``UserError`` names the files that were changed, are missing or were added.
@@ -64,6 +65,7 @@ def check_files(version: ModelVersion, folder: Path) -> None:
         )
     found = served_hashes(folder)
     if combined(found) == registered:
+        refuse_unsigned(version.name, int(version.version), registered)
         return
     expected = _kept(version.run_id, registered)
     unlike = "" if expected is None else f": {named(differences(found, expected))}"

@@ -6,6 +6,7 @@ from typing import Any
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from evaluation.promotion.registered_files import FILES_TAG, check_files, version_behind
+from evaluation.promotion.signatures import signers
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
@@ -50,7 +51,7 @@ def load(uri: str, *, served: bool = False) -> Predictor:
 
     Estimator and contract are data; the code that was logged with them is not run. `UserError` if there is no such
     model, its files are not those that were registered, or this checkout's code does not read them. With ``served`` a
-    version must have been registered with the hash of its files, as for the endpoint.
+    version must have been registered with the hash of its files, as for the endpoint, or where releases are signed.
     """
     mlflow = tracking.mlflow
     try:
@@ -59,7 +60,7 @@ def load(uri: str, *, served: bool = False) -> Predictor:
     except (mlflow.exceptions.MlflowException, OSError) as error:
         told = f"model {uri!r} cannot be loaded from {mlflow.get_tracking_uri()}: {error}"
         raise tracking.refusal(error) or UserError(told) from error
-    if version is not None and (served or FILES_TAG in version.tags):
+    if version is not None and (served or FILES_TAG in version.tags or signers() is not None):
         check_files(version, place)
     folder = predictor_folder(place)
     try:
