@@ -32,11 +32,13 @@ def main() -> int:
 
     from serving.drift.trial import compare
     from serving.drift.watch import read_log
+    from serving.problems import get_problem
     from serving.server_command import served_version
 
     params = read_params()
     task = params.task(given.task)
-    if task.problem != "classification":
+    worth = get_problem(task.problem).worth()
+    if worth is None or not worth.probability:
         raise UserError(f"{given.task}: only answers of classes can be compared as right or wrong so far")
     versions = served_version(given.task, given.served), served_version(given.task, given.tried)
     if versions[0] == versions[1]:
