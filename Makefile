@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: bom coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: labels bom coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ drevalpy: $(READY) ## TASK=T DREVALPY=PROGRAM [MODELS="RandomForest"] [TRANSFORM
 
 generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"]: every architecture in every split mode, with intervals; goes on where it was broken off
 	@$(need_task)python -m evaluation.generalize --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
+
+labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the sample doubt, for a person to look at; reports/T/labels.html
+	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH")
 
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
 	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablate --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
