@@ -27,6 +27,7 @@ from pipelines.errors import UserError
 from pipelines.params import PARAMS_FILE, Params, Task, read_params
 from pipelines.paths import DATA
 from pipelines.problems import get_problem, higher_is_better
+from pipelines.samples.label_decisions import read_decisions
 from training.architectures import get_architecture, names
 from training.contract import Contract, make_contract
 from training.estimator import Estimator
@@ -171,7 +172,8 @@ def open_task(
     """
     read = _changed(params, name, changes) if changes else read_params(params)
     task = read.task(name)
-    return TaskData(name, read, prepare(task.read(data or DATA / name), task, read.seed))
+    folder = data or DATA / name
+    return TaskData(name, read, prepare(task.read(folder), task, read.seed, read_decisions(folder)))
 
 
 def _changed(params: Path, name: str, changes: Mapping[str, Any]) -> Params:

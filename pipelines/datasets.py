@@ -12,6 +12,7 @@ from pipelines.files import read_json, write_json, written_whole
 from pipelines.params import Task
 from pipelines.paths import DATA, PREPARED
 from pipelines.samples import Kept
+from pipelines.samples.label_decisions import DROPPED, counted, decide, read_decisions
 from pipelines.split import PART, guard, rotation_parts, sample_identities, split_samples, split_sha256, without_part
 
 OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests
@@ -51,8 +52,12 @@ class Prepared:
         return replace(self, table=table, sha256=split_sha256(table))
 
 
-def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
-    """Split what was read of a raw folder; raise `UserError` where it has no sample left, or cannot be split."""
+def prepare(kept: Kept, task: Task, seed: int, decisions: pd.DataFrame | None = None) -> Prepared:
+    """Split what was read of a raw folder; raise `UserError` where it has no sample left, or cannot be split.
+
+    ``decisions`` on labels, of `pipelines.samples.label_decisions.read_decisions`, hold after the split, which is the
+    same without them.
+    """
     counts, rows = kept.counts, kept.counts["rows"]
     if len(kept.samples) == 0:
         raise UserError(f"no sample is left after the rules of `data` in params.yaml: {rows}")
@@ -60,9 +65,27 @@ def prepare(kept: Kept, task: Task, seed: int) -> Prepared:
     if left_out := len(kept.samples) - len(table):
         dropped = {**rows["dropped"], OFF_QUESTION: left_out}
         counts = {**counts, "rows": {**rows, "kept": rows["kept"] - left_out, "dropped": dropped}}
-    aimed = task.aim(_in_order(kept.samples, table), table)
+    samples = _in_order(kept.samples, table)
+    if decisions is not None and len(decisions):
+        samples, table, counts = _decided(samples, table, counts, decisions)
+    aimed = task.aim(samples, table)
     table = table.assign(**aimed.columns)
     return Prepared(aimed.samples, table, split_sha256(table), {**counts, **aimed.counts})
+
+
+def _decided(
+    samples: Any, table: pd.DataFrame, counts: dict[str, Any], decisions: pd.DataFrame
+) -> tuple[Any, pd.DataFrame, dict[str, Any]]:
+    """Return samples, split table and counts under decisions on labels; those on tested samples are told one by one."""
+    tested = table["sample_id"] if PART in table else table.loc[table["split"] == "test", "sample_id"]
+    decided = decide(samples, decisions)
+    table = table[decided.kept].reset_index(drop=True)
+    table["label"] = decided.samples.table["label"]
+    table["target"] = decided.samples.table["target"]
+    rows = counts["rows"]
+    dropped = {**rows["dropped"], DROPPED: int((~decided.kept).sum())}
+    rows = {**rows, "kept": rows["kept"] - dropped[DROPPED], "dropped": dropped}
+    return decided.samples, table, {**counts, "rows": rows, "label_decisions": counted(decisions, set(tested))}
 
 
 def _in_order(samples: Any, table: pd.DataFrame) -> Any:
@@ -111,7 +134,7 @@ def read_prepared(name: str, task: Task, *, data: Path = DATA, prepared: Path = 
     if (PART in table) != bool(rotation_parts(task.split, table["group"].nunique())):
         message = f"{folder}: split.fewest_groups in params.yaml asks for another split; run `dvc repro prepare@{name}`"
         raise UserError(message)
-    samples = task.read(data / name).samples
+    samples = decide(task.read(data / name).samples, read_decisions(data / name)).samples
     if not set(table["sample_id"]) <= set(samples.table["sample_id"]) or len(samples) != len(table) + left_out:
         raise UserError(f"{folder}: the split is not of the data in {data / name}; run `dvc repro prepare@{name}`")
     samples = task.aim(_in_order(samples, table), table).samples

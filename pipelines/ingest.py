@@ -43,6 +43,8 @@ def sources(origin: Path, task: str | None, params: Params) -> dict[str, Path]:
 
 def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming: Path = INCOMING) -> bool:
     """Copy and check the folder of every task, then put all of them in place, or none; return whether they passed."""
+    from pipelines.samples.label_decisions import DECISIONS_FILE
+
     passed = True
     shutil.rmtree(incoming, ignore_errors=True)
     try:
@@ -51,6 +53,10 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
             if left := _copy(folder, waiting):
                 listed = ", ".join(map(repr, sorted(set(left))))
                 print(f"warning: {name}: files of operating systems are not copied ({listed})", file=sys.stderr)
+            decided = data / name / DECISIONS_FILE
+            if decided.is_file() and not (waiting / DECISIONS_FILE).exists():  # they are work that no source has
+                shutil.copyfile(decided, waiting / DECISIONS_FILE)
+                print(f"{name}: {DECISIONS_FILE} is kept", file=sys.stderr)
             validation = validate_folder(waiting, name, params.task(name))
             for finding in validation.findings:
                 kind = "warning" if finding.severity == "warning" else "refused"

@@ -9,10 +9,12 @@ def main() -> int:
     """``python -m pipelines.prepare --task T``."""
     arguments = parser(__doc__ or "").parse_args()
     from pipelines.datasets import prepare, write_prepared
+    from pipelines.samples.label_decisions import read_decisions
 
     params = read_params()
     task = params.task(arguments.task)
-    prepared = prepare(task.read(DATA / arguments.task), task, params.seed)
+    folder = DATA / arguments.task
+    prepared = prepare(task.read(folder), task, params.seed, read_decisions(folder))
     write_prepared(prepared, PREPARED / arguments.task, task, params.seed)
     rows, sides = prepared.counts["rows"], prepared.table["split"].value_counts()
     dropped = ", ".join(f"{count} {rule}" for rule, count in rows["dropped"].items() if count) or "none"

@@ -176,11 +176,13 @@ def data_section(prepared: Prepared, validation: dict[str, Any] | None, audit: d
     if audit is not None:
         audited = {key: audit.get(key, []) for key in ("findings", "shortcuts")}
         audited |= {"groups": audit.get("groups", {}), "duplicates": audit.get("duplicates", {}).get("counts", {})}
+    decided = prepared.counts.get("label_decisions")
     checked = {"passed": None, "warnings": []} if validation is None else validation
     return {
         "samples": table["split"].value_counts().to_dict(),
         "groups": table.groupby("split")["group"].nunique().to_dict(),
         "dropped": {rule: count for rule, count in prepared.counts["rows"]["dropped"].items() if count},
+        **({"label_decisions": decided} if decided else {}),
         "validation": {key: checked[key] for key in ("passed", "warnings", "counts") if key in checked},
         "audit": audited,
     }

@@ -13,7 +13,9 @@ HYPERPARAMETERS = {"mode": "probe", "strength": 0.0, "views": 1, "test_views": 1
 _SIDE = 160  # pixels
 
 
-def shown(samples: Any, models: Any, captions: list[str], given: Any, suggested: Any) -> tuple[list[Block], dict[str, bytes]]:
+def shown(
+    samples: Any, models: Any, captions: list[str], given: Any, suggested: Any
+) -> tuple[list[Block], dict[str, bytes]]:
     """Return a figure a sample; the models have no say."""
     figures = {}
     for row, pixels in enumerate(samples.pixels[samples.index]):

@@ -18,10 +18,10 @@ def page(name: str, found: pd.DataFrame, of: OutOfFold, prepared: Prepared) -> s
     """Return the page of `evaluation.label_doctor.find.queue` as HTML."""
     first, samples = found[:_SHOWN], prepared.samples
     captions = [
-        f"{number}. {row.sample_id} ({'tested' if row.tested else row.split}): labeled {row.given} "
-        f"({row.probability_given:.3f}), seems {row.suggested} ({row.probability_suggested:.3f})"
-        + (f"; decided: {row.decision}" if row.decision else "")
-        for number, row in enumerate(first.itertuples(), 1)
+        f"{number}. {row['sample_id']} ({'tested' if row['tested'] else row['split']}): labeled {row['given']} "
+        f"({row['probability_given']:.3f}), seems {row['suggested']} ({row['probability_suggested']:.3f})"
+        + (f"; decided: {row['decision']}" if row["decision"] else "")
+        for number, row in enumerate(first.to_dict("records"), 1)
     ]
     codes = pd.Index(samples.classes)
     blocks: list[Any] = []
@@ -33,9 +33,9 @@ def page(name: str, found: pd.DataFrame, of: OutOfFold, prepared: Prepared) -> s
         modality = importlib.import_module(f"evaluation.label_doctor.{samples.modality}")
         blocks, figures = modality.shown(samples.take(rows), models, captions, *classes)
     lead = (
-        f"{len(found)} of {len(samples):,} labels are doubtful: a model that never saw the sample's group, and the labels of "
-        f"its other samples, make another class more probable by {MARGIN} at least. What is done with a label is decided "
-        f"by a person, in data/{name}/{DECISIONS_FILE}; no label is changed by this page."
+        f"{len(found)} of {len(samples):,} labels are doubtful: a model that never saw the sample's group, and the "
+        f"labels of its other samples, make another class more probable by at least {MARGIN}. A person decides what "
+        f"is done with a label, in data/{name}/{DECISIONS_FILE}; this page changes none."
     )
     said = report(
         f"Doubtful labels of {name}",

@@ -11,7 +11,9 @@ HYPERPARAMETERS: dict[str, Any] = {}
 _GENES = 6
 
 
-def shown(samples: Any, models: Any, captions: list[str], given: Any, suggested: Any) -> tuple[list[Block], dict[str, bytes]]:
+def shown(
+    samples: Any, models: Any, captions: list[str], given: Any, suggested: Any
+) -> tuple[list[Block], dict[str, bytes]]:
     """Return a line a sample, with the genes that speak most for ``suggested`` against ``given``, classes ``(n,)``."""
     lines = []
     for row, (model, caption) in enumerate(zip(models, captions, strict=True)):
@@ -25,5 +27,7 @@ def shown(samples: Any, models: Any, captions: list[str], given: Any, suggested:
         for name, value in zip(against.names, against.values[0], strict=True):
             values[name] = values.get(name, 0.0) - value
         top = sorted(values, key=lambda name: -values[name])[:_GENES]
-        lines.append(f"{caption}: " + ", ".join(f"{name.partition(':')[2] or name} {values[name]:+.2f}" for name in top))
+        lines.append(
+            f"{caption}: " + ", ".join(f"{name.partition(':')[2] or name} {values[name]:+.2f}" for name in top)
+        )
     return [items(lines)], {}

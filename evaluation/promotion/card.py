@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.problems import measures_of
-from evaluation.promotion.card_parts import SHOWN, as_table, limit_blocks, score, strata_blocks, stress_blocks
+from evaluation.promotion.card_parts import (
+    SHOWN,
+    as_table,
+    decision_blocks,
+    limit_blocks,
+    score,
+    strata_blocks,
+    stress_blocks,
+)
 from evaluation.promotion.card_text import use_of
 from evaluation.promotion.hub_header import header
 from pipelines import report as reports
@@ -111,7 +119,8 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
     blocks = [text(said), *as_table(["side", "samples", "groups"], rows)]
     if dropped := data.get("dropped"):
         told = ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in dropped.items())
-        blocks.append(text(f"Excluded before the split: {told}."))
+        blocks.append(text(f"Excluded: {told}."))
+    blocks += decision_blocks(data.get("label_decisions"))
     blocks += _trained_before(evidence.get("pretraining"))
     checked = data["validation"]
     outcomes = {None: "Validation of the raw data is not recorded.", True: "The raw data passed validation."}

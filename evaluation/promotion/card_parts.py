@@ -1,4 +1,4 @@
-"""Parts of the model card on where a model is weak: strata and stress tests."""
+"""Parts of the model card on where a model is weak, strata and stress tests, and on decisions on labels."""
 
 from functools import partial
 from typing import Any
@@ -19,6 +19,18 @@ score = partial(interval, alone="– (no interval: too few groups to resample)")
 def as_table(head: list[str], rows: list[list[str]]) -> list[Block]:
     """Return a table, nothing without rows."""
     return [reports.table(head, rows)] if rows else []
+
+
+def decision_blocks(decided: dict[str, Any] | None) -> list[Block]:
+    """Return what people decided on doubtful labels, and each decision on tested samples; nothing without any."""
+    if decided is None:
+        return []
+    told = ", ".join(f"{decided[each]:,} {each}" for each in ("keep", "change", "drop"))
+    head = ["decision", "samples", "labeled", "new label", "by", "why"]
+    keys = ("given", "new_label", "by", "why")
+    rows = [[one["decision"], f"{one['samples']:,}", *(one[key] for key in keys)] for one in decided["tested"]]
+    of_tested = "these are of tested samples:" if rows else "none is of a tested sample."
+    return [text(f"Labels that people decided on: {told}; {of_tested}"), *as_table(head, rows)]
 
 
 def strata_blocks(evidence: dict[str, Any]) -> list[Block]:

@@ -21,11 +21,10 @@ DROPPED = "label_decision"  # the rule that such rows are counted under
 
 
 class Decided(NamedTuple):
-    """Samples under decisions, which of those before are kept, bool, ``(n,)``, and the decision on each, or ""."""
+    """Samples under decisions, and which of those before are kept, bool, ``(n,)``."""
 
     samples: Any
     kept: np.ndarray
-    decisions: np.ndarray
 
 
 def read_decisions(folder: Path) -> pd.DataFrame:
@@ -55,11 +54,13 @@ def decide(samples: Any, table: pd.DataFrame) -> Decided:
 
     `DataError` for samples that there are not, given labels that are not theirs now, and labels that no class has.
     """
-    decisions = np.full(len(samples), "", dtype=object)
+    kept = np.ones(len(samples), dtype=bool)
     if not len(table):
-        return Decided(samples, np.ones(len(samples), dtype=bool), decisions)
+        return Decided(samples, kept)
     if not getattr(samples, "classes", ()) or "label" not in samples.table:
-        raise DataError([Finding("labels_are_read", DECISIONS_FILE, "the samples of this task have no labels of files")])
+        raise DataError(
+            [Finding("labels_are_read", DECISIONS_FILE, "the samples of this task have no labels of files")]
+        )
     rows = pd.Index(samples.table["sample_id"]).get_indexer(pd.Index(table["sample_id"]))
     labels = samples.table["label"].to_numpy(object).copy()
     there = pd.Series(np.where(rows >= 0, labels[rows], None), index=table.index, dtype=object)
@@ -72,12 +73,11 @@ def decide(samples: Any, table: pd.DataFrame) -> Decided:
         ("given", other, "the label of the data is another now; look again, and renew or delete the row"),
         ("new_label", strange, f"is no class; the classes are {', '.join(samples.classes)}"),
     )
-    decisions[rows] = table["decision"].to_numpy(object)
+    kept[rows[table["decision"] == "drop"]] = False
     changed = (table["decision"] == "change").to_numpy()
     labels[rows[changed]] = table.loc[changed, "new_label"].to_numpy(object)
     codes = pd.Index(samples.classes).get_indexer(pd.Index(labels)).astype(np.int64)
-    kept = decisions != "drop"
-    return Decided(replace(samples, table=samples.table.assign(label=labels, target=codes)).take(kept), kept, decisions)
+    return Decided(replace(samples, table=samples.table.assign(label=labels, target=codes)).take(kept), kept)
 
 
 def counted(table: pd.DataFrame, tested: set[str]) -> dict[str, Any]:

@@ -343,6 +343,14 @@ def test_a_hostile_name_stays_text(tmp_path: Path) -> None:
     assert re.fullmatch(r"[\w\-./=@? ]+", command)
 
 
+def test_the_card_tells_each_decision_on_a_tested_label(tmp_path: Path) -> None:
+    told = {"decision": "drop", "given": "SIMB", "new_label": "", "by": "A. Reader", "why": "two tissues", "samples": 2}
+    decided = {"keep": 1, "change": 3, "drop": 2, "tested": [told]}
+    evidence = made_evidence()
+    markdown, _ = written(seal({**evidence, "data": {**evidence["data"], "label_decisions": decided}}), tmp_path)
+    assert "1 keep, 3 change, 2 drop" in markdown and "| drop | 2 | SIMB |  | A. Reader | two tissues |" in markdown
+
+
 def test_no_score_stands_in_the_card_without_its_interval(tmp_path: Path) -> None:
     bare = {"value": 0.777, "low": None, "high": None}
     evidence = made_evidence(
