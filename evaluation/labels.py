@@ -42,7 +42,7 @@ def main() -> int:
     with written_whole(folder / "labels.csv") as path:
         found.to_csv(path, index=False)
     with written_whole(folder / "labels.html") as path:
-        path.write_text(page(name, found, of, prepared), encoding="utf-8")
+        path.write_text(page(name, found, prepared), encoding="utf-8")
     open_ones = found[found["decision"] == ""]
     print(
         f"{name}: {len(found)} of {len(prepared.table):,} labels are doubtful by {architecture.name}, of which "

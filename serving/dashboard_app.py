@@ -1,7 +1,7 @@
 """The dashboard's pages; `serving.dashboard_server` serves them, by ``make dashboard``.
 
-It asks the served endpoints and reads the registry, the reports and the data; it writes nothing. Pages are imported
-when they are opened: the first is there at once.
+It asks the served endpoints and reads the registry, the reports and the data; it writes nothing but decisions on
+labels. Pages are imported when they are opened: the first is there at once.
 """
 
 import sys
@@ -28,6 +28,7 @@ _ICONS = {
     "compare": "leaderboard",
     "registry": "inventory_2",
     "monitoring": "monitoring",
+    "labels": "label",
     "glossary": "menu_book",
 }
 

@@ -5,6 +5,7 @@ probable, after the probabilities were calibrated and the labels of the group's 
 subject mostly have one label, images of a smear do not, which the labels themselves show.
 """
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from training.model.cross_fit import CrossFitted
 from training.studies.trials import fit_settings
 
 MARGIN = 0.85
+SHOWN = 60  # of the worst labels people see why
 _CONCENTRATIONS = np.logspace(-2, 3, 26)
 
 
@@ -109,6 +111,9 @@ def queue(of: OutOfFold, prepared: Prepared, decisions: pd.DataFrame) -> pd.Data
     rows, other, margin = doubtful(probabilities, given)
     known = dict(zip(decisions["sample_id"], decisions["decision"], strict=True))
     found = table.iloc[rows][["sample_id", "group", "split"]].set_axis(rows)
+    doctor = importlib.import_module(f"evaluation.label_doctor.{samples.modality}")
+    first, seen = rows[:SHOWN], [of.model(row) for row in rows[:SHOWN]]
+    because = doctor.reasons(samples.take(first), seen, given[first], other[:SHOWN])
     return found.assign(
         tested=np.isin(rows, prepared.tested),
         given=classes[given[rows]],
@@ -116,5 +121,6 @@ def queue(of: OutOfFold, prepared: Prepared, decisions: pd.DataFrame) -> pd.Data
         probability_given=probabilities[rows, given[rows]].round(4),
         probability_suggested=probabilities[rows, other].round(4),
         score=margin.round(4),
+        because=[*because, *[""] * (len(rows) - len(first))],
         decision=[known.get(name, "") for name in found["sample_id"]],
     )

@@ -3,6 +3,9 @@
 They apply by name after the split: no decision deals a group to another side.
 """
 
+import shutil
+import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.errors import DataError, Finding
+from pipelines.files import written_whole
 from pipelines.samples.formats import read_table
 from pipelines.text_values import quoted
 
@@ -18,6 +22,7 @@ DECISIONS_FILE = "label_decisions.csv"
 COLUMNS = ("sample_id", "given", "decision", "new_label", "by", "why", "date")
 DECISIONS = ("keep", "change", "drop")
 DROPPED = "label_decision"  # the rule that such rows are counted under
+_ADDING = threading.Lock()
 
 
 class Decided(NamedTuple):
@@ -47,6 +52,16 @@ def read_decisions(folder: Path) -> pd.DataFrame:
         ("date", days.isna(), "is no date; write it as 2026-11-30"),
     )
     return table
+
+
+def add_decision(folder: Path, **row: str) -> None:
+    """Write one more decision, of `COLUMNS`, into the table of a raw folder; `DataError` for faults in it."""
+    with _ADDING, tempfile.TemporaryDirectory(prefix="oncolineage-") as place:
+        table = pd.concat([read_decisions(folder), pd.DataFrame([row])], ignore_index=True)[list(COLUMNS)]
+        table.to_csv(Path(place) / DECISIONS_FILE, index=False)
+        read_decisions(Path(place))
+        with written_whole(folder / DECISIONS_FILE) as path:
+            shutil.copyfile(Path(place) / DECISIONS_FILE, path)
 
 
 def decide(samples: Any, table: pd.DataFrame) -> Decided:

@@ -36,7 +36,7 @@ def test_planted_wrong_labels_are_found_and_few_others_and_tested_rows_are_marke
     assert (found["tested"] == (found["split"] == "test")).all() and found["tested"].any()
     assert found["score"].is_monotonic_increasing
     assert found.loc[found["sample_id"] == name, "decision"].tolist() in (["keep"], [])
-    shown = page("tumor_type", found, of, wrong)
+    shown = page("tumor_type", found, wrong)
     assert found["sample_id"].iloc[0] in shown and "SIMG" in shown
 
 
