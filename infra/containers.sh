@@ -3,7 +3,6 @@
 # stand-ins for their base images, made of Debian's packages; `infra/containers.sh COMMAND...` runs podman or
 # podman-compose with those images. All that it makes is in the folder CONTAINERS.
 set -euo pipefail
-cd "$(dirname "$0")/.."
 at=${CONTAINERS:-/tmp/oncolineage-containers}
 for each in podman buildah debootstrap runc conmon; do
     command -v "$each" > /dev/null || { echo "error: $each is missing; as root: apt-get install podman buildah runc" \
@@ -18,6 +17,7 @@ printf '%s\n' '[engine]' 'runtime = "runc"' 'helper_binaries_dir = ["/usr/lib/po
     '[containers]' 'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]' > "$at/containers.conf"
 export CONTAINERS_STORAGE_CONF=$at/storage.conf CONTAINERS_CONF=$at/containers.conf PATH=$at/venv/bin:$PATH
 [ $# = 0 ] || exec "$@"
+cd "$(dirname "$0")/.."
 
 [ -x "$at/venv/bin/podman-compose" ] || { python3 -m venv "$at/venv" && "$at/venv/bin/pip" install --quiet podman-compose; }
 if ! podman image exists oncolineage-debian:trixie; then
