@@ -97,14 +97,25 @@ class Installation:
     def run(self, service: str, *command: str, check: bool = True) -> str:
         return self.compose("run", "--rm", "--no-deps", "-T", service, *command, check=check)
 
-    def down(self) -> None:
-        self.compose("down", "--volumes", "--timeout", "10", check=False)
+    def running(self, service: str) -> bool:
+        return bool(self.state(service).get("Status") == "running")
+
+    def down(self, *volumes: str) -> None:
+        """End all containers, and remove these volumes, or every one."""
+        self.compose("down", *([] if volumes else ["--volumes"]), "--timeout", "10", check=False)
+        for each in volumes:
+            self.podman("volume", "rm", f"{self.project}_{each}")
 
 
-def check_out(folder: Path) -> Path:
-    """Clone what is committed, with the sample as its data and with new secrets."""
+def check_out(folder: Path, task: str, trials: int) -> Path:
+    """Clone what is committed, with the sample as its data, new secrets and a study of some length."""
     checkout = folder / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", "data.dvc"], cwd=checkout, check=True)
     subprocess.run([sys.executable, "infra/make_secrets.py"], cwd=checkout, check=True)
+    params = (checkout / "params.yaml").read_text().split(f"  {task}:\n", 1)
+    params[1] = params[1].replace("trials: {quick: 2,", f"trials: {{quick: {trials},", 1)
+    (checkout / "params.yaml").write_text(f"  {task}:\n".join(params))
+    who = ["-c", "user.name=a test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *who, "commit", "--quiet", "--all", "--message", "A longer study"], cwd=checkout, check=True)
     return checkout
