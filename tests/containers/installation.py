@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CONTAINERS = str(ROOT / "infra" / "containers.sh")
 PROFILES = [f"--profile={each}" for each in ("tune", "workbench", "serve", "backup")]
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 def missing() -> str:
