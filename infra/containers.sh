@@ -4,9 +4,9 @@
 # podman-compose with those images. All that it makes is in the folder CONTAINERS.
 set -euo pipefail
 at=${CONTAINERS:-/tmp/oncolineage-containers}
-for each in podman buildah debootstrap runc conmon; do
+for each in podman buildah debootstrap runc conmon catatonit; do
     command -v "$each" > /dev/null || { echo "error: $each is missing; as root: apt-get install podman buildah runc" \
-        "conmon netavark aardvark-dns iptables nftables debootstrap" >&2; exit 1; }
+        "conmon netavark aardvark-dns catatonit iptables nftables debootstrap" >&2; exit 1; }
 done
 [ "$(id -u)" = 0 ] || { echo "error: debootstrap and podman's networks need root here" >&2; exit 1; }
 mkdir -p "$at"

@@ -56,6 +56,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
 def asking(installed: Installation) -> requests.Session:
     made = [sys.executable, "infra/make_secrets.py", "--key", "a-test"]
     key = subprocess.run(made, cwd=installed.checkout, check=True, capture_output=True, text=True).stdout.split()[0]
+    installed.compose("restart", "serving", "dashboard")  # keys are read at the start
+    for service in ("serving", "dashboard"):
+        print(f"{service} answers {installed.wait_healthy(service):.0f} s after a restart")
     session = requests.Session()
     session.headers["Authorization"] = f"Bearer {key}"
     return session
@@ -63,7 +66,8 @@ def asking(installed: Installation) -> requests.Session:
 
 def question(here: Installation) -> dict[str, Any]:
     """Return what the version in production was registered to be asked."""
-    code = f"from mlflow import artifacts as a; print(a.load_text('models:/{TASK}@production/serving_input_example.json'))"
+    example = f"models:/{TASK}@production/serving_input_example.json"
+    code = f"import json, mlflow; print(json.dumps(mlflow.artifacts.load_dict('{example}')))"
     said = here.run("workbench", "python", "-c", code)
     found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
     return found
