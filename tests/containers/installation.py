@@ -66,9 +66,12 @@ class Installation:
 
     def healthy(self, service: str) -> bool:
         """Ask by the service's own health check: without systemd podman asks by itself never."""
-        return subprocess.run(
-            [CONTAINERS, "podman", "healthcheck", "run", self.name(service)], capture_output=True
-        ).returncode == 0
+        return (
+            subprocess.run(
+                [CONTAINERS, "podman", "healthcheck", "run", self.name(service)], capture_output=True
+            ).returncode
+            == 0
+        )
 
     def up(self, *services: str, **env: str) -> None:
         """Start services after what they depend on; podman-compose waits for health with newer versions of podman."""
@@ -97,8 +100,10 @@ class Installation:
     def run(self, service: str, *command: str, check: bool = True) -> str:
         return self.compose("run", "--rm", "--no-deps", "-T", service, *command, check=check)
 
-    def running(self, service: str) -> bool:
-        return bool(self.state(service).get("Status") == "running")
+    def replaced(self, service: str, process: int) -> bool:
+        """Whether another process than this one runs the service."""
+        now = self.state(service)
+        return now.get("Status") == "running" and now["Pid"] != process
 
     def down(self, *volumes: str) -> None:
         """End all containers, and remove these volumes, or every one."""
