@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,18 +44,24 @@ class Installation:
     checkout: Path
     project: str
 
-    def podman(self, *command: str, check: bool = True, program: str = "podman", **env: str) -> str:
+    def podman(self, *command: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
+        return self._run("podman", *command, check=check, env=env)
+
+    def compose(self, *command: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
+        options = ("-p", self.project, "-f", "infra/compose.yaml", *PROFILES)
+        return self._run("podman-compose", *options, *command, check=check, env=env)
+
+    def _run(self, *command: str, check: bool, env: Mapping[str, str] | None) -> str:
+        given: dict[str, Any] = {
+            "cwd": self.checkout,
+            "env": {**os.environ, **(env or {})},
+            "stdin": subprocess.DEVNULL,
+        }
         done = subprocess.run(
-            [CONTAINERS, program, *command],
-            cwd=self.checkout, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800,
-        )  # fmt: skip
+            [CONTAINERS, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, **given
+        )
         assert done.returncode == 0 or not check, f"{command} exited with {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout
-
-    def compose(self, *command: str, check: bool = True, **env: str) -> str:
-        options = ("-p", self.project, "-f", "infra/compose.yaml", *PROFILES)
-        return self.podman(*options, *command, check=check, program="podman-compose", **env)
 
     def name(self, service: str) -> str:
         return f"{self.project}_{service}_1"
@@ -66,12 +72,8 @@ class Installation:
 
     def healthy(self, service: str) -> bool:
         """Ask by the service's own health check: without systemd podman asks by itself never."""
-        return (
-            subprocess.run(
-                [CONTAINERS, "podman", "healthcheck", "run", self.name(service)], capture_output=True
-            ).returncode
-            == 0
-        )
+        asked = [CONTAINERS, "podman", "healthcheck", "run", self.name(service)]
+        return subprocess.run(asked, capture_output=True).returncode == 0
 
     def up(self, *services: str, **env: str) -> None:
         """Start services after what they depend on; podman-compose waits for health with newer versions of podman."""
@@ -85,7 +87,7 @@ class Installation:
                 elif how["condition"] == "service_healthy":
                     self.wait_healthy(other)
             if self.state(service).get("Status") != "running":
-                self.compose("up", "--detach", "--no-deps", service, **env)
+                self.compose("up", "--detach", "--no-deps", service, env=env)
 
     def wait_healthy(self, service: str) -> float:
         return wait(lambda: self.healthy(service), f"{service} is healthy")
