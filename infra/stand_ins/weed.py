@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What MLflow and the backup ask of an S3-compatible store, on files that outlive it; it looks at keys, not signatures."""
+"""What MLflow and the backup ask of an S3-compatible store, on files that outlive it; keys count, not signatures."""
 
 import hashlib
 import json
@@ -34,9 +34,12 @@ def write(path: Path, content: bytes) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers requests; a bucket is a folder, an object a file below it."""
+
     protocol_version = "HTTP/1.1"
 
     def answer(self, status: int, body: bytes | str = b"", **headers: str) -> None:
+        """Send status, headers (``_`` for ``-``) and body."""
         body = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -45,9 +48,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body if self.command != "HEAD" else b"")
 
     def refuse(self, status: int, code: str) -> None:
+        """Send an error by its code."""
         self.answer(status, f"<Error><Code>{code}</Code><Message>{code}</Message></Error>")
 
     def handle_request(self) -> None:
+        """Look at path and key, and pass on."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urlsplit(self.path)
         if url.path == "/healthz":
@@ -64,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_request
 
     def of_bucket(self, bucket: Path, _: str, query: dict[str, str], body: bytes) -> None:
+        """List, create or empty."""
         if bucket == STORE:
             names = "".join(f"<Bucket><Name>{each.name}</Name></Bucket>" for each in STORE.iterdir())
             self.answer(200, f"<ListAllMyBucketsResult><Buckets>{names}</Buckets></ListAllMyBucketsResult>")
@@ -77,21 +83,26 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, "<DeleteResult/>")
         elif self.command == "GET":
             prefix, delimiter = query.get("prefix", ""), query.get("delimiter")
-            keys = (str(each.relative_to(bucket)) for each in (bucket / prefix.rpartition("/")[0]).rglob("*") if each.is_file())
-            keys = sorted(each for each in keys if each.startswith(prefix))
+            below = (bucket / prefix.rpartition("/")[0]).rglob("*")
+            keys = sorted(str(each.relative_to(bucket)) for each in below if each.is_file())
+            keys = [each for each in keys if each.startswith(prefix)]
             deeper = {prefix + each[len(prefix) :].split("/")[0] + "/" for each in keys if "/" in each[len(prefix) :]}
             if delimiter:
                 keys = [each for each in keys if "/" not in each[len(prefix) :]]
             found = "".join(
-                f"<Contents><Key>{escape(each)}</Key><Size>{(bucket / each).stat().st_size}</Size></Contents>" for each in keys
+                f"<Contents><Key>{escape(each)}</Key><Size>{(bucket / each).stat().st_size}</Size></Contents>"
+                for each in keys
             )
             if delimiter:
-                found += "".join(f"<CommonPrefixes><Prefix>{escape(each)}</Prefix></CommonPrefixes>" for each in sorted(deeper))
+                found += "".join(
+                    f"<CommonPrefixes><Prefix>{escape(each)}</Prefix></CommonPrefixes>" for each in sorted(deeper)
+                )
             self.answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>")
         else:
             self.answer(200)
 
     def of_object(self, bucket: Path, key: str, query: dict[str, str], body: bytes) -> None:
+        """Read, write or delete, in parts too."""
         path = bucket / key
         parts = PARTS / re.sub(r"\W", "", query.get("uploadId", ""))
         if "uploads" in query:
@@ -100,7 +111,9 @@ class Handler(BaseHTTPRequestHandler):
             name = f"<UploadId>{parts.name}</UploadId>"
             self.answer(200, f"<InitiateMultipartUploadResult>{name}</InitiateMultipartUploadResult>")
         elif self.command == "PUT":
-            self.answer(200, ETag=write(parts / f"{int(query['partNumber']):05}" if "uploadId" in query else path, body))
+            self.answer(
+                200, ETag=write(parts / f"{int(query['partNumber']):05}" if "uploadId" in query else path, body)
+            )
         elif self.command == "POST":
             tag = write(path, b"".join(each.read_bytes() for each in sorted(parts.iterdir())))
             shutil.rmtree(parts)
