@@ -64,11 +64,16 @@ def asking(installed: Installation) -> requests.Session:
 
 
 def question(here: Installation) -> dict[str, Any]:
-    """Return what the version in production was registered to be asked."""
-    example = f"models:/{TASK}@production/serving_input_example.json"
-    code = f"import json, mlflow; print(json.dumps(mlflow.artifacts.load_dict('{example}')))"
-    said = here.run("workbench", "python", "-c", code)
-    found: dict[str, Any] = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+    """Return what the version in production was registered to be asked, fetched from outside of Compose's networks."""
+    code = f"""if True:
+        import json
+        from pipelines import tracking  # without it MLflow would ask the store itself, which is out of reach
+        from mlflow import artifacts
+        print(json.dumps(artifacts.load_dict("models:/{TASK}@production/serving_input_example.json")))"""
+    reader = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000", "MLFLOW_TRACKING_USERNAME": "reader"}
+    reader["MLFLOW_TRACKING_PASSWORD"] = (here.checkout / "infra" / "secrets" / "reader_password").read_text()
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | reader, check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
