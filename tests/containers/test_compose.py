@@ -43,8 +43,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
         here.run("workbench", "make", "register", f"TASK={TASK}", "BY=ada")
         here.run("workbench", "make", "promote", f"TASK={TASK}", "BY=ada")
         here.run("workbench", "make", "promote", f"TASK={TASK}", "TO=production", "BY=ada", "WHY=a trial")
-        here.up(*SERVING)
+        here.up("monitor")
         for service in ("serving", "dashboard"):
+            here.up(service)
             print(f"{service} is healthy after {here.wait_healthy(service):.0f} s")
         yield here
     finally:
