@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: labels bom coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: labels bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -154,6 +154,9 @@ coverage: $(READY) ## every test, and the share of the lines that they run; take
 soak: $(READY) ## what takes many minutes: a retraining loop and studies of many workers, killed in their midst; thousands of hostile requests
 	@OMP_NUM_THREADS=1 python -m pytest -m soak
 	@ONCOLINEAGE_FUZZ=$${ONCOLINEAGE_FUZZ:-5000} OMP_NUM_THREADS=1 python -m pytest tests/serving/test_endpoint_fuzz.py
+
+containers: ## the images of infra/, built by podman on Debian's packages where no image registry is reachable; make soak then starts all of them
+	@infra/containers.sh
 
 # Within a hook of pre-commit the files of the commit alone are searched for secrets, by a hook of its own.
 lint: $(READY) ## ruff (check and format), mypy, secrets, and what workflows, compose, Dockerfiles and Kubernetes manifests must be

@@ -31,6 +31,9 @@ for _name, _value in {
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true",
     "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Files come and go through the server: its store's own address may be one that only the server reaches.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow.db'}",
 }.items():
     os.environ.setdefault(_name, _value)

@@ -73,7 +73,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "secret of another": (lambda s: s["environment"].update(A_FILE="/run/secrets/log_salt"), "does not have"),
     "unknown secret": (lambda s: s.update(secrets=["postgres_password", "other"]), "there is no secret other"),
     "asked by its socket": (lambda s: s["healthcheck"]["test"].remove("--host=127.0.0.1"), "asked by its socket"),
-    "no such config": (lambda s: s.update(configs=["other"]), "config other is not read from a file"),
+    "a config": (lambda s: s.update(configs=["other"]), "podman-compose leaves out"),
 }
 
 
@@ -88,7 +88,6 @@ def test_compose_with_a_fault_is_refused(fault: str) -> None:
 
 def test_compose_with_a_fault_elsewhere_is_refused() -> None:
     for part, name, how, told in (
-        ("configs", "studies", {"content": "CREATE STORE"}, "postgres: config studies is not read from a file"),
         ("secrets", "log_salt", {"environment": "SALT"}, "secret log_salt is not read from a file"),
         ("services", "tuning", COMPOSE["services"]["tuning"] | {"tmpfs": ["/run"]}, "tuning: has no /tmp to write to"),
     ):
