@@ -155,7 +155,7 @@ soak: $(READY) ## what takes many minutes: a retraining loop and studies of many
 	@OMP_NUM_THREADS=1 python -m pytest -m soak
 	@ONCOLINEAGE_FUZZ=$${ONCOLINEAGE_FUZZ:-5000} OMP_NUM_THREADS=1 python -m pytest tests/serving/test_endpoint_fuzz.py
 
-containers: ## the images of infra/, built by podman on Debian's packages where no image registry is reachable; make soak then starts all of them
+containers: $(READY) ## the images of infra/, built by podman on Debian's packages where no image registry is reachable; make soak then starts all of them
 	@infra/containers.sh
 
 # Within a hook of pre-commit the files of the commit alone are searched for secrets, by a hook of its own.
