@@ -3,7 +3,7 @@
 # stand-ins for their base images, made of Debian's packages; `infra/containers.sh COMMAND...` runs podman or
 # podman-compose with those images. All that it makes is in the folder CONTAINERS.
 set -euo pipefail
-at=${CONTAINERS:-/tmp/oncolineage-containers}
+at=${CONTAINERS:-${TMPDIR:-/tmp}/oncolineage-containers}
 for each in podman buildah debootstrap runc conmon catatonit; do
     command -v "$each" > /dev/null || { echo "error: $each is missing; as root: apt-get install podman buildah runc" \
         "conmon netavark aardvark-dns catatonit iptables nftables debootstrap" >&2; exit 1; }
