@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
@@ -48,49 +48,61 @@ def run_chains(
     keys: Collection[str],
     at_once: int | None = None,
     repro: Callable[[str, Sequence[str]], bool] | None = None,
+    then: Mapping[str, Callable[[], None]] | None = None,
 ) -> None:
     """Run all stages of the models ``keys`` and of their tasks; `UserError` names those that failed.
 
     ``at_once`` chains of stages run side by side (default: one a core). What follows a chain that failed is left out,
     and all else runs. ``repro`` runs a chain, given its name and stages (default: DVC), and returns whether each stage
-    ended well.
+    ended well. ``then`` is what to call, by task, once its leaderboard is there.
     """
-    tasks = dict.fromkeys(params.models[key].task for key in keys)
-    failed: list[str] = []
+    of_task = {task: [key for key in keys if params.models[key].task == task] for task in params.tasks}
+    needs: dict[str, list[str]] = {"budget": []}  # the chains before each, in the order in which they start
+    chains: dict[str, Sequence[str] | Callable[[], None]] = {"budget": ["budget"]}
+    chains |= (first := checks(task for task, own in of_task.items() if own))
+    needs |= {task: ["budget"] for task in first}
+    for task in first:
+        own, last = of_task[task], f"leaderboard of {task}"
+        chains |= {**fits(own), last: [f"leaderboard@{task}"]}
+        needs |= {**{key: [task] for key in own}, last: own}
+        if then and task in then:
+            chains[f"after {last}"], needs[f"after {last}"] = then[task], [last]
 
-    def run(name: str, stages: Sequence[str], after: Sequence[Future[bool]] = ()) -> bool:
-        began = time.monotonic()
-        if not all(each.result() for each in after):
-            return False
+    def run(name: str) -> bool:
+        began, chain = time.monotonic(), chains[name]
         try:
-            done = (repro or _repro)(name, stages)
+            done = chain() is None if callable(chain) else (repro or _repro)(name, chain)
         except Exception as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             done = False
         if done:
             print(f"== {name}: {time.monotonic() - began:.0f} s", flush=True)
-        else:
-            failed.append(name)
         return done
 
-    # A chain waits for chains that were submitted before it alone, so one that waits never holds up what it waits for.
-    with ThreadPoolExecutor(at_once or cores()) as pool:
-        first = pool.submit(run, "budget", ["budget"])
-        checked = {task: pool.submit(run, task, stages, [first]) for task, stages in checks(tasks).items()}
-        fitted = {
-            key: pool.submit(run, key, stages, [checked[params.models[key].task]]) for key, stages in fits(keys).items()
-        }
-        for task in tasks:
-            of_task = [future for key, future in fitted.items() if params.models[key].task == task]
-            last = pool.submit(run, f"leaderboard of {task}", [f"leaderboard@{task}"], of_task)
-        try:
-            wait([*fitted.values(), last])
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            interrupt()
-            raise
-    if failed:
+    if failed := [name for name, done in _in_order(needs, run, at_once or cores()).items() if done is False]:
         raise UserError(f"these failed, see above: {', '.join(failed)}")
+
+
+def _in_order(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], at_once: int) -> dict[str, bool | None]:
+    """Run each name after those that it ``needs``, of several the first; return whether it ended well, or None."""
+    ended: dict[str, bool | None] = {}
+    running: dict[Future[bool], str] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        while len(ended) < len(needs):
+            for name in [name for name in needs if name not in ended and name not in running.values()]:
+                before = [ended.get(each, name) for each in needs[name]]
+                if False in before or None in before:
+                    ended[name] = None
+                elif len(running) < at_once and all(each is True for each in before):
+                    running[pool.submit(run, name)] = name
+            try:
+                finished = wait(running, return_when=FIRST_COMPLETED).done
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                interrupt()
+                raise
+            ended |= {running.pop(future): future.result() for future in finished}
+    return ended
 
 
 def _repro(name: str, stages: Sequence[str]) -> bool:

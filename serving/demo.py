@@ -37,8 +37,7 @@ def main() -> int:
     if _stale(params) or not _ANSWER.is_file():
         _ANSWER.unlink(missing_ok=True)
         with warm_process():
-            run_chains(params, models(params))
-            _register_and_ask()
+            run_chains(params, models(params), then={ASKED: _register_and_ask})
     else:
         print("nothing to do: data, code and parameters are as they were")
     from evaluation.leaderboard import show
