@@ -1,7 +1,7 @@
 """Check that every Kubernetes overlay builds, fits Kubernetes' schemas and is hardened; part of ``make lint``.
 
 ``kubectl kustomize`` builds each overlay; `kubernetes_validate` has the schemas, but none of the kinds in `CUSTOM`, of
-which only the pods are checked.
+which only the pods are checked; what KServe adds to a pod is in `_OF_KSERVE`.
 """
 
 import re
@@ -18,7 +18,8 @@ from infra.check_compose import SECRET, URL_WITH_PASSWORD
 from infra.list_licenses import RUNTIME_LOCK, locked
 
 OVERLAYS = Path(__file__).parent / "kubernetes"
-CUSTOM = {"RayCluster"}
+CUSTOM = {"RayCluster", "InferenceService"}
+_OF_KSERVE = {"canaryTrafficPercent", "labels", "maxReplicas", "minReplicas", "scaleMetric", "scaleTarget"}
 VERSION = "1.34"
 OURS = re.compile(r"(.*/)?oncolineage[:@]")
 PINNED = re.compile(r"[\w./-]+(?::\d+/[\w./-]+)?(:[\w.-]*\d[\w.-]*|@sha256:[0-9a-f]{64})")
@@ -54,6 +55,8 @@ def unnamed(folder: Path) -> list[str]:
 def _of_manifest(manifest: dict[str, Any]) -> Iterator[str]:
     kind, name = manifest.get("kind", "?"), manifest.get("metadata", {}).get("name", "?")
     where = f"{kind} {name}"
+    if kind == "InferenceService":
+        yield from (f"{where}: {problem}" for problem in _of_kserve(manifest["spec"]["predictor"]))
     if kind not in CUSTOM:
         try:
             kubernetes_validate.validate(manifest, VERSION, strict=True)
@@ -78,6 +81,15 @@ def _of_ray(spec: dict[str, Any]) -> Iterator[str]:
         yield f"rayVersion is {spec.get('rayVersion')}, and the image's Ray is {version}"
     if spec["headGroupSpec"]["rayStartParams"].get("dashboard-host") != "0.0.0.0":
         yield "the head's probes cannot reach it; set dashboard-host to 0.0.0.0"
+
+
+def _of_kserve(predictor: dict[str, Any]) -> Iterator[str]:
+    pod = {name: value for name, value in predictor.items() if name not in _OF_KSERVE}
+    yield from _of_manifest({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "predictor"}, "spec": pod})
+    if [each["name"] for each in pod["containers"]] != ["kserve-container"]:
+        yield "KServe takes the container of this name alone: kserve-container"
+    if not 0 <= predictor.get("canaryTrafficPercent", 100) <= 100:
+        yield "canaryTrafficPercent is no percentage"
 
 
 def _of_pod(pod: dict[str, Any]) -> Iterator[str]:

@@ -262,7 +262,7 @@ def test_the_image_holds_what_the_lock_names_by_hash_and_no_secret_is_in_it_or_c
 
 
 def test_every_overlay_builds_and_is_hardened(overlays: Overlays) -> None:
-    assert set(overlays) == {"base", "cluster", "managed", "gpu", "on-drift"}
+    assert set(overlays) == {"base", "cluster", "managed", "gpu", "on-drift", "kserve", "kserve-canary"}
     for name, manifests in overlays.items():
         assert manifest_problems(manifests) == [], name
     kinds = {(each["kind"], each["metadata"]["name"]) for each in overlays["gpu"]}
@@ -331,6 +331,36 @@ def test_a_manifest_with_a_fault_is_refused(fault: str, overlays: Overlays) -> N
     found = manifest_problems([m for m in broken if m not in overlays["gpu"] or m["metadata"]["name"] in beside])
     assert found and all(told in each or "no seccompProfile" in each for each in found), found
     assert any(told in each for each in found)
+
+
+def predictor(manifests: Manifests) -> dict[str, Any]:
+    return of(manifests, "InferenceService", "drug-response")["spec"]["predictor"]
+
+
+def test_kserve_asks_the_endpoint_that_the_deployment_runs_and_a_canary_the_version_in_staging(
+    overlays: Overlays,
+) -> None:
+    plain, canary = predictor(overlays["kserve"]), predictor(overlays["kserve-canary"])
+    (own,), (staged,) = plain["containers"], canary["containers"]
+    for part in ("args", "env", "envFrom", "image", "resources", "securityContext", "volumeMounts"):
+        assert own[part] == container(overlays["kserve"])[part]
+    assert plain["volumes"] == pod(overlays["kserve"])["volumes"]
+    assert [each for each in own["env"] if each not in staged["env"]] == [{"name": "STAGE", "value": "production"}]
+    assert {"name": "STAGE", "value": "staging"} in staged["env"]
+    assert canary == plain | {"canaryTrafficPercent": 10, "containers": [staged]}
+    manifests, label = overlays["kserve"], plain["labels"]["app.kubernetes.io/name"]
+    assert _let_through(manifests, "Egress", label, "tracking", 5000)
+    assert _let_through(manifests, "Ingress", "tracking", label, 5000)
+    faults: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+        (lambda p: p.update(canaryTrafficPercent=110), "no percentage"),
+        (lambda p: p.update(minReplica=1), "minReplica"),
+        (lambda p: p["containers"][0].update(name="serving"), "kserve-container"),
+        (lambda p: p.pop("securityContext"), "may run as root"),
+    ]
+    for plant, told in faults:
+        broken = copy.deepcopy(overlays["kserve-canary"])
+        plant(predictor(broken))
+        assert any(told in each for each in manifest_problems(broken)), told
 
 
 def test_a_patch_of_what_is_not_there_does_not_build(tmp_path: Path) -> None:
