@@ -18,7 +18,7 @@ from pipelines.code_closure import loaded_code
 from pipelines.files import cores, written_whole
 from pipelines.samples.images import CACHE, ImageSamples
 
-Run = Callable[[np.ndarray], np.ndarray]
+Run = Callable[..., np.ndarray]
 
 OUTSIDE, CYTOPLASM, NUCLEUS = 0, 1, 2
 _SIDE = 112  # pixels; images of any size are segmented at this one
@@ -39,12 +39,13 @@ _GAP, _LEAST, _DENSE = 0.6, 0.08, 0.7
 _NECK = 0.55  # of the largest disk within the cell; what narrower parts join to it is another's
 _LARGEST = 0.9  # share of the image; a larger mask is no cell
 _BLOCK = 64  # images at a time
+_MASKS = "masks"  # what all else is made of
 _SHOWN = 1000  # images from which on there is a progress bar
 
 
 def cell_masks(samples: ImageSamples) -> np.ndarray:
     """Return `segment` of each image, uint8 ``(n, size, size)``; those of files are cached."""
-    found, rows = per_image(samples, "masks", __name__, run=_segmented, shape=samples.pixels.shape[1:3])
+    found, rows = per_image(samples, _MASKS, __name__, run=_segmented, shape=samples.pixels.shape[1:3])
     return np.asarray(found[rows])
 
 
@@ -56,14 +57,23 @@ def _segmented(pixels: np.ndarray) -> np.ndarray:
 def per_image(
     samples: ImageSamples, name: str, module: str, *, run: Run, shape: tuple[int, ...], dtype: DTypeLike = np.uint8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what ``run`` makes of images, ``(rows, *shape)``, once for all of a file, and each sample's row.
+    """Return what ``run`` makes of images and their masks, ``(rows, *shape)``, and each sample's row.
 
-    ``module`` is the dotted name of the code of ``run``, a part of the key, see `pipelines.code_closure`.
+    It is made once: for all images of a file, which are cached on the disk, or for these samples. ``module`` is the
+    dotted name of the code of ``run``, a part of the key, see `pipelines.code_closure`.
     """
-    every = samples.pixels
+    every, masks = samples.pixels, None
+    if name != _MASKS:
+        masks, _ = per_image(samples, _MASKS, __name__, run=_segmented, shape=every.shape[1:3])
+
+    def block(start: int, rows: slice | np.ndarray) -> np.ndarray:
+        return run(every[rows]) if masks is None else run(every[rows], masks[start : start + _BLOCK])
+
     if not isinstance(every, np.memmap):  # of requests, and changed ones
-        parts = [run(every[samples.index[at : at + _BLOCK]]) for at in range(0, len(samples), _BLOCK)]
-        return np.concatenate([np.zeros((0, *shape), dtype), *parts]), np.arange(len(samples))
+        if name not in samples.found:
+            parts = [block(at, samples.index[at : at + _BLOCK]) for at in range(0, len(samples), _BLOCK)]
+            samples.found[name] = np.concatenate([np.zeros((0, *shape), dtype), *parts])
+        return samples.found[name], np.arange(len(samples))
     decided = json.dumps([Path(str(every.filename)).name, name, loaded_code(module)])
     path = CACHE / name / f"{hashlib.sha256(decided.encode()).hexdigest()[:32]}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):  # the file is missing, or an incomplete copy
@@ -71,7 +81,7 @@ def per_image(
     with written_whole(path) as temporary:
         into = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(len(every), *shape))
         for start in tqdm(range(0, len(every), _BLOCK), desc=name, leave=False, disable=len(every) < _SHOWN):
-            into[start : start + _BLOCK] = run(every[start : start + _BLOCK])
+            into[start : start + _BLOCK] = block(start, slice(start, start + _BLOCK))
         into.flush()
     return np.load(path, mmap_mode="r"), samples.index
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -48,6 +48,8 @@ class ImageSamples(Rows):
     index: np.ndarray  # for each sample its row in `pixels`, (n,)
     classes: tuple[str, ...]  # in the order of probabilities
     made: str = ""  # crop and size of the pixels: part of the key of whatever is cached of them
+    # What was made of pixels in memory, by `pipelines.samples.cell_masks.per_image`; not of other samples' pixels.
+    found: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -16,7 +16,7 @@ from pipelines.samples import cell_masks
 from pipelines.samples.response import ResponseSamples
 from tests.empty_store import working_in
 from tests.training.tiny import FittedModel, build, tiny_params, tiny_prepared
-from training.features import cell_image, isolated_cells, stain
+from training.features import cell_image
 
 # On a few hundred rows threads wait for one another longer than they work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +27,7 @@ def each_image_once() -> Iterator[None]:
     """Segment and describe each different image once: the tests of a module fit the same few many times."""
     with pytest.MonkeyPatch.context() as patch:
         segment = _once(cell_masks.segment)
-        for module in (cell_masks, cell_image, isolated_cells, stain):
+        for module in (cell_masks, cell_image):
             patch.setattr(module, "segment", segment)
         patch.setattr(cell_image, "_describe", _once(cell_image._describe))
         yield

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.files import cores
-from pipelines.samples.cell_masks import NUCLEUS, OUTSIDE, per_image, segment
+from pipelines.samples.cell_masks import NUCLEUS, OUTSIDE, per_image
 from pipelines.samples.images import ImageSamples
 
 ISOLATIONS = ("none", "cell", "cell_size", "nucleus_size")
@@ -32,13 +32,12 @@ def isolated(samples: ImageSamples, isolation: str) -> ImageSamples:
     return replace(samples, pixels=pixels, index=rows, made=f"{samples.made} {isolation}")
 
 
-def _cut_all(pixels: np.ndarray, isolation: str) -> np.ndarray:
+def _cut_all(pixels: np.ndarray, masks: np.ndarray, isolation: str) -> np.ndarray:
     with ThreadPoolExecutor(cores()) as pool:
-        return np.stack(list(pool.map(partial(_cut, isolation=isolation), pixels)))
+        return np.stack(list(pool.map(partial(_cut, isolation=isolation), pixels, masks)))
 
 
-def _cut(pixels: np.ndarray, isolation: str) -> np.ndarray:
-    mask = segment(pixels)
+def _cut(pixels: np.ndarray, mask: np.ndarray, isolation: str) -> np.ndarray:
     inside = mask != OUTSIDE
     if not inside.any():
         return pixels
