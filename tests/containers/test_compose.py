@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,34 @@ def test_a_version_is_served_to_who_has_a_key_and_watched(installed: Installatio
     )
     assert "report" in said and "error:" not in said, said
     assert "match" in installed.run("workbench", "make", "verify", f"TASK={TASK}")
+
+
+def test_a_team_that_has_http_alone_trains_registers_and_moves_versions(installed: Installation) -> None:
+    """From outside of Compose's networks: PostgreSQL and the store are out of reach, and the history is a file."""
+    task, beside = "breast_survival", installed.checkout.parent / "outside"
+    shutil.copytree(installed.checkout, beside)
+    password = (beside / "infra" / "secrets" / "platform_password").read_text()
+    env = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000", "PYTHONPATH": str(beside)}
+    env |= {"MLFLOW_TRACKING_USERNAME": "platform", "MLFLOW_TRACKING_PASSWORD": password}
+    env |= {"ONCOLINEAGE_HISTORY_URI": f"sqlite:///{beside}/history.db", "OMP_NUM_THREADS": "1"}
+
+    def run(module: str, *arguments: str) -> str:
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, cwd=beside, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    stages = [f"{stage}@{task}-{name}" for name in ("kaplan_meier", "cox_net") for stage in ("tune", "fit", "evaluate")]
+    run("pipelines.warm_process", sys.executable, "-m", "dvc", "repro", *stages, f"leaderboard@{task}")
+    run("evaluation.candidate", "--task", task)
+    for module, *more in (
+        ("serving.register",),
+        ("serving.promote",),
+        ("serving.promote", "--to", "production", "--why", "a trial"),
+    ):
+        run(module, "--task", task, "--by", "ada", *more)
+    assert "production" in run("serving.history", "--task", task)
+    assert "match" in run("serving.verify", "--task", task)
 
 
 class Load(threading.Thread):
