@@ -37,6 +37,7 @@ class TypedReader:
         self.path = path
         self.choices = choices
         self.lines: dict[str, int] = {}  # of each key that was read, by its dotted name
+        self._constructor = yaml.constructor.SafeConstructor()
 
     def fail(self, node: yaml.Node, message: str, key: str = "") -> typing.NoReturn:
         """Raise `ParamsError` with the line of ``key``, if it was read, or of ``node``."""
@@ -72,7 +73,7 @@ class TypedReader:
 
     def _value(self, node: yaml.Node, name: str) -> Any:
         try:
-            return yaml.SafeLoader("").construct_object(node, deep=True)
+            return self._constructor.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, TypeError) as error:  # an unknown tag, a date that is none, a list as a key
             reason = getattr(error, "problem", None) or error
             self.fail(node, f"{name} cannot be read: {reason}")

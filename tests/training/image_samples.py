@@ -1,6 +1,7 @@
 """What the tests on images share: cells that a network tells apart in a few steps, in memory and as files."""
 
 import base64
+import functools
 import io
 from dataclasses import replace
 from itertools import pairwise
@@ -33,9 +34,15 @@ NETWORKS = [name for name, of in _OF.items() if issubclass(of, CellNetwork)]
 
 def image_task(size: int = 64, crop: float = 1.0) -> ImagesTask:
     """Return the repository's task of blood cells with other classes and a smaller size."""
+    task = _task()
+    return replace(task, data=replace(task.data, classes=CLASSES, size=size, crop=crop))
+
+
+@functools.cache
+def _task() -> ImagesTask:
     task = read_params(ROOT / "params.yaml").task(TASK)
     assert isinstance(task, ImagesTask)
-    return replace(task, data=replace(task.data, classes=CLASSES, size=size, crop=crop))
+    return task
 
 
 def image_contract(task: ImagesTask) -> Any:
