@@ -79,8 +79,8 @@ drevalpy: $(READY) ## TASK=T DREVALPY=PROGRAM [MODELS="RandomForest"] [TRANSFORM
 generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"]: every architecture in every split mode, with intervals; goes on where it was broken off
 	@$(need_task)python -m evaluation.generalize --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
 
-labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the sample doubt, for a person to look at; reports/T/labels.html
-	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH")
+labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the sample doubt, reports/T/labels.html; ANSWERS=DIR: what to label first
+	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --answers "$${ANSWERS:-}"
 
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
 	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablate --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))

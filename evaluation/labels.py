@@ -1,6 +1,10 @@
-"""Labels that are doubtful: a table and a page, the worst first, for a person to look at; no label is changed by it."""
+"""Labels that are doubtful: a table and a page, the worst first, for a person to look at; no label is changed by it.
+
+With ``--answers`` samples without a label, in the order in which labels help most.
+"""
 
 import importlib.util
+from pathlib import Path
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
@@ -9,12 +13,15 @@ from pipelines.paths import DATA, MODELS, REPORTS
 
 
 def main() -> int:
-    """``python -m evaluation.labels --task T [--architecture A]``."""
+    """``python -m evaluation.labels --task T [--architecture A | --answers DIR]``."""
     arguments = parser(__doc__ or "")
     arguments.add_argument("--architecture", default="", help="that sees the samples (default: a cheap one)")
+    arguments.add_argument("--answers", default="", help="what `make predict OUT=DIR` wrote of unlabeled samples")
     given = arguments.parse_args()
     name, params = given.task, read_params()
     task = params.task(name)
+    if given.answers:
+        return _ask(name, Path(given.answers))
     if importlib.util.find_spec(doctor := f"evaluation.label_doctor.{task.modality}") is None:
         raise UserError(f"{name}: its labels are measured, not given by people; there is none to doubt")
     from evaluation.label_doctor.find import out_of_fold, queue
@@ -49,6 +56,17 @@ def main() -> int:
         f"{len(open_ones)} are undecided and {int(open_ones['tested'].sum())} of these tested; see {folder}/labels.csv "
         "and labels.html"
     )
+    return 0
+
+
+def _ask(name: str, folder: Path) -> int:
+    from evaluation.label_doctor.ask import read_answers, to_label
+    from pipelines.files import written_whole
+
+    ranked = to_label(read_answers(folder))
+    with written_whole(REPORTS / name / "to_label.csv") as path:
+        ranked.to_csv(path, index=False)
+    print(f"{name}: {len(ranked):,} samples, those first whose labels help most; see {REPORTS / name}/to_label.csv")
     return 0
 
 

@@ -21,6 +21,10 @@ def page() -> None:
         "Labels that models which never saw the sample doubt, the worst first. A person decides; most are right."
     )
     file, folder = frame.REPORTS / name / "labels.csv", frame.DATA / name
+    if (unlabeled := file.with_name("to_label.csv")).is_file():
+        with st.expander("What to label first", icon=":material/new_label:"):
+            st.caption("Samples without a label that the model cannot decide, of which no two are alike.")
+            st.dataframe(pd.read_csv(unlabeled, dtype={"sample_id": str}), hide_index=True, alt="What to label first")
     if not file.is_file():
         frame.advice(f"Nobody has looked for doubtful labels of {named(name)} yet:", f"make labels TASK={name}")
         return
