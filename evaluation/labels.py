@@ -63,7 +63,7 @@ def _ask(name: str, folder: Path) -> int:
     from evaluation.label_doctor.ask import read_answers, to_label
     from pipelines.files import written_whole
 
-    ranked = to_label(read_answers(folder))
+    ranked = to_label(read_answers(folder, name))
     with written_whole(REPORTS / name / "to_label.csv") as path:
         ranked.to_csv(path, index=False)
     print(f"{name}: {len(ranked):,} samples, those first whose labels help most; see {REPORTS / name}/to_label.csv")

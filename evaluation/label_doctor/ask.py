@@ -3,20 +3,26 @@
 The model's answers alone are read, those of `make predict`: any registered model, modality and format will do.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 
 from pipelines.errors import UserError
 
 RANKED = 1000  # samples that are compared with those before them; the rest follow by uncertainty alone
 
 
-def read_answers(folder: Path) -> pd.DataFrame:
-    """Return the answers that ``make predict OUT=folder`` wrote; `UserError` where they are of no classes."""
+def read_answers(folder: Path, task: str) -> pd.DataFrame:
+    """Return the answers that ``make predict OUT=folder`` wrote; `UserError` where another task's, or of no classes."""
     if not (files := sorted((folder / "answers").glob("part-*.parquet"))):
         raise UserError(f"{folder} has no answers; make them: make predict TASK=... DATA=... OUT={folder}")
+    about = pyarrow.parquet.read_metadata(files[0]).metadata or {}
+    model = json.loads(about.get(b"oncolineage.run", "{}")).get("model", "an unknown model")
+    if (named := model.split()[:2])[0] != task:
+        raise UserError(f"{folder} has answers of {' '.join(named)}, not of a model of {task}")
     found = pd.concat(map(pd.read_parquet, files), ignore_index=True)
     if "probabilities" not in found:
         raise UserError(f"{folder} has answers without probabilities: only labels of classes are ranked")
@@ -48,7 +54,7 @@ def to_label(answers: pd.DataFrame) -> pd.DataFrame:
     far = answers["out_of_distribution"] / answers["out_of_distribution_threshold"]
     distance = far.astype(float).fillna(0.0).clip(0.0, 3.0).to_numpy()
     order = in_order(table.to_numpy(float), distance)
-    kept = [name for name in ("row", "sample_id", "prediction", "probability", "note") if name in answers]
+    kept = [name for name in ("row", "sample_id", "label", "probability", "note") if name in answers]
     ranked = answers.iloc[order][kept].reset_index(drop=True)
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     return ranked.assign(distance=distance[order].round(3))

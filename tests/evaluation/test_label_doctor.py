@@ -1,5 +1,6 @@
 """A doctor of labels that finds no wrong ones, doubts right ones, hears a group that says nothing, or asks twice."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,18 +73,22 @@ def test_what_cannot_be_decided_is_asked_first_and_no_two_alike(
     assert sorted(in_order(probabilities, far, count=2)) == list(range(6)) and not len(
         in_order(np.empty((0, 3)), far[:0])
     )
-    answers = pd.DataFrame({"sample_id": list("abcdef"), "prediction": "x", "probability": probabilities.max(axis=1)})
+    answers = pd.DataFrame({"sample_id": list("abcdef"), "label": "x", "probability": probabilities.max(axis=1)})
     answers["out_of_distribution"], answers["out_of_distribution_threshold"] = far * 2, 2.0
     (tmp_path / "asked" / "answers").mkdir(parents=True)
     maps = [list(zip("xyz", each, strict=True)) for each in probabilities.tolist()]
     column = pyarrow.array(maps, pyarrow.map_(pyarrow.string(), pyarrow.float64()))
     table = pyarrow.Table.from_pandas(answers).append_column("probabilities", column)
+    table = table.replace_schema_metadata({"oncolineage.run": json.dumps({"model": "tumor_type 3 abc"})})
     pyarrow.parquet.write_table(table, tmp_path / "asked" / "answers" / "part-00000.parquet")
     monkeypatch.setattr(labels, "REPORTS", tmp_path)
     monkeypatch.setattr("sys.argv", ["labels", "--task", "tumor_type", "--answers", str(tmp_path / "asked")])
     assert labels.main() == 0
     ranked = pd.read_csv(tmp_path / "tumor_type" / "to_label.csv")
     assert ranked["sample_id"].tolist() == [answers["sample_id"][each] for each in order]
+    monkeypatch.setattr("sys.argv", ["labels", "--task", "blood_cell", "--answers", str(tmp_path / "asked")])
+    with pytest.raises(UserError, match="answers of tumor_type 3, not of a model of blood_cell"):
+        labels.main()
     for absent in (tmp_path, tmp_path / "none"):
         monkeypatch.setattr("sys.argv", ["labels", "--task", "tumor_type", "--answers", str(absent)])
         with pytest.raises(UserError, match="has no answers; make them"):
