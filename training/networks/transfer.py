@@ -21,7 +21,9 @@ from training.networks.folded import folded
 from training.networks.loop import TrainingChoices, autocast, cost_of, restore_weights, train_network, weights_of
 
 BATCH = 64  # images at a time where no gradient is kept
-_IN_CACHE = 4  # images whose maps a CPU's cache holds: more at once take up to twice as long
+# Numbers of images or maps that go through stages together on a CPU, such as 16 images of 224 by 224 pixels: of fewer
+# two threads gain little, and with more than its cache holds some CPUs take twice as long.
+_IN_CACHE = 16 * 3 * 224**2
 WIDEST = 256  # inputs of a head that learns at `learning_rate` from where `probe` has put it; a wider one learns slower
 SETTLED = 1024  # training images that set the statistics of batch normalization
 MODES = ("probe", "head", "partial", "full")
@@ -103,8 +105,9 @@ def tapped(
     stage alone, since in a gene image the position is the gene.
     """
     alone = torch.is_inference_mode_enabled() and not stages.training  # no image's maps depend on another's
-    if alone and maps.device.type == "cpu" and len(maps) > _IN_CACHE:
-        last, every = zip(*(tapped(stages, part, first, grid, count) for part in maps.split(_IN_CACHE)), strict=True)
+    few = max(1, _IN_CACHE // max(1, math.prod(maps.shape[1:])))
+    if alone and maps.device.type == "cpu" and len(maps) > few:
+        last, every = zip(*(tapped(stages, part, first, grid, count) for part in maps.split(few)), strict=True)
         return torch.cat(last), [torch.cat(parts) for parts in zip(*every, strict=True)]
     seen: list[Tensor] = []
     for number, stage in enumerate(stages, start=first):
