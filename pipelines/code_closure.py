@@ -4,6 +4,7 @@ Studies, final fits, caches, retraining and DVC's stages (`pipelines.stage_input
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -15,11 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UserError
+from pipelines.files import written_whole
+from pipelines.store_errors import StoreError
 
 if TYPE_CHECKING:
     from pipelines.params import Task
 
 ROOT = Path(__file__).parents[1]
+_OWN = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 # Modules that change no result, and are not followed. Values of `params.yaml` count one by one (in
 # `pipelines.stage_inputs` and the name of a study), not the code that reads them.
@@ -32,14 +36,15 @@ WITHOUT_RESULT = frozenset(
     )
 )
 _FILE_NAME = re.compile(r"[\w-][\w.-]*\.\w+")
+_KEPT = Path("cache", "code.json")  # what is known of sources, by their content: to parse all takes half a second
 
 
 @dataclass(frozen=True)
 class _Module:
     sha256: str | None  # of the syntax tree; None without statements
-    imports: tuple[tuple[str, int], ...]  # names, and the leading dots of relative ones
-    registries: frozenset[str]  # packages whose modules it imports by a name that is made at run time
-    files: frozenset[str]  # file names among its strings
+    imports: list[tuple[str, int]]  # names, and the leading dots of relative ones
+    registries: list[str]  # packages whose modules it imports by a name that is made at run time
+    files: list[str]  # file names among its strings
 
 
 def closure(
@@ -73,7 +78,7 @@ def closure(
         seen.add(name)
         if name in without or (path := _file(name)) is None:
             continue
-        module = _read(path.read_bytes())
+        module = _module(path.read_bytes())
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         waiting += [importlib.util.resolve_name("." * dots + other, package) for other, dots in module.imports]
         waiting.append(name.rpartition(".")[0])  # importing a module runs its packages first
@@ -85,6 +90,7 @@ def closure(
                 waiting.append(f"{package}.{beside.stem}")
             elif beside.is_file():
                 found[beside.relative_to(ROOT).as_posix()] = hashlib.sha256(beside.read_bytes()).hexdigest()
+    _keep()
     return dict(sorted(found.items()))
 
 
@@ -110,16 +116,40 @@ def _file(name: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.is_file()), None)
 
 
-@functools.cache
+_known: dict[str, dict[str, Any]] = {}  # by the hash of a source
+_unkept: set[str] = set()
+
+
+def _module(source: bytes) -> _Module:
+    if not _known:
+        _known[_OWN] = {}
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+            kept = json.loads(_KEPT.read_bytes())
+            _known.update(kept if _OWN in kept else {})
+    name = hashlib.sha256(source).hexdigest()
+    if name not in _known:
+        _known[name] = vars(_read(source))
+        _unkept.add(name)
+    return _Module(**_known[name])
+
+
+def _keep() -> None:
+    """Write what became known, for other processes."""
+    if _unkept:
+        with contextlib.suppress(OSError, StoreError), written_whole(_KEPT) as temporary:
+            temporary.write_text(json.dumps(_known))
+        _unkept.clear()
+
+
 def _read(source: bytes) -> _Module:
     tree = ast.parse(source)
     written = _without_layout(tree.body)
     strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
     return _Module(
         hashlib.sha256(json.dumps(written).encode()).hexdigest() if written else None,
-        tuple(_imports(tree)),
-        frozenset(_registries(tree)),
-        frozenset(filter(_FILE_NAME.fullmatch, strings)),
+        list(_imports(tree)),
+        sorted(set(_registries(tree))),
+        sorted(set(filter(_FILE_NAME.fullmatch, strings))),
     )
 
 

@@ -6,8 +6,11 @@ Also what would let a demo leave a task out or download.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -293,6 +296,22 @@ def test_of_modules_that_are_imported_by_name_those_of_the_task_and_the_architec
     of_task = {"rooms/c/pairs.py", "rooms/c/pairs_regression.py", "rooms/d_of/__init__.py", "rooms/d_of/regression.py"}
     assert set(closure("rooms.d", task=task)) == always | of_task
     assert set(closure("rooms.d", task=task, architectures=["ridge"])) == always | of_task | {"rooms/c/ridge.py"}
+
+
+def test_a_closure_is_the_same_whether_sources_were_read_before_or_what_is_kept_of_them_is_damaged(
+    tmp_path: Path,
+) -> None:
+    code, kept = "from pipelines.code_closure import closure; print(closure('pipelines.split'))", tmp_path / "cache"
+
+    def told() -> str:
+        run = [sys.executable, "-c", code]
+        return subprocess.check_output(run, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True)
+
+    first = told()
+    (file,) = kept.iterdir()
+    assert told() == first and "pipelines/split.py" in first
+    file.write_text(file.read_text()[:-9])
+    assert told() == first and json.loads(file.read_text())
 
 
 FUNCTION = "def f(x: int = 1) -> int:\n    return x + 1\n"
