@@ -116,28 +116,32 @@ def _file(name: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.is_file()), None)
 
 
-_known: dict[str, dict[str, Any]] = {}  # by the hash of a source
 _unkept: set[str] = set()
 
 
+@functools.cache
+def _known() -> dict[str, dict[str, Any]]:
+    """Return the fields of `_Module` by the hash of a source, as they were kept by the code of this file."""
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+        kept = json.loads(_KEPT.read_bytes())
+        if kept["by"] == _OWN:
+            return dict(kept["sources"])
+    return {}
+
+
 def _module(source: bytes) -> _Module:
-    if not _known:
-        _known[_OWN] = {}
-        with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
-            kept = json.loads(_KEPT.read_bytes())
-            _known.update(kept if _OWN in kept else {})
     name = hashlib.sha256(source).hexdigest()
-    if name not in _known:
-        _known[name] = vars(_read(source))
+    if name not in _known():
+        _known()[name] = vars(_read(source))
         _unkept.add(name)
-    return _Module(**_known[name])
+    return _Module(**_known()[name])
 
 
 def _keep() -> None:
     """Write what became known, for other processes."""
     if _unkept:
         with contextlib.suppress(OSError, StoreError), written_whole(_KEPT) as temporary:
-            temporary.write_text(json.dumps(_known))
+            temporary.write_text(json.dumps({"by": _OWN, "sources": _known()}))
         _unkept.clear()
 
 
