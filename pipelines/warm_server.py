@@ -41,6 +41,8 @@ def main() -> None:
     used = Path(sys.argv[2])
     for library in _FIRST:
         importlib.import_module(library)
+    # MLflow looks through all installed packages once a process, for each model that is logged: a second.
+    importlib.import_module("mlflow.utils.requirements_utils").warn_dependency_requirement_mismatches(["mlflow"])
     forks: set[int] = set()
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         while listener in select.select([listener, sys.stdin], [], [])[0]:
