@@ -29,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: labels bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: trial labels bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -109,6 +109,10 @@ verify: $(READY) ## TASK=T: do aliases, history, evidence and files still say th
 
 serve: $(READY) ## TASK=T [STAGE=production] [WORKERS=1] [PORT=5001] [SHADOW=staging] [CANARY=0.1]: MLflow's scoring server with bounded requests
 	@$(need_task)python -m serving.endpoint --task "$$TASK" --stage "$$STAGE" --workers "$$WORKERS" --port "$$PORT" $(if $(value SHADOW),--shadow "$$SHADOW") $(if $(value CANARY),--canary "$$CANARY")
+
+# As of monitor, make itself exits with 2 whatever came of it; `python -m serving.trial` tells by its exit code.
+trial: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [ACT=1] [BY=NAME]: is the version in staging better than that in production? ACT promotes it or takes it back
+	@$(need_task)$(if $(value LOG),,$(error name the folder: make trial TASK=... LOG=DIR))python -m serving.trial --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" $(if $(value ACT),--act) --by "$${BY:-}"
 
 score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled folder, one line of JSON
 	@$(if $(and $(MODEL),$(DATA)),,$(error name both: make score MODEL=models:/drug_response@staging DATA=DIR))python -m evaluation.score --model "$(MODEL)" --data "$(DATA)"

@@ -118,7 +118,7 @@ def test_each_command_is_a_verb_that_takes_these_variables_or_a_module_that_is_t
 
 def test_what_make_hands_to_a_verb_mlflow_can_hand_to_it_too() -> None:
     """Of both the words are read off: a variable of one that the other lacks was forgotten."""
-    verbs = "tune compare register promote rollback verify serve monitor predict reproduce"
+    verbs = "tune compare register promote rollback verify serve trial monitor predict reproduce"
     for verb in verbs.split():
         made = set(re.findall(r"--([a-z-]+)", told_of(verb)[1])) - {"sha256"}
         assert made == set(re.findall(r"--([a-z-]+)", ENTRY_POINTS[verb]["command"])), verb
