@@ -83,7 +83,11 @@ def _copy(folder: Path, waiting: Path) -> list[str]:
             raise UserError(f"{here} leads back to {place}; copy what is meant in its place")
         entered.add(place)
         found = [name for name in names if is_of_system(name)]
-        for path in (Path(here, name) for name in names if name not in found):
+        paths = [Path(here, name) for name in names if name not in found]
+        if links := sorted(path for path in paths if path.is_symlink() and path.exists()):
+            more = f" and {len(links) - 1} more" if len(links) > 1 else ""
+            print(f"warning: {links[0]}{more}: a link; {links[0].resolve()} is copied", file=sys.stderr)
+        for path in paths:
             # A device has no end, and nobody may write into a pipe; what a broken link names is told below.
             if path.exists() and not (path.is_file() or path.is_dir()):
                 raise UserError(f"{path}: is a pipe, a device or a socket; the data is files and folders")

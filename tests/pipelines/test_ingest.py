@@ -270,8 +270,8 @@ def test_a_link_that_leads_back_or_to_a_file_without_an_end_is_refused(
     before = content(repository)
     assert run(good, "--task", NAME) == 1
     assert content(repository) == before
-    (line,) = run.err.splitlines()
-    assert LINKS[to] in line and "good/more" in line
+    warned, line = run.err.splitlines()
+    assert LINKS[to] in line and "good/more" in line and warned.startswith("warning: ")
 
 
 @pytest.mark.usefixtures("added", "unchecked")
@@ -283,6 +283,7 @@ def test_a_link_to_a_file_or_a_folder_elsewhere_is_followed_and_two_folders_that
     (good / "drugs.csv").symlink_to(tmp_path / "elsewhere" / "drugs.csv")
     (good / "more").symlink_to(tmp_path / "elsewhere")
     assert run(good, "--task", NAME) == 0
+    assert f"a link; {tmp_path / 'elsewhere' / 'drugs.csv'} is copied" in run.err
     copied = [PLACED / "drugs.csv", PLACED / "more" / "drugs.csv"]
     assert all(path.read_bytes() and not path.is_symlink() for path in copied)
     (tmp_path / "elsewhere" / "back").symlink_to(good)
