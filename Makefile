@@ -25,11 +25,14 @@ export PYTHONDONTWRITEBYTECODE :=
 # Threads that wait for one another sleep: beside other work, those that spin cost many times the work itself.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# What people type is text: make would expand `$(shell ...)` in a variable of its command line when it hands it on.
+$(foreach each,$(.VARIABLES),$(if $(filter command,$(origin $(each))),$(eval override export $(each) := $$(value $(each)))))
+
 # What says that Python and all packages are there. An image brings both: its ONCOLINEAGE_READY is a file that no rule makes.
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: labels bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: trial labels bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,20 +45,21 @@ help: ## list the verbs
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
 	@touch $@
 
+# Values that people type reach the shell through the environment ("$$TASK"), never as its text.
 demo: $(READY) ## set up, pull the simulated samples, run everything, show leaderboards and the answer of a served model
 	@[ -d data ] || dvc pull data.dvc
 	@python -m serving.demo
 	@printf '\nNext:\n'
 	@printf '  %s\n' "make ui                                   compare the runs in the MLflow UI" \
-		"make serve TASK=drug_response STAGE=staging   serve the model that the demo registered on port $(PORT)" \
+		"make serve TASK=drug_response STAGE=staging   serve the model that the demo registered on port $$PORT" \
 		"make dashboard                            predict, compare, registry and drift in the browser" \
 		"make data FROM=DIR TASK=drug_response     bring your own data, then: make train TASK=drug_response"
 
 data: $(READY) ## FROM=DIR [TASK=T]: copy data in, check it, record it in DVC
-	@$(if $(FROM),,$(error name the folder: make data FROM=DIR [TASK=T]))python -m pipelines.ingest --from "$(FROM)" $(if $(TASK),--task $(TASK))
+	@$(if $(value FROM),,$(error name the folder: make data FROM=DIR [TASK=T]))python -m pipelines.ingest --from "$$FROM" $(if $(value TASK),--task "$$TASK")
 
 validate: $(READY) ## TASK=T: check and audit the raw data, write validation.json, audit.json and Data Docs to reports/T
-	@$(need_task)dvc repro validate@$(TASK) audit@$(TASK)
+	@$(need_task)dvc repro "validate@$$TASK" "audit@$$TASK"
 
 croissant: $(READY) ## TASK=T [SOURCE=cnmc] [LICENSE=URL] [CITATION=TEXT] [URL=URL]: files and fields of the raw data as JSON-LD, reports/T/croissant.json
 	@$(need_task)python -m pipelines.croissant --task "$$TASK" --source "$${SOURCE:-}" --license "$${LICENSE:-}" --citation "$${CITATION:-}" --url "$${URL:-}"
@@ -63,15 +67,15 @@ croissant: $(READY) ## TASK=T [SOURCE=cnmc] [LICENSE=URL] [CITATION=TEXT] [URL=U
 # The budget of a checkout is in budget.yaml, which git does not see; the tags of a run say what it was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full|NAME] [SIDE_BY_SIDE=n]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
 	@$(need_task)python -m pipelines.budget --task "$$TASK" --budget "$${BUDGET:-}"
-	@failed=0; $(if $(ARCH),python -m pipelines.warm_process dvc repro --keep-going evaluate@$(TASK)-$(ARCH),$(if $(value SIDE_BY_SIDE),python -m pipelines.side_by_side --task "$$TASK" --at-once "$$SIDE_BY_SIDE",python -m pipelines.warm_process dvc repro --keep-going leaderboard@$(TASK))) || failed=$$?; \
-	python -m evaluation.leaderboard --task $(TASK) $(if $(ARCH),,--show); exit $$failed
+	@failed=0; $(if $(value ARCH),python -m pipelines.warm_process dvc repro --keep-going "evaluate@$$TASK-$$ARCH",$(if $(value SIDE_BY_SIDE),python -m pipelines.side_by_side --task "$$TASK" --at-once "$$SIDE_BY_SIDE",python -m pipelines.warm_process dvc repro --keep-going "leaderboard@$$TASK")) || failed=$$?; \
+	python -m evaluation.leaderboard --task "$$TASK" $(if $(value ARCH),,--show); exit $$failed
 
-# Values that people type reach the shell through the environment; without WORKERS and CLUSTER this is DVC's own stage.
+# Without WORKERS and CLUSTER this is DVC's own stage.
 tune: $(READY) ## TASK=T ARCH=A [WORKERS=n] [CLUSTER=ray://HOST:PORT|local]: n workers on one study; several need PostgreSQL, see docs/tuning.md
 	@$(need_task)$(if $(value ARCH),,$(error name the architecture: make tune TASK=... ARCH=mlp))python -m training.tune --task "$$TASK" --architecture "$$ARCH" --workers "$$WORKERS" --cluster "$${CLUSTER:-}"
 
 compare: $(READY) ## TASK=T: every architecture against every other, with corrected significance and cost; reports/T/comparison
-	@$(need_task)python -m evaluation.compare --task $(TASK)
+	@$(need_task)python -m evaluation.compare --task "$$TASK"
 
 drevalpy: $(READY) ## TASK=T DREVALPY=PROGRAM [MODELS="RandomForest"] [TRANSFORMATION=drug_mean]: drevalpy's models, tuned on the same rows, beside ours
 	@$(need_task)$(if $(value DREVALPY),,$(error name its program: make drevalpy TASK=... DREVALPY=ENV/bin/drevalpy))python -m evaluation.beside_drevalpy --task "$$TASK" --drevalpy "$$DREVALPY" $(if $(value MODELS),--models $$MODELS) $(if $(value TRANSFORMATION),--transformation "$$TRANSFORMATION")
@@ -83,9 +87,8 @@ labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the samp
 	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --answers "$${ANSWERS:-}"
 
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
-	@$(if $(and $(TASK),$(ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablate --task $(TASK) --architecture $(ARCH) $(if $(PERMUTATIONS),--permutations $(PERMUTATIONS))
+	@$(if $(and $(value TASK),$(value ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablate --task "$$TASK" --architecture "$$ARCH" $(if $(value PERMUTATIONS),--permutations "$$PERMUTATIONS")
 
-# Values that people type reach the shell through the environment ("$$TASK"), never as its text.
 register: $(READY) ## TASK=T [ARCH=A] [BY=NAME] [COHORT=NAME=DIR]: complete the evidence of the best model, make it the candidate, say what the gate says
 	@$(need_task)python -m evaluation.candidate --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --cohort "$${COHORT:-}" && python -m serving.register --task "$$TASK" --by "$${BY:-}"
 
@@ -110,8 +113,12 @@ verify: $(READY) ## TASK=T: do aliases, history, evidence and files still say th
 serve: $(READY) ## TASK=T [STAGE=production] [WORKERS=1] [PORT=5001] [SHADOW=staging] [CANARY=0.1]: MLflow's scoring server with bounded requests
 	@$(need_task)python -m serving.endpoint --task "$$TASK" --stage "$$STAGE" --workers "$$WORKERS" --port "$$PORT" $(if $(value SHADOW),--shadow "$$SHADOW") $(if $(value CANARY),--canary "$$CANARY")
 
+# As of monitor, make itself exits with 2 whatever came of it; `python -m serving.trial` tells by its exit code.
+trial: $(READY) ## TASK=T LOG=DIR [LABELS=FILE.csv] [ACT=1] [BY=NAME]: is the version in staging better than that in production? ACT promotes it or takes it back
+	@$(need_task)$(if $(value LOG),,$(error name the folder: make trial TASK=... LOG=DIR))python -m serving.trial --task "$$TASK" --log "$$LOG" --labels "$${LABELS:-}" $(if $(value ACT),--act) --by "$${BY:-}"
+
 score: $(READY) ## MODEL=URI DATA=DIR: metrics with intervals on any labelled folder, one line of JSON
-	@$(if $(and $(MODEL),$(DATA)),,$(error name both: make score MODEL=models:/drug_response@staging DATA=DIR))python -m evaluation.score --model "$(MODEL)" --data "$(DATA)"
+	@$(if $(and $(value MODEL),$(value DATA)),,$(error name both: make score MODEL=models:/drug_response@staging DATA=DIR))python -m evaluation.score --model "$$MODEL" --data "$$DATA"
 
 predict: $(READY) ## TASK=T DATA=DIR OUT=DIR [MODEL=URI] [CLUSTER=ray://HOST:PORT|local]: answer every question of an unlabelled folder; goes on where it was broken off
 	@$(need_task)$(if $(and $(value DATA),$(value OUT)),,$(error name both: make predict TASK=... DATA=DIR OUT=DIR))python -m serving.predict --task "$$TASK" --data "$$DATA" --out "$$OUT" --model "$${MODEL:-}" --cluster "$${CLUSTER:-}"
@@ -138,7 +145,7 @@ propose: $(READY) ## TASK=T: a pull request with the dvc.lock and the report of 
 ui: $(READY) ## the MLflow UI on port 5000
 	@mlflow server --host 127.0.0.1 --port 5000
 
-dashboard: PORT := 8501
+dashboard: PORT := $(if $(filter override,$(origin PORT)),$(value PORT),8501)
 dashboard: $(READY) ## [PORT=8501]: predict, compare, registry and drift in the browser, over served endpoints and the registry
 	@echo "http://127.0.0.1:$$PORT"
 	@streamlit run serving/dashboard_server.py --server.port "$$PORT"

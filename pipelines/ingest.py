@@ -70,11 +70,27 @@ def bring(found: dict[str, Path], params: Params, *, data: Path = DATA, incoming
 
 
 def _copy(folder: Path, waiting: Path) -> list[str]:
-    """Copy a folder without files of operating systems, and return their names, without hidden ones."""
-    left: list[str] = []
+    """Copy a folder without files of operating systems, and return their names, without hidden ones.
 
-    def of_systems(_: str, names: list[str]) -> list[str]:
+    Links are followed, for large files lie elsewhere; `UserError` where one leads back, or to what is no file.
+    """
+    left: list[str] = []
+    entered = set(folder.resolve().parents)
+
+    def of_systems(here: str, names: list[str]) -> list[str]:
+        place = Path(here).resolve()
+        if place in entered:
+            raise UserError(f"{here} leads back to {place}; copy what is meant in its place")
+        entered.add(place)
         found = [name for name in names if is_of_system(name)]
+        paths = [Path(here, name) for name in names if name not in found]
+        if links := sorted(path for path in paths if path.is_symlink() and path.exists()):
+            more = f" and {len(links) - 1} more" if len(links) > 1 else ""
+            print(f"warning: {links[0]}{more}: a link; {links[0].resolve()} is copied", file=sys.stderr)
+        for path in paths:
+            # A device has no end, and nobody may write into a pipe; what a broken link names is told below.
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise UserError(f"{path}: is a pipe, a device or a socket; the data is files and folders")
         left.extend(name for name in found if not name.startswith("."))
         return found
 

@@ -26,7 +26,19 @@ from pipelines.errors import UserError
 from pipelines.redaction import redacted
 from pipelines.store_errors import refusal
 from serving import audit_log, signing
-from serving.audit_log import ALIASES, CANDIDATE, RESTORE, Entry, Intent, State, anchor, broken, next_entry, replay
+from serving.audit_log import (
+    ALIASES,
+    CANDIDATE,
+    RESTORE,
+    TRIAL,
+    Entry,
+    Intent,
+    State,
+    anchor,
+    broken,
+    next_entry,
+    replay,
+)
 
 HISTORY_URI = "ONCOLINEAGE_HISTORY_URI"
 WAIT_SECONDS = 30
@@ -81,7 +93,8 @@ class Found:
 
     def last_move(self) -> Entry | None:
         """Return the last row that moved more than ``candidate``."""
-        return next((entry for entry in reversed(self.entries) if entry.alias != CANDIDATE), None)
+        moves = (entry for entry in reversed(self.entries) if entry.alias != CANDIDATE and entry.action != TRIAL)
+        return next(moves, None)
 
 
 def history_uri() -> str:
@@ -128,7 +141,8 @@ def move(task: str, *, expected: Found, tags: Mapping[str, str] | None = None, *
             refuse_unsound(now, task, restoring=fields["action"] == RESTORE)
             last = now.last_move()
             if alias != CANDIDATE and last is not None and last != expected.last_move():
-                did = f"moved version {last.to_version} to {last.alias}" if last.alias else "put aliases back"
+                moved = f"moved version {last.to_version} to {last.alias}" if last.alias and last.to_version else ""
+                did = moved or f"wrote {last.action!r} to the history"
                 raise UserError(f"{last.by} {did} of {task} a moment ago; nothing was changed. Look and try again")
             if to_version is not None and to_version not in now.stages:
                 raise UserError(f"{task} has no version {to_version}")

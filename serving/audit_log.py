@@ -18,9 +18,10 @@ import sqlalchemy as sa
 TABLE, INTENTS = "oncolineage_history", "oncolineage_intents"
 FIRST = "0" * 64  # previous hash of the first row
 REGISTER, PROMOTE, ROLLBACK, RESTORE = "register", "promote", "rollback", "restore"
+TRIAL, TAKE_BACK = "trial", "take back"  # of what is in staging: it goes on, which moves nothing; it leaves
 SIGN = "sign"  # a version as it is, which was not signed, or by a key that no longer counts; moves nothing
 CANDIDATE, STAGING, PRODUCTION, PREVIOUS = "candidate", "staging", "production", "previous"
-_UNMOVED = {RESTORE: "aliases put back", SIGN: "version {}"}
+_UNMOVED = {RESTORE: "aliases put back", SIGN: "version {}", TRIAL: "version {} goes on"}
 ALIASES = (CANDIDATE, STAGING, PRODUCTION, PREVIOUS)
 
 
@@ -55,7 +56,7 @@ class Entry:
         from_, to = ("-" if version is None else version for version in (self.from_version, self.to_version))
         moved = f"{self.alias} {from_} -> {to}" if self.alias else _UNMOVED.get(self.action, "").format(to)
         why = f": {self.why}" if self.why else ""
-        return f"{self.number:>4}  {self.time}  {self.action:<8}  {moved:<24}  {self.by}{why}"
+        return f"{self.number:>4}  {self.time}  {self.action:<9}  {moved:<24}  {self.by}{why}"
 
 
 class State(NamedTuple):
@@ -92,7 +93,9 @@ def replay(entries: Sequence[Entry]) -> State:
     seen: set[int] = set()
     for entry in entries:
         version = entry.to_version
-        if entry.action in (RESTORE, SIGN) or version is None:
+        if entry.action == TAKE_BACK:
+            staging = None
+        if entry.action in (RESTORE, SIGN, TRIAL) or version is None:
             continue
         if entry.alias == CANDIDATE:
             candidate = version

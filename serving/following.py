@@ -58,9 +58,11 @@ class Follower:
         workers: int,
         folder: Path,
         more: Mapping[str, str | None],
+        leaves: bool = False,
     ) -> None:
         self._name, self._alias, self._policy, self._workers = name, alias, policy, workers
         self._listener, self._folder, self._more = listener, folder, more
+        self._leaves = leaves  # where no version has the alias any more; else the last one stays
         self._last, self._failures, self._tries = "", 0, 0
 
     def run(self, version: str, address: str) -> int:
@@ -96,10 +98,12 @@ class Follower:
             serving.end()
 
     def _named(self) -> str:
-        """Return the version that the alias names; the one before where it cannot be known."""
+        """Return the version that the alias names; the one before where it cannot be known, or where none is left."""
         try:
             self._last = served_version(self._name, self._alias)
         except (UserError, MlflowException, OSError) as error:
+            if self._leaves and isinstance(error, UserError):
+                raise
             self._say(f"the alias {self._alias} cannot be read, nothing changes: {str(error).splitlines()[0][:300]}")
         return self._last
 
@@ -194,15 +198,20 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     limits = Serve(**json.loads(policy))
     more = dict.fromkeys((KEYS, PROXY, A_MINUTE, SOCKET, CANARY))
-    with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory(prefix="oncolineage-beside-") as folder:
-        listener.bind(path)
-        follower = Follower(name, alias, limits, listener=listener, workers=1, folder=Path(folder), more=more)
-        while True:
+    while True:
+        Path(path).unlink(missing_ok=True)
+        # Of its own each time: on one that nobody accepts from any more, requests would wait in vain.
+        with (
+            socket.socket(socket.AF_UNIX) as listener,
+            tempfile.TemporaryDirectory(prefix="oncolineage-beside-") as folder,
+        ):
+            listener.bind(path)
+            how: dict[str, Any] = {"listener": listener, "workers": 1, "folder": Path(folder), "more": more}
             try:
-                follower.run(served_version(name, alias), path)
+                Follower(name, alias, limits, **how, leaves=True).run(served_version(name, alias), path)
             except (UserError, MlflowException) as error:
                 print(f"{name}: nothing is tried: {str(error).splitlines()[0][:300]}", file=sys.stderr, flush=True)
-            time.sleep(limits.follow_seconds or _LONGEST)
+        time.sleep(limits.follow_seconds or _LONGEST)
 
 
 @contextlib.contextmanager

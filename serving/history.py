@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 from pipelines.command import parser, run_command
+from pipelines.params import read_params
 
 
 def main() -> int:
@@ -18,6 +19,7 @@ def main() -> int:
         print(json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False))
         return 0
     if not entries:
+        read_params().task(given.task)
         print(f"{given.task} has no history; register a model first: make register TASK={given.task}")
     for entry in entries:
         print(entry)

@@ -102,16 +102,19 @@ def promote(
     by: str,
     why: str = "",
     policy: Policy | None = None,
+    beside: int | None = None,
 ) -> Moved:
     """Judge a version by its evidence, now, and give it the alias ``to`` if no check fails, else raise `GateError`.
 
     ``staging`` is open to every registered version, by default the candidate, and ``production`` to the one in staging.
-    It is a `UserError` if the version does not exist, is not in staging, its evidence was edited, or another user was
-    faster.
+    It is a `UserError` if the version does not exist, is not in staging, its evidence was edited, another user was
+    faster, or the version ``beside`` which it was tried is not in production any more.
     """
     by = _checked_name(by)
     found = _sound(name)
     number = _to_promote(name, to, None if version is None else int(version), found)
+    if beside is not None:
+        _refuse_over(name, number, beside, found)
     if found.aliases.get(to) == number:
         return Moved(name, number, to, (), None)
     evidence, verdicts = _judged(name, to, number, found, policy)
@@ -120,6 +123,33 @@ def promote(
     row = _row(audit_log.PROMOTE, to, number, evidence)
     entry = move(name, expected=found, by=by, why=why, verdicts=as_dicts(verdicts), **row)
     return Moved(name, number, to, tuple(verdicts), entry)
+
+
+def trial(name: str, version: int, *, beside: int, worse: bool, by: str, why: str) -> Entry | None:
+    """Take a version that is ``worse`` out of staging, or record, once, that its trial goes on; None where it is known.
+
+    Nothing is judged, for nothing is served that was not before. `UserError` as of `promote`.
+    """
+    by = _checked_name(by)
+    found = _sound(name)
+    _refuse_over(name, version, beside, found)
+    if worse:
+        row: dict[str, Any] = {"action": audit_log.TAKE_BACK, "alias": STAGING, "to_version": None}
+        return move(name, expected=found, by=by, why=why, **row)
+    since = found.last_move()
+    if any(each.action == audit_log.TRIAL for each in found.entries[since.number if since else 0 :]):
+        return None
+    row = {"action": audit_log.TRIAL, "alias": "", "to_version": version}
+    return move(name, expected=found, by=by, why=why, **row)
+
+
+def _refuse_over(name: str, version: int, beside: int, found: Found) -> None:
+    """Refuse what a trial of a version says where it, or the one beside it, has another place by now."""
+    if (found.aliases.get(STAGING), found.aliases.get(PRODUCTION)) != (version, beside):
+        raise UserError(
+            f"{name} version {version} is not in staging any more, or version {beside} not in production; nothing was "
+            "changed: look at `make history` and try again"
+        )
 
 
 def judged(name: str, to: Target, version: int | str, *, policy: Policy | None = None) -> list[Verdict]:

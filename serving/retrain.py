@@ -30,6 +30,8 @@ def main() -> int:
     from serving.continuous_training.steps import retrain
     from serving.registry import whoever
 
+    params = read_params()
+    params.task(given.task)
     report = called_for(given.task) if given.on_drift else None
     if given.on_drift and report is None:
         print(f"{given.task}: the monitor calls for no retraining")
@@ -37,7 +39,7 @@ def main() -> int:
     tell = functools.partial(print, flush=True)  # DVC writes between the lines
     by = whoever(given.by or os.environ.get("BY", ""))
     try:
-        outcome = retrain(given.task, read_params(), by=by, architectures=given.architectures, tell=tell)
+        outcome = retrain(given.task, params, by=by, architectures=given.architectures, tell=tell)
     except BusyError as error:
         print(error, file=sys.stderr)
         return BUSY

@@ -5,6 +5,7 @@ Prints a line a problem; exit code 1 if there is one. ``--restore`` puts aliases
 """
 
 from pipelines.command import parser, run_command
+from pipelines.params import read_params
 
 
 def main() -> int:
@@ -30,6 +31,8 @@ def main() -> int:
     for problem in problems:
         print(problem)
     entries = look(given.task).entries
+    if not entries:
+        read_params().task(given.task)  # nothing matches under a name that is no task's
     if not problems:
         print(f"{given.task}: {len(entries)} rows of history, aliases, evidence and files match")
         if entries and signers() is not None:

@@ -212,6 +212,31 @@ def test_requests_that_wait_together_are_bounded() -> None:
     asyncio.run(check())
 
 
+def test_a_body_that_does_not_end_in_time_or_is_compressed_is_refused() -> None:
+    async def check() -> None:
+        app, sent = bounded(FastAPI(), _MODEL, Limits(request_bytes=1_000, seconds=2)), list[Message]()
+
+        async def trickle() -> dict[str, Any]:  # within the limit of bytes, for ever
+            await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def post(*more: tuple[bytes, bytes]) -> int:
+            sent.clear()
+            headers = [(b"content-type", b"application/json"), *more]
+            await app({"type": "http", "method": "POST", "path": "/invocations", "headers": headers}, trickle, send)
+            return int(sent[0]["status"])
+
+        assert await post() == 408
+        for kind in (b"gzip", b"deflate", b"br", b"gzip, identity"):
+            assert await post((b"content-encoding", kind)) == 415
+        assert await _posted(app, [1_000] * _WAITING) == [400] * _WAITING  # what was held is given back
+
+    asyncio.run(check())
+
+
 def test_what_waited_too_long_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client was told 504 long ago; a row of such explanations would keep the one turn for minutes."""
     now, computed = [0.0], []

@@ -118,7 +118,7 @@ def test_each_command_is_a_verb_that_takes_these_variables_or_a_module_that_is_t
 
 def test_what_make_hands_to_a_verb_mlflow_can_hand_to_it_too() -> None:
     """Of both the words are read off: a variable of one that the other lacks was forgotten."""
-    verbs = "tune compare register promote rollback verify serve monitor predict reproduce"
+    verbs = "tune compare register promote rollback verify serve trial monitor predict reproduce"
     for verb in verbs.split():
         made = set(re.findall(r"--([a-z-]+)", told_of(verb)[1])) - {"sha256"}
         assert made == set(re.findall(r"--([a-z-]+)", ENTRY_POINTS[verb]["command"])), verb
@@ -151,7 +151,17 @@ def test_the_page_on_threats_names_guards_and_tests_that_are_there() -> None:
     paths = set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.[a-z]+)?)`", page)) - {"infra/"}
     assert len(paths) > 20 and [path for path in paths if not (ROOT / path).exists()] == []
     head = "| threat | guard | test |"
-    lines = [line for line in page.partition("\n## Threats\n")[2].splitlines() if line[:2] == "| " and line != head]
+    threats = page.partition("\n## Threats\n")[2].partition("\n## Attacks\n")[0]
+    lines = [line for line in threats.splitlines() if line[:2] == "| " and line != head]
     assert len(lines) > 20 and page.count(head) == 6
     for threat, _, test in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines):
         assert re.search(r"`|–", test) or test.startswith(("same", "with")), threat
+
+
+def test_each_attack_has_a_test_that_is_there() -> None:
+    table = PAGES["docs/security.md"].partition("\n## Attacks\n")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    named = [re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row) for row in rows]
+    assert len(named) > 25 and all(named)
+    for path, name in (each for row in named for each in row):
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (path, name)

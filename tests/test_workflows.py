@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pipelines.params import read_params
+from tests.empty_store import working_in
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
@@ -139,15 +140,48 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("verb", ["promote", "retrain", "propose", "verify"])
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_people_type_is_an_argument_and_never_a_command(verb: str, text: str, checkout: Path) -> None:
+def test_what_people_type_is_an_argument_and_never_a_command(text: str, checkout: Path) -> None:
+    (checkout / ".venv/bin/dvc").symlink_to("python")
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
-    for typed in (dict.fromkeys(("TASK", "VERSION", "WHY", "BY"), text), {"TASK": "t", "WHY": text, "BY": text}):
-        done = subprocess.run(["make", verb], cwd=checkout, env={**kept, "TO": "production", **typed}, text=True)
-        assert not (checkout / "pwned").exists()
-    assert done.returncode == 0 and "[t]" in (given := (checkout / "given").read_text())
-    assert verb != "promote" or f"[{text}]" in given or f"[--why={text}]" in given
+    for verb, names in {
+        "data": "TASK FROM",
+        "validate": "TASK",
+        "train": "TASK ARCH",
+        "promote": "TASK WHY BY",
+    }.items():
+        typed = dict.fromkeys(names.split(), text)
+        for words, env in (([], typed), ([f"{name}={value}" for name, value in typed.items()], {})):
+            (checkout / "given").write_text("")
+            done = subprocess.run(["make", verb, *words], cwd=checkout, env=kept | env, capture_output=True, text=True)
+            assert not list(checkout.rglob("pwned*")), (verb, words)
+            assert done.returncode == 0 and text in (checkout / "given").read_text(), (verb, done.stderr)
+
+
+def test_no_verb_puts_what_people_type_into_the_text_of_a_command() -> None:
+    """Of make and of MLflow, which quotes a value itself: between quotation marks it would stand outside of them."""
+    makefile, project = ((ROOT / name).read_text() for name in ("Makefile", "MLproject"))
+    typed = set(
+        re.findall(r"\b([A-Z][A-Z0-9_]*)=", "\n".join(re.findall(r"^[a-z]+: .*## (.*)$", makefile, re.MULTILINE)))
+    )
+    assert len(typed) > 20
+    assert [name for name in sorted(typed) if re.search(rf"(?<!\$)\$[({{]{name}[)}}]", makefile)] == []
+    entries = yaml.safe_load(project)["entry_points"]
+    assert {each["type"] for entry in entries.values() for each in entry["parameters"].values()} == {"string"}
+    assert [name for name, entry in entries.items() if set("\"'") & set(entry["command"])] == []
+
+
+def test_mlflow_hands_what_people_type_on_as_an_argument(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    shutil.copy(ROOT / "MLproject", checkout)
+    monkeypatch.setenv("PATH", f"{checkout}/.venv/bin", prepend=os.pathsep)
+    typed = {"task": "t", "by": HOSTILE[0], "why": " ".join(HOSTILE)}
+    with working_in(checkout):
+        mlflow.projects.run(str(checkout), "promote", parameters=typed, env_manager="local", experiment_name="x")
+    assert not list(checkout.rglob("pwned*"))
+    given = (checkout / "given").read_text()
+    assert f"[--why={typed['why']}]" in given and f"[--by={typed['by']}]" in given
 
 
 # `make train BUDGET=...`

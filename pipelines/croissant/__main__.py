@@ -30,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from pipelines.files import write_json
     from pipelines.params import read_params
 
+    task = read_params().task(given.task)
     folder, path = given.data or DATA / given.task, REPORTS / given.task / FILE
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; bring data with `make data` or `dvc pull data.dvc`")
     own = {"license": given.license, "citeAs": given.citation, "url": given.url}
     about = {key: value for key, value in own.items() if value}
-    made = described(given.task, read_params().task(given.task), folder, given.source, about)
+    made = described(given.task, task, folder, given.source, about)
     write_json(path, made)
     unknown = [key for key in own if key not in made]
     print(f"{path}: {folder} in Croissant 1.0" + (f"; it names no {', '.join(unknown)}" if unknown else ""))

@@ -64,6 +64,7 @@ class Problem(ABC):
     ranks: ClassVar[str] = ""  # how answers about many drugs are ranked; empty for a problem that pairs do not have
     behind: ClassVar[str] = "Genes behind it"  # heading of the explanation of a sample's answer
     tables: ClassVar[tuple[tuple[str, str], ...]] = ()  # files of explanations by part, and the column of the part
+    tried: ClassVar[str] = ""  # column of the log by which a trial compares answers; empty where it cannot
 
     # The monitor.
 
@@ -97,6 +98,13 @@ class Problem(ABC):
     def worth(self) -> Worth | None:
         """Return what tells how good logged answers are; None where nothing does."""
         return None
+
+    def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
+        """Return how far the answers `tried` lie from others or from what was measured, 0 to 1, ``(n,)``.
+
+        ``contract`` is of the version that is served: the scale must be known before a trial begins.
+        """
+        return (answers.astype(str) != others.astype(str)).to_numpy(np.float64)
 
     @abstractmethod
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -56,6 +56,7 @@ class Classification(Problem):
         "ruled out."
     )
     tables = (("genes_by_class.csv", "class"),)
+    tried = "label"
 
     def label_columns(self, contract: Any) -> list[str]:
         """Return ``label``."""

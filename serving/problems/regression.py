@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from pipelines.errors import UserError
 from pipelines.units import HIGHEST_LN_IC50
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import means, micromolar, named, number, plain
@@ -44,6 +45,7 @@ class Regression(Problem):
         "Drugs are then ranked by how strongly they are expected to inhibit the cells, each with the range in which "
         "the measurement should lie."
     )
+    tried = "prediction"
 
     def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read numbers; refuse a logarithm of an IC50 that is too large to be one."""
@@ -63,6 +65,13 @@ class Regression(Problem):
             lambda rows: (rows["prediction"] - rows["target"].astype(float)).to_numpy(np.float64) ** 2,
             math.sqrt,
         )
+
+    def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
+        """Return absolute differences in widths of the prediction interval, at most 1; also where one is no number."""
+        if contract.half_width is None:
+            raise UserError(f"{contract.task}: the version in production has no prediction interval to scale errors by")
+        away = np.abs(answers.to_numpy(np.float64) - others.to_numpy(np.float64)) / (2 * contract.half_width)
+        return np.minimum(np.nan_to_num(away, nan=1.0), 1.0)
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two rows of numbers, ``(n,)`` each."""

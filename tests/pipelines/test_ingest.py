@@ -252,6 +252,44 @@ def test_a_folder_that_holds_nothing_to_bring_is_told_in_a_line(
     assert line.startswith("error: ") and says in line and run.out == ""
 
 
+LINKS = {
+    "pipe": "is a pipe, a device or a socket",
+    "/dev/zero": "is a pipe, a device or a socket",
+    "good": "leads back to",
+    "..": "leads back to",
+}
+
+
+@pytest.mark.parametrize("to", LINKS)
+@pytest.mark.usefixtures("added")
+def test_a_link_that_leads_back_or_to_a_file_without_an_end_is_refused(
+    to: str, repository: Path, good: Path, tmp_path: Path, run: Run
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (good / "more").symlink_to(tmp_path / to)
+    before = content(repository)
+    assert run(good, "--task", NAME) == 1
+    assert content(repository) == before
+    warned, line = run.err.splitlines()
+    assert LINKS[to] in line and "good/more" in line and warned.startswith("warning: ")
+
+
+@pytest.mark.usefixtures("added", "unchecked")
+def test_a_link_to_a_file_or_a_folder_elsewhere_is_followed_and_two_folders_that_hold_each_other_are_refused(
+    repository: Path, good: Path, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (good / "drugs.csv").rename(tmp_path / "elsewhere" / "drugs.csv")
+    (good / "drugs.csv").symlink_to(tmp_path / "elsewhere" / "drugs.csv")
+    (good / "more").symlink_to(tmp_path / "elsewhere")
+    assert run(good, "--task", NAME) == 0
+    assert f"a link; {tmp_path / 'elsewhere' / 'drugs.csv'} is copied" in run.err
+    copied = [PLACED / "drugs.csv", PLACED / "more" / "drugs.csv"]
+    assert all(path.read_bytes() and not path.is_symlink() for path in copied)
+    (tmp_path / "elsewhere" / "back").symlink_to(good)
+    assert run(good, "--task", NAME) == 1 and "leads back to" in run.err
+
+
 def test_files_without_a_task_are_not_guessed_at(params: Params, good: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name the task with TASK="):
         sources(good, None, params)  # two tasks of the kind

@@ -95,6 +95,21 @@ def test_production_is_for_the_version_in_staging_and_judged_anew(client: Mlflow
     assert aliases(client)["production"] == first
 
 
+def test_a_policy_that_was_loosened_is_in_the_history_with_its_limit_or_by_the_name_of_who_waived(
+    client: MlflowClient,
+) -> None:
+    bad = made_version(client, test__metrics__margin__low=-0.1, test__metrics__ece__value=0.5)
+    with pytest.raises(GateError, match="margin over") as refused:
+        up(bad)
+    assert [each.check for each in refused.value.verdicts if each.status == "fail"] == ["margin", "calibration"]
+    waived = made_policy(waivers=(Waiver("calibration", "a rehearsal", "B. Person", "2999-01-01"),))
+    up(bad, policy=replace(waived, gate=replace(waived.gate, margin=-1.0)))
+    said = {each["check"]: each for each in registry.history(TASK)[-1].verdicts}
+    assert said["margin"]["reason"].endswith("its low end must lie above -1")
+    assert (said["calibration"]["status"], said["calibration"]["by"]) == ("waived", "B. Person")
+    assert problems.verify(TASK) == []
+
+
 def test_a_version_of_other_data_than_dvc_lock_records_is_not_promoted(client: MlflowClient) -> None:
     """Though `data.dvc`, which is of all tasks, is as it was."""
     number = made_version(client)

@@ -117,6 +117,10 @@ def back(client: MlflowClient) -> None:
     moved(action="rollback", alias="production", to_version=aliases(client)["previous"])
 
 
+def taken_back(client: MlflowClient) -> None:
+    moved(action="take back", alias="staging", to_version=None)
+
+
 def moved(**said: Any) -> None:
     alias_moves.move(TASK, expected=look(TASK), by=BY, why="a trial", **said)
 
@@ -127,6 +131,7 @@ MOVES: dict[str, tuple[Callable[[MlflowClient], object], Callable[[MlflowClient]
     "registered again": (registered_again, aliases, 1),  # nothing to prepare
     "staging": (to_staging, aliases, 2),
     "rollback": (back, produced, 2),
+    "take back": (taken_back, staged, 2),
 }
 
 
