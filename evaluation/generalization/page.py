@@ -12,6 +12,7 @@ ASKED = {
     "random": "unseen pairs",
     "cell_blind": "unseen cell lines",
     "drug_blind": "unseen drugs",
+    "drug_pilot": "unseen drugs, measured on a few lines",
     "tissue_blind": "unseen tissues",
     "cross_study": "unseen lines of another study",
 }

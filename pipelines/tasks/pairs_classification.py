@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipelines.modalities.pairs import PairsData, PairsTask
-from pipelines.params import Aimed
+from pipelines.params import DRUG_PILOT, Aimed
 from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class SensitivityData(PairsData):
 class PairsClassification(PairsTask):
     """Cell lines that are sensitive or resistant to a drug."""
 
+    modes = tuple(mode for mode in PairsTask.modes if mode != DRUG_PILOT)  # measurements are numbers, answers classes
     target_columns = ("target", "response", "threshold")
 
     data: SensitivityData

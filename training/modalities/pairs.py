@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mlflow.types.schema import AnyType, Map
 
 from pipelines.datasets import Prepared
 from pipelines.groups.pairs import drug_groups
+from pipelines.params import UNSEEN_DRUGS
 from pipelines.samples.molecules import canonical, parent, stereochemistry
 from pipelines.samples.response import UNKNOWN, ResponseSamples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
@@ -26,7 +28,7 @@ from training.features.cell_line import CellLineChoices, measured
 from training.features.pair import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
-from training.model import drug_cells
+from training.model import drug_cells, pilot
 from training.model.calibration import half_widths
 from training.model.cross_fit import FinalFit
 from training.model.drug_cells import DRUG, TISSUE
@@ -78,17 +80,28 @@ class Pairs(Contract):
         }
 
     @classmethod
+    def adjusted(cls, prepared: Prepared, final: FinalFit, role: str) -> FinalFit:
+        """Return the fit as pilot measurements adjust it, in the mode ``drug_pilot``; a baseline by their mean."""
+        if prepared.samples.pilot is None:
+            return final
+        return pilot.piloted(final, prepared, level_alone=role == "baseline")
+
+    def restored(self, estimator: Estimator, folder: Path) -> Estimator:
+        """See `training.model.pilot.restored`."""
+        return pilot.restored(estimator, folder)
+
+    @classmethod
     def measure_unseen(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
-        """See `unseen_half_width`; in the mode ``drug_blind`` no row outside the fit has a known drug."""
+        """See `unseen_half_width`; in `UNSEEN_DRUGS` no row outside the fit has a known drug."""
         coverage = task.evaluate.interval_coverage
-        if task.split.mode == "drug_blind":
+        if task.split.mode in UNSEEN_DRUGS:
             width = float(final.interval_half_widths(prepared, coverage))
             return width if math.isfinite(width) else None
         return unseen_half_width(prepared, refit, coverage)
 
     @classmethod
     def cell_columns(cls, task: Any, prepared: Prepared) -> dict[str, np.ndarray]:
-        """Return drugs and tissues, see `Contract.cell_columns`; none in ``drug_blind``, where no drug is known."""
+        """Return drugs and tissues, see `Contract.cell_columns`; none in `UNSEEN_DRUGS`, where no drug is known."""
         return drug_cells.columns(task, prepared)
 
     @classmethod
