@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipelines.params import DRUG_PILOT, PILOT, Aimed, Split, Task
 from pipelines.samples import Kept
@@ -59,7 +59,7 @@ class PairsSplit(Split):
 class PairsTask(Task):
     """A task on pairs of a cell line and a drug."""
 
-    modes = ("random", "cell_blind", "drug_blind", DRUG_PILOT, "tissue_blind", "cross_study")
+    modes: ClassVar[tuple[str, ...]] = ("random", "cell_blind", "drug_blind", DRUG_PILOT, "tissue_blind", "cross_study")
     within = True
 
     data: PairsData

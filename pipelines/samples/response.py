@@ -134,9 +134,8 @@ def annotated(drugs: pd.DataFrame) -> pd.DataFrame:
     """Return drugs with the columns `MECHANISM`, None where unknown: where a drug has two ids, what either is told."""
     from pipelines.groups.pairs import drug_groups  # which imports this module
 
-    told = [column for column in MECHANISM if column in drugs]
-    group = drug_groups(drugs) if told else None
-    for column in told:
+    group = drug_groups(drugs)
+    for column in set(MECHANISM) & set(drugs):
         own = known_column(drugs[column])
         found = own.fillna(own.groupby(group).transform("first"))
         drugs = drugs.assign(**{column: found.where(found.notna(), None)})

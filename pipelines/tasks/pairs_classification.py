@@ -1,7 +1,7 @@
 """Cell lines that are sensitive or resistant to a drug, by a threshold on their response."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipelines.modalities.pairs import PairsData, PairsTask
 from pipelines.params import DRUG_PILOT, Aimed
@@ -33,7 +33,7 @@ class SensitivityData(PairsData):
 class PairsClassification(PairsTask):
     """Cell lines that are sensitive or resistant to a drug."""
 
-    modes = tuple(mode for mode in PairsTask.modes if mode != DRUG_PILOT)  # measurements are numbers, answers classes
+    modes: ClassVar[tuple[str, ...]] = tuple(mode for mode in PairsTask.modes if mode != DRUG_PILOT)  # of numbers alone
     target_columns = ("target", "response", "threshold")
 
     data: SensitivityData

@@ -24,7 +24,13 @@ class MechanismEffects(MeanEffects):
     """
 
     featurizers: ClassVar[Mapping[str, Any]] = {**MeanEffects.featurizers, "mechanisms": Mechanisms}
-    fitted = (*MeanEffects.fitted, "pathway_sum", "pathway_count", "target_sum", "target_count")
+    fitted: ClassVar[tuple[str, ...]] = (
+        *MeanEffects.fitted,
+        "pathway_sum",
+        "pathway_count",
+        "target_sum",
+        "target_count",
+    )
 
     pathway_prior: float = 10.0
     target_prior: float = 4.0
