@@ -203,7 +203,7 @@ def score(
         "hyperparameters": plan.hyperparameters,
         "hyperparameters_from": plan.origin,
         "budget": params.budget,
-        "rows": {side: int(count) for side, count in table["split"].value_counts().items()},
+        "rows": {side: len(prepared.rows(side)) for side in table["split"].unique()},
         "unit": unit,
         "units": int(predictions["group"].nunique()),
         "confidence": task.evaluate.confidence,
