@@ -87,6 +87,17 @@ class MechanismEffects(MeanEffects):
         values = np.hstack([found.values, within])
         return Attribution(names, values, found.base, found.prediction + within.sum(axis=1), "exact")
 
+    def graph(self, contract: Any) -> Any:
+        """See `Estimator.graph`; the effects are looked up outside of it."""
+        from training.graphs import Formula, Graph
+
+        about = {"effects": "the drug's mean, and the line's effects on all drugs, on its pathway's and its targets'"}
+
+        def inputs(samples: ResponseSamples) -> dict[str, np.ndarray]:
+            return {"effects": np.column_stack([*self._effects(samples), self._within(samples)])}
+
+        return Graph(Formula(lambda effects: effects.sum(dim=1)), inputs, about, shared=False)
+
     def cost(self) -> dict[str, float]:
         """Return the number of means."""
         return {"parameters": super().cost()["parameters"] + self.pathway_sum_.size + self.target_sum_.size}
