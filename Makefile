@@ -80,8 +80,8 @@ compare: $(READY) ## TASK=T: every architecture against every other, with correc
 drevalpy: $(READY) ## TASK=T DREVALPY=PROGRAM [MODELS="RandomForest"] [TRANSFORMATION=drug_mean]: drevalpy's models, tuned on the same rows, beside ours
 	@$(need_task)$(if $(value DREVALPY),,$(error name its program: make drevalpy TASK=... DREVALPY=ENV/bin/drevalpy))python -m evaluation.beside_drevalpy --task "$$TASK" --drevalpy "$$DREVALPY" $(if $(value MODELS),--models $$MODELS) $(if $(value TRANSFORMATION),--transformation "$$TRANSFORMATION")
 
-generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"]: every architecture in every split mode, with intervals; goes on where it was broken off
-	@$(need_task)python -m evaluation.generalize --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES)
+generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"] [PILOT=10]: every architecture in every split mode, with intervals; goes on where it was broken off
+	@$(need_task)python -m evaluation.generalize --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH) $(if $(value MODES),--modes $$MODES) $(if $(value PILOT),--pilot "$$PILOT")
 
 labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the sample doubt, reports/T/labels.html; ANSWERS=DIR: what to label first
 	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --answers "$${ANSWERS:-}"

@@ -14,18 +14,21 @@ from pipelines.paths import DATA, REPORTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m evaluation.generalize --task T [--architectures A ...] [--modes M ...]``."""
+    """``python -m evaluation.generalize --task T [--architectures A ...] [--modes M ...] [--pilot N]``."""
     options = parser((__doc__ or "").splitlines()[0])
     options.add_argument("--architectures", nargs="+", help="which (default: all of the task); the baseline is added")
     options.add_argument("--modes", nargs="+", help="split modes (default: all)")
+    options.add_argument("--pilot", type=int, help="lines that a new drug is measured on in the mode drug_pilot")
     given = options.parse_args(argv)
     from evaluation.generalization import page
-    from evaluation.generalization.table import FOLDER, generalize, plans, response_task, results
+    from evaluation.generalization.table import FOLDER, generalize, plans, response_task, results, with_pilot
     from pipelines import tracking
     from pipelines.report import as_markdown
 
     params = read_params()
     name = given.task
+    if given.pilot is not None:
+        params = with_pilot(name, params, given.pilot)
     task = response_task(name, params)
     if unknown := [mode for mode in given.modes or () if mode not in task.modes]:
         raise UserError(f"--modes {unknown[0]}: no split mode of {name}; they are {', '.join(task.modes)}")

@@ -9,14 +9,14 @@ import pandas as pd
 
 from pipelines.errors import UserError
 from pipelines.files import read_json, write_json, written_whole
-from pipelines.params import Task
+from pipelines.params import PILOT, Task
 from pipelines.paths import DATA, PREPARED
 from pipelines.samples import Kept
 from pipelines.samples.label_decisions import DROPPED, counted, decide, read_decisions
 from pipelines.split import PART, guard, rotation_parts, sample_identities, split_samples, split_sha256, without_part
 
 OFF_QUESTION = "off_question"  # rows that cross_study neither trains on nor tests
-_OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds", "parts")
+_OF_THE_SPLIT = ("mode", "seed", "sha256", "samples", "groups", "folds", "parts", PILOT)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Prepared:
     counts: dict[str, Any]  # of samples that the rules of the task dropped and kept
 
     def rows(self, *sides: str) -> np.ndarray:
-        """Return the positions of the samples on ``sides``."""
-        return np.flatnonzero(self.table["split"].isin(sides).to_numpy())
+        """Return the positions of the samples on ``sides``; pilot measurements are on none."""
+        there = self.table["split"].isin(sides).to_numpy()
+        return np.flatnonzero(there & ~self.table[PILOT].to_numpy(bool) if PILOT in self.table else there)
 
     def side(self, *sides: str) -> Any:
         """Return the samples on ``sides``."""
@@ -106,6 +107,7 @@ def write_prepared(prepared: Prepared, folder: Path, task: Task, seed: int) -> N
         "groups": table.groupby("split")["group"].nunique().to_dict(),
         "folds": table.groupby("fold").size().to_dict(),
         **({"parts": table.groupby(PART).size().to_dict()} if PART in table else {}),
+        **({PILOT: int(table[PILOT].sum())} if PILOT in table else {}),
     }
     write_json(folder / "split.json", summary | prepared.counts)
 

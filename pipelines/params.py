@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 PARAMS_FILE = Path("params.yaml")
 BUDGET_FILE = "budget.yaml"  # beside it: the budget of this checkout, as `make train BUDGET=full` chose it
 
+DRUG_PILOT = "drug_pilot"  # a split mode of pairs
+UNSEEN_DRUGS = ("drug_blind", DRUG_PILOT)  # modes in which every answer is of a drug that was not trained on
+PILOT = "pilot"  # column of the split table: rows that are neither trained on nor scored, but adjust a model
+
 AUTO = "auto"  # in the place of `tune.metric`, see `Task.tuned_by`
 
 Budget = str  # `quick`, `full`, or one of `budgets` in params.yaml, which replaces some keys of tasks

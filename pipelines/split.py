@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipelines.errors import UserError
 from pipelines.groups import group_samples, sample_identities
-from pipelines.params import Split
+from pipelines.params import DRUG_PILOT, PILOT, Split
 
 if TYPE_CHECKING:
     from pipelines.modalities.images import ImagesSplit
@@ -73,6 +73,8 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     )
     if rotated:
         table[PART] = _parts(table, strata.to_numpy(str), rotated, seed)
+    if split.mode == DRUG_PILOT:
+        table[PILOT] = pilot_rows(table, cast("PairsSplit", split).pilot, seed)
     if empty := sorted(set(shares) - set(table["split"])):
         raise SplitError(
             f"split mode {split.mode}: the groups are too uneven, {', '.join(empty)} got none; bring more data or "
@@ -96,6 +98,21 @@ def without_part(table: pd.DataFrame, part: int) -> pd.DataFrame:
     tested = table[PART] == part
     split, fold = table["split"].mask(tested, "test"), table["fold"].mask(tested, NO_FOLD)
     return table.assign(split=split, fold=fold.astype(np.int8)).drop(columns=PART)
+
+
+def pilot_rows(table: pd.DataFrame, lines: int, seed: int) -> npt.NDArray[np.bool_]:
+    """Return the rows of the pilot measurements of each drug, shape ``(n,)``: those of ``lines`` of its cell lines.
+
+    Lines are chosen by the seed, never by a response; of a drug with few lines at most half.
+    """
+    rng, pilot = np.random.default_rng([seed, 2]), np.zeros(len(table), dtype=bool)
+    drug, cell = (table[key].to_numpy(str) for key in ("drug_id", "cell_line_id"))
+    order = np.argsort(drug, kind="stable")
+    for rows in np.split(order, np.flatnonzero(drug[order][1:] != drug[order][:-1]) + 1):
+        measured = np.unique(cell[rows])
+        chosen = rng.permutation(measured)[: min(lines, len(measured) // 2)]
+        pilot[rows] = np.isin(cell[rows], chosen)
+    return pilot
 
 
 def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | None = None) -> None:
@@ -149,10 +166,12 @@ def guard(table: pd.DataFrame, identities: dict[str, pd.Series], split: Split | 
 
 
 def split_sha256(table: pd.DataFrame) -> str:
-    """Return the hash of each sample's group, side, fold and part of a rotation, whatever the file format."""
+    """Return the hash of each sample's group, side, fold, part of a rotation and pilot, whatever the file format."""
     lines = table["sample_id"] + "\t" + table["group"] + "\t" + table["split"] + "\t" + table["fold"].astype(str)
     if PART in table:
         lines += "\t" + table[PART].astype(str)
+    if PILOT in table:
+        lines += "\t" + table[PILOT].astype(str)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -75,7 +75,9 @@ OF_MODEL = {f"{stage}/{key}" for stage in ("tune", "fit", "evaluate") for key in
 OF_PAIRS = {name for name in OF_MODEL if "/drug_response-" in name}
 OF_TASK = {f"{stage}/{task}" for stage in ("prepare", "leaderboard") for task in PARAMS.tasks}
 EVALUATE = {f"evaluate/{key}" for key in PARAMS.models}
-BASELINE = {name for name in OF_PAIRS if name.startswith("fit/") or name.endswith("-mean_effects")}
+BASELINE = {
+    name for name in OF_PAIRS if name.startswith("fit/") or name.endswith(("-mean_effects", "-mechanism_effects"))
+}
 RUN_AGAIN = {
     "training/architectures/gnn.py": {name for name in OF_PAIRS if name.endswith("-gnn")},
     "training/architectures/mean_effects.py": BASELINE,

@@ -96,9 +96,10 @@ def moments_of(
     interactions: bool = True,
     profile_components: int = 12,
     bits: int = 128,
+    mechanism: bool = False,
 ) -> Moments:
     """Fit featurizers on the training rows and return the rows' moments, gathered in batches."""
-    of_drug = DrugFeatures(bits, "profile", profile_components)
+    of_drug = DrugFeatures(bits, "profile", profile_components, mechanism)
     features = PairFeatures(choices.cell_line_features(train, components), of_drug, center=True).fit(train)
     train = train.take(features.complete(train))
     matrix = features.transform(train)

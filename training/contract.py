@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,6 +87,15 @@ class Contract(ABC):
     def taken(cls, architecture: str, task: Task, prepared: Prepared, estimator: Estimator) -> dict[str, Any]:
         """Return the fields of the modality, from what a model was fitted on."""
         return {}
+
+    @classmethod
+    def adjusted(cls, prepared: Prepared, final: FinalFit, role: str) -> FinalFit:
+        """Return a final fit of an architecture of a ``role`` as it is served."""
+        return final
+
+    def restored(self, estimator: Estimator, folder: Path) -> Estimator:
+        """Return an estimator that was loaded from ``folder`` as `adjusted` made it."""
+        return estimator
 
     @abstractmethod
     def read(self, frame: pd.DataFrame) -> Any:

@@ -21,6 +21,7 @@ from pipelines.datasets import Prepared
 from pipelines.errors import UserError
 from pipelines.params import Task
 from training.architectures import get_architecture
+from training.contract import contract_class
 from training.estimator import FitContext
 from training.model.cross_fit import fit_final
 
@@ -44,6 +45,7 @@ def fit_here(
     made = get_architecture(architecture, task.modality, task.problem)
     context = FitContext(progress=sys.stderr.isatty())
     final = fit_final(made, hyperparameters, prepared, members=1, settings=settings, context=context)
+    final = contract_class(task.modality, task.problem).adjusted(prepared, final, made.role)
     seconds = time.perf_counter() - began
     predicted = final.estimator.outputs(prepared.side("test"))
     if not (np.isfinite(predicted).all() and np.isfinite(final.held_out).all()):

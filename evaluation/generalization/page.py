@@ -12,6 +12,7 @@ ASKED = {
     "random": "unseen pairs",
     "cell_blind": "unseen cell lines",
     "drug_blind": "unseen drugs",
+    "drug_pilot": "unseen drugs, measured on a few lines",
     "tissue_blind": "unseen tissues",
     "cross_study": "unseen lines of another study",
 }
@@ -51,6 +52,9 @@ def content(found: dict[str, Any]) -> dict[str, Any]:
     ]
     if found["contests"]:
         blocks.append(items(_sentence(contest, level) for contest in found["contests"]))
+    if found["new_drugs"]:
+        blocks += [text("New drugs: mean correlation within a drug, and by how much it is above the baseline's.")]
+        blocks += [table(["", "", "drugs", "r", f"over {baseline}"], [_new_drugs(row) for row in found["new_drugs"]])]
     if found["missing"]:
         names = [piece for mode, name in found["missing"] for piece in (", ", Code(mode), f" {name}")]
         blocks.append(text("Not run yet, or made from other data or settings: ", *names[1:], "."))
@@ -77,6 +81,12 @@ def _cell(row: dict[str, Any] | None, naive: bool) -> Text:
 
 def _tested(row: dict[str, Any] | None) -> Text:
     return "-" if row is None else (f"{row['rows']['test']:,} rows,", "\n", counted(row["units"], row["unit"]))
+
+
+def _new_drugs(row: dict[str, Any]) -> list[Text]:
+    over = interval(row["over_baseline"], sign="+", alone="{}")
+    drugs = f"{row['drugs']} ({row['part']})"
+    return [Code(row["mode"]), Code(row["architecture"]), drugs, interval(row["within"], alone="{}"), over]
 
 
 def _sentence(contest: dict[str, Any], level: str) -> Text:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from evaluation.comparison.paired import paired_difference
 from evaluation.generalization.apart import Outcome, fit_apart
+from evaluation.generalization.new_drugs import new_drugs
 from evaluation.metrics import Interval, as_metrics, best_first
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
@@ -26,7 +27,7 @@ from pipelines.code_closure import closure
 from pipelines.datasets import Prepared, prepare
 from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json, written_whole
-from pipelines.params import Params, Task
+from pipelines.params import DRUG_PILOT, Params, Task
 from pipelines.paths import MODELS
 from pipelines.problems import get_problem
 from pipelines.samples import Kept
@@ -74,10 +75,21 @@ class Plan:
 
 
 def in_mode(task: Task, mode: str) -> Task:
-    """Return the task with another split mode; studies are named only where they count."""
+    """Return the task with another split mode; studies and pilot lines are named only where they count."""
     studies = [key for key in ("train_study", "test_study") if hasattr(task.split, key) and mode != CROSS_STUDY]
     changed: dict[str, Any] = dict.fromkeys(studies, "")
+    if hasattr(task.split, "pilot") and mode != DRUG_PILOT:
+        changed["pilot"] = type(task.split).pilot
     return replace(task, split=replace(task.split, mode=mode, **changed))
+
+
+def with_pilot(name: str, params: Params, lines: int) -> Params:
+    """Return params with another number of lines that a new drug is measured on; refuse one below 1."""
+    if lines < 1:
+        raise UserError(f"--pilot {lines}: a drug is measured on 1 line at least")
+    task = response_task(name, params)
+    split: Any = task.split
+    return replace(params, tasks={**params.tasks, name: replace(task, split=replace(split, pilot=lines))})
 
 
 def plans(
@@ -191,7 +203,7 @@ def score(
         "hyperparameters": plan.hyperparameters,
         "hyperparameters_from": plan.origin,
         "budget": params.budget,
-        "rows": {side: int(count) for side, count in table["split"].value_counts().items()},
+        "rows": {side: len(prepared.rows(side)) for side in table["split"].unique()},
         "unit": unit,
         "units": int(predictions["group"].nunique()),
         "confidence": task.evaluate.confidence,
@@ -273,6 +285,11 @@ def results(name: str, params: Params, every: Sequence[Plan], failed: Sequence[s
         for plan in every
         if (row := plan.read()) is not None
     ]
+    task = params.task(name)
+    settings = task.evaluate
+    bootstrap = {"resamples": settings.resamples, "confidence": settings.confidence, "seed": params.seed}
+    done = [plan for plan in every if plan.read() is not None]
+    tables = {(plan.mode, plan.architecture): pd.read_parquet(plan.predictions) for plan in done}
     found = {
         "schema": _SCHEMA,
         "task": name,
@@ -284,6 +301,7 @@ def results(name: str, params: Params, every: Sequence[Plan], failed: Sequence[s
         "architectures": list(dict.fromkeys(plan.architecture for plan in every)),
         "rows": rows,
         "contests": contests(name, params, every),
+        "new_drugs": new_drugs(task, tables, samples, **bootstrap),
         "missing": [[plan.mode, plan.architecture] for plan in every if plan.read() is None],
         "failed": list(failed),
     }

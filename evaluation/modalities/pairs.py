@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 OF_LINES = "r2_over_drug_mean"  # in which `pipelines.probes.probe_response` measures its probes
 TARGET_UNITS = {"ln_ic50": "ln IC50 (µM)", "auc": "area under the dose-response curve"}
-_UNITS = {"drug_blind": "drug", "tissue_blind": "tissue"}  # resampled; elsewhere cell lines
+_UNITS = {"drug_blind": "drug", "drug_pilot": "drug", "tissue_blind": "tissue"}  # resampled; elsewhere cell lines
 
 
 class Pairs(Modality):

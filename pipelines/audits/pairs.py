@@ -18,7 +18,7 @@ from pipelines.audits import (
 )
 from pipelines.groups import group_samples
 from pipelines.groups.pairs import cell_line_groups, drug_groups, profile_hashes
-from pipelines.params import Split
+from pipelines.params import UNSEEN_DRUGS, Split
 from pipelines.probes import probe_response
 from pipelines.samples.response import UNKNOWN, ResponseSamples, molecule_keys
 
@@ -27,6 +27,7 @@ _UNIT = {
     "cell_blind": "cell line",
     "cross_study": "cell line",
     "drug_blind": "drug",
+    "drug_pilot": "drug",
     "tissue_blind": "tissue",
 }
 
@@ -56,7 +57,7 @@ def audit(samples: ResponseSamples, folder: Path, split: Split, seed: int) -> Pa
     ]
     findings += [shortcut_finding(shortcut) for shortcut in shortcuts if shortcut["finding"]]
     group = group_samples(samples, split)[0].to_numpy(str)
-    carried = None if split.mode == "drug_blind" else samples.pairs["drug_id"].to_numpy(str)
+    carried = None if split.mode in UNSEEN_DRUGS else samples.pairs["drug_id"].to_numpy(str)
     unknown = (samples.cell_lines["tissue"] == UNKNOWN).to_numpy()[samples.cell].sum()
     groups = {
         "unit": _UNIT[split.mode],

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.groups import connected, pairs_by
-from pipelines.params import Split
+from pipelines.params import UNSEEN_DRUGS, Split
 from pipelines.samples.molecules import pubchem_id
 from pipelines.samples.response import ResponseSamples, molecule_keys
 from pipelines.text_values import known_column
@@ -18,7 +18,7 @@ _NO_NAMES = ("", "several", "unnamed")  # besides the words that mean unknown
 def group_samples(samples: ResponseSamples, split: Split) -> tuple[pd.Series, pd.Series]:
     """Return for each sample its group, and the stratum that groups are balanced by; text, shape ``(n,)``."""
     none = pd.Series("", index=samples.pairs.index)
-    if split.mode == "drug_blind":
+    if split.mode in UNSEEN_DRUGS:
         return pd.Series(drug_groups(samples.drugs).to_numpy()[samples.drug]), none
     tissue = samples.cell_lines["tissue"]
     cell_group = cell_line_groups(samples, split.near_identical)
@@ -91,7 +91,7 @@ def sample_identities(samples: ResponseSamples, mode: str) -> dict[str, pd.Serie
             )
             for name, content in {"cell line": cell, **profiles}.items()
         }
-    if mode == "drug_blind":
+    if mode in UNSEEN_DRUGS:
         return {"molecule": pd.Series(molecule_keys(samples.drugs).to_numpy()[samples.drug])}
     identities = {"cell line": pd.Series(cell)}
     if mode == "tissue_blind":

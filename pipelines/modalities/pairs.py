@@ -1,13 +1,16 @@
 """Tasks on pairs of a cell line and a drug: settings in ``params.yaml`` and the reader of their raw folder."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipelines.params import Split, Task
+from pipelines.params import DRUG_PILOT, PILOT, Aimed, Split, Task
 from pipelines.samples import Kept
 from pipelines.typed_yaml import Checks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ class PairsSplit(Split):
 
     train_study: str = ""  # study whose rows are trained on in the mode `cross_study`; ignored by other modes
     test_study: str = ""  # study whose rows are tested in the mode `cross_study`; ignored by other modes
+    pilot: int = 10  # lines on which each drug is measured in the mode `drug_pilot`; ignored by other modes
 
 
 @dataclass(frozen=True)
 class PairsTask(Task):
     """A task on pairs of a cell line and a drug."""
 
-    modes = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
+    modes: ClassVar[tuple[str, ...]] = ("random", "cell_blind", "drug_blind", DRUG_PILOT, "tissue_blind", "cross_study")
     within = True
 
     data: PairsData
@@ -75,6 +79,7 @@ class PairsTask(Task):
         checks.at_least(1, "validate.minimum_rows")
         for key in ("unknown_cell_line_share", "unknown_drug_share", "constant_column_share"):
             checks.share(f"validate.{key}", ends=True)
+        checks.at_least(1, "split.pilot")
         split = self.split
         for key in ("train_study", "test_study") if split.mode == "cross_study" else ():
             checks.require(bool(getattr(split, key)), "split", f"has the mode cross_study and no {key}; name a study")
@@ -89,3 +94,9 @@ class PairsTask(Task):
 
         tables = read_response_tables(folder, self, labelled=labelled, optional=optional)
         return keep_samples(tables, self, labelled=labelled)
+
+    def aim(self, samples: Any, table: "pd.DataFrame") -> Aimed:
+        """Give the samples the pilot measurements of the mode `drug_pilot`."""
+        if PILOT not in table:
+            return Aimed(samples)
+        return Aimed(replace(samples, pilot=samples.take(table[PILOT].to_numpy(bool))))

@@ -1,7 +1,7 @@
 """Pairs of a cell line and a drug; the features of a line and of a drug are stored once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -12,8 +12,10 @@ from pipelines.samples import Kept, count_dropped
 from pipelines.samples.formats import KEYS, ResponseTables
 from pipelines.samples.molecules import parent
 from pipelines.samples.rows import Rows
+from pipelines.text_values import known_column
 
 UNKNOWN = "unknown"
+MECHANISM = ("target", "pathway")  # columns of `drugs.csv` that may be missing
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class ResponseSamples(Rows):
     omics: dict[str, pd.DataFrame]  # float32, with the index of `cell_lines`; a row of NaN where not measured
     cell: np.ndarray  # for each sample its row in `cell_lines`, int32, (n,)
     drug: np.ndarray  # for each sample its row in `drugs`, int32, (n,)
+    pilot: "ResponseSamples | None" = field(default=None, kw_only=True)  # measured samples that adjust a model
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -88,6 +91,7 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
     cell_lines = tables.cell_lines.set_index("cell_line_id")
     drugs = tables.drugs.set_index("drug_id")
     drugs["smiles"] = drugs["smiles"].astype(object).where(drugs["smiles"].notna(), None)
+    drugs = annotated(drugs)
     omics = {name: table.set_index("cell_line_id") for name, table in tables.omics.items()}
 
     rows = {
@@ -124,6 +128,18 @@ def keep_samples(tables: ResponseTables, task: PairsTask, *, labelled: bool = Tr
         },
     }
     return Kept(make_samples(pairs, used_cells, used_drugs, omics), counts)
+
+
+def annotated(drugs: pd.DataFrame) -> pd.DataFrame:
+    """Return drugs with the columns `MECHANISM`, None where unknown: where a drug has two ids, what either is told."""
+    from pipelines.groups.pairs import drug_groups  # which imports this module
+
+    group = drug_groups(drugs)
+    for column in set(MECHANISM) & set(drugs):
+        own = known_column(drugs[column])
+        found = own.fillna(own.groupby(group).transform("first"))
+        drugs = drugs.assign(**{column: found.where(found.notna(), None)})
+    return drugs
 
 
 def required_fields(policy: MissingPolicy, omics: Sequence[str]) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """Cell lines that are sensitive or resistant to a drug, by a threshold on their response."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipelines.modalities.pairs import PairsData, PairsTask
-from pipelines.params import Aimed
+from pipelines.params import DRUG_PILOT, Aimed
 from pipelines.typed_yaml import Checks
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class SensitivityData(PairsData):
 class PairsClassification(PairsTask):
     """Cell lines that are sensitive or resistant to a drug."""
 
+    modes: ClassVar[tuple[str, ...]] = tuple(mode for mode in PairsTask.modes if mode != DRUG_PILOT)  # of numbers alone
     target_columns = ("target", "response", "threshold")
 
     data: SensitivityData

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,9 @@ class Pairs(Modality):
             return None, "Bring a file with a profile first." if own else "Choose a cell line first."
         if not drugs:
             return None, "Choose drugs first, or write the SMILES of one."
+        measured = _measured_text(name) if any(drug.drug_id is None for drug in drugs) else ""
+        if measured:
+            return partial(with_measured, partial(make, drugs), measured, (folder, omics), drugs), ""
         return partial(make, drugs), ""
 
     def answers(self, asked: Asked, name: str, task: Any) -> None:
@@ -139,6 +143,51 @@ def of_pairs(
     return tables.asked_pairs(rows, pairs, notes)
 
 
+def with_measured(
+    make: Make, text: str, data: tuple[Path, Sequence[str]], drugs: Sequence[Drug], contract: Contract | None = None
+) -> tables.Question:
+    """Return the question of ``make`` with the measured lines of a molecule as further rows, which adjust the others.
+
+    `Refused` for a model that takes none, other drugs beside the molecule, lines that are not in the data, and more
+    rows than one request has: only rows of one request adjust one another.
+    """
+    if not (contract or {}).get("pilot"):
+        raise Refused("This model takes no measured lines: it was not fitted with split.mode drug_pilot.")
+    if len(drugs) > 1:
+        raise Refused("Measured lines are of your molecule: take the other drugs out.")
+    responses, question, (folder, omics) = responses_of(text), make(contract), data
+    paths = {each: folder / f"{each}.parquet" for each in omics}
+    found = {each: tables.profiles(path, _KEY, list(responses)) for each, path in paths.items() if path.is_file()}
+    known = collection.cell_lines(folder, tuple(omics))
+    if lacking := [line for line in responses if line not in known]:
+        raise Refused(f"The data has no profile of {', '.join(lacking[:4])}: write a cell_line_id of cell_lines.csv.")
+    tissue = {line: known[line].tissue for line in responses}
+    pilot = of_pairs(found, tissue, drugs, contract)
+    lines = {of.name: line for line, of in known.items()}
+    asked = zip(question.rows, question.about["sample"], strict=True)
+    rows = [{**row, _KEY: lines.get(sample)} for row, sample in asked]
+    for row, line in zip(pilot.rows, pilot.about["sample"], strict=True):
+        rows.append({**row, _KEY: line, "measured": responses[line]})
+    if len(rows) > Pairs.rows_at_once:
+        raise Refused(f"{len(rows)} samples and measured lines are more than the {Pairs.rows_at_once} of one request.")
+    pairs = [*question.about.itertuples(index=False, name=None), *pilot.about.itertuples(index=False, name=None)]
+    note = f"{counted(len(responses), 'measured line')} adjust the answers; contributions are those before that."
+    return tables.asked_pairs(rows, pairs, [*question.notes, note])
+
+
+def responses_of(text: str) -> dict[str, float]:
+    """Return responses by line from text of a ``cell_line_id`` and a number a line; `Refused` for any other line."""
+    found = {}
+    for number, line in enumerate(filter(str.strip, text.splitlines()), start=1):
+        *name, value = clean(re.sub(r"[,;\t]", " ", line)).rsplit(" ", 1)
+        try:
+            found[name[0]] = float(value)
+        except (ValueError, IndexError):
+            if number > 1:  # the first may be a header
+                raise Refused(f"Measured line {number}, {line[:40]!r}: write a cell_line_id and a number.") from None
+    return found
+
+
 def molecule(text: str) -> str:
     """Return a SMILES that was typed or pasted, without quotation marks and line ends around it."""
     return clean(clean(text).strip(_QUOTES))
@@ -174,6 +223,15 @@ def _drugs(name: str, folder: Path) -> list[Drug]:
     other = molecule(typed or "")
     more = [Drug(None, "your molecule", other)] if other else []
     return [*([offered[place] for place in chosen] or ([] if more else offered)), *more]
+
+
+def _measured_text(name: str) -> str:
+    found = st.text_area(
+        "Measured lines of your molecule",
+        key=f"measured {name}",
+        placeholder="Optional: a cell_line_id and its response a line, such as ACH-000698, 1.25",
+    )
+    return (found or "").strip()
 
 
 @st.cache_data(show_spinner=False, ttl=600)

@@ -15,6 +15,7 @@ from evaluation.comparison.paired import paired_difference
 from evaluation.generalization import page
 from evaluation.generalization import table as tables
 from evaluation.generalization.apart import Outcome, fit_apart, fit_here
+from evaluation.generalization.new_drugs import kinase_inhibitors, new_drugs
 from evaluation.generalization.table import Plan, generalize, in_mode, plans, response_task, results
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
@@ -23,7 +24,7 @@ from pipelines.errors import UserError
 from pipelines.files import write_json
 from pipelines.formatting import interval
 from pipelines.groups.pairs import cell_line_groups
-from pipelines.params import Params
+from pipelines.params import UNSEEN_DRUGS, Params
 from pipelines.report import as_markdown
 from pipelines.samples import Kept
 from pipelines.simulate.response import Size, simulate_drug_response
@@ -31,7 +32,7 @@ from tests.training.tiny import NAME, tiny_params, with_task
 from training.architectures.mean_effects import MeanEffects
 from training.studies.trials import fit_settings
 
-MODES: tuple[str, ...] = ("random", "cell_blind", "drug_blind", "tissue_blind", "cross_study")
+MODES: tuple[str, ...] = ("random", "cell_blind", "drug_blind", "drug_pilot", "tissue_blind", "cross_study")
 BASELINE, MODEL = "mean_effects", "elastic_net"
 
 
@@ -73,6 +74,10 @@ def plan_of(every: list[Plan], mode: str, architecture: str) -> Plan:
     return next(plan for plan in every if (plan.mode, plan.architecture) == (mode, architecture))
 
 
+def read_of(plan: Plan) -> pd.DataFrame:
+    return pd.read_parquet(plan.predictions)
+
+
 def predictions(every: list[Plan], mode: str, architecture: str) -> pd.DataFrame:
     return pd.read_parquet(plan_of(every, mode, architecture).predictions)
 
@@ -109,7 +114,7 @@ def test_a_cell_is_of_the_test_rows_of_its_mode(mode: str, done: list[Plan], kep
             tissue = prepared.table["cell_line_id"].map(prepared.samples.cell_lines["tissue"])
             tested = prepared.table["split"] == "test"
             assert len(set(tissue[tested])) > 1 and not set(tissue[tested]) & set(tissue[~tested])
-        if mode == "drug_blind":
+        if mode in UNSEEN_DRUGS:
             assert not set(table["drug_id"]) & set(trained["drug_id"])
         assert result(done, mode, architecture)["split.sha256"] == prepared.sha256
 
@@ -134,7 +139,8 @@ def test_scores_are_those_of_the_kept_predictions_beside_the_baseline_of_the_mod
 
 def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: Kept, params: Params) -> None:
     shown = {mode: result(done, mode, MODEL)["unit"] for mode in MODES}
-    assert shown == dict.fromkeys(MODES, "cell line") | {"drug_blind": "drug", "tissue_blind": "tissue"}
+    drugs = {"drug_blind": "drug", "drug_pilot": "drug"}
+    assert shown == dict.fromkeys(MODES, "cell line") | drugs | {"tissue_blind": "tissue"}
     task = in_mode(response_task(NAME, params), "random")
     prepared = prepare(kept, task, params.seed)
     line = cell_line_groups(prepared.samples, task.split.near_identical)
@@ -226,6 +232,26 @@ def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
     monkeypatch.setattr(MeanEffects, "predict", lambda self, samples: np.full(len(samples), np.nan))
     with pytest.raises(UserError, match="the fit of mean_effects diverged"):
         fit_here(BASELINE, task, {}, prepared, settings)
+
+
+def test_new_drugs_are_scored_beside_the_baseline_and_kinase_inhibitors_by_themselves(
+    done: list[Plan], kept: Kept, params: Params
+) -> None:
+    task, tables = response_task(NAME, params), {(plan.mode, plan.architecture): read_of(plan) for plan in done}
+    drugs = kept.samples.drugs.copy()
+    drugs["pathway"] = np.where(np.arange(len(drugs)) % 2, "Apoptosis regulation", "RTK signaling")
+    samples = replace(kept.samples, drugs=drugs)
+    rows = new_drugs(task, tables, samples, resamples=50, confidence=0.95, seed=0)
+    assert {row["mode"] for row in rows} == set(UNSEEN_DRUGS)
+    for row in rows:
+        table, naive = tables[row["mode"], row["architecture"]], tables[row["mode"], BASELINE]
+        own = set(drugs.index if row["part"] == "all drugs" else drugs.index[::2])
+        both = [each[each["drug_id"].isin(own)] for each in (table, naive)]
+        expected = [measures_of(task.problem).alone(each, task)["within_drug_pearson"] for each in both]
+        assert row["within"]["value"] == pytest.approx(expected[0], abs=1e-6)
+        assert row["over_baseline"]["value"] == pytest.approx(expected[0] - expected[1], abs=1e-6)
+    told = pd.DataFrame({"target": ["Retinoic acid", "AURKB, KSP", None], "pathway": ["Other", "Mitosis", None]})
+    assert list(kinase_inhibitors(told)) == [1]
 
 
 def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(

@@ -81,7 +81,7 @@ VALUES: list[tuple[str, tuple[str, ...], str]] = [
     ("budget", ("huge",), "one of quick, full"),
     (f"{T}.modality", ("films",), "one of images, pairs, profiles"),
     (f"{T}.data.missing.tissue", ("impute",), "one of drop, one_hot"),
-    (f"{T}.split.mode", ("subject_blind",), "one of random, cell_blind, drug_blind, tissue_blind"),
+    (f"{T}.split.mode", ("subject_blind",), "one of random, cell_blind, drug_blind, drug_pilot, tissue_blind"),
     (f"{G}.tune.metric", ("pearson", "auto", "worst_stress_r2"), "one of r2, rmse, mae, mse"),
     (f"{B}.tune.metric", ("worst_stress_ece", "worst_stress_worst_stress_accuracy"), "worst_stress_accuracy"),
     ("seed", ("-1", "4294967296"), r"at least 0 and below 2\*\*32"),

@@ -267,6 +267,27 @@ def test_unknown_features_are_left_out_a_missing_table_imputed_and_a_needed_one_
         pairs.of_pairs({}, {}, drug, {**contract, "required": []})
 
 
+def test_measured_lines_of_a_molecule_go_with_the_question_and_what_cannot_is_refused(here: Platform) -> None:
+    folder = here.folder / "data" / RESPONSE
+    lines = list(collection.cell_lines(folder))[:4]
+    genes = list(measured_profiles(folder / "expression.parquet", "cell_line_id", lines))
+    contract: dict[str, Any] = {"features": {"expression": genes}, "required": [], "pilot": True}
+    drugs = [Drug(None, "your molecule", "CCO")]
+    asked, place = of_lines(here, 1, drugs), (folder, ["expression"])
+    text = f"cell_line_id,ln_ic50\n{lines[1]}, 1.5\n{lines[2]}\t-2\n"
+    question = pairs.with_measured(lambda _: asked, text, place, drugs, contract)
+    assert [row["measured"] for row in question.rows] == [None, 1.5, -2.0]
+    assert [row["cell_line_id"] for row in question.rows[1:]] == lines[1:3] and len(question.about) == 3
+    assert {row["smiles"] for row in question.rows} == {"CCO"}
+    for wrong, of, said in (
+        (text, {**contract, "pilot": False}, "takes no measured lines"),
+        (f"{lines[1]} 1\n{lines[2]} high", contract, "Measured line 2"),
+        ("NOBODY 1", contract, "has no profile of NOBODY"),
+    ):
+        with pytest.raises(Refused, match=said):
+            pairs.with_measured(lambda _: asked, wrong, place, drugs, of)
+
+
 def ranked(answers: list[dict[str, Any]], about: pd.DataFrame, usual: dict[str, float] | None = None) -> pd.DataFrame:
     return get_problem("regression").ranked(answers, about, lambda: usual or {})
 

@@ -10,10 +10,12 @@ from training.architectures import Range, architecture, joined, ranges
 from training.bilinear import Bilinear, moments_of, solve
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineChoices, cell_line_space
+from training.features.mechanism import mechanism_space
 
 SPACE = joined(
     ranges(alpha=Range(1e-4, 1.0, log=True), l1_share=Range(0.0, 1.0), interactions=[True, False], components=[32, 64]),
     cell_line_space,
+    mechanism_space,
 )
 
 
@@ -29,12 +31,13 @@ class ElasticNet(CellLineChoices, Estimator):
     components: int = 64
     profile_components: int = 12
     bits: int = 128
+    mechanism: bool = False
     seed: int = 0
 
     def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit on the moments of the training rows, which a study needs once for all penalties."""
         context = context or FitContext()
-        names = ("components", "interactions", "profile_components", "bits")
+        names = ("components", "interactions", "profile_components", "bits", "mechanism")
         features: dict[str, Any] = {name: getattr(self, name) for name in names}
         key = (id(train), repr(self.cell_line_features(train)), *features.values())
         moments = context.remember(key, lambda: moments_of(train, choices=self, **features))

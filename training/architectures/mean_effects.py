@@ -18,7 +18,7 @@ class MeanEffects(Estimator):
     """Additive means of drugs and cell lines, each shrunken by one prior observation."""
 
     featurizers: ClassVar[Mapping[str, Any]] = {"drug": DrugFeatures}
-    fitted = ("line_ids", "line_effect")
+    fitted: ClassVar[tuple[str, ...]] = ("line_ids", "line_effect")
 
     def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Fit the means of the training rows."""

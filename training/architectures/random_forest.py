@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import cell_line_space
+from training.features.mechanism import mechanism_space
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
 from training.trees.responses import PairTrees, Start
@@ -47,6 +48,7 @@ SPACE = joined(
     ),
     cell_line_space,
     ranges(identity=["profile", "none"], center=[True, False]),
+    mechanism_space,
 )
 
 
@@ -61,6 +63,7 @@ class RandomForest(_Forest, PairTrees):
     identity: str = "profile"
     profile_components: int = 16
     bits: int = 256
+    mechanism: bool = False
     center: bool = True
     trees: int = 100
     l2 = 0.0

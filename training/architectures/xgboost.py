@@ -2,6 +2,7 @@
 
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import cell_line_space
+from training.features.mechanism import mechanism_space
 from training.trees.boosters import BoostingChoices
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
@@ -21,6 +22,7 @@ SPACE = joined(
     ),
     cell_line_space,
     ranges(identity=["profile", "none"], start=["bilinear", "drug_mean", "none"]),
+    mechanism_space,
 )
 
 
@@ -37,6 +39,7 @@ class XGBoost(BoostingChoices, PairTrees):
     identity: str = "profile"
     profile_components: int = 16
     bits: int = 256
+    mechanism: bool = False
     start: Start = "bilinear"
     rounds: int = 1500
 

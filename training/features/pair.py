@@ -12,23 +12,29 @@ from pipelines.samples.molecules import parent, parse
 from pipelines.samples.response import ResponseSamples
 from training.estimator import Featurizer
 from training.features.cell_line import SUPERVISED, CellLineFeatures
+from training.features.mechanism import Mechanisms
 
 _SHRINKAGE = 1.0  # prior observations at the overall mean, for drugs that were measured rarely
 _LINE_COMPONENTS = 4
+_FEWEST = 2  # training drugs of a target that is a feature
 
 
 @dataclass
 class DrugFeatures(Featurizer):
     """Numbers that describe a drug."""
 
+    parts: ClassVar[Mapping[str, Any]] = {"mechanisms": Mechanisms}
+
     bits: int = 512  # of the Morgan fingerprint; 0 for none
     identity: str = "profile"  # by responses of the training lines; ``one_hot``; or ``none``, for unseen drugs
     components: int = 16  # of the profile
+    mechanism: bool = False  # whether pathway and targets are among the numbers
     ids: list[str] = field(default_factory=list)
     molecules: dict[str, str] = field(default_factory=dict)
     mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
     overall: float = 0.0
     profile: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    mechanisms: Mechanisms = field(default_factory=Mechanisms)
 
     def fit(self, train: ResponseSamples) -> Self:
         """Fit on training rows: means and response profiles of the drugs in them."""
@@ -44,6 +50,8 @@ class DrugFeatures(Featurizer):
             smiles = train.drugs["smiles"].iloc[used[index]]
             if isinstance(smiles, str) and (key := parent(smiles)) is not None:
                 self.molecules.setdefault(key, self.ids[index])
+        if self.mechanism:
+            self.mechanisms.fit(train.drugs.iloc[used], _FEWEST)
         self.profile = np.zeros((len(used), 0))
         if self.identity == "profile" and self.components:
             matrix = residual_matrix(train, train.target - self.mean[drug])
@@ -78,6 +86,8 @@ class DrugFeatures(Featurizer):
             blocks += [np.where(seen, self.mean[known], self.overall)[:, None], seen[:, None].astype(float)]
         if self.identity == "profile":
             blocks.append(np.where(seen[:, None], self.profile[known], 0.0))
+        if self.mechanism:
+            blocks.append(self.mechanisms.transform(drugs))
         if self.identity == "one_hot":
             blocks.append((known[:, None] == np.arange(len(self.ids))[None, :]).astype(float))
         if self.bits:
@@ -90,6 +100,8 @@ class DrugFeatures(Featurizer):
         names = [] if self.identity == "none" else ["drug:mean_response", "drug:known"]
         if self.identity == "profile":
             names += [f"drug:profile_{index}" for index in range(self.profile.shape[1])]
+        if self.mechanism:
+            names += self.mechanisms.names
         if self.identity == "one_hot":
             names += [f"drug:{name}" for name in self.ids]
         if self.bits:

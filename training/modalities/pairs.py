@@ -3,8 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from mlflow.types.schema import AnyType, Map
 
 from pipelines.datasets import Prepared
 from pipelines.groups.pairs import drug_groups
+from pipelines.params import UNSEEN_DRUGS
 from pipelines.samples.molecules import canonical, parent, stereochemistry
-from pipelines.samples.response import UNKNOWN, ResponseSamples, required_fields
+from pipelines.samples.response import MECHANISM, UNKNOWN, ResponseSamples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
 from pipelines.text_values import folded, known
 from training import contract
@@ -26,7 +29,7 @@ from training.features.cell_line import CellLineChoices, measured
 from training.features.pair import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
 from training.features.units import LIMITS, outside, unit_of
-from training.model import drug_cells
+from training.model import drug_cells, pilot
 from training.model.calibration import half_widths
 from training.model.cross_fit import FinalFit
 from training.model.drug_cells import DRUG, TISSUE
@@ -35,8 +38,9 @@ from training.model.novelty import View
 
 MAX_ROWS = 10_000
 EXPRESSION = "expression"
+MEASURED = "measured"  # field of a request: a response that was measured, and adjusts the other rows of its drug
 _READ_AS = "read_as"  # column of the pairs of a request: what was normalized
-_COLUMNS = (["cell_line_id", "drug_id", _READ_AS], ["tissue"], ["smiles"])
+_COLUMNS = (["cell_line_id", "drug_id", _READ_AS], ["tissue"], ["smiles", *MECHANISM])
 _PAIR, _LINE, _DRUG = map(pd.Index, _COLUMNS)  # made once: pandas finds a column by a table that its index keeps
 _BITS = 1024
 SENSITIVE = CLASSES.index("sensitive")
@@ -55,6 +59,8 @@ class Pairs(Contract):
     needed: list[str] = field(default_factory=list)  # tables without which the model does not look at a line
     drugs: dict[str, str | None] = field(default_factory=dict)  # SMILES of each training drug, the most measured first
     units: dict[str, dict[str, Any]] = field(default_factory=dict)  # by omics, see `training.features.units.unit_of`
+    mechanisms: dict[str, list[str | None]] = field(default_factory=dict)  # target and pathway of each training drug
+    pilot: bool = False  # whether measured rows of a request adjust the others
     thresholds: dict[str, Any] = field(default_factory=dict)  # of `pipelines.samples.sensitivity`, where calls are made
 
     @classmethod
@@ -73,22 +79,35 @@ class Pairs(Contract):
             "tissues": sorted({str(each) for each in samples.cell_lines["tissue"].iloc[lines]}),
             "needed": _needed(estimator, prepared),
             "drugs": _drugs_of(prepared.side("train", "validation")),
+            "mechanisms": _mechanisms_of(prepared.side("train", "validation")),
+            "pilot": samples.pilot is not None,
             "units": _units_of(prepared.side("train", "validation"), task),
             "thresholds": {} if thresholds is None else asdict(thresholds),
         }
 
     @classmethod
+    def adjusted(cls, prepared: Prepared, final: FinalFit, role: str) -> FinalFit:
+        """Return the fit as pilot measurements adjust it, in the mode ``drug_pilot``; a baseline by their mean."""
+        if prepared.samples.pilot is None:
+            return final
+        return pilot.piloted(final, prepared, level_alone=role == "baseline")
+
+    def restored(self, estimator: Estimator, folder: Path) -> Estimator:
+        """See `training.model.pilot.restored`."""
+        return pilot.restored(estimator, folder)
+
+    @classmethod
     def measure_unseen(cls, task: Any, prepared: Prepared, final: FinalFit, refit: Refit) -> float | None:
-        """See `unseen_half_width`; in the mode ``drug_blind`` no row outside the fit has a known drug."""
+        """See `unseen_half_width`; in `UNSEEN_DRUGS` no row outside the fit has a known drug."""
         coverage = task.evaluate.interval_coverage
-        if task.split.mode == "drug_blind":
+        if task.split.mode in UNSEEN_DRUGS:
             width = float(final.interval_half_widths(prepared, coverage))
             return width if math.isfinite(width) else None
         return unseen_half_width(prepared, refit, coverage)
 
     @classmethod
     def cell_columns(cls, task: Any, prepared: Prepared) -> dict[str, np.ndarray]:
-        """Return drugs and tissues, see `Contract.cell_columns`; none in ``drug_blind``, where no drug is known."""
+        """Return drugs and tissues, see `Contract.cell_columns`; none in `UNSEEN_DRUGS`, where no drug is known."""
         return drug_cells.columns(task, prepared)
 
     @classmethod
@@ -148,45 +167,74 @@ class Pairs(Contract):
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once."""
         needed = [name for name in (*self.required, "smiles") if name != "smiles" or "drug_id" not in frame]
-        fields = [*self.features, "tissue", "smiles", "drug_id"]
+        told = MECHANISM if self.mechanisms else ()
+        fields = [*self.features, "tissue", "cell_line_id", "smiles", "drug_id", *told, *([MEASURED] * self.pilot)]
         contract.check_form(frame, fields, needed, MAX_ROWS)
-        columns = [frame[name].tolist() if name in frame else [None] * len(frame) for name in fields]
+        given = {name: frame[name].tolist() for name in fields if name in frame}
+        nothing: list[Any] = [None] * len(frame)
+        order = [*self.features, "tissue", "cell_line_id", "smiles", "drug_id", *MECHANISM, MEASURED]
+        columns = [given.get(name, nothing) for name in order]
         texts, maps = dict[str, str | None](), dict[tuple[str, int], bytes]()  # many rows may share a text or a map
         named, molecules = dict[Any, tuple[str | None, ...]](), dict[str, str | None]()
-        lines, drugs = dict[tuple[Any, ...], int](), dict[tuple[str | None, str | None], tuple[int, str | None]]()
-        cell, drug, read_as = [], [], []
-        for row, (*profiles, tissue, smiles, given_id) in enumerate(zip(*columns, strict=True)):
+        lines, drugs = dict[tuple[Any, ...], int](), dict[tuple[str | None, ...], tuple[int, str | None]]()
+        profile_of = dict[str, tuple[Any, ...]]()
+        cell, drug, read_as, measured = [], [], [], []
+        for row, (*profiles, tissue, line_id, smiles, given_id, target, pathway, value) in enumerate(
+            zip(*columns, strict=True)
+        ):
             line: list[Any] = []
             for name, values in zip(self.features, profiles, strict=True):
                 if (place := (name, id(values))) not in maps:
                     maps[place] = _profile(values, name, row, self)
                 line.append(maps[place])
             line.append(self.as_known(_text(tissue, "tissue", row, texts), "tissue") or UNKNOWN)
-            cell.append(lines.setdefault(tuple(line), len(lines)))
-            given = _text(smiles, "smiles", row, texts), _text(given_id, "drug_id", row, texts)
-            if given not in named:
-                named[given] = _drug(*given, row, self)
-            drug_id, molecule, spelled, note = named[given]
+            named_line = _text(line_id, "cell_line_id", row, texts)
+            if named_line is not None and profile_of.setdefault(named_line, tuple(line)) != tuple(line):
+                said = f"{named_line[:80]!r} has another profile or tissue in a row above"
+                raise PayloadError(f"row {row}, field cell_line_id: {said}")
+            cell.append(lines.setdefault((*line, named_line), len(lines)))
+            asked = _text(smiles, "smiles", row, texts), _text(given_id, "drug_id", row, texts)
+            if asked not in named:
+                named[asked] = _drug(*asked, row, self)
+            drug_id, molecule, spelled, note = named[asked]
             if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
                 raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
-            drug.append(drugs.setdefault((drug_id, molecule), (len(drugs), spelled))[0])
+            mechanism = self._mechanism(drug_id, spelled, (target, pathway), row, texts)
+            drug.append(drugs.setdefault((drug_id, molecule, *mechanism), (len(drugs), spelled))[0])
             read_as.append(note)
-        *tables, tissues = zip(*lines, strict=True)
-        line_ids = pd.Index([f"row:{index}" for index in range(len(lines))], dtype=object)
+            measured.append(_measured(value, row))
+        *tables, tissues, named_lines = zip(*lines, strict=True)
+        line_ids = pd.Index([name or f" row:{index}" for index, name in enumerate(named_lines)], dtype=object)
         # Ids that were given are stripped, so none of them begins with a space.
-        drug_ids = pd.Index([drug_id or f" row:{index}" for index, (drug_id, _) in enumerate(drugs)], dtype=object)
+        drug_ids = pd.Index([drug_id or f" row:{index}" for index, (drug_id, *_) in enumerate(drugs)], dtype=object)
         omics = {}
         for (name, names), table in zip(self._feature_index.items(), tables, strict=True):
             values = np.frombuffer(b"".join(table)).reshape(len(lines), len(names))
             omics[name] = pd.DataFrame(values.astype(np.float32), index=line_ids, columns=names)
-        return ResponseSamples(
+        of_drugs = np.array([[drugs[key][1], *key[2:]] for key in drugs], object)
+        samples = ResponseSamples(
             pairs=pd.DataFrame(np.array([line_ids[cell], drug_ids[drug], read_as], object).T, None, _PAIR, object),
             cell_lines=pd.DataFrame(np.array([tissues], object).T, line_ids, _LINE, object),
-            drugs=pd.DataFrame(np.array([[smiles for _, smiles in drugs.values()]], object).T, drug_ids, _DRUG, object),
+            drugs=pd.DataFrame(of_drugs, drug_ids, _DRUG, object),
             omics=omics,
             cell=np.array(cell, dtype=np.int32),
             drug=np.array(drug, dtype=np.int32),
         )
+        values = np.array(measured, dtype=np.float64)
+        if np.isnan(values).all():
+            return samples
+        known_rows = replace(samples, pairs=samples.pairs.assign(target=values)).take(~np.isnan(values))
+        return replace(samples, pilot=known_rows)
+
+    def _mechanism(
+        self, drug_id: str | None, smiles: str | None, given: tuple[Any, ...], row: int, texts: dict[str, str | None]
+    ) -> list[str | None]:
+        """Return target and pathway of a request, or else those of the training drug that its drug is."""
+        own = [_text(value, name, row, texts) for name, value in zip(MECHANISM, given, strict=True)]
+        if all(own) or not self.mechanisms:
+            return own
+        known_as = self.mechanisms.get(self.known_drug(drug_id or " ", smiles) or "", [None] * len(own))
+        return [each or other for each, other in zip(own, known_as, strict=True)]
 
     def request(self, samples: ResponseSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
@@ -200,6 +248,10 @@ class Pairs(Contract):
                 row[omics] = None if left_out else {name: float(values[name]) for name in features}
             tissue, smiles = samples.cell_lines["tissue"].iloc[cell], samples.drugs["smiles"].iloc[drug]
             row |= {"smiles": smiles, "drug_id": str(samples.drugs.index[drug])}
+            if self.mechanisms:
+                row |= {name: samples.drugs[name].iloc[drug] for name in MECHANISM if name in samples.drugs}
+            if self.pilot:
+                row |= {"cell_line_id": str(samples.cell_lines.index[cell])}
             rows.append(row | {"tissue": None if tissue == UNKNOWN else str(tissue)})
         frame = pd.DataFrame(rows)
         return frame.drop(columns=[c for c in frame if c not in self.required and frame[c].isna().all()])
@@ -208,7 +260,9 @@ class Pairs(Contract):
         """Return a map an omics, and what names the drug."""
         maps = [ColSpec(Map(AnyType()), name=omics, required=omics in self.required) for omics in self.features]
         smiles = ColSpec(DataType.string, name="smiles", required="smiles" in self.required)
-        return [*maps, smiles, *(ColSpec(DataType.string, name=name, required=False) for name in ("drug_id", "tissue"))]
+        texts = ["drug_id", "tissue", "cell_line_id", *(MECHANISM if self.mechanisms else ())]
+        measured = [ColSpec(DataType.double, name=MEASURED, required=False)] if self.pilot else []
+        return [*maps, smiles, *(ColSpec(DataType.string, name=name, required=False) for name in texts), *measured]
 
     def outputs(self) -> list[ColSpec]:
         """Return the columns of an answer, whether the drug is known, and contributions by feature and atom."""
@@ -237,10 +291,19 @@ class Pairs(Contract):
         strange = {*tissues} - {*self.tissues, UNKNOWN} if self.tissues else set()
         notes = [f"the tissue {each!r} is not in the training data" if each in strange else None for each in tissues]
         made.add([notes[cell] for cell in samples.cell])
+        if self.pilot:
+            made.add(self._pilot_notes(samples), withdraw=True)
         if self.drugs:
             notes = [self._drug_note(*drug) for drug in _drugs_in(samples)]
             made.add([notes[drug] for drug in samples.drug])
         return made
+
+    def _pilot_notes(self, samples: ResponseSamples) -> list[str | None]:
+        """Return a note on each row of an unseen drug that no row of the request measures."""
+        drug_ids = samples.drugs.index.to_numpy()[samples.drug]
+        measured = () if samples.pilot is None else samples.pilot.drugs.index[samples.pilot.drug]
+        lacking = self.unseen(samples) & ~np.isin(drug_ids, list(measured))
+        return ["no row of the drug is measured: no coverage is promised" if each else None for each in lacking]
 
     def _drug_note(self, drug_id: str, smiles: str | None) -> str | None:
         """Return the note on a drug that is not in the training data, or is under another id."""
@@ -303,8 +366,10 @@ class Pairs(Contract):
             for line, tissue in enumerate(tissues)
         ]
         ids = [str(name) for name in samples.drugs.index]
+        told = [samples.drugs.get(name, pd.Series(None, samples.drugs.index, object)).tolist() for name in MECHANISM]
         drugs = [  # the id of a row that gave none begins with a space, see `read`
-            f"{text}\0{'' if name.startswith(' ') else name}".encode() for text, name in zip(smiles, ids, strict=True)
+            "\0".join(map(str, (*texts, "" if name.startswith(" ") else name))).encode()
+            for *texts, name in zip(smiles, *told, ids, strict=True)
         ]
         return [lines[cell] + b"\0" + drugs[drug] for cell, drug in zip(samples.cell, samples.drug, strict=True)]
 
@@ -353,6 +418,23 @@ def _drugs_of(samples: ResponseSamples) -> dict[str, str | None]:
     used, count = np.unique(samples.drug, return_counts=True)
     drugs = _drugs_in(samples)
     return dict(drugs[drug] for drug in used[np.argsort(-count, kind="stable")])
+
+
+def _mechanisms_of(samples: ResponseSamples) -> dict[str, list[str | None]]:
+    """Return target and pathway of each drug by its id; empty where the data tells none."""
+    told = samples.drugs.iloc[np.unique(samples.drug)].reindex(columns=list(MECHANISM))
+    if told.isna().all(axis=None):
+        return {}
+    return {str(name): [known(each) for each in values] for name, *values in told.itertuples()}
+
+
+def _measured(value: Any, row: int) -> float:
+    """Return a measured response, NaN where the row has none."""
+    if contract.is_null(value):
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise PayloadError(f"row {row}, field {MEASURED}: must be a finite number")
+    return float(value)
 
 
 def _units_of(samples: ResponseSamples, task: Any) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from pipelines.errors import UserError
 from pipelines.params import Task
 from pipelines.problems import get_problem
 from training.architectures import Architecture, get_architecture
-from training.contract import Contract, make_contract
+from training.contract import Contract, contract_class, make_contract
 from training.estimator import Estimator, FitContext
 from training.model.cross_fit import FinalFit, fit_final
 from training.model.stress import answered_parts, score
@@ -34,12 +34,15 @@ def fit_calibrated(
         return architecture.build(asked["hyperparameters"], **asked["settings"]).fit(train, validation)
 
     began = time.perf_counter()
+    kind = contract_class(task.modality, task.problem)
     final = fit_final(architecture, prepared=prepared, context=context, **asked)
+    final = kind.adjusted(prepared, final, architecture.role)
     seconds = time.perf_counter() - began
     if not np.isfinite(final.held_out).all():
         raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
     naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)
-    baseline = fit_final(naive, {}, prepared, members=1, settings=asked["settings"]).estimator
+    of_baseline = fit_final(naive, {}, prepared, members=1, settings=asked["settings"])
+    baseline = kind.adjusted(prepared, of_baseline, naive.role).estimator
     contract = make_contract(name, architecture.name, task, prepared=prepared, final=final, refit=refit)
     return Calibrated(final, baseline, contract, seconds)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
-from pipelines.params import PARAMS_FILE
+from pipelines.params import PARAMS_FILE, UNSEEN_DRUGS
 from pipelines.samples.response import UNKNOWN
 from pipelines.text_values import known_column
 from training.model.limits import Limits
@@ -17,9 +17,9 @@ TISSUE, DRUG = "tissue", "drug_id"
 def columns(task: Any, prepared: Prepared) -> dict[str, np.ndarray]:
     """Return the cells of each prepared pair by column, see `training.contract.Contract.cell_columns`.
 
-    None in the mode ``drug_blind``, where an answer is always of an unseen drug.
+    None in `UNSEEN_DRUGS`, modes in which an answer is always of an unseen drug.
     """
-    if task.split.mode == "drug_blind":
+    if task.split.mode in UNSEEN_DRUGS:
         return {}
     samples, found = prepared.samples, {}
     there = {DRUG: samples.pairs[DRUG], TISSUE: samples.cell_lines[TISSUE].iloc[samples.cell]}

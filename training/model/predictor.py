@@ -50,8 +50,11 @@ class Predictor(mlflow.pyfunc.PythonModel):
         self.contract: Contract = contract_from(content)
         kind = self.contract.modality, self.contract.problem
         own = CrossFitted if cross_fitted else get_architecture(file or self.contract.architecture, *kind).estimator
-        self.estimator: Estimator = own.load(folder / "estimator")
-        self.baseline: Estimator = get_architecture(self.contract.baseline, *kind).estimator.load(folder / "baseline")
+        naive = get_architecture(self.contract.baseline, *kind).estimator
+        parts = {"estimator": own, "baseline": naive}
+        loaded = {name: self.contract.restored(of.load(folder / name), folder / name) for name, of in parts.items()}
+        self.estimator: Estimator = loaded["estimator"]
+        self.baseline: Estimator = loaded["baseline"]
         self.novelty = Novelty.load(folder / REFERENCE) if (folder / REFERENCE).is_dir() else None
         return self
 

@@ -84,7 +84,8 @@ def save_model(
     """Write a model as `Predictor.read` reads it; without ``reference`` it does not recognize novel inputs."""
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
-    content = {**contract_text(contract), "cross_fitted": isinstance(estimator, CrossFitted)}
+    fitted = getattr(estimator, "inner", estimator)
+    content = {**contract_text(contract), "cross_fitted": isinstance(fitted, CrossFitted)}
     if estimator.architecture == ENCODER:  # which has no file of the architecture's name
         content["file"] = ENCODER
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")

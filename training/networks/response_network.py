@@ -17,6 +17,7 @@ from training.architectures import Range, draw
 from training.device import network_device
 from training.estimator import Attribution, Estimator, FitContext
 from training.features.cell_line import CellLineChoices, CellLineFeatures, cell_line_space
+from training.features.mechanism import mechanism_space
 from training.features.pair import DrugFeatures, PairFeatures, PairMatrix
 from training.graphs import Formula, Graph
 from training.graphs.pairs import OnPairs, named, pair_arrays
@@ -104,7 +105,8 @@ def response_space(
     shared = draw(trial, learning_rate=Range(*learning_rate, log=True), **head, dropout=Range(0.0, dropout))
     shared |= draw(trial, batch_size=batch_sizes, weight_decay=Range(1e-4, 1.0, log=True))
     shared |= cell_line_space(trial, settings, omics=omics)
-    return shared | draw(trial, identity=["profile", "one_hot", "none"])
+    shared |= draw(trial, identity=["profile", "one_hot", "none"])
+    return shared | mechanism_space(trial, settings)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -121,6 +123,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     identity: str = "profile"  # as the two below see `training.features.pair.DrugFeatures`
     profile_components: int = 16
     bits: int = 256
+    mechanism: bool = False
     epochs: int = 40
     patience: int = 5
 
@@ -173,7 +176,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest error are kept."""
         context = context or FitContext()
-        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
+        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components, self.mechanism)
         features = PairFeatures(self._cell_features(train), of_drug, center=True)
         # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
         self.features_: PairFeatures = context.remember((id(train), repr(features)), lambda: features.fit(train))

@@ -29,13 +29,14 @@ class PairTrees(CellLineChoices, TreeEstimator):
     identity: str
     profile_components: int
     bits: int
+    mechanism: bool = False
 
     report_every = 25  # a study prunes after eight reports, late enough for slow learners
     reported = "validation_rmse"
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures, "linear": Bilinear}
 
     def _features(self, train: ResponseSamples) -> PairFeatures:
-        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components)
+        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components, self.mechanism)
         return PairFeatures(self.cell_line_features(train, self.components), of_drug, self.start == "drug_mean")
 
     @property
