@@ -6,7 +6,6 @@ from pathlib import Path
 
 from pipelines.command import architecture_parser, run_command
 from pipelines.errors import UserError
-from pipelines.params import read_params
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,24 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--sites: {lacking[0]} is no folder")
     if len({folder.name for folder in given.sites}) < len(given.sites):
         raise UserError("--sites: the last parts of the folders are the sites' names; give each its own")
-    from pipelines.datasets import read_prepared
-    from pipelines.tune_metric import with_tune_metric
-    from training.architectures import get_architecture
-    from training.federated.final import fit_federated, held_out, tuned
+    from training.federated.coordinator import run
     from training.federated.local_grid import LocalGrid
     from training.federated.plan import Plan
     from training.federated.site import app
 
-    params, _ = with_tune_metric(read_params(), given.task)
-    task = params.task(given.task)
-    prepared = read_prepared(given.task, task)
-    architecture = get_architecture(given.architecture, task.modality, task.problem)
     asked = {each.name: getattr(given, each.name) for each in fields(Plan) if hasattr(given, each.name)}
-    asked |= {"sites": len(given.sites), "hyperparameters": tuned(given.task, architecture)}
-    plan = Plan(**asked, left_out=held_out(prepared, task.split.mode))
-    fitted = fit_federated(LocalGrid(app, given.sites), plan, prepared, params)
+    fitted = run(LocalGrid(app, given.sites), asked | {"sites": len(given.sites)})
     found = fitted.federated
-    spent = f", epsilon {found['privacy']['epsilon']:.2f} at delta {plan.delta:g}" if plan.private else ""
+    spent = f", epsilon {found['privacy']['epsilon']:.2f} at delta {given.delta:g}" if found["privacy"] else ""
     print(
         f"{given.task} {fitted.architecture}: {fitted.metric} {fitted.validation:.4f} on held-out rows, best of round "
         f"{found['best_round']}{spent}, {fitted.seconds:.1f} s (run {fitted.run_id})"

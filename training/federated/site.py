@@ -28,7 +28,6 @@ from training.federated.records import from_bytes, from_record, to_record
 from training.federated.secure import masked
 from training.federated.statistics import Sums, of_modality
 from training.networks.loop import Trained, train_network
-from training.studies.trials import fit_settings
 
 LISTS, SUMS, WEIGHTS = "lists", "sums", "weights"  # what a site is asked for
 FEWEST_GROUPS = 6  # of a site: sums over fewer would tell of single ones
@@ -110,7 +109,7 @@ def built(plan: Plan, params: Params, round_number: int = 1) -> Estimator:
     if not architecture.estimator.starts:
         raise UserError(f"{plan.architecture} cannot be federated: it learns more than weights from its rows")
     chosen = {**plan.hyperparameters, **of_modality(task.modality).CHOICES}
-    settings = fit_settings(params, task) | {"epochs": plan.epochs, "seed": params.seed + round_number - 1}
+    settings = {"epochs": plan.epochs, "seed": params.seed + round_number - 1, "device": params.device}
     made = architecture.build(chosen, **{name: value for name, value in settings.items() if name not in chosen})
     if not plan.private:
         fallen = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (round_number - 1) / plan.rounds))
