@@ -62,7 +62,9 @@ class FitContext:
     memory: dict[Any, Any] = field(default_factory=dict)  # features that the trials of a study share
     progress: bool = False
     start: dict[str, Any] | None = None  # `Estimator.state` of the same model: a network goes on from it, see `starts`
-    loop: Callable[..., Any] | None = None  # in the place of `training.networks.loop.train_network`, as which it is called
+    loop: Callable[..., Any] | None = (
+        None  # in the place of `training.networks.loop.train_network`, as which it is called
+    )
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return the cached value of ``key``, or make it; the last four that were used are kept."""

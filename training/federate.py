@@ -1,5 +1,6 @@
 """Federated learning on one machine: each folder is a site, which trains on its own rows."""
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,11 +10,13 @@ from pipelines.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m training.federate --task T --architecture A --sites DIR ... [--strategy fedprox] [--rounds n] ...``."""
+    """``python -m training.federate --task T --architecture A --sites DIR ... [--strategy fedprox] ...``."""
     options = architecture_parser(__doc__ or "")
     options.add_argument("--sites", nargs="+", type=Path, required=True, help="raw folders, one a site")
     options.add_argument("--strategy", default="fedavg", help="fedavg or fedprox")
-    options.add_argument("--proximal", type=float, default=0.01, help="of fedprox: penalty on leaving the common weights")
+    options.add_argument(
+        "--proximal", type=float, default=0.01, help="of fedprox: penalty on leaving the common weights"
+    )
     options.add_argument("--rounds", type=int, default=20)
     options.add_argument("--epochs", type=int, default=2, help="of each site in a round")
     options.add_argument("--noise", type=float, default=0.0, help="of gradients, in units of --clip; 0: no privacy")
@@ -28,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--sites: {lacking[0]} is no folder")
     if len({folder.name for folder in given.sites}) < len(given.sites):
         raise UserError("--sites: the last parts of the folders are the sites' names; give each its own")
+    if importlib.util.find_spec("flwr") is None:
+        raise UserError("federated learning needs Flower, in no image: pip install -r requirements.lock")
     from training.federated.coordinator import run
     from training.federated.local_grid import LocalGrid
     from training.federated.plan import Plan

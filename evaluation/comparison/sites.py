@@ -25,7 +25,9 @@ from training.studies.trials import fit_settings
 POOLED = "pooled"
 
 
-def content(name: str, params: Params, prepared: Prepared, architecture: str, folders: Sequence[Path]) -> dict[str, Any]:
+def content(
+    name: str, params: Params, prepared: Prepared, architecture: str, folders: Sequence[Path]
+) -> dict[str, Any]:
     """Return a report of an architecture fitted at each of the sites' ``folders`` alone, at all, and on all rows.
 
     Alone and pooled are ordinary fits with the federation's hyperparameters, stopped early on validation rows. The
@@ -74,8 +76,12 @@ def _report(
         cells.append("–" if better is None else interval(better, "difference", sign="+"))
         rows.append([Code(model), f"{sizes[model]:,.0f}", *cells])
     private, reference = about["privacy"], frames[first]
-    spent = "No privacy was bought." if private is None else (
-        f"Privacy spent by the federated weights: epsilon {private['epsilon']:.2f} at delta {private['delta']:g}."
+    spent = (
+        "No privacy was bought."
+        if private is None
+        else (
+            f"Privacy spent by the federated weights: epsilon {private['epsilon']:.2f} at delta {private['delta']:g}."
+        )
     )
     said = (
         f"{len(reference):,} test rows of {reference['group'].nunique()} groups, at the coordinator; "

@@ -37,7 +37,10 @@ def federated_blocks(found: dict[str, Any] | None) -> list[Block]:
     """Return where the rows were that the model was trained on, nothing where they were here."""
     if found is None:
         return []
-    rows = [[site["site"], f"{site.get('num-examples', 0):,.0f}", f"{site.get('groups', 0):,.0f}"] for site in found["sites"]]
+    rows = [
+        [site["site"], f"{site.get('num-examples', 0):,.0f}", f"{site.get('groups', 0):,.0f}"]
+        for site in found["sites"]
+    ]
     said = (
         f"The data stayed where it was: {len(rows)} sites trained on their own rows by {found['strategy']}, and only "
         f"weights, sums for standardization, and names of genes and drugs left them"

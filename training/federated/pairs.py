@@ -140,4 +140,3 @@ def _table(agreed: Mapping[str, Any], name: str, components: int, all_lines: int
     if components and kept.size:
         made.components = leading(products[np.ix_(kept, kept)] / np.outer(scale, scale), components, lines)[0]
     return made
-

@@ -18,7 +18,9 @@ from training.estimator import FitContext
 from training.federated.plan import Plan
 from training.networks.loop import Trained, TrainingChoices, optimizer_of
 
-_ORDERS = tuple(map(float, range(2, 257)))  # of Rényi divergences: for fractions the accountant's series may not converge
+_ORDERS = tuple(
+    map(float, range(2, 257))
+)  # of Rényi divergences: for fractions the accountant's series may not converge
 
 
 def drawn(plan: Plan, groups: int) -> tuple[int, int]:

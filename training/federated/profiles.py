@@ -31,7 +31,7 @@ def agree(given: list[dict[str, Any]]) -> dict[str, Any]:
 
 def sums(step: str, samples: ExpressionSamples, agreed: Mapping[str, Any], estimator: GeneNetwork) -> Sums:
     """Return a site's sums of ``step``, see `training.federated.statistics`."""
-    found = {}
+    found: Sums = {}
     for name, values in {
         "genes": samples.logged(agreed["genes"]).astype(np.float64),
         "targets": samples.target.astype(np.float64),

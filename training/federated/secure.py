@@ -83,7 +83,8 @@ class _Workflow(SecAggPlusWorkflow):
             quantization_range=_RANGE,
             timeout=timeout,
         )
-        self.requests, self.total, self.replies = requests, None, list[RecordDict]()
+        self.requests, self.replies = requests, list[RecordDict]()
+        self.total: list[np.ndarray] | None = None
 
     def setup_stage(self, grid: Grid, context: LegacyContext, state: Any) -> bool:
         """Ask as Flower does, and send our requests with its keys later on: in records of each node's own."""
@@ -128,7 +129,9 @@ def secure_sum(grid: Grid, messages: list[Message], timeout: float | None) -> tu
     Both are empty where too few sites were there to the end.
     """
     workflow = _Workflow({message.metadata.dst_node_id: message for message in messages}, timeout)
-    context = LegacyContext(_empty_context(), strategy=cast(Any, workflow), client_manager=cast(Any, _Counted(messages)))
+    context = LegacyContext(
+        _empty_context(), strategy=cast(Any, workflow), client_manager=cast(Any, _Counted(messages))
+    )
     context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({Key.CURRENT_ROUND: 1})
     context.state.array_records[MAIN_PARAMS_RECORD] = ArrayRecord()
     workflow(grid, context)

@@ -39,7 +39,9 @@ class Federated:
         """Return what receipt, evidence and model card keep."""
         plan = self.plan
         spent = [site["epsilon"] for site in self.sites if "epsilon" in site]
-        private = {"epsilon": max(spent), "delta": plan.delta, "noise": plan.noise, "clip": plan.clip} if spent else None
+        private = (
+            {"epsilon": max(spent), "delta": plan.delta, "noise": plan.noise, "clip": plan.clip} if spent else None
+        )
         how = {"strategy": plan.strategy, "rounds": plan.rounds, "local_epochs": plan.epochs, "secure": plan.secure}
         return {"sites": self.sites, **how, "best_round": self.best_round, "privacy": private}
 

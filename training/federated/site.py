@@ -59,7 +59,9 @@ class Site:
         rows = prepared.rows("train", "test")  # what is tested lies at the coordinator
         self.groups = prepared.table["group"].to_numpy()[rows]
         if len(np.unique(self.groups)) < FEWEST_GROUPS:
-            raise UserError(f"{folder}: fewer than {FEWEST_GROUPS} groups to train on; sums over them would tell of each")
+            raise UserError(
+                f"{folder}: fewer than {FEWEST_GROUPS} groups to train on; sums over them would tell of each"
+            )
         self.train, self.validation = prepared.samples.take(rows), prepared.side("validation")
 
     def estimator(self, plan: Plan, round_number: int = 1) -> Estimator:
@@ -120,9 +122,7 @@ def built(plan: Plan, params: Params, round_number: int = 1) -> Estimator:
 def proximal_loop(strength: float) -> Callable[..., Trained]:
     """Return a loop that draws the weights to those that it starts from (Li et al., 2020)."""
 
-    def train(
-        network: nn.Module, loss: Callable[[Tensor], Tensor], n_rows: int, monitor: Any, **how: Any
-    ) -> Trained:
+    def train(network: nn.Module, loss: Callable[[Tensor], Tensor], n_rows: int, monitor: Any, **how: Any) -> Trained:
         own = [each for each in network.parameters() if each.requires_grad]
         common = [each.detach().clone() for each in own]
 

@@ -85,7 +85,9 @@ def fit(
     asked = _asked(architecture, hyperparameters, params, task)
     if elsewhere is not None:
         if rotated:
-            raise UserError(f"{name}: a rotation over all groups cannot be fitted elsewhere; set split.fewest_groups: 0")
+            raise UserError(
+                f"{name}: a rotation over all groups cannot be fitted elsewhere; set split.fewest_groups: 0"
+            )
         asked["members"] = 1
     called = FEDERATED + architecture.name if elsewhere else architecture.name
     members = asked["members"]
