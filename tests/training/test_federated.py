@@ -70,11 +70,10 @@ class Tapped(LocalGrid):
         return replies
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "gnn"])
-@pytest.mark.parametrize("omics", ["expression", "all"])
+@pytest.mark.parametrize(("architecture", "omics"), [("mlp", "all"), ("gnn", "expression"), ("multi_omics", "all")])
 def test_sites_agree_on_what_a_fit_on_all_rows_learns(folders: list[Path], architecture: str, omics: str) -> None:
-    hyperparameters = {"units": 16, "batch_size": 64, "omics": omics} | ({"components": 8} if architecture == "mlp" else {})
-    plan = planned(architecture=architecture, hyperparameters=hyperparameters)
+    components = {"components": 8} if architecture == "mlp" else {}
+    plan = planned(architecture=architecture, hyperparameters={"units": 16, "omics": omics, **components})
     agreed, _ = agree(LocalGrid(app, folders), [1, 2, 3], plan, PARAMS)
     rows = together(folders, plan)
     pooled = built(plan, PARAMS).fit(rows, None, FitContext(loop=lambda *given, **more: None))
@@ -148,9 +147,10 @@ def test_no_group_moves_the_weights_further_than_the_clip_and_only_noise_is_left
     settings = TrainingChoices(epochs=3, patience=1, batch_size=2, learning_rate=0.1, weight_decay=0.0)
     plan = planned(noise=1e-9, clip=0.5, share=1.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.federated.private.optimizer_of", lambda network, *_: Recorded(network.parameters(), 0.1))
+        patch.setattr("training.federated.private.optimizer_of", lambda network, *_: Recorded(network.parameters()))
         loop = private_loop(plan, np.array(["a", "a", "b"]))
-        loop(network, lambda rows: (1e6 * network.weight * (1 + rows)).sum(), 3, None, settings=settings, context=FitContext())
+        how: dict[str, Any] = {"settings": settings, "context": FitContext()}
+        loop(network, lambda rows: (1e6 * network.weight * (1 + rows)).sum(), 3, None, **how)
     assert len(seen) == 3 and all(abs(each) == pytest.approx(0.5, rel=1e-3) for each in seen)  # of two groups, the mean
 
 
