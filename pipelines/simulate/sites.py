@@ -1,13 +1,17 @@
 """One raw folder dealt to several sites by a column, to try federated learning on one machine."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from pipelines.command import parser, run_command
 from pipelines.errors import UserError
 from pipelines.paths import DATA
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The table of who is at a site, and the column that other tables know them by.
 OWNERS = {"cell_lines.csv": "cell_line_id", "samples.csv": "sample_id"}
@@ -46,6 +50,8 @@ def deal_sites(folder: Path, column: str, names: Sequence[Path]) -> dict[str, in
 
 
 def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd  # behind the arguments: `--help` loads nothing
+
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=object)
 
 

@@ -1,6 +1,7 @@
 """A federated final fit: logged like any other, with a child run for each site and round."""
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import mlflow
 from flwr.serverapp import Grid
 from mlflow.entities import Metric
-from mlflow.utils.time import get_current_time_millis
 
 from pipelines import tracking
 from pipelines.datasets import Prepared
@@ -83,7 +83,7 @@ def fit_federated(grid: Grid, plan: Plan, prepared: Prepared, params: Params) ->
 
 def _log_site(plan: Plan, parent: Any, number: int, row: Mapping[str, Any]) -> None:
     """Log what a site measured in a round as a run of its own."""
-    client, now = mlflow.MlflowClient(), get_current_time_millis()
+    client, now = mlflow.MlflowClient(), int(time.time() * 1000)
     tags = {"mlflow.parentRunId": parent.run_id, "task": plan.task, "stage": "federate"}
     tags |= {"architecture": f"{FEDERATED}{plan.architecture}", "federated.site": row["site"]}
     made = client.create_run(
