@@ -32,7 +32,7 @@ $(foreach each,$(.VARIABLES),$(if $(filter command,$(origin $(each))),$(eval ove
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: trial labels bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: trial labels federate bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -85,6 +85,11 @@ generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"] [PILOT=1
 
 labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the sample doubt, reports/T/labels.html; ANSWERS=DIR: what to label first
 	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --answers "$${ANSWERS:-}"
+
+federate: $(READY) ## TASK=T SITES="DIR DIR" [ARCH=mlp] [STRATEGY=fedavg|fedprox] [ROUNDS=20] [EPOCHS=2] [NOISE=1.0] [SECURE=1]: train at sites that keep their rows, beside each alone and all pooled
+	@$(need_task)$(if $(value SITES),,$(error name the raw folders, one a site: make federate TASK=... SITES="north south"))dvc repro "prepare@$$TASK"
+	@python -m training.federate --task "$$TASK" --architecture "$${ARCH:-mlp}" --sites $$SITES --strategy "$${STRATEGY:-fedavg}" --rounds "$${ROUNDS:-20}" --epochs "$${EPOCHS:-2}" --noise "$${NOISE:-0}" $(if $(value SECURE),--secure)
+	@python -m evaluation.evaluate --task "$$TASK" --architecture "federated_$${ARCH:-mlp}" && python -m evaluation.beside_sites --task "$$TASK" --architecture "$${ARCH:-mlp}" --sites $$SITES
 
 ablate: $(READY) ## TASK=T ARCH=A [PERMUTATIONS=3]: refit a recurrent network with its genes in random order
 	@$(if $(and $(value TASK),$(value ARCH)),,$(error name both: make $@ TASK=gene_expression ARCH=lstm))python -m evaluation.ablate --task "$$TASK" --architecture "$$ARCH" $(if $(value PERMUTATIONS),--permutations "$$PERMUTATIONS")

@@ -85,6 +85,7 @@ def register(name: str, evidence: dict[str, Any], *, by: str, why: str = "", pol
         "evidence.sha256": evidence["sha256"],
         "evidence.run_id": evidence["run_id"],
         FILES_TAG: str(files.files),
+        **({"federated.sites": str(len(evidence["federated"]["sites"]))} if "federated" in evidence else {}),
         **{key: str(value) for key, value in evidence["hashes"].items()},
     }
     if found.aliases.get(CANDIDATE) == number and version.tags.items() >= tags.items():

@@ -61,6 +61,10 @@ class FitContext:
     checkpoint: Path | None = None  # a network writes it after every epoch, and resumes from it
     memory: dict[Any, Any] = field(default_factory=dict)  # features that the trials of a study share
     progress: bool = False
+    start: dict[str, Any] | None = None  # `Estimator.state` of the same model: a network goes on from it, see `starts`
+    loop: Callable[..., Any] | None = (
+        None  # in the place of `training.networks.loop.train_network`, as which it is called
+    )
 
     def remember(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return the cached value of ``key``, or make it; the last four that were used are kept."""
@@ -102,6 +106,7 @@ class Estimator(BaseEstimator, ABC):
     counted: ClassVar[tuple[str, ...]] = ()
     architecture: ClassVar[str] = ""
     masks_omics: ClassVar[bool] = False  # whether any omics of a line may be missing
+    starts: ClassVar[bool] = False  # whether `fit` heeds `FitContext.start`: then it learns nothing but weights
 
     @abstractmethod
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
@@ -246,6 +251,13 @@ class Classifier(Estimator):
 def save_state(state: dict[str, Any], folder: Path) -> None:
     """Write nested JSON values and arrays of numbers to ``state.json`` and ``state.safetensors`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    content, arrays = packed(state)
+    (folder / "state.json").write_text(content, encoding="utf-8")
+    save_file(arrays, folder / "state.safetensors")
+
+
+def packed(state: dict[str, Any]) -> tuple[str, dict[str, np.ndarray]]:
+    """Return nested JSON values and arrays of numbers as JSON text and arrays by name."""
     arrays: dict[str, np.ndarray] = {}
 
     def strip(value: Any, path: str) -> Any:
@@ -258,13 +270,16 @@ def save_state(state: dict[str, Any], folder: Path) -> None:
             return [strip(inner, f"{path}.{index}") for index, inner in enumerate(value)]
         return value.item() if isinstance(value, np.generic) else value
 
-    (folder / "state.json").write_text(json.dumps(strip(state, "state")), encoding="utf-8")
-    save_file(arrays, folder / "state.safetensors")
+    return json.dumps(strip(state, "state")), arrays
 
 
 def load_state(folder: Path) -> dict[str, Any]:
     """Read what `save_state` wrote."""
-    arrays = load_file(folder / "state.safetensors")
+    return unpacked((folder / "state.json").read_text(encoding="utf-8"), load_file(folder / "state.safetensors"))
+
+
+def unpacked(content: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return what was `packed`."""
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):
@@ -273,4 +288,4 @@ def load_state(folder: Path) -> dict[str, Any]:
             return {key: fill(inner) for key, inner in value.items()}
         return [fill(inner) for inner in value] if isinstance(value, list) else value
 
-    return fill(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    return fill(json.loads(content))

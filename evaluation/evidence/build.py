@@ -79,6 +79,7 @@ def evaluate(
         **found.sections,
         **({"rotation": rotation_section(model)} if isinstance(model, Rotated) else {}),
         "pretraining": pretraining(run),
+        **({"federated": fitted.federated} if fitted.federated else {}),
         "cost": fitted.cost,
         "data": data_section(prepared, _report(name, VALIDATION_FILE), audit),
         "hashes": _hashes(run, params, kept),

@@ -9,6 +9,7 @@ from evaluation.promotion.card_parts import (
     SHOWN,
     as_table,
     decision_blocks,
+    federated_blocks,
     limit_blocks,
     score,
     strata_blocks,
@@ -121,6 +122,7 @@ def _data(evidence: dict[str, Any]) -> list[Block]:
         told = ", ".join(f"{count:,} {rule.replace('_', ' ')}" for rule, count in dropped.items())
         blocks.append(text(f"Excluded: {told}."))
     blocks += decision_blocks(data.get("label_decisions"))
+    blocks += federated_blocks(evidence.get("federated"))
     blocks += _trained_before(evidence.get("pretraining"))
     checked = data["validation"]
     outcomes = {None: "Validation of the raw data is not recorded.", True: "The raw data passed validation."}

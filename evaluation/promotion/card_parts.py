@@ -33,6 +33,27 @@ def decision_blocks(decided: dict[str, Any] | None) -> list[Block]:
     return [text(f"Labels that people decided on: {told}; {of_tested}"), *as_table(head, rows)]
 
 
+def federated_blocks(found: dict[str, Any] | None) -> list[Block]:
+    """Return where the rows were that the model was trained on, nothing where they were here."""
+    if found is None:
+        return []
+    rows = [
+        [site["site"], f"{site.get('num-examples', 0):,.0f}", f"{site.get('groups', 0):,.0f}"]
+        for site in found["sites"]
+    ]
+    said = (
+        f"The data stayed where it was: {len(rows)} sites trained on their own rows by {found['strategy']}, and only "
+        f"weights, sums for standardization, and names of genes and drugs left them"
+    )
+    said += ", summed by secure aggregation. " if found["secure"] else ". "
+    if (private := found["privacy"]) is not None:
+        said += (
+            f"The weights are differentially private by group: epsilon {private['epsilon']:.2f} at delta "
+            f"{private['delta']:g}; the sums are not. "
+        )
+    return [text(said + "The rows below are the coordinator's."), *as_table(["site", "training rows", "groups"], rows)]
+
+
 def strata_blocks(evidence: dict[str, Any]) -> list[Block]:
     """Return how far each judged stratum lies from all rows, the worst first; nothing where no column is named."""
     strata = evidence.get("strata")

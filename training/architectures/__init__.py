@@ -55,6 +55,7 @@ def joined(*spaces: Space) -> Space:
 
 
 _FOLDER = Path(__file__).parent
+FEDERATED = "federated_"  # before the name of an architecture: fitted at sites, see `training.federated`
 ENCODER = "_encoder"  # the file of all encoders that ``params.yaml`` brings
 
 
@@ -170,8 +171,10 @@ def names(modality: str | None = None, problem: str | None = None) -> list[str]:
 def get_architecture(name: str, modality: str, problem: str) -> Architecture:
     """Return the architecture ``name`` for a modality and a problem; UserError if there is none.
 
-    A name without a file is that of an encoder of ``params.yaml`` in the working directory.
+    A name without a file is that of an encoder of ``params.yaml`` in the working directory; `FEDERATED` before a name
+    changes nothing.
     """
+    name = name.removeprefix(FEDERATED)
     found = _found(name, modality, problem) if name in (*names(), ENCODER) else None
     if found is None and name not in names() and (encoder := _found(ENCODER, modality, problem)) is not None:
         found = importlib.import_module(f"{__name__}.{ENCODER}").brought(name, encoder)
@@ -184,6 +187,8 @@ def get_architecture(name: str, modality: str, problem: str) -> Architecture:
 @cache
 def display_name(name: str) -> str:
     """Return how an architecture is written for people: ``TITLE`` in its file, which is read and not imported."""
+    if name.startswith(FEDERATED):
+        return f"{display_name(name.removeprefix(FEDERATED))}, federated"
     path = _FOLDER / f"{name}.py"
     if name.isidentifier() and path.is_file():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

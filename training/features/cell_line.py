@@ -35,7 +35,7 @@ _ENOUGH = 0.5  # more of the training lines have every table, or `drop` is not t
 
 
 @dataclass
-class _Table:
+class Table:
     """The map of one omics table: select, impute, scale, and rotate for PCA."""
 
     names: list[str]
@@ -55,6 +55,7 @@ class _Table:
 
     @property
     def width(self) -> int:
+        """Return the number of columns."""
         return self.inner + int(self.flagged)
 
     def scaled(self, table: pd.DataFrame, impute: bool = True) -> np.ndarray:
@@ -66,6 +67,7 @@ class _Table:
         return (values - self.center) / self.scale if self.quantiles is None else _ranked(values, self.quantiles)
 
     def flags(self, table: pd.DataFrame) -> list[np.ndarray]:
+        """Return which lines lack the table, ``(lines, 1)``, in a list that is empty if none did in training."""
         return [1.0 - measured(table)[:, None]] if self.flagged else []
 
 
@@ -81,7 +83,7 @@ class CellLineFeatures:
     # Of missing tables and values: the training ``mean``; ``knn``, that of the five nearest training lines over all
     # tables (Troyanskaya et al., 2001); with ``drop`` lines without a table are left aside, see `complete`.
     imputation: str = "mean"
-    tables: dict[str, _Table] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
     tissues: list[str] = field(default_factory=list)
     neighbors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     needed: list[str] = field(default_factory=list)
@@ -114,7 +116,7 @@ class CellLineFeatures:
         self.tissues = sorted(set(lines["tissue"]) - {UNKNOWN})
         return self
 
-    def _fit_table(self, table: pd.DataFrame, response: np.ndarray | None) -> _Table:
+    def _fit_table(self, table: pd.DataFrame, response: np.ndarray | None) -> Table:
         values = table.to_numpy(np.float64)
         has = measured(table)
         values = values[has] if has.any() else np.zeros((1, values.shape[1]))
@@ -126,7 +128,7 @@ class CellLineFeatures:
             center, scale = known.min(axis=0), np.ptp(known, axis=0)
         else:
             center, scale = known.mean(axis=0), known.std(axis=0)
-        fitted = _Table(
+        fitted = Table(
             list(table.columns), kept, fill[kept], center, np.where(scale > 0, scale, 1.0), flagged=not has.all()
         )
         if self.scaling == "quantile_normal" and kept.size:
@@ -134,7 +136,7 @@ class CellLineFeatures:
             fitted.quantiles = transformer.fit(values).quantiles_
         return fitted
 
-    def _fit_components(self, table: _Table, scaled: np.ndarray) -> None:
+    def _fit_components(self, table: Table, scaled: np.ndarray) -> None:
         if not table.kept.size:
             return
         if self.scaling != "standard":  # whose means are 0
@@ -237,13 +239,25 @@ class CellLineFeatures:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Rebuild from `state`."""
-        tables = {name: _Table(**table) for name, table in state["tables"].items()}
+        tables = {name: Table(**table) for name, table in state["tables"].items()}
         return cls(**{**state, "omics": tuple(state["omics"]), "tables": tables})
 
 
 def measured(table: pd.DataFrame) -> np.ndarray:
     """Return which lines have any value of the table, bool, shape ``(lines,)``."""
     return ~np.isnan(table.to_numpy(np.float64)).all(axis=1)
+
+
+def leading(products: np.ndarray, components: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the leading right singular vectors ``(n, k)`` and values ``(k,)`` of a matrix by its products ``(n, n)``.
+
+    ``rows`` is how many the matrix has: there are no more components. The largest entry of each vector is positive.
+    """
+    values, vectors = np.linalg.eigh(products)
+    order = np.argsort(-values)[: min(components, rows)]
+    vectors = vectors[:, order]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(order))])
+    return vectors * signs, np.sqrt(np.maximum(values[order], 0.0))
 
 
 def _unseen_spread(values: np.ndarray, components: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from rdkit.Chem import rdFingerprintGenerator
 from pipelines.samples.molecules import parent, parse
 from pipelines.samples.response import ResponseSamples
 from training.estimator import Featurizer
-from training.features.cell_line import SUPERVISED, CellLineFeatures
+from training.features.cell_line import SUPERVISED, CellLineFeatures, leading
 from training.features.mechanism import Mechanisms
 
 _SHRINKAGE = 1.0  # prior observations at the overall mean, for drugs that were measured rarely
@@ -39,20 +39,11 @@ class DrugFeatures(Featurizer):
     def fit(self, train: ResponseSamples) -> Self:
         """Fit on training rows: means and response profiles of the drugs in them."""
         used, drug = np.unique(train.drug, return_inverse=True)
-        self.ids = [str(name) for name in train.drugs.index[used]]
-        self.overall = float(train.target.mean())
         count = np.bincount(drug, minlength=len(used))
         total = np.bincount(drug, train.target, minlength=len(used))
-        self.mean = (total + _SHRINKAGE * self.overall) / (count + _SHRINKAGE)
-        self.molecules = {}
-        # Most measured first: a molecule under two ids is found at the one that is known best.
-        for index in np.argsort(-count, kind="stable"):
-            smiles = train.drugs["smiles"].iloc[used[index]]
-            if isinstance(smiles, str) and (key := parent(smiles)) is not None:
-                self.molecules.setdefault(key, self.ids[index])
+        self._learn_means(train.drugs["smiles"].iloc[used], total, count, float(train.target.mean()))
         if self.mechanism:
             self.mechanisms.fit(train.drugs.iloc[used], _FEWEST)
-        self.profile = np.zeros((len(used), 0))
         if self.identity == "profile" and self.components:
             matrix = residual_matrix(train, train.target - self.mean[drug])
             _, size, rotation = np.linalg.svd(matrix, full_matrices=False)
@@ -60,6 +51,31 @@ class DrugFeatures(Featurizer):
             signs = np.sign(rotation[np.arange(len(rotation)), np.abs(rotation).argmax(axis=1)])
             self.profile = (rotation * (signs * size / np.sqrt(len(matrix)))[:, None]).T
         return self
+
+    def fit_sums(
+        self, smiles: pd.Series, total: np.ndarray, count: np.ndarray, products: np.ndarray, lines: int
+    ) -> Self:
+        """Fit on sums over training rows that are elsewhere.
+
+        ``smiles`` has the index of the drugs; ``total`` and ``count`` of their responses are ``(drugs,)``, ``products``
+        those of the columns of `residual_matrix`, ``(drugs, drugs)``, which has a row for each of the ``lines``.
+        """
+        self._learn_means(smiles, total, count, float(total.sum() / count.sum()))
+        if self.identity == "profile" and self.components:
+            vectors, size = leading(products, self.components, lines)
+            self.profile = vectors * (size / np.sqrt(lines))
+        return self
+
+    def _learn_means(self, smiles: pd.Series, total: np.ndarray, count: np.ndarray, overall: float) -> None:
+        self.ids, self.overall = [str(name) for name in smiles.index], overall
+        self.mean = shrunk(total, count, overall)
+        self.molecules = {}
+        # Most measured first: a molecule under two ids is found at the one that is known best.
+        for index in np.argsort(-count, kind="stable"):
+            text = smiles.iloc[index]
+            if isinstance(text, str) and (key := parent(text)) is not None:
+                self.molecules.setdefault(key, self.ids[index])
+        self.profile = np.zeros((len(smiles), 0))
 
     def known(self, drugs: pd.DataFrame) -> np.ndarray:
         """Return for each drug its position among the training drugs, by id or else by molecule; -1 if unseen."""
@@ -107,6 +123,11 @@ class DrugFeatures(Featurizer):
         if self.bits:
             names += ["fingerprint:none", *(f"fingerprint:{bit}" for bit in range(self.bits))]
         return names
+
+
+def shrunk(total: np.ndarray, count: np.ndarray, overall: float) -> np.ndarray:
+    """Return the mean response of each drug, ``(drugs,)``, drawn to the overall mean where it was measured rarely."""
+    return (total + _SHRINKAGE * overall) / (count + _SHRINKAGE)
 
 
 def fingerprints(smiles: list[str | None], bits: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A final fit with its baseline and its contract, which is calibrated on rows outside the fit."""
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,17 +27,23 @@ class Calibrated(NamedTuple):
 
 
 def fit_calibrated(
-    name: str, architecture: Architecture, task: Task, prepared: Prepared, *, asked: dict[str, Any], context: FitContext
+    name: str,
+    architecture: Architecture,
+    task: Task,
+    prepared: Prepared,
+    *,
+    asked: dict[str, Any],
+    context: FitContext,
+    how: Callable[..., FinalFit] = fit_final,
 ) -> Calibrated:
-    """Fit ``asked``: hyperparameters, members and settings; UserError if it diverged."""
+    """Fit ``asked``: hyperparameters, members and settings; UserError if it diverged. ``how`` does it."""
 
     def refit(train: Any, validation: Any) -> Estimator:
         return architecture.build(asked["hyperparameters"], **asked["settings"]).fit(train, validation)
 
     began = time.perf_counter()
     kind = contract_class(task.modality, task.problem)
-    final = fit_final(architecture, prepared=prepared, context=context, **asked)
-    final = kind.adjusted(prepared, final, architecture.role)
+    final = kind.adjusted(prepared, how(architecture, prepared=prepared, context=context, **asked), architecture.role)
     seconds = time.perf_counter() - began
     if not np.isfinite(final.held_out).all():
         raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")

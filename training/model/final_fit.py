@@ -23,7 +23,7 @@ from pipelines.files import read_json, written_whole
 from pipelines.params import Budget, Params, Task
 from pipelines.problems import Problem, get_problem
 from pipelines.step_metrics import sending
-from training.architectures import Architecture
+from training.architectures import FEDERATED, Architecture
 from training.device import torch_device
 from training.estimator import FitContext
 from training.model.calibrated import Calibrated, fit_calibrated, validation_score
@@ -61,6 +61,7 @@ class Fitted:
     seconds: float
     cost: dict[str, float]
     cross_validation: dict[str, float] = field(default_factory=dict)  # mean and sd over the folds; empty for one model
+    federated: dict[str, Any] = field(default_factory=dict)  # `training.federated.server.Federated.about`
 
 
 def fit(
@@ -73,25 +74,37 @@ def fit(
     folder: Path,
     study: str = "none",
     tune: Callable[..., Any] | None = None,
+    elsewhere: Callable[..., FinalFit] | None = None,
 ) -> Fitted:
-    """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large."""
+    """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large.
+
+    ``elsewhere`` stands in the place of `fit_final`, for one member.
+    """
     task = params.task(name)
     metric, rotated = task.tune.metric, is_rotated(architecture.name, task, prepared)
     asked = _asked(architecture, hyperparameters, params, task)
+    if elsewhere is not None:
+        if rotated:
+            raise UserError(
+                f"{name}: a rotation over all groups cannot be fitted elsewhere; set split.fewest_groups: 0"
+            )
+        asked["members"] = 1
+    called = FEDERATED + architecture.name if elsewhere else architecture.name
     members = asked["members"]
     files = Unfinished.of(study, task, architecture=architecture.name, **asked)
-    tags = run_tags(architecture, params, split=prepared.sha256, study=study) | files.tags()
+    tags = run_tags(architecture, params, split=prepared.sha256, study=study) | files.tags() | {"architecture": called}
     tags |= {"device": torch_device(params.device), "tune.metric": metric}
     tags |= architecture.origin(hyperparameters, asked["settings"])
     begun = next((run.info.run_id for run in files.runs(name)), None)
-    with tracking.run(name, "fit", architecture.name, tags=tags, run_id=begun) as run:
+    with tracking.run(name, "fit", called, tags=tags, run_id=begun) as run:
         if begun is not None:  # perhaps at another commit; the model will be this one's
             tracking.retag(name, tags)
         tracking.patiently(lambda: log_datasets(name, prepared))
         tracking.patiently(lambda: mlflow.log_params({**hyperparameters, "members": members}))
         with sending(run.info.run_id, files.file("metrics.jsonl")) as steps:
             context = FitContext(lambda step, of: steps.log(step_metrics(of), step), files.file("pt"), progress=True)
-            fitted = fit_calibrated(name, architecture, task, prepared, asked=asked, context=context)
+            own: dict[str, Any] = {"asked": asked, "context": context, "how": elsewhere or fit_final}
+            fitted = fit_calibrated(name, architecture, task, prepared, **own)
         final, contract = fitted.final, fitted.contract
         validation = validation_score(final, prepared, task, metric, params.seed)
         samples = prepared.samples.take(prepared.tested)
@@ -112,7 +125,7 @@ def fit(
     files.settle(name, run.info.run_id)
     return Fitted(
         task=name,
-        architecture=architecture.name,
+        architecture=called,
         budget=params.budget,
         run_id=run.info.run_id,
         model_uri=model_uri,

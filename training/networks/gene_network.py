@@ -63,30 +63,44 @@ class GeneNetwork(ProfileNetwork):
     epochs: int = 60
     patience: int = 10
 
+    starts = True
     fitted = ("order", "targets", "mean", "scale")
 
     def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest error, in standardized units, are kept."""
-        self.features_ = ProfileFeatures().fit(train)
-        self.order_ = gene_positions(self.features_, train, self.order, self.permutation)
-        self.targets_ = list(train.targets)
-        inputs, measured = self._inputs(train), train.target
-        known, self.mean_ = ~np.isnan(measured), target_means(train)
-        count = np.maximum(known.sum(axis=0), 1)
-        spread = np.sqrt((np.where(known, measured - self.mean_, 0) ** 2).sum(axis=0) / count)
-        self.scale_ = np.where(spread > 1e-6, spread, 1.0)
+        context, measured = context or FitContext(), train.target
+        known = ~np.isnan(measured)
+        if context.start is None:
+            features, mean = ProfileFeatures().fit(train), target_means(train)
+            squares = (np.where(known, measured - mean, 0) ** 2).sum(axis=0)
+            order = gene_positions(features, train, self.order, self.permutation)
+            spread = np.sqrt(squares / np.maximum(known.sum(axis=0), 1))
+            self.begin(features, order, list(train.targets), mean=mean, spread=spread)
+        else:
+            self.restore(context.start)
+        inputs = self._inputs(train)
         residual = np.where(known, (measured - self.mean_) / self.scale_, 0)
-
-        torch.manual_seed(self.seed)
-        self._make(inputs.shape[1], len(self.targets_), linear=self.linear_start > 0)
-        if self.linear_start > 0:
+        if self.linear_start > 0 and context.start is None:
             weights, unseen = ridge(inputs, residual, train.table["patient_id"].to_numpy(str))
             self.network_.start_from(torch.as_tensor(weights * self.linear_start, dtype=torch.float32))
             # Ridge errs less on its own rows than on new patients: the network must not learn to correct that.
             residual = residual - self.linear_start * unseen
         monitor = self._monitor(validation) if validation is not None and len(validation) else None
-        loss, context = self._loss(inputs, residual, known), context or FitContext()
+        loss = self._loss(inputs, residual, known)
         self.trained_ = train_network(self.network_, loss, len(train), monitor, settings=self, context=context)
+        return self
+
+    def begin(
+        self, features: ProfileFeatures, order: np.ndarray, targets: list[str], *, mean: np.ndarray, spread: np.ndarray
+    ) -> Self:
+        """Set all that is learned before training, and make the network, with random weights.
+
+        ``order`` is of the genes, see `gene_positions`; ``mean`` and ``spread`` are of the targets, ``(targets,)``.
+        """
+        self.features_, self.order_, self.targets_ = features, order, targets
+        self.mean_, self.scale_ = mean, np.where(spread > 1e-6, spread, 1.0)
+        torch.manual_seed(self.seed)
+        self._make(len(features.genes), len(targets), linear=self.linear_start > 0)
         return self
 
     def _loss(self, inputs: np.ndarray, residual: np.ndarray, known: np.ndarray) -> Callable[[Tensor], Tensor]:

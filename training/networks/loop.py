@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,12 @@ def train_network(
     parameters with their share of the learning rate; with ``start_counts`` the initial weights may be the best. ``ema``
     above 0 is the decay, a step, of an average of the weights, which is what is monitored and kept.
     """
+    if context.loop is not None:
+        return context.loop(network, loss, n_rows, monitor, settings=settings, context=replace(context, loop=None))
     device = next(network.parameters()).device
     shuffle = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
-    optimizer = _optimizer(network, settings, groups)
+    optimizer = optimizer_of(network, settings, groups)
     steps = math.ceil(n_rows / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_cosine(steps * settings.epochs))
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
@@ -111,7 +113,7 @@ def train_network(
     return Trained(best_epoch, history, first_epoch)
 
 
-def _optimizer(
+def optimizer_of(
     network: nn.Module, settings: TrainingChoices, groups: list[tuple[list[nn.Parameter], float]] | None
 ) -> torch.optim.Optimizer:
     """Return AdamW; biases and other vectors do not decay."""

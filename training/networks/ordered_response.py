@@ -12,6 +12,7 @@ from torch import Tensor
 from pipelines.samples.response import ResponseSamples
 from training.features.cell_line import CellLineFeatures
 from training.features.gene_layout import correlation_order
+from training.features.pair import PairFeatures
 from training.networks.response_network import PairModule, ResponseNetwork
 
 
@@ -32,6 +33,7 @@ class OrderedResponseNetwork(ResponseNetwork):
     """A network that reads a line's genes, the most variable of very many, in the order of a clustering."""
 
     widest: ClassVar[int] = 2000  # genes
+    starts = False  # the order of the genes is learned from rows
 
     def _cell_features(self, train: ResponseSamples) -> CellLineFeatures:
         features = self.cell_line_features(train)
@@ -40,12 +42,12 @@ class OrderedResponseNetwork(ResponseNetwork):
             return replace(features, selection="variance", keep_share=self.widest / genes)
         return features
 
-    def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        features, lines = self.features_.cell_line, np.unique(train.cell)
-        values = features.transform(
+    def _learn(self, train: ResponseSamples, features: PairFeatures) -> dict[str, Any]:
+        of_line, lines = features.cell_line, np.unique(train.cell)
+        values = of_line.transform(
             train.cell_lines.iloc[lines], {name: table.iloc[lines] for name, table in train.omics.items()}
         ).astype(np.float64)
-        columns = np.concatenate([np.arange(values.shape[1])[block] for block in features.blocks.values()])
+        columns = np.concatenate([np.arange(values.shape[1])[block] for block in of_line.blocks.values()])
         genes = values[:, columns] - values[:, columns].mean(axis=0)
         others = np.setdiff1d(np.arange(values.shape[1]), columns)
-        return {"order": columns[correlation_order(genes)], "others": others, **super()._learn(train)}
+        return {"order": columns[correlation_order(genes)], "others": others, **super()._learn(train, features)}

@@ -135,6 +135,7 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     reader: ClassVar[tuple[str, Any] | None] = None
     of_lines: ClassVar[tuple[str, ...]] = ("cell_features",)  # names of the inputs of `PairModule.cell_code`
     featurizers: ClassVar[Mapping[str, Any]] = {"features": PairFeatures}
+    starts = True
     fitted = ("scale", "cell_scale", "drug_center", "drug_scale", "learnt")
 
     def activated(self) -> list[nn.Module]:
@@ -162,12 +163,17 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     def _module(self, cell_width: int, drug_width: int) -> PairModule:
         """Return the untrained network, by ``features_`` and ``learnt_``."""
 
-    def _learn(self, train: ResponseSamples) -> dict[str, Any]:
-        """Return what else is learned from training rows after ``features_``, as JSON values and arrays."""
-        if self.reader is None:
+    def _learn(self, train: ResponseSamples, features: PairFeatures) -> dict[str, Any]:
+        """Return what else is learned from training rows after ``features``, as JSON values and arrays."""
+        return self.read_molecules(train.drugs["smiles"].iloc[np.unique(train.drug)].tolist())
+
+    @classmethod
+    def read_molecules(cls, smiles: list[str | None]) -> dict[str, Any]:
+        """Return what the reader of molecules learns from the training drugs."""
+        if cls.reader is None:
             return {}
-        name, of = self.reader
-        return {name: of().fit(train.drugs["smiles"].iloc[np.unique(train.drug)].tolist()).state()}
+        name, of = cls.reader
+        return {name: of().fit(smiles).state()}
 
     def _known_of_lines(self, samples: ResponseSamples) -> tuple[np.ndarray, ...]:
         """Return further inputs of `PairModule.cell_code`: arrays with a row per line."""
@@ -176,24 +182,24 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
     def fit(self, train: ResponseSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest error are kept."""
         context = context or FitContext()
-        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components, self.mechanism)
-        features = PairFeatures(self._cell_features(train), of_drug, center=True)
-        # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
-        self.features_: PairFeatures = context.remember((id(train), repr(features)), lambda: features.fit(train))
-        complete = self.features_.complete(train)
+        if context.start is None:
+            features = self.unfitted_features(train)
+            # The repr of unfitted featurizers shows all that the fit depends on besides the rows.
+            features = context.remember((id(train), repr(features)), lambda: features.fit(train))
+        else:
+            features = self.restore(context.start).features_
+        complete = features.complete(train)
         train = train if complete.all() else train.take(complete)
-        self.learnt_: dict[str, Any] = self._learn(train)
-        matrix = self.features_.transform(train)
+        matrix = features.transform(train)
         residual = train.target - matrix.offset
-        # The units of the network: residuals of unit variance; features scaled over the lines and drugs seen, since
-        # components come ordered by size and the first would dominate.
-        self.scale_ = float(residual.std()) or 1.0
-        drugs = matrix.drugs[np.unique(matrix.drug)].astype(np.float64)
-        self.drug_center_, self.drug_scale_ = drugs.mean(axis=0), _spread(drugs)
-        self.cell_scale_ = _spread(matrix.cells[np.unique(matrix.cell)].astype(np.float64))
-
-        torch.manual_seed(self.seed)
-        self._make()
+        if context.start is None:
+            self.begin(
+                features,
+                self._learn(train, features),
+                scale=float(residual.std()),
+                cell_scale=matrix.cells[np.unique(matrix.cell)].astype(np.float64).std(axis=0),
+                drugs=matrix.drugs[np.unique(matrix.drug)],
+            )
         inputs = self._inputs(train, matrix)
         target = torch.as_tensor(residual / self.scale_, dtype=torch.float32, device=self._device)
 
@@ -210,6 +216,29 @@ class ResponseNetwork(CellLineChoices, TrainingChoices, Estimator):
                 return {"validation_rmse": float(np.sqrt(np.mean(error**2)))}
 
         self.trained_ = train_network(self.network_, loss, len(train), monitor, settings=self, context=context)
+        return self
+
+    def unfitted_features(self, train: ResponseSamples) -> PairFeatures:
+        """Return the featurizer of line and drug that `fit` fits."""
+        of_drug = DrugFeatures(self.bits, self.identity, self.profile_components, self.mechanism)
+        return PairFeatures(self._cell_features(train), of_drug, center=True)
+
+    def begin(
+        self, features: PairFeatures, learnt: dict[str, Any], *, scale: float, cell_scale: np.ndarray, drugs: np.ndarray
+    ) -> Self:
+        """Set all that is learned before training, and make the network, with random weights.
+
+        ``scale`` and ``cell_scale`` ``(cell width,)`` are standard deviations of the residuals from the drugs' means
+        and of the lines' features; ``drugs`` ``(drugs, drug width)`` are the features of the drugs.
+        """
+        self.features_, self.learnt_ = features, learnt
+        # The units of the network: residuals of unit variance; features scaled over the lines and drugs seen, since
+        # components come ordered by size and the first would dominate.
+        self.scale_, self.cell_scale_ = scale or 1.0, _not_zero(cell_scale)
+        drugs = drugs.astype(np.float64)
+        self.drug_center_, self.drug_scale_ = drugs.mean(axis=0), _not_zero(drugs.std(axis=0))
+        torch.manual_seed(self.seed)
+        self._make()
         return self
 
     def _make(self) -> None:
@@ -348,8 +377,7 @@ def _encoded(encode: Callable[..., Tensor], tensors: Tensors, of: Tensor) -> tup
     return torch.cat([encode(*(each[part] for each in tensors)) for part in used.split(_ENCODED)]), row
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    spread = values.std(axis=0)
+def _not_zero(spread: np.ndarray) -> np.ndarray:
     return np.where(spread > 1e-6, spread, 1.0)
 
 
