@@ -177,7 +177,7 @@ lint: $(READY) ## ruff (check and format), mypy, secrets, and what workflows, co
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	@check-jsonschema --builtin-schema vendor.gitlab-ci infra/gitlab-ci.yml
-	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml infra/compose.gpu.yaml
+	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose*.yaml
 	@hadolint --failure-threshold info infra/docker/*.Dockerfile
 	@python infra/check_compose.py && python infra/check_manifests.py
 

@@ -127,7 +127,8 @@ def _of_container(container: dict[str, Any]) -> Iterator[str]:
         if "pg_isready" in asked and "--host=127.0.0.1" not in asked:
             yield "is asked by its socket, which answers while PostgreSQL still makes its files; use --host=127.0.0.1"
     for variable in container.get("env", []):
-        if "value" in variable and SECRET.search(variable["name"]) and not variable["name"].endswith("_FILE"):
+        named = variable["name"].endswith("_FILE") or str(variable.get("value")).startswith("/run/")  # a file
+        if "value" in variable and SECRET.search(variable["name"]) and not named:
             yield f"{variable['name']} is in plain text; name a file of a secret with {variable['name']}_FILE"
 
 

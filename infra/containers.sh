@@ -34,5 +34,5 @@ for each in $(sed -n 's/^FROM \([a-z/]*:[^ ]*\).*/\1/p' infra/docker/*.Dockerfil
 done
 build --file infra/docker/store.Dockerfile --tag oncolineage-store:0.1.0 infra/docker
 build --ignorefile infra/docker/platform.Dockerfile.dockerignore --file infra/docker/platform.Dockerfile \
-    --tag oncolineage:0.1.0 .
+    --build-arg "DEVICE=${DEVICE:-cpu}" --tag oncolineage:0.1.0 .
 podman images --filter reference='*oncolineage*'

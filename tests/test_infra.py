@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from evaluation.promotion.signatures import KEY, SIGNERS
 from infra.check_compose import problems as compose_problems
 from infra.check_manifests import OVERLAYS, _pods, built, unnamed
 from infra.check_manifests import _parts as all_parts
@@ -48,7 +49,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 def test_compose_is_hardened_and_fits_its_schema(tmp_path: Path) -> None:
     assert compose_problems(COMPOSE) == []
-    assert run(*SCHEMA, str(INFRA / "compose.yaml"), str(INFRA / "compose.gpu.yaml")).returncode == 0
+    assert run(*SCHEMA, *map(str, INFRA.glob("compose*.yaml"))).returncode == 0
     broken = tmp_path / "compose.yaml"
     broken.write_text((INFRA / "compose.yaml").read_text().replace("mem_limit: 2g", "memory_limit: 2g", 1))
     assert run(*SCHEMA, str(broken)).returncode == 1
@@ -262,7 +263,7 @@ def test_the_image_holds_what_the_lock_names_by_hash_and_no_secret_is_in_it_or_c
 
 
 def test_every_overlay_builds_and_is_hardened(overlays: Overlays) -> None:
-    assert set(overlays) == {"base", "cluster", "managed", "gpu", "on-drift", "kserve", "kserve-canary"}
+    assert set(overlays) == {"base", "cluster", "managed", "gpu", "on-drift", "signed", "kserve", "kserve-canary"}
     for name, manifests in overlays.items():
         assert manifest_problems(manifests) == [], name
     kinds = {(each["kind"], each["metadata"]["name"]) for each in overlays["gpu"]}
@@ -331,6 +332,25 @@ def test_a_manifest_with_a_fault_is_refused(fault: str, overlays: Overlays) -> N
     found = manifest_problems([m for m in broken if m not in overlays["gpu"] or m["metadata"]["name"] in beside])
     assert found and all(told in each or "no seccompProfile" in each for each in found), found
     assert any(told in each for each in found)
+
+
+def test_where_releases_are_signed_whoever_loads_one_asks_and_one_signs(overlays: Overlays) -> None:
+    signed = yaml.safe_load((INFRA / "compose.signed.yaml").read_text())["services"]
+    asked = {name for name, each in signed.items() if each["environment"][SIGNERS] == "/run/signers"}
+    signing = [name for name, each in signed.items() if KEY in each["environment"]]
+    assert asked == {"serving", "monitor", "dashboard", "backup", "workbench"} and signing == ["workbench"]
+    asked, signing = set(), []
+    for template in _parts(overlays["signed"], "template"):
+        for part in template.get("spec", {}).get("containers", []):
+            given = {each["name"]: each.get("value") for each in part.get("env", [])}
+            mounted = {each["mountPath"] for each in part.get("volumeMounts", [])}
+            if SIGNERS in given:
+                assert str(Path(given[SIGNERS]).parent) in mounted
+                asked.add(part["name"])
+            if KEY in given:
+                assert str(Path(given[KEY]).parent) in mounted
+                signing.append(part["name"])
+    assert asked == {"serving", "monitor", "dashboard", "workbench"} and signing == ["workbench"]
 
 
 def predictor(manifests: Manifests) -> dict[str, Any]:

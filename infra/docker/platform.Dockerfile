@@ -1,6 +1,7 @@
 # One image for tracking server, tuning, serving and dashboard: one lock, so both ends of every connection speak the
 # same version of MLflow. Build from the repository's root:
 #   docker build -f infra/docker/platform.Dockerfile -t oncolineage:0.1.0 .
+# --build-arg DEVICE=cpu leaves out what only a GPU needs.
 FROM python:3.12.11-slim-trixie AS build
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -8,6 +9,9 @@ RUN python -m venv /opt/venv
 # Before the code: a change of the code does not fetch the packages again.
 COPY requirements.runtime.lock /tmp/requirements.lock
 RUN /opt/venv/bin/pip install --require-hashes --no-deps -r /tmp/requirements.lock
+ARG DEVICE=gpu
+COPY infra/docker/without-gpu /tmp/
+RUN [ "$DEVICE" = gpu ] || /opt/venv/bin/python /tmp/without-gpu
 
 FROM python:3.12.11-slim-trixie AS runtime
 # git: lineage tags and DVC; postgresql-client: backup and restore; libxrender1, libxext6: RDKit's drawings; wget: by it
