@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.command import architecture_parser, run_command
 from pipelines.errors import UserError
+from pipelines.params import read_params
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--delta", type=float, default=1e-4, help="at which the privacy spent is told")
     options.add_argument("--secure", action="store_true", help="the coordinator sees sums over the sites alone")
     given = options.parse_args(argv)
+    read_params().task(given.task)
     if len({folder.resolve() for folder in given.sites}) < max(2, len(given.sites)):
         raise UserError("--sites: name two folders or more, each once")
     if lacking := [folder for folder in given.sites if not folder.is_dir()]:

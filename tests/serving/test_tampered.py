@@ -21,6 +21,7 @@ from pipelines.file_hashes import HASHES_FILE, check_hashes, file_hashes, write_
 from pipelines.params import read_params
 from serving import server_command
 from tests.empty_store import working_in
+from tests.servers import free_port
 from tests.serving import served
 from training.model.predictor import Predictor
 
@@ -104,7 +105,7 @@ def test_a_byte_of_any_file_is_noticed_and_the_file_named(files: Path) -> None:
 def test_an_endpoint_does_not_start_on_changed_files(files: Path) -> None:
     weights = next(files.rglob("state.safetensors"))
     _flip(weights)
-    command = [sys.executable, "-m", "serving.endpoint", "--task", TASK]
+    command = [sys.executable, "-m", "serving.endpoint", "--task", TASK, f"--port={free_port()}"]
     env = os.environ | {"PYTHONPATH": str(served.ROOT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1

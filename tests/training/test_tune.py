@@ -41,6 +41,7 @@ from training.architectures import Architecture, get_architecture
 from training.backbone import Backbone
 from training.estimator import Estimator, FitContext
 from training.networks import cell_network
+from training.search import allowed
 from training.studies import study, trial_queue
 from training.studies.storage import open_storage, storage_url
 from training.studies.study import Tuned, study_name, tune
@@ -218,7 +219,8 @@ def test_without_an_objective_the_defaults_are_taken_and_no_trial_runs(
     params = with_task(params, replace(task, tune=replace(task.tune, objective="none")))
     tuned, again = (tune(NAME, mlp, prepared, params, progress=False) for _ in range(2))
     assert tuned == again and (tuned.trials, tuned.value) == (0, None)
-    assert tuned.hyperparameters == mlp.first_trial(fit_settings(params, params.task(NAME)))
+    settings = allowed(fit_settings(params, params.task(NAME)), mlp.modality, prepared)
+    assert tuned.hyperparameters == mlp.first_trial(settings)
     run = mlflow.get_run(tuned.run_id)
     assert run.info.status == "FINISHED" and run.data.params == {"trials": "0", "objective": "none"}
     assert (run.data.tags["stage"], run.data.tags["study"]) == ("tune", tuned.study)
