@@ -23,7 +23,7 @@ def test_each_verb_refuses_a_task_that_is_none(tmp_path: Path, monkeypatch: pyte
         before = sorted(tmp_path.rglob("*"))
         for name, words in CALLS:
             module = import_module(f"{name}.__main__" if (ROOT / name.replace(".", "/")).is_dir() else name)
-            flags = set(re.findall(r"--[a-z-]+(?= \"?\$)", words)) - {"--task"}
+            flags = set(re.findall(r"--[a-z-]+(?= \"?[a-z_]*\$)", words)) - {"--task"}
             others = [word for flag in flags for word in (flag, GIVEN.get(flag, "1"))]
             monkeypatch.setattr("sys.argv", [name, "--task", "../drug_response; touch pwned", *others])
             with pytest.raises(UserError, match=r"no (task|loop of|version '1' of) '?\.\./drug_response; touch pwned"):
