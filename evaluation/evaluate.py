@@ -18,21 +18,21 @@ def main() -> int:
     from training.model.final_fit import read_fitted
     from training.model.rotation import ROTATION, Rotated, is_rotated
 
-    params = read_params()
-    name = arguments.task
+    params, name = read_params(), arguments.task
+    task = params.task(name)
     left = MODELS / name / arguments.architecture
     fitted, model, predictions = read_fitted(left)
     if tracking.folder_sha256(left / "model") != logged_model_sha256(fitted.model_uri):
         raise UserError(f"{left / 'model'} is not what was logged as {fitted.model_uri}; run the fit stage again")
-    prepared = read_prepared(name, params.task(name))
-    if is_rotated(fitted.architecture, params.task(name), prepared):
+    prepared = read_prepared(name, task)
+    if is_rotated(fitted.architecture, task, prepared):
         if tracking.folder_sha256(left / ROTATION) != rotation_sha256(fitted.run_id):
             raise UserError(f"{left / ROTATION} is not what run {fitted.run_id} fitted; run the fit stage again")
         model = Rotated.of(model.contract, model.baseline, left / ROTATION, prepared)
     folder = evidence_path(name, arguments.architecture).parent
     evidence = evaluate(fitted, model, predictions, prepared=prepared, params=params, folder=folder)
     write_results(evidence, folder)
-    metric = params.task(name).evaluate.metric
+    metric = task.evaluate.metric
     found, margin = (evidence["test"]["metrics"][key] for key in (metric, "margin"))
     over = f"margin over {evidence['baseline']} {interval(margin, sign='+')}"
     print(f"{name} {fitted.architecture}: test {metric} {interval(found)}, {over}")
