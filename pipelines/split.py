@@ -25,6 +25,7 @@ SIDES = ("train", "test", "validation")
 PART = "outer"  # column of the part of a rotation in which a sample is tested; split tables without rotation lack it
 NO_FOLD = -1
 CROSS_STUDY = "cross_study"
+_FEW = ("site_blind", "plate_blind")  # modes of few, uneven groups a class
 _DEALS = 20  # of the parts of a rotation, until no side and no fold has all its groups in one
 
 
@@ -37,8 +38,9 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
 
     It is the same for a seed, whatever the order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode
     ``cross_study`` leaves rows out. Few groups are rotated, see `rotation_parts`: none is on the side ``test``, and the
-    column ``outer`` has the part in which each is tested. `SplitError` if there are too few groups, or the guard finds
-    a leak.
+    column ``outer`` has the part in which each is tested. In ``site_blind`` and ``plate_blind`` every class has training
+    rows; one of a single site or plate has no others, and is not tested. `SplitError` if there are too few groups, or
+    the guard finds a leak.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
     if (studies := _across_studies(split)) is not None:
@@ -58,7 +60,10 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     shares = {"train": 1 - split.test - split.validation, "test": split.test, "validation": split.validation}
     if rotated := rotation_parts(split, len(names)):
         shares = {"train": 1 - split.validation, "validation": split.validation}
-    side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
+    few = split.mode in _FEW
+    side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]), apart=few)
+    if few and getattr(samples, "classes", ()):
+        _keep_classes(side, groups, samples.table["target"])
     if studies is not None:
         used = _used_rows(samples.table["study"], groups.map(side), studies)
         samples, groups = samples.take(used), groups[used].reset_index(drop=True)
@@ -180,18 +185,38 @@ def _parts(table: pd.DataFrame, stratum: npt.NDArray[Any], count: int, seed: int
 
 
 def _deal(
-    names: list[str], sizes: pd.Series, stratum: pd.Series, shares: dict[Any, float], rng: np.random.Generator
+    names: list[str],
+    sizes: pd.Series,
+    stratum: pd.Series,
+    shares: dict[Any, float],
+    rng: np.random.Generator,
+    *,
+    apart: bool = False,
 ) -> dict[str, Any]:
-    """Deal groups, stratum by stratum and shuffled within, each to the side that lacks most rows of its share."""
+    """Deal groups, stratum by stratum and shuffled within, each to the side that lacks most rows of its share.
+
+    ``apart``: its share of the stratum, so that one large group of a stratum does not send the next to another side.
+    """
     rows_of, stratum_of = sizes.to_dict(), stratum.to_dict()
     shuffled = [names[i] for i in rng.permutation(len(names))]
     dealt: dict = {}
-    rows, total = dict.fromkeys(shares, 0.0), 0.0
+    rows, total, last = dict.fromkeys(shares, 0.0), 0.0, None
     for name in sorted(shuffled, key=stratum_of.__getitem__):
+        if apart and stratum_of[name] != last:
+            rows, total, last = dict.fromkeys(shares, 0.0), 0.0, stratum_of[name]
         total += rows_of[name]
         dealt[name] = side = max(shares, key=lambda each: shares[each] * total - rows[each])
         rows[side] += rows_of[name]
     return dealt
+
+
+def _keep_classes(side: dict[str, Any], groups: pd.Series, target: pd.Series) -> None:
+    """Put the largest group of each class that has no training row on the side ``train``."""
+    of_class = pd.DataFrame({"group": groups.to_numpy(), "target": target.to_numpy()})
+    for _, rows in of_class.groupby("target"):
+        counts = rows["group"].value_counts().sort_index()
+        if all(side[name] != "train" for name in counts.index):
+            side[counts.idxmax()] = "train"
 
 
 # Training on one study and testing on another: test rows are those of the second study whose cell line is held out,
