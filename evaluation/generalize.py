@@ -1,4 +1,4 @@
-"""How far models carry: every architecture in every split mode, scored on rows of lines, drugs or studies never met.
+"""How far models carry: every architecture in every split mode, scored on rows of groups never met.
 
 Fits that are finished are kept: a run that was killed goes on with those that are missing.
 """
@@ -16,17 +16,21 @@ from pipelines.paths import DATA, REPORTS
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m evaluation.generalize --task T [--architectures A ...] [--modes M ...]``."""
     options = parser((__doc__ or "").splitlines()[0])
-    options.add_argument("--architectures", nargs="+", help="which (default: all of the task); the baseline is added")
+    options.add_argument(
+        "--architectures",
+        nargs="+",
+        help="which (default: all of the task), perhaps changed, as in xgboost+combat=site; the baseline is added",
+    )
     options.add_argument("--modes", nargs="+", help="split modes (default: all)")
     given = options.parse_args(argv)
     from evaluation.generalization import page
-    from evaluation.generalization.table import FOLDER, generalize, plans, response_task, results
+    from evaluation.generalization.table import FOLDER, generalize, plans, results, task_of
     from pipelines import tracking
     from pipelines.report import as_markdown
 
     params = read_params()
     name = given.task
-    task = response_task(name, params)
+    task = task_of(name, params)
     if unknown := [mode for mode in given.modes or () if mode not in task.modes]:
         raise UserError(f"--modes {unknown[0]}: no split mode of {name}; they are {', '.join(task.modes)}")
     if not (DATA / name).is_dir():
@@ -38,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kept = task.read(DATA / name)
     failed = generalize(name, params, wanted, kept)
     # The table shows all that is there, so that a run of a few architectures completes it.
-    names = list(dict.fromkeys([*every, *(plan.architecture for plan in wanted)]))
+    names = list(dict.fromkeys([*every, *(plan.name for plan in wanted)]))
     found = results(name, params, of(modes=task.modes, architectures=names), failed, kept.samples)
     page.write(found, folder)
     print(as_markdown(page.content(found)))

@@ -46,7 +46,7 @@ def owned_groups(
 ) -> tuple[pd.Series, pd.Series]:
     """Return for each sample its group and the most frequent ``stratum`` of the group; text, shape ``(n,)``.
 
-    Samples of one owner (each of ``owners`` is a row a sample, None where it is unknown) are one group, and so are copies.
+    Copies are one group, and so are samples of one owner: each of ``owners`` is a row a sample, None where unknown.
     """
     ids = pd.Index(table["sample_id"])
     edges = [(ids[a], ids[b]) for a, b in copies[["a", "b"]].to_numpy(int)]

@@ -16,8 +16,8 @@ _ORIGINS = {"site_blind": "site", "plate_blind": "plate"}
 def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, pd.Series]:
     """Return the groups of profiles and each group's usual stratum, ``(n,)``.
 
-    Copies are one group, and but in ``random`` those of a patient. In ``site_blind`` and ``plate_blind`` so are those of
-    a site or plate, with all patients and copies that lead from one to the next.
+    Copies are one group, and but in ``random`` those of a patient. In ``site_blind`` and ``plate_blind`` so are those
+    of a site or plate, where it is known, with all patients and copies that lead from one to the next.
     """
     owners = list(_owners(samples, split.mode).values())
     copies = similar_profiles(samples, split.near_identical)
@@ -25,18 +25,27 @@ def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, 
 
 
 def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
-    """Return what must not be on two sides: the profile, the patient, and the site or plate."""
-    return {"profile": pd.Series(samples.table["digest"].to_numpy(), dtype=object)} | _owners(samples, mode)
+    """Return what must not be on two sides: the profile, the patient, and the site or plate.
+
+    `UserError` where a sample's site or plate is unknown, which could be on two sides.
+    """
+    owners, name = _owners(samples, mode), _ORIGINS.get(mode)
+    if name is not None:
+        _refuse_unknown(mode, name, owners.get(name), samples.table["sample_id"])
+    return {"profile": pd.Series(samples.table["digest"].to_numpy(), dtype=object)} | owners
 
 
 def _owners(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
-    """Return whose a profile is, by what a split mode keeps apart; `UserError` where a site or plate is unknown."""
+    """Return whose a profile is, by what a split mode keeps apart; a cohort that is scored may have no site."""
     if mode == "random":
         return {}
     owners = {"patient": pd.Series(samples.table["patient_id"].to_numpy(), dtype=object)}
-    if (name := _ORIGINS.get(mode)) is None:
-        return owners
-    found, ids = origin(samples.table, name), samples.table["sample_id"]
+    name = _ORIGINS.get(mode)
+    found = None if name is None else origin(samples.table, name)
+    return owners if found is None else owners | {name: found.reset_index(drop=True)}
+
+
+def _refuse_unknown(mode: str, name: str, found: pd.Series | None, ids: pd.Series) -> None:
     if found is None:
         raise UserError(
             f"split mode {mode}: samples.csv has no column {name}, and the samples' ids are no barcodes of TCGA that "
@@ -48,7 +57,6 @@ def _owners(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
             f"{unknown.iloc[0]}, which could be on two sides; fill a column {name} of samples.csv, leave these samples "
             "out with data.exclude, or choose another mode"
         )
-    return owners | {name: found.reset_index(drop=True)}
 
 
 def similar_profiles(samples: ExpressionSamples, near_identical: float) -> pd.DataFrame:

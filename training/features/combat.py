@@ -14,31 +14,39 @@ _FEWEST = 2  # samples of a class in a batch, by which their variance is known
 _TINY = 1e-12
 
 
-def without_batches(values: np.ndarray, batch: pd.Series, classes: np.ndarray) -> np.ndarray:
+def without_batches(
+    values: np.ndarray, batch: pd.Series, classes: np.ndarray, fitted: np.ndarray | None = None
+) -> np.ndarray:
     """Return ``values`` ``(n, genes)``, float64, with location and scale of each class alike in all its batches.
 
-    ``batch``, a row a sample, is None where it is unknown; ``classes`` has shape ``(n,)``. Samples of unknown batches,
-    and those that are the only ones of a class in a batch, stay as they are.
+    ``batch``, a row a sample, is None where it is unknown; ``classes`` has shape ``(n,)``. What is taken off is
+    estimated on the samples ``fitted``, bool ``(n,)``, by default all. These stay as they are: samples of an unknown
+    batch, those of a class of which fewer than two fitted ones are in their batch, and a gene with one value in all
+    fitted samples of a class in a batch: a gene that is not expressed would tell the batch afterwards.
     """
-    cells = pd.DataFrame({"batch": batch.to_numpy(object), "class": classes})
-    shared = cells[cells.groupby(["class", "batch"])["class"].transform("size") >= _FEWEST]
+    fitted = np.ones(len(values), dtype=bool) if fitted is None else fitted
     corrected = np.array(values, dtype=np.float64)
-    for _, rows in shared.groupby("class"):
-        own, codes = corrected[rows.index], pd.factorize(rows["batch"])[0]
-        corrected[rows.index] = _of_class(own, [np.flatnonzero(codes == code) for code in range(codes.max() + 1)])
+    cells = pd.DataFrame({"batch": batch.to_numpy(object), "class": classes})
+    for _, of_class in cells.dropna().groupby("class"):
+        batches = [rows.index.to_numpy() for _, rows in of_class.groupby("batch")]
+        batches = [rows for rows in batches if fitted[rows].sum() >= _FEWEST]
+        if batches:
+            _correct(corrected, batches, fitted)
     return corrected
 
 
-def _of_class(values: np.ndarray, batches: list[np.ndarray]) -> np.ndarray:
-    """Return values of one class without location and scale of its ``batches``, each the positions of its samples."""
-    mean = values.mean(axis=0)
-    within = sum(((values[rows] - values[rows].mean(axis=0)) ** 2).sum(axis=0) for rows in batches) / len(values)
-    spread = np.sqrt(np.maximum(within, _TINY))
-    standard = (values - mean) / spread
-    for rows in batches:
-        location, scale = _shrunken(standard[rows])
-        standard[rows] = (standard[rows] - location) / scale
-    return standard * spread + mean
+def _correct(values: np.ndarray, batches: list[np.ndarray], fitted: np.ndarray) -> None:
+    """Take location and scale of its ``batches``, each the positions of its samples, from the values of one class."""
+    known = [values[rows[fitted[rows]]] for rows in batches]
+    mean = np.concatenate(known).mean(axis=0)
+    within = np.concatenate([each - each.mean(axis=0) for each in known])
+    spread = np.sqrt(np.maximum((within**2).mean(axis=0), _TINY))
+    for rows, each in zip(batches, known, strict=True):
+        location, scale = _shrunken((each - mean) / spread)
+        varies = np.ptp(each, axis=0) > 0
+        values[rows] = np.where(
+            varies, ((values[rows] - mean) / spread - location) / scale * spread + mean, values[rows]
+        )
 
 
 def _shrunken(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -61,7 +61,9 @@ class ProfileFeatures(Featurizer):
         self.impute, self.shift, self.scale = (each.astype(np.float32) for each in (mean[kept], shift, scale))
         return self
 
-    def _training_values(self, samples: ExpressionSamples) -> tuple[np.ndarray, np.ndarray]:
+    def _training_values(
+        self, samples: ExpressionSamples, fitted: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return values of all inputs, imputed and corrected, ``(n, inputs)``, and the mean of each."""
         values = samples.logged(samples.inputs).astype(np.float64)
         known = ~np.isnan(values)
@@ -71,14 +73,17 @@ class ProfileFeatures(Featurizer):
             return values, mean
         if (batch := origin(samples.table, self.combat)) is None:
             raise UserError(f"combat is {self.combat!r}, and the samples have no {self.combat}; choose none")
-        return without_batches(values, batch, samples.target), mean
+        return without_batches(values, batch, samples.target, fitted), mean
 
-    def learned(self, samples: ExpressionSamples) -> np.ndarray:
-        """Return the features that a model learns from, of the rows given to `fit`; otherwise as `transform`."""
+    def learned(self, samples: ExpressionSamples, fitted: np.ndarray | None = None) -> np.ndarray:
+        """Return the features that a model learns from, of the rows given to `fit`; otherwise as `transform`.
+
+        ``fitted``: the rows on which ComBat is fitted, bool, ``(n,)``; by default all.
+        """
         if self.combat == "none":
             return self.transform(samples)
         columns = np.flatnonzero(np.isin(samples.inputs, self.genes))
-        return self._scaled(self._training_values(samples)[0][:, columns].astype(np.float32))
+        return self._scaled(self._training_values(samples, fitted)[0][:, columns].astype(np.float32))
 
     def _kept(self, variance: np.ndarray) -> np.ndarray:
         varying = np.flatnonzero(variance > 1e-9)

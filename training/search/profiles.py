@@ -1,4 +1,4 @@
-"""Profiles allow gene images along the genome, and ComBat, where positions of genes and origins of samples are known."""
+"""Profiles allow a layout along the genome and ComBat where positions of genes and origins of samples are known."""
 
 from typing import Any
 
