@@ -40,9 +40,9 @@ def _owners(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
     if mode == "random":
         return {}
     owners = {"patient": pd.Series(samples.table["patient_id"].to_numpy(), dtype=object)}
-    name = _ORIGINS.get(mode)
-    found = None if name is None else origin(samples.table, name)
-    return owners if found is None else owners | {name: found.reset_index(drop=True)}
+    if (name := _ORIGINS.get(mode)) is not None and (found := origin(samples.table, name)) is not None:
+        owners[name] = found.reset_index(drop=True)
+    return owners
 
 
 def _refuse_unknown(mode: str, name: str, found: pd.Series | None, ids: pd.Series) -> None:

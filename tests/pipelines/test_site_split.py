@@ -1,5 +1,6 @@
 """A hospital or plate on two sides, or a class without training rows, makes the score of unseen hospitals a lie."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ SPLIT = Split("site_blind", test=0.2, validation=0.1, folds=3, near_identical=0.
 CLASSES = tuple("abc")
 
 
-def profiles(labels: list[str], sites: list[str | None], patients: list[str] | None = None) -> Kept:
+def profiles(labels: list[str], sites: Sequence[str | None], patients: list[str] | None = None) -> Kept:
     """Return profiles that are like no other, of patients of their own by default."""
     n = len(labels)
     ids = [f"s{number:03d}" for number in range(n)]
@@ -30,9 +31,10 @@ def profiles(labels: list[str], sites: list[str | None], patients: list[str] | N
     expression = pd.DataFrame(values, columns=[f"G{number}" for number in range(40)])
     expression.insert(0, "sample_id", ids)
     about = pd.DataFrame({"sample_id": ids, "patient_id": patients or ids, "label": labels, "sample_type": 1})
+    about["site"] = about["plate"] = np.array(sites, dtype=object)
     task = label_task()
     task = replace(task, data=replace(task.data, scale="log2", minimum_patients=3, small_classes="refuse"))
-    return keep_profiles(ExpressionTables(expression, about.assign(site=sites, plate=sites), None), task)
+    return keep_profiles(ExpressionTables(expression, about, None), task)
 
 
 def samples(kept: Kept) -> ExpressionSamples:
@@ -79,7 +81,7 @@ def test_one_large_site_of_a_class_leaves_the_class_on_both_sides() -> None:
     labels = [name for name, each in sizes.items() for size in each for _ in range(size)]
     sites = [f"{name}{place}" for name, each in sizes.items() for place, size in enumerate(each) for _ in range(size)]
     for seed in range(10):
-        table = split_samples(samples(profiles(labels, list(sites))), SPLIT, seed)
+        table = split_samples(samples(profiles(labels, sites)), SPLIT, seed)
         largest = table.loc[table["site"].isin(["a0", "b0", "c0"]), "split"]
         assert set(largest) == {"train"} and (table.groupby("label")["split"].nunique() == 3).all()
 
@@ -89,7 +91,7 @@ def test_a_site_that_is_unknown_is_refused_with_its_sample() -> None:
     lacking: list[str | None] = [*sites[:7], None, *sites[8:]]
     with pytest.raises(UserError, match=r"the site of 1 of 60 samples is unknown, such as that of s007"):
         split_samples(samples(profiles(labels, lacking)), SPLIT, 0)
-    found = samples(profiles(labels, list(sites)))
+    found = samples(profiles(labels, sites))
     bare = replace(found, table=found.table.drop(columns=["site", "plate"]))
     with pytest.raises(UserError, match=r"plate_blind: samples.csv has no column plate, and the samples' ids are no"):
         split_samples(bare, replace(SPLIT, mode="plate_blind"), 0)

@@ -76,7 +76,7 @@ def samples(site: bool = True) -> ExpressionSamples:
 def test_a_model_with_combat_answers_without_a_site(name: str, tmp_path: Path) -> None:
     found, small = get_architecture(name, "profiles", "classification"), {"rounds": 5}
     fitted = found.build({"combat": "site"}, **small).fit(samples())
-    features: ProfileFeatures = fitted.features_  # type: ignore[attr-defined]
+    features: ProfileFeatures = fitted.features_
     assert not np.allclose(features.learned(samples()), features.transform(samples()), atol=0.1)
     fitted.save(tmp_path / name)
     loaded = found.estimator.load(tmp_path / name)
