@@ -17,13 +17,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--against", help="our model that others are compared with (default: best on validation rows)")
     given = options.parse_args(argv)
     from evaluation.comparison.drevalpy import content, run, write_data
-    from evaluation.generalization.table import response_task
+    from evaluation.generalization.table import task_of
     from evaluation.promotion.candidate_run import choose
     from pipelines.datasets import read_prepared
     from pipelines.report import as_markdown
 
     params, name = read_params(), given.task
-    task = response_task(name, params)
+    task = task_of(name, params)
     against = given.against or choose(name, params)["architecture"]
     prepared = read_prepared(name, task)
     folder = write_data(prepared, REPORTS / name / "drevalpy")

@@ -71,7 +71,15 @@ def prepare(kept: Kept, task: Task, seed: int, decisions: pd.DataFrame | None = 
         samples, table, counts = _decided(samples, table, counts, decisions)
     aimed = task.aim(samples, table)
     table = table.assign(**aimed.columns)
-    return Prepared(aimed.samples, table, split_sha256(table), {**counts, **aimed.counts})
+    made = Prepared(aimed.samples, table, split_sha256(table), {**counts, **aimed.counts})
+    return replace(made, counts=made.counts | {"untested_classes": untested}) if (untested := _untested(made)) else made
+
+
+def _untested(prepared: Prepared) -> list[str]:
+    """Return the classes without a tested row, which no score is of."""
+    classes = getattr(prepared.samples, "classes", ())
+    tested = set(prepared.table["target"].iloc[prepared.tested]) if classes else set()
+    return [name for code, name in enumerate(classes) if code not in tested]
 
 
 def _decided(

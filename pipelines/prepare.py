@@ -23,6 +23,8 @@ def main() -> int:
         f"{arguments.task}: {rows['kept']} of {rows['raw']} samples kept (dropped: {dropped}); "
         f"{task.split.mode}: {sides['train']} train, {sides['validation']} validation, {tested}"
     )
+    if untested := prepared.counts.get("untested_classes"):
+        print(f"{arguments.task}: no row of {', '.join(untested)} is tested; scores are of the other classes")
     return 0
 
 

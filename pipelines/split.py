@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ SIDES = ("train", "test", "validation")
 PART = "outer"  # column of the part of a rotation in which a sample is tested; split tables without rotation lack it
 NO_FOLD = -1
 CROSS_STUDY = "cross_study"
+_FEW = ("site_blind", "plate_blind")  # modes of few, uneven groups a class, the largest of which is trained on
 _DEALS = 20  # of the parts of a rotation, until no side and no fold has all its groups in one
 
 
@@ -37,8 +39,9 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
 
     It is the same for a seed, whatever the order of the raw rows. ``fold`` is `NO_FOLD` on test rows. The mode
     ``cross_study`` leaves rows out. Few groups are rotated, see `rotation_parts`: none is on the side ``test``, and the
-    column ``outer`` has the part in which each is tested. `SplitError` if there are too few groups, or the guard finds
-    a leak.
+    column ``outer`` has the part in which each is tested. In ``site_blind`` and ``plate_blind`` the largest site
+    or plate of each class is on the side ``train``; a class of no other is not tested. `SplitError` if there are too
+    few groups, or the guard finds a leak.
     """
     samples = samples.take(np.argsort(samples.table["sample_id"].to_numpy(str), kind="stable"))
     if (studies := _across_studies(split)) is not None:
@@ -58,7 +61,11 @@ def split_samples(samples: Any, split: Split, seed: int) -> pd.DataFrame:
     shares = {"train": 1 - split.test - split.validation, "test": split.test, "validation": split.validation}
     if rotated := rotation_parts(split, len(names)):
         shares = {"train": 1 - split.validation, "validation": split.validation}
-    side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
+    if split.mode in _FEW:
+        largest = _largest(groups, samples.table[samples.stratum].fillna("").astype(str))
+        side = _deal_few(names, sizes, stratum, shares, np.random.default_rng([seed, 0]), largest=largest)
+    else:
+        side = _deal(names, sizes, stratum, shares, np.random.default_rng([seed, 0]))
     if studies is not None:
         used = _used_rows(samples.table["study"], groups.map(side), studies)
         samples, groups = samples.take(used), groups[used].reset_index(drop=True)
@@ -211,6 +218,38 @@ def _deal(
         dealt[name] = side = max(shares, key=lambda each: shares[each] * total - rows[each])
         rows[side] += rows_of[name]
     return dealt
+
+
+def _deal_few(
+    names: list[str],
+    sizes: pd.Series,
+    stratum: pd.Series,
+    shares: dict[Any, float],
+    rng: np.random.Generator,
+    *,
+    largest: Collection[str],
+) -> dict[str, Any]:
+    """Deal groups, few and uneven in a stratum: the ``largest`` to the first side, each other to the emptiest side.
+
+    How full a side is, is a share of its share, first of the stratum: of three groups each side has one.
+    """
+    shuffled = [names[i] for i in rng.permutation(len(names))]
+    dealt: dict = {}
+    every, own, last = dict.fromkeys(shares, 0.0), dict.fromkeys(shares, 0.0), None
+    for name in sorted(shuffled, key=lambda each: (stratum[each], each not in largest)):
+        if stratum[name] != last:
+            own, last = dict.fromkeys(shares, 0.0), stratum[name]
+        emptiest = min(shares, key=lambda each: (own[each] / shares[each], every[each] / shares[each]))
+        dealt[name] = side = next(iter(shares)) if name in largest else emptiest
+        own[side] += sizes[name]
+        every[side] += sizes[name]
+    return dealt
+
+
+def _largest(groups: pd.Series, strata: pd.Series) -> frozenset[str]:
+    """Return for each stratum the group that most of its samples are of: without it a class would hardly be learned."""
+    of_stratum = groups.groupby(strata.to_numpy())
+    return frozenset(str(rows.value_counts().sort_index().idxmax()) for _, rows in of_stratum)
 
 
 # Training on one study and testing on another: test rows are those of the second study whose cell line is held out,

@@ -32,9 +32,10 @@ def new_drugs(
     ``tables`` are the predictions of test rows by mode and architecture. As in `evaluation.problems.regression` a
     constant prediction has the correlation 0, and drugs with fewer than five rows are left out.
     """
-    inhibitors, found = kinase_inhibitors(samples.drugs), []
+    tables = {key: table for key, table in tables.items() if key[0] in UNSEEN_DRUGS}
+    inhibitors, found = kinase_inhibitors(samples.drugs) if tables else [], []
     for (mode, architecture), table in tables.items():
-        if mode not in UNSEEN_DRUGS or (mode, task.evaluate.baseline) not in tables:
+        if (mode, task.evaluate.baseline) not in tables:
             continue
         within = correlations(table)
         over = within - correlations(tables[mode, task.evaluate.baseline])

@@ -3,18 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+from evaluation.generalization.table import CHANGED
 from pipelines.files import write_json, written_whole
 from pipelines.formatting import counted, interval, number
+from pipelines.problems import metrics
 from pipelines.report import Code, Text, as_html, as_markdown, items, report, section, table, text
 
 NAME = "generalization"
+_WITHIN = "within_drug_pearson"
 ASKED = {
-    "random": "unseen pairs",
+    "random": "unseen rows",
     "cell_blind": "unseen cell lines",
     "drug_blind": "unseen drugs",
     "drug_pilot": "unseen drugs, measured on a few lines",
     "tissue_blind": "unseen tissues",
     "cross_study": "unseen lines of another study",
+    "patient_blind": "unseen patients",
+    "site_blind": "unseen hospitals",
+    "plate_blind": "unseen plates",
 }
 
 
@@ -37,24 +43,33 @@ def columns(found: dict[str, Any]) -> list[tuple[str, str, dict[str, dict[str, A
 def content(found: dict[str, Any]) -> dict[str, Any]:
     """Return the table as a report, see `pipelines.report`, with the contests and what is missing."""
     level, baseline, shown = f"{found['confidence']:.0%}", found["baseline"], columns(found)
+    metric, called = found["metric"], metrics()[found["metric"]].label or found["metric"]
+    within = any(_WITHIN in row["metrics"] for row in found["rows"])
     rows: list[list[Text]] = [
-        [Code(name), *(_cell(column.get(name), name == baseline) for _, _, column in shown)]
+        [Code(name), *(_cell(column.get(name), metric, name == baseline) for _, _, column in shown)]
         for name in found["architectures"]
     ]
     rows.append(["tested on", *(_tested(next(iter(column.values()), None)) for _, _, column in shown)])
     blocks = [
         text(
-            f"R² on test rows with its {level} interval; below it by how much that is above ",
-            *(Code(baseline), " on the same rows; in brackets the mean correlation within a drug. Budget "),
+            f"{called} on test rows with its {level} interval; below it by how much that is above ",
+            *(Code(baseline), " on the same rows"),
+            "; in brackets the mean correlation within a drug. Budget " if within else ". Budget ",
             *(Code(found["budget"]), ", one model each."),
         ),
         table(["", *((Code(mode), "\n", asked) for mode, asked, _ in shown)], rows),
     ]
     if found["contests"]:
-        blocks.append(items(_sentence(contest, level) for contest in found["contests"]))
+        blocks.append(items(_sentence(contest, called, level) for contest in found["contests"]))
     if found["new_drugs"]:
         blocks += [text("New drugs: mean correlation within a drug, and by how much it is above the baseline's.")]
         blocks += [table(["", "", "drugs", "r", f"over {baseline}"], [_new_drugs(row) for row in found["new_drugs"]])]
+    untested = {row["mode"]: row.get("untested_classes") for row in found["rows"]}
+    for mode, names in untested.items():
+        if names:
+            blocks.append(
+                text("Not tested in ", Code(mode), f", since all or most are of one group: {', '.join(names)}.")
+            )
     if found["missing"]:
         names = [piece for mode, name in found["missing"] for piece in (", ", Code(mode), f" {name}")]
         blocks.append(text("Not run yet, or made from other data or settings: ", *names[1:], "."))
@@ -71,12 +86,13 @@ def write(found: dict[str, Any], folder: Path) -> None:
             path.write_text(page, encoding="utf-8")
 
 
-def _cell(row: dict[str, Any] | None, naive: bool) -> Text:
+def _cell(row: dict[str, Any] | None, metric: str, naive: bool) -> Text:
     if row is None:
         return "-"
     found = row["metrics"]
     over = () if naive else ("\n", interval(found["margin"], sign="+", alone="{}"))
-    return interval(found["r2"], alone="{}"), *over, "\n", f"[r {number(found['within_drug_pearson']['value'])}]"
+    within = ("\n", f"[r {number(found[_WITHIN]['value'])}]") if _WITHIN in found else ()
+    return interval(found[metric], alone="{}"), *over, *within
 
 
 def _tested(row: dict[str, Any] | None) -> Text:
@@ -89,9 +105,17 @@ def _new_drugs(row: dict[str, Any]) -> list[Text]:
     return [Code(row["mode"]), Code(row["architecture"]), drugs, interval(row["within"], alone="{}"), over]
 
 
-def _sentence(contest: dict[str, Any], level: str) -> Text:
+def _sentence(contest: dict[str, Any], metric: str, level: str) -> Text:
     verdict = "better than" if contest["low"] > 0 else "worse than" if contest["high"] < 0 else "not different from"
+    best, comma = ((), "") if CHANGED in contest["network"] else (("the best network by validation, ",), ",")
     return (
-        *(Code(contest["mode"]), ": the best network by validation, ", Code(contest["network"]), f", is {verdict} "),
-        *(Code(contest["rival"]), f": R² {interval(contest, 'difference', sign='+')} ({level} interval, paired)"),
+        *(
+            Code(contest["mode"]),
+            ": ",
+            *best,
+            Code(contest["network"]),
+            f"{comma} is {verdict} ",
+            Code(contest["rival"]),
+        ),
+        f": {metric} {interval(contest, 'difference', sign='+')} ({level} interval, paired)",
     )

@@ -14,6 +14,7 @@ from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
 from evaluation.problems import measures_of
 from pipelines.errors import DataError, Finding
+from pipelines.groups import group_samples
 from pipelines.samples.barcodes import barcode_parts
 from pipelines.samples.expression import (
     EXPRESSION_FILE,
@@ -28,13 +29,18 @@ from pipelines.samples.response import Kept
 from pipelines.text_values import folded, known_column, quoted
 
 if TYPE_CHECKING:
-    from evaluation.evidence.parts import Evaluation
+    from evaluation.evidence.parts import Evaluation, Evidence
+    from evaluation.problems import Measures
+    from pipelines.datasets import Prepared
+    from pipelines.params import Split
 
 LABEL = "label"
 
 
 class Profiles(Modality):
     """Profiles of genes, of cohorts where the label is not what is predicted."""
+
+    in_every_mode = True
 
     def read_cohort(self, folder: Path, task: Any, contract: Any) -> tuple[Kept, list[str]]:
         """See `Modality.read_cohort`; genes are named as the model names them, and imputed where few are lacking."""
@@ -88,6 +94,20 @@ class Profiles(Modality):
         """Return the columns of ``samples.csv``, and of barcodes of TCGA also ``plate``, ``site`` and ``center``."""
         parts = barcode_parts(samples.table["sample_id"])
         return samples.table.join(parts.drop(columns=samples.table.columns, errors="ignore"))
+
+    def evidence(self, run: Evaluation, measures: Measures) -> Evidence:
+        """See `Modality.evidence`; also the section ``origins``."""
+        from evaluation.evidence import origins  # loads what draws
+
+        return super().evidence(run, measures) | origins.evidence(run)
+
+    def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
+        """Return the patients, copies as one: a resample of few sites or plates would leave classes without a row."""
+        groups, _ = group_samples(prepared.samples, replace(split, mode="patient_blind"))
+        return "patient", groups.to_numpy(str)
+
+    def of_known_parts(self, predictions: pd.DataFrame, samples: ExpressionSamples, split: Split) -> None:
+        """Return None: no mode tests parts of the training rows."""
 
     def cohorts(self, run: Evaluation) -> dict[str, pd.DataFrame]:
         """Return the predictions of each cohort, which the label names unless it is predicted."""

@@ -123,6 +123,10 @@ class Measures(ABC):
         settings = {"baseline": baseline, "within": within, "margin_metric": task.evaluate.metric}
         return {"target": target, "outputs": outputs, **settings, **scoring}
 
+    def answers(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """Return a table of predictions: ``table``, a row of ``samples`` each, with outputs of model and baseline."""
+        return table.assign(prediction=outputs, baseline=baseline)
+
     # Two models on the same rows.
 
     def measured(self, predictions: pd.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ from evaluation import metrics
 from evaluation.metrics import Floats, Integers, encode, gain, in_blocks, numbers, weights_of
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
+from training.problems.classification import with_probabilities
 
 if TYPE_CHECKING:
     from training.contract import Contract
@@ -38,6 +39,7 @@ class ClassificationMeasures(Measures):
     promise = "prediction sets"
     margin_metric = "accuracy"
     units = ("class",)
+    in_every_mode = ("macro_f1", "accuracy", "balanced_accuracy", "log_loss", "margin")
 
     def weigh(
         self,
@@ -109,6 +111,10 @@ class ClassificationMeasures(Measures):
                 of_naive = _within_drugs(code, naive[order, 1], group, drug, weights)
                 found["margin"] = found[margin_metric] - of_naive[margin_metric]
         return found
+
+    def answers(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """See `Measures.answers`."""
+        return with_probabilities(table, samples.classes, outputs, 1.0, baseline)
 
     def columns(self, predictions: pd.DataFrame) -> Columns:
         """See `Measures.columns`; codes ``(n,)`` and probabilities ``(n, classes)``."""

@@ -25,6 +25,7 @@ from evaluation.metrics import (
 )
 from evaluation.problems import Columns, Measures, columns_of, names_of
 from pipelines.problems import get_problem
+from training.problems.multi_target import with_targets
 
 if TYPE_CHECKING:
     from pipelines.params import Task
@@ -46,6 +47,7 @@ class TargetMeasures(Measures):
 
     margin_metric = "r2"
     units = ("gene",)
+    in_every_mode = ("r2", "mae", "margin")
 
     def weigh(
         self, target: npt.ArrayLike, outputs: npt.ArrayLike, groups: npt.ArrayLike, counts: npt.ArrayLike, **known: Any
@@ -73,6 +75,10 @@ class TargetMeasures(Measures):
         """See `Measures.weighted`; ``scale`` holds the spread of each target by its name."""
         names = names_of(predictions, "prediction")
         return super().weighted(predictions, *given, scale=None if scale is None else scale[names].to_numpy(), **known)
+
+    def answers(self, table: pd.DataFrame, samples: Any, outputs: np.ndarray, baseline: np.ndarray) -> pd.DataFrame:
+        """See `Measures.answers`."""
+        return with_targets(table, samples.targets, samples.target, outputs, baseline)
 
     def columns(self, predictions: pd.DataFrame) -> Columns:
         """See `Measures.columns`; all are ``(n, targets)``."""

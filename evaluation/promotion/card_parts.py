@@ -83,6 +83,17 @@ def strata_blocks(evidence: dict[str, Any]) -> list[Block]:
     return [text(said), *as_table(head, rows)]
 
 
+def origin_blocks(evidence: dict[str, Any]) -> list[Block]:
+    """Return how well the site and plate of a profile are told from the model's features; nothing of other samples."""
+    said = {"asked": "a profile that is asked", "learned": "the profiles that the model learned from, after ComBat"}
+    rows = [
+        [row["origin"], said[row["features"]], interval(row, alone="{}"), number(row["chance"]), f"{row['sites']:,}"]
+        for row in evidence.get("origins", {}).get("rows", [])
+    ]
+    head = ["told is its", "from the features of", "share, mean over them", "chance", "told apart"]
+    return as_table(head, rows)
+
+
 def limit_blocks(found: dict[str, Any], what: str) -> list[Block]:
     """Return how the limits of intervals or sets were chosen; nothing of models of earlier releases."""
     if "method" not in found:

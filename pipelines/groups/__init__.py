@@ -42,13 +42,16 @@ def connected(ids: pd.Index, edges: Iterable[tuple[str, str]]) -> pd.Series:
 
 
 def owned_groups(
-    table: pd.DataFrame, copies: pd.DataFrame, owner: str | None, stratum: pd.Series
+    table: pd.DataFrame, copies: pd.DataFrame, owners: Iterable[pd.Series], stratum: pd.Series
 ) -> tuple[pd.Series, pd.Series]:
-    """Return for each sample its group and the most frequent ``stratum`` of the group; text, shape ``(n,)``."""
+    """Return for each sample its group and the most frequent ``stratum`` of the group; text, shape ``(n,)``.
+
+    Copies are one group, and so are samples of one owner: each of ``owners`` is a row a sample, None where unknown.
+    """
     ids = pd.Index(table["sample_id"])
     edges = [(ids[a], ids[b]) for a, b in copies[["a", "b"]].to_numpy(int)]
-    if owner is not None:
-        edges += pairs_by(pd.Series(table[owner].to_numpy(), index=ids, dtype=object).dropna())
+    for owner in owners:
+        edges += pairs_by(pd.Series(owner.to_numpy(), index=ids, dtype=object).dropna())
     group = pd.Series(connected(ids, edges).to_numpy())
     common = stratum.groupby(group.to_numpy()).agg(lambda labels: labels.mode().iloc[0])
     return group, pd.Series(group.map(common).to_numpy())

@@ -34,8 +34,8 @@ _BLOCK = 1024
 def group_samples(samples: ImageSamples, split: Split) -> tuple[pd.Series, pd.Series]:
     """Return the groups of images, those of a subject and copies, and each group's most frequent label, ``(n,)``."""
     copies = duplicate_pairs(samples, split.near_identical)
-    owner = "subject_id" if split.mode == "subject_blind" else None
-    return owned_groups(samples.table, copies, owner, samples.table["label"])
+    owners = [samples.table["subject_id"]] if split.mode == "subject_blind" else []
+    return owned_groups(samples.table, copies, owners, samples.table["label"])
 
 
 def sample_identities(samples: ImageSamples, mode: str) -> dict[str, pd.Series]:

@@ -1,28 +1,62 @@
-"""Groups of profiles: those of a patient, and copies of one another."""
+"""Groups of profiles: those of a patient, a hospital or a plate, and copies of one another."""
 
 import numpy as np
 import pandas as pd
 
+from pipelines.errors import UserError
 from pipelines.groups import owned_groups, pairs_by
 from pipelines.params import Split
+from pipelines.samples.barcodes import origin
 from pipelines.samples.expression import ExpressionSamples
 
 _BLOCK = 1024
+_ORIGINS = {"site_blind": "site", "plate_blind": "plate"}
 
 
 def group_samples(samples: ExpressionSamples, split: Split) -> tuple[pd.Series, pd.Series]:
-    """Return the groups of profiles, those of a patient and copies, and each group's usual stratum, ``(n,)``."""
+    """Return the groups of profiles and each group's usual stratum, ``(n,)``.
+
+    Copies are one group, and but in ``random`` those of a patient. In ``site_blind`` and ``plate_blind`` so are those
+    of a site or plate, where it is known, with all patients and copies that lead from one to the next.
+    """
+    owners = list(_owners(samples, split.mode).values())
     copies = similar_profiles(samples, split.near_identical)
-    owner = "patient_id" if split.mode == "patient_blind" else None
-    return owned_groups(samples.table, copies, owner, samples.table[samples.stratum].fillna("").astype(str))
+    return owned_groups(samples.table, copies, owners, samples.table[samples.stratum].fillna("").astype(str))
 
 
 def sample_identities(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
-    """Return what must not be on two sides: the profile, and the patient."""
-    identities = {"profile": pd.Series(samples.table["digest"].to_numpy(), dtype=object)}
-    if mode == "patient_blind":
-        identities["patient"] = pd.Series(samples.table["patient_id"].to_numpy(), dtype=object)
-    return identities
+    """Return what must not be on two sides: the profile, the patient, and the site or plate.
+
+    `UserError` where a sample's site or plate is unknown, which could be on two sides.
+    """
+    owners, name = _owners(samples, mode), _ORIGINS.get(mode)
+    if name is not None:
+        _refuse_unknown(mode, name, owners.get(name), samples.table["sample_id"])
+    return {"profile": pd.Series(samples.table["digest"].to_numpy(), dtype=object)} | owners
+
+
+def _owners(samples: ExpressionSamples, mode: str) -> dict[str, pd.Series]:
+    """Return whose a profile is, by what a split mode keeps apart; a cohort that is scored may have no site."""
+    if mode == "random":
+        return {}
+    owners = {"patient": pd.Series(samples.table["patient_id"].to_numpy(), dtype=object)}
+    if (name := _ORIGINS.get(mode)) is not None and (found := origin(samples.table, name)) is not None:
+        owners[name] = found.reset_index(drop=True)
+    return owners
+
+
+def _refuse_unknown(mode: str, name: str, found: pd.Series | None, ids: pd.Series) -> None:
+    if found is None:
+        raise UserError(
+            f"split mode {mode}: samples.csv has no column {name}, and the samples' ids are no barcodes of TCGA that "
+            "name it; add the column, or choose another mode"
+        )
+    if len(unknown := ids[found.isna().to_numpy()]):
+        raise UserError(
+            f"split mode {mode}: the {name} of {len(unknown)} of {len(ids)} samples is unknown, such as that of "
+            f"{unknown.iloc[0]}, which could be on two sides; fill a column {name} of samples.csv, leave these samples "
+            "out with data.exclude, or choose another mode"
+        )
 
 
 def similar_profiles(samples: ExpressionSamples, near_identical: float) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class ProfileTargets:
 class ProfilesTask(Task):
     """A task on expression profiles."""
 
-    modes = ("random", "patient_blind")
+    modes = ("random", "patient_blind", "site_blind", "plate_blind")
     needs: ClassVar[tuple[str, ...]] = ()  # columns of `samples.csv` for the target, besides the ids
 
     data: ProfilesData

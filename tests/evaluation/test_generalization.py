@@ -16,7 +16,7 @@ from evaluation.generalization import page
 from evaluation.generalization import table as tables
 from evaluation.generalization.apart import Outcome, fit_apart, fit_here
 from evaluation.generalization.new_drugs import kinase_inhibitors, new_drugs
-from evaluation.generalization.table import Plan, generalize, in_mode, plans, response_task, results
+from evaluation.generalization.table import Plan, generalize, in_mode, plans, results, task_of
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines.datasets import Prepared, prepare
@@ -39,7 +39,7 @@ BASELINE, MODEL = "mean_effects", "elastic_net"
 @pytest.fixture(scope="module")
 def params() -> Params:
     params = tiny_params(epochs=2, rounds=5)
-    task = response_task(NAME, params)
+    task = task_of(NAME, params)
     return with_task(params, replace(task, evaluate=replace(task.evaluate, resamples=100)))
 
 
@@ -100,7 +100,7 @@ class Recorded:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cell_is_of_the_test_rows_of_its_mode(mode: str, done: list[Plan], kept: Kept, params: Params) -> None:
-    prepared = prepare(kept, in_mode(response_task(NAME, params), mode), params.seed)
+    prepared = prepare(kept, in_mode(task_of(NAME, params), mode), params.seed)
     trained = prepared.table[prepared.table["split"] != "test"]
     for architecture in (BASELINE, MODEL):
         table = predictions(done, mode, architecture)
@@ -123,7 +123,7 @@ def test_a_cell_is_of_the_test_rows_of_its_mode(mode: str, done: list[Plan], kep
 def test_scores_are_those_of_the_kept_predictions_beside_the_baseline_of_the_mode(
     mode: str, done: list[Plan], params: Params
 ) -> None:
-    task, table, said = response_task(NAME, params), predictions(done, mode, MODEL), result(done, mode, MODEL)
+    task, table, said = task_of(NAME, params), predictions(done, mode, MODEL), result(done, mode, MODEL)
     np.testing.assert_array_equal(predictions(done, mode, BASELINE)["prediction"], table["baseline"])
     assert result(done, mode, BASELINE)["metrics"]["margin"]["value"] == 0
     measured = table["target"].to_numpy(np.float64)
@@ -141,7 +141,7 @@ def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: 
     shown = {mode: result(done, mode, MODEL)["unit"] for mode in MODES}
     drugs = {"drug_blind": "drug", "drug_pilot": "drug"}
     assert shown == dict.fromkeys(MODES, "cell line") | drugs | {"tissue_blind": "tissue"}
-    task = in_mode(response_task(NAME, params), "random")
+    task = in_mode(task_of(NAME, params), "random")
     prepared = prepare(kept, task, params.seed)
     line = cell_line_groups(prepared.samples, task.split.near_identical)
     expected = prepared.table["cell_line_id"].map(line)
@@ -169,7 +169,7 @@ def test_a_broken_run_goes_on_with_what_is_missing(tmp_path: Path, place: Path, 
 
 
 def test_other_data_or_settings_make_every_cell_stale(done: list[Plan], place: Path, params: Params) -> None:
-    task = response_task(NAME, params)
+    task = task_of(NAME, params)
     shares = with_task(params, replace(task, split=replace(task.split, test=0.3)))
     seed = replace(params, seed=params.seed + 1)
     for changed, data in ((params, "other data"), (seed, "of the data"), (shares, "of the data")):
@@ -204,7 +204,7 @@ def test_a_fit_that_fails_or_a_mode_that_cannot_be_split_holds_up_no_other_but_f
     text = as_markdown(page.content(results(NAME, params, every, failed, kept.samples)))
     assert "Failed: cell_blind elastic_net: it diverged" in text
     assert "Not run yet, or made from other data or settings: `cell_blind` elastic_net, `drug_blind` " in text
-    task: Any = response_task(NAME, params)
+    task: Any = task_of(NAME, params)
     nowhere = with_task(params, replace(task, split=replace(task.split, test_study="nowhere")))
     every = planned(nowhere, tmp_path / "nowhere", modes=("cross_study", "cell_blind"))
     (told,) = generalize(NAME, nowhere, every, kept, fit=Recorded())
@@ -221,7 +221,7 @@ def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
     kept: Kept, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, settings = params.task(NAME), fit_settings(params, params.task(NAME))
-    prepared = prepare(kept, in_mode(response_task(NAME, params), "cell_blind"), params.seed)
+    prepared = prepare(kept, in_mode(task_of(NAME, params), "cell_blind"), params.seed)
     here, apart = (fit(BASELINE, task, {}, prepared, settings) for fit in (fit_here, fit_apart))
     np.testing.assert_array_equal(here.predicted, apart.predicted)
     np.testing.assert_array_equal(here.held_out, apart.held_out)
@@ -237,7 +237,7 @@ def test_a_fit_apart_is_the_same_fit_and_one_that_is_killed_or_diverges_is_told(
 def test_new_drugs_are_scored_beside_the_baseline_and_kinase_inhibitors_by_themselves(
     done: list[Plan], kept: Kept, params: Params
 ) -> None:
-    task, tables = response_task(NAME, params), {(plan.mode, plan.architecture): read_of(plan) for plan in done}
+    task, tables = task_of(NAME, params), {(plan.mode, plan.architecture): read_of(plan) for plan in done}
     drugs = kept.samples.drugs.copy()
     drugs["pathway"] = np.where(np.arange(len(drugs)) % 2, "Apoptosis regulation", "RTK signaling")
     samples = replace(kept.samples, drugs=drugs)
@@ -267,7 +267,7 @@ def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
     known = table[~table["drug_id"].isin(drugs.index[lost])]
     assert 0 < part["rows"] == len(known) < len(table)
     assert part["drugs"] == known["drug_id"].nunique()
-    alone = tables.measure(known, response_task(NAME, params), params.seed)["r2"]
+    alone = tables.measure(known, task_of(NAME, params), params.seed)["r2"]
     assert part["metrics"]["r2"] == alone.as_dict()
     assert tables.of_known_drugs(NAME, params, done[0], kept.samples) is None  # of another mode
 
@@ -275,10 +275,10 @@ def test_across_studies_the_drugs_that_both_have_are_scored_by_themselves(
 def test_network_and_simple_model_of_a_contest_are_chosen_by_validation(
     tmp_path: Path, done: list[Plan], params: Params, place: Path
 ) -> None:
-    with pytest.raises(UserError, match="blood_cell does not predict the response of cell lines to drugs"):
-        response_task("blood_cell", params)
+    with pytest.raises(UserError, match="blood_cell is images x classification, of which no table is made"):
+        task_of("blood_cell", params)
     every = planned(params, tmp_path, modes=("cell_blind",), architectures=("xgboost", "mlp"))
-    every = [*every, replace(every[-1], architecture="cnn1d"), replace(every[-1], architecture="elastic_net")]
+    every = [*every, replace(every[-1], name="cnn1d"), replace(every[-1], name="elastic_net")]
     truth = predictions(done, "cell_blind", MODEL)
     shifts = {BASELINE: 3.0, "xgboost": 1.0, "elastic_net": 0.2, "mlp": 0.4, "cnn1d": 0.1}
     validation = {BASELINE: 9.0, "xgboost": 0.5, "elastic_net": 0.6, "mlp": 1.0, "cnn1d": 2.0}  # RMSE

@@ -6,20 +6,23 @@ from typing import Any, Self
 import numpy as np
 
 from pipelines.samples.expression import ExpressionSamples
-from training.architectures import Range, architecture, ranges
+from training.architectures import Range, architecture, joined, ranges
 from training.estimator import Attribution, Classifier, FitContext
-from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling
+from training.features.expression_profile import ProfileEstimator, ProfileFeatures, Scaling, combat_space
 
 _UNSEEN = 0.5  # samples that a class without any counts as
 _TOLERANCE = 1e-4  # of the solver; a tenth of it takes twice as long and predicts no better
 _ITERATIONS = 300
 
 
-SPACE = ranges(
-    selection=["all", "variance", "top_300", "top_1000"],
-    scaling=["none", "standard", "min_max"],
-    c=Range(1e-3, 10.0, log=True),
-    balanced=[True, False],
+SPACE = joined(
+    ranges(
+        selection=["all", "variance", "top_300", "top_1000"],
+        scaling=["none", "standard", "min_max"],
+        c=Range(1e-3, 10.0, log=True),
+        balanced=[True, False],
+    ),
+    combat_space,
 )
 
 
@@ -29,6 +32,7 @@ class LogisticRegression(ProfileEstimator, Classifier):
 
     selection: str = "all"
     scaling: Scaling = "none"
+    combat: str = "none"
     c: float = 0.1  # inverse of the penalty's strength
     balanced: bool = False  # whether classes weigh alike, however many samples each has
 
@@ -41,8 +45,8 @@ class LogisticRegression(ProfileEstimator, Classifier):
         from sklearn.linear_model import LogisticRegression as Solver
 
         self.classes_ = list(train.classes)
-        self.features_ = ProfileFeatures(self.selection, self.scaling).fit(train)
-        features = self.features_.transform(train)
+        self.features_ = ProfileFeatures(self.selection, self.scaling, self.combat).fit(train)
+        features = self.features_.learned(train)
         self.center_ = features.mean(axis=0, dtype=np.float64)
         weight = "balanced" if self.balanced else None
         solver = Solver(C=self.c, class_weight=weight, tol=_TOLERANCE, max_iter=_ITERATIONS)

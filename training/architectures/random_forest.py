@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import cell_line_space
+from training.features.expression_profile import combat_space
 from training.features.mechanism import mechanism_space
 from training.trees.images import ImageTrees, feature_space
 from training.trees.profiles import TREE_SELECTIONS, GeneTargetTrees, ProfileLabelTrees
@@ -97,13 +98,16 @@ class ImageRandomForest(_Forest, ImageTrees):
     balanced: bool = True
 
 
-PROFILE_SPACE = ranges(
-    selection=TREE_SELECTIONS,
-    depth=Range(6, 14),
-    row_share=Range(0.4, 0.9),
-    column_share=Range(0.03, 0.25, log=True),
-    min_child_weight=Range(0.02, 2.0, log=True),
-    balanced=[True, False],
+PROFILE_SPACE = joined(
+    ranges(
+        selection=TREE_SELECTIONS,
+        depth=Range(6, 14),
+        row_share=Range(0.4, 0.9),
+        column_share=Range(0.03, 0.25, log=True),
+        min_child_weight=Range(0.02, 2.0, log=True),
+        balanced=[True, False],
+    ),
+    combat_space,
 )
 
 
@@ -113,6 +117,7 @@ class ProfileRandomForest(_Forest, ProfileLabelTrees):
 
     min_child_weight: float = 0.05
     selection: str = "all"
+    combat: str = "none"
     balanced: bool = False
     trees: int = 100
 

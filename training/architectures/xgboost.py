@@ -2,6 +2,7 @@
 
 from training.architectures import Range, architecture, joined, ranges
 from training.features.cell_line import cell_line_space
+from training.features.expression_profile import combat_space
 from training.features.mechanism import mechanism_space
 from training.trees.boosters import BoostingChoices
 from training.trees.images import ImageTrees, feature_space
@@ -69,15 +70,18 @@ class ImageXGBoost(BoostingChoices, ImageTrees):
     balanced: bool = True
 
 
-PROFILE_SPACE = ranges(
-    selection=TREE_SELECTIONS,
-    learning_rate=Range(0.08, 0.3, log=True),
-    depth=Range(2, 4),
-    row_share=Range(0.5, 1.0),
-    column_share=Range(0.05, 0.3, log=True),
-    min_child_weight=Range(0.1, 5.0, log=True),
-    l2=Range(0.1, 10.0, log=True),
-    balanced=[True, False],
+PROFILE_SPACE = joined(
+    ranges(
+        selection=TREE_SELECTIONS,
+        learning_rate=Range(0.08, 0.3, log=True),
+        depth=Range(2, 4),
+        row_share=Range(0.5, 1.0),
+        column_share=Range(0.05, 0.3, log=True),
+        min_child_weight=Range(0.1, 5.0, log=True),
+        l2=Range(0.1, 10.0, log=True),
+        balanced=[True, False],
+    ),
+    combat_space,
 )
 
 
@@ -86,6 +90,7 @@ class ProfileXGBoost(BoostingChoices, ProfileLabelTrees):
     """Boosted trees on expression profiles, stopped early on the validation rows."""
 
     selection: str = "all"
+    combat: str = "none"
     learning_rate: float = 0.15
     depth: int = 3
     column_share: float = 0.1

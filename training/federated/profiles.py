@@ -52,7 +52,7 @@ def begin(estimator: GeneNetwork, agreed: Mapping[str, Any]) -> GeneNetwork:
     variance = agreed["spreads"]["genes.square"] / agreed["means"]["rows"]  # a gap is the mean
     kept, mean = np.flatnonzero(variance > _CONSTANT), _mean(agreed, "genes")
     own = [each.astype(np.float32) for each in (mean[kept], mean[kept], np.sqrt(variance[kept]))]
-    features = ProfileFeatures("all", "standard", [agreed["genes"][column] for column in kept], *own)
+    features = ProfileFeatures("all", "standard", "none", [agreed["genes"][column] for column in kept], *own)
     spread = np.sqrt(agreed["spreads"]["targets.square"] / np.maximum(agreed["means"]["targets.count"], 1))
     order = np.arange(len(kept), dtype=np.int64)
     return estimator.begin(features, order, agreed["targets"], mean=_mean(agreed, "targets"), spread=spread)

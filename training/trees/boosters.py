@@ -37,6 +37,10 @@ class TreeEstimator(Estimator):
     def _matrix(self, samples: Any) -> Any:
         """Return the features, float32, ``(n, features)``."""
 
+    def _learned(self, train: Any) -> Any:
+        """Return the features of training rows; a subclass may correct them."""
+        return self._matrix(train)
+
     def _label(self, samples: Any) -> np.ndarray:
         """Return what the trees learn, ``(n,)`` or ``(n, targets)``."""
         return samples.target
@@ -46,7 +50,7 @@ class TreeEstimator(Estimator):
     ) -> None:
         """Grow trees; with ``validation`` boosting stops once its loss no longer falls; the best rounds are kept."""
         bins = {"max_bin": self.max_bin, "nthread": threads()}
-        grown = xgboost.QuantileDMatrix(self._matrix(train), self._label(train), weight=weight, **bins)
+        grown = xgboost.QuantileDMatrix(self._learned(train), self._label(train), weight=weight, **bins)
         watched = None
         if validation is not None and len(validation):
             watched = xgboost.QuantileDMatrix(self._matrix(validation), self._label(validation), ref=grown, **bins)

@@ -18,9 +18,13 @@ class ProfileMatrix(ProfileEstimator):
     """Profiles of the selected genes in log2 units: no scaling changes which splits a tree can make."""
 
     selection: str
+    combat: str = "none"  # a field of those that classify
 
     def _fit_features(self, train: ExpressionSamples) -> None:
-        self.features_ = ProfileFeatures(self.selection, "none").fit(train)
+        self.features_ = ProfileFeatures(self.selection, "none", self.combat).fit(train)
+
+    def _learned(self, train: ExpressionSamples) -> np.ndarray:
+        return self.features_.learned(train)
 
     def _matrix(self, samples: ExpressionSamples) -> np.ndarray:
         return self.features_.transform(samples)
