@@ -85,7 +85,7 @@ def save_model(
     """Write a model as `Predictor.read` reads it; without ``reference`` it does not recognize novel inputs."""
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
-    fitted = getattr(estimator, "inner", estimator)
+    fitted: Any = getattr(estimator, "inner", estimator)
     content = {**contract_text(contract), "cross_fitted": isinstance(fitted, CrossFitted)}
     if estimator.architecture == ENCODER:  # which has no file of the architecture's name
         content["file"] = ENCODER
