@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = given.task
     params, _ = with_tune_metric(read_params(), name)
     prepared = read_prepared(name, params.task(name))
-    found, stacked = compare(name, params, prepared, choose(name, params, given.architectures))
+    named = " ".join(given.architectures).split()  # MLflow hands several on as one word
+    found, stacked = compare(name, params, prepared, choose(name, params, named))
     metric = found["tuned_by"]
     for row in found["members"]:
         print(f"{row['architecture']}: weight {row['weight']:.3f}, {metric} {row['validation']:.4f} out of fold")

@@ -26,7 +26,7 @@ from serving.registry import register
 from tests.evaluation.planted import split_by
 from tests.training.profile_samples import PREDICTORS, TARGETS, gene_samples, labels_samples, with_values
 from training.architectures import STACK, get_architecture
-from training.model.cross_fit import CrossFitted
+from training.model.cross_fit import CrossFitted, fit_final
 from training.model.stacking import fit_members, fit_weights, stack
 
 NAME = "gene_expression"
@@ -111,7 +111,7 @@ def test_a_stack_that_is_better_is_registered_and_answers_as_it_did_and_one_that
 def test_weights_are_of_outputs_by_models_that_never_saw_the_group(params: Params) -> None:
     prepared, task = genes(steps=1.0), params.task(NAME)
     settings = {"rounds": 10, "seed": 1}
-    chosen = {each: (get_architecture(each, "profiles", "multi_target"), {}) for each in MEMBERS}
+    chosen: Any = {each: (get_architecture(each, "profiles", "multi_target"), {}) for each in MEMBERS}
     made = stack(fit_members(chosen, prepared, settings), prepared, task)
     group, tested = prepared.table["group"].to_numpy(), set(prepared.rows("test"))
     seen = []
@@ -121,6 +121,10 @@ def test_weights_are_of_outputs_by_models_that_never_saw_the_group(params: Param
         np.testing.assert_allclose(made.final.held_out[places], model.outputs(prepared.samples.take(held)), rtol=1e-6)
         seen += held.tolist()
     assert sorted(seen) == made.final.held_out_rows.tolist()
+    # Hyperparameters and weights are all that it takes to make it again.
+    architecture = get_architecture(STACK, "profiles", "multi_target")
+    again = fit_final(architecture, made.hyperparameters, prepared, members=3, settings={})
+    np.testing.assert_allclose(again.held_out, made.final.held_out, rtol=1e-6)
 
 
 def test_a_loaded_stack_of_classifiers_answers_and_explains_the_same(params: Params, tmp_path: Path) -> None:
@@ -130,7 +134,8 @@ def test_a_loaded_stack_of_classifiers_answers_and_explains_the_same(params: Par
         split_by(samples, side, np.where(side == "train", np.arange(90) % 2, -1)),
         params.task("tumor_type"),
     )
-    chosen = {each: (get_architecture(each, "profiles", "classification"), {}) for each in ("xgboost", "random_forest")}
+    members = ("xgboost", "random_forest")
+    chosen: Any = {each: (get_architecture(each, "profiles", "classification"), {}) for each in members}
     made = stack(fit_members(chosen, prepared, {"rounds": 20, "trees": 10, "seed": 1, "device": "cpu"}), prepared, task)
     made.final.estimator.save(tmp_path)
     loaded, tested = CrossFitted.load(tmp_path), prepared.side("test")
