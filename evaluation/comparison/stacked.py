@@ -8,11 +8,11 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from evaluation.comparison.paired import paired_difference
+from evaluation.comparison.paired import matched, resample, subtract
 from evaluation.evidence.evidence_file import evidence_path
 from evaluation.evidence.looks import record
 from evaluation.evidence.summary import NOTE
-from evaluation.metrics import as_metrics, best_first
+from evaluation.metrics import as_metrics, best_first, percentile_interval
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
@@ -20,7 +20,7 @@ from pipelines.errors import UserError
 from pipelines.files import jsonable, read_json, write_json
 from pipelines.formatting import interval, listed
 from pipelines.params import Params, Task
-from pipelines.paths import MODELS, REPORTS
+from pipelines.paths import MODELS, REPORTS, RESULTS
 from training.architectures import STACK, Architecture, get_architecture
 from training.contract import contract_class, make_contract
 from training.model.calibrated import Calibrated, validation_score
@@ -73,9 +73,11 @@ def compare(name: str, params: Params, prepared: Prepared, chosen: Chosen) -> tu
     best = best_first(rows, tuned_by, "validation")[0]["architecture"]
     frames = _predicted(name, task, prepared, settings, {STACK: stacked.final, best: stacked.members[best]})
     known = measures_of(task.problem).learnt(task, lambda: prepared.side("train"))
-    known |= {key: getattr(task.evaluate, key) for key in ("resamples", "confidence")} | {"seed": params.seed}
-    difference = paired_difference(task, frames[STACK], frames[best], metric, **known)
-    scores = {each: measures_of(task.problem).intervals(frame, task, params.seed) for each, frame in frames.items()}
+    known |= {"resamples": task.evaluate.resamples, "seed": params.seed}
+    scores = {each: resample(task, matched(task, frames[STACK], of), metric, **known) for each, of in frames.items()}
+    confidence, groups = task.evaluate.confidence, int(frames[STACK]["group"].nunique())
+    size = {"rows": len(frames[STACK]), "groups": groups}
+    difference = subtract(task, metric, scores[STACK], scores[best], confidence=confidence, **size)
     found = {
         "task": name,
         "split.sha256": prepared.sha256,
@@ -83,7 +85,7 @@ def compare(name: str, params: Params, prepared: Prepared, chosen: Chosen) -> tu
         "members": rows,
         "validation": score(stacked.final),
         "best": best,
-        "test": {each: of[metric].as_dict() for each, of in scores.items()},
+        "test": {each: percentile_interval(of.value, of.values, confidence).as_dict() for each, of in scores.items()},
         "difference": asdict(difference),
         "better": bool(difference.low > 0),
     }
@@ -124,6 +126,8 @@ def keep(found: dict[str, Any], stacked: Stacked, params: Params, prepared: Prep
     name, folder = found["task"], MODELS / found["task"] / STACK
     for place in (folder, evidence_path(name, STACK).parent):  # of an earlier stack
         shutil.rmtree(place, ignore_errors=True)
+    for path in RESULTS.glob(f"*/{name}/{STACK}.*"):
+        path.unlink()
     if not found["better"]:
         return None
     task = params.task(name)
