@@ -32,7 +32,7 @@ $(foreach each,$(.VARIABLES),$(if $(filter command,$(origin $(each))),$(eval ove
 READY := $(or $(ONCOLINEAGE_READY),.venv/.ready)
 need_task = $(if $(value TASK),,$(error name the task: make $@ TASK=drug_response))
 
-.PHONY: trial labels federate bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
+.PHONY: trial labels stack federate bom containers coverage croissant docs drevalpy export predict soak tune reproduce monitor promote rollback history verify retrain propose help demo data validate train compare generalize ablate register serve score ui dashboard test lint format bench lock clean backup restore audit
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ generalize: $(READY) ## TASK=T [ARCH="A B"] [MODES="cell_blind random"] [PILOT=1
 
 labels: $(READY) ## TASK=T [ARCH=A]: labels that models which never saw the sample doubt, reports/T/labels.html; ANSWERS=DIR: what to label first
 	@$(need_task)python -m evaluation.labels --task "$$TASK" $(if $(value ARCH),--architecture "$$ARCH") --answers "$${ANSWERS:-}"
+
+stack: $(READY) ## TASK=T [ARCH="A B"]: a weighted mean of tuned architectures, kept if it is better than its best member; reports/T/stack.json
+	@$(need_task)python -m evaluation.stack --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH)
 
 federate: $(READY) ## TASK=T SITES="DIR DIR" [ARCH=mlp] [STRATEGY=fedavg|fedprox] [ROUNDS=20] [EPOCHS=2] [NOISE=1.0] [SECURE=1]: train at sites that keep their rows, beside each alone and all pooled
 	@$(need_task)$(if $(value SITES),,$(error name the raw folders, one a site: make federate TASK=... SITES="north south"))dvc repro "prepare@$$TASK"

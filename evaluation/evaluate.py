@@ -1,5 +1,7 @@
 """Stage ``evaluate``: a fitted model becomes evidence, on the test split that nothing was chosen by."""
 
+from collections.abc import Sequence
+
 from pipelines.command import architecture_parser, run_command
 from pipelines.errors import UserError
 from pipelines.formatting import interval
@@ -7,9 +9,9 @@ from pipelines.params import read_params
 from pipelines.paths import MODELS
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """``python -m evaluation.evaluate --task T --architecture A``."""
-    arguments = architecture_parser(__doc__ or "").parse_args()
+    arguments = architecture_parser(__doc__ or "").parse_args(argv)
     from evaluation.evidence.build import evaluate, logged_model_sha256, rotation_sha256
     from evaluation.evidence.evidence_file import evidence_path
     from evaluation.results import write_results

@@ -70,7 +70,7 @@ def closure(
     architectures = tuple(architectures)
     names = {*architectures, *((task.modality, task.problem, f"{task.modality}_{task.problem}") if task else ())}
     if any(_file(f"training.architectures.{each}") is None for each in architectures):
-        names.add("_encoder")  # the file of all encoders that `params.yaml` brings
+        names |= {"_encoder", "_stack"}  # of the encoders that `params.yaml` brings, and of stacks
     while waiting:
         name = waiting.pop()
         if name in seen or name.partition(".")[0] not in here:

@@ -40,15 +40,16 @@ class Attribution:
         return float(gap / max(size, 1e-9))
 
 
-def add(parts: Sequence[Attribution], weight: float = 1.0) -> Attribution:
-    """Return the sum of attributions of the same samples, each times ``weight``; names may differ."""
+def add(parts: Sequence[Attribution], weights: float | Sequence[float] = 1.0) -> Attribution:
+    """Return the sum of attributions of the same samples, times one weight or each its own; names may differ."""
+    weighted = list(zip(parts, np.broadcast_to(weights, len(parts)), strict=True))
     names = list(dict.fromkeys(name for part in parts for name in part.names))
     position = {name: index for index, name in enumerate(names)}
     values = np.zeros((len(parts[0].prediction), len(names)))
-    for part in parts:
+    for part, weight in weighted:
         values[:, [position[name] for name in part.names]] += part.values * weight
     base, prediction = (
-        np.sum([getattr(part, name) * weight for part in parts], axis=0) for name in ("base", "prediction")
+        np.sum([getattr(part, name) * weight for part, weight in weighted], axis=0) for name in ("base", "prediction")
     )
     return Attribution(names, values, base, prediction, " + ".join(dict.fromkeys(part.method for part in parts)))
 

@@ -19,7 +19,6 @@ from evaluation.evidence.evidence_file import SCHEMA, SCHEMA_FILE, seal
 from evaluation.evidence.looks import TEST_SHA256, record, sha256_of_tested
 from evaluation.evidence.parts import Evaluation, Evidence
 from evaluation.evidence.summary import NOTE, summary
-from evaluation.explain.checks import first_member
 from evaluation.figures import plots
 from evaluation.metrics import Interval
 from evaluation.modalities import modality_of
@@ -110,7 +109,7 @@ def evaluate(
 
 def pretraining(run: Evaluation) -> dict[str, Any]:
     """Return what the weights that the fit started from were trained on, and the collections that the data is of."""
-    found = {"encoder": None, "license": "", **first_member(run.model.estimator).pretraining()}
+    found = {"encoder": None, "license": "", **run.model.estimator.pretraining()}
     if found["encoder"] is None and found["pretrained_on"] is None:  # a file of weights
         found["pretrained_on"] = list(getattr(run.task.tune, "pretrained_on", ())) or None
     return found | {"collections": list(getattr(run.task.data, "collections", ()))}

@@ -56,6 +56,7 @@ def joined(*spaces: Space) -> Space:
 
 _FOLDER = Path(__file__).parent
 FEDERATED = "federated_"  # before the name of an architecture: fitted at sites, see `training.federated`
+STACK = "stack"  # the weighted mean of several architectures, see `training.model.stacking`
 ENCODER = "_encoder"  # the file of all encoders that ``params.yaml`` brings
 
 
@@ -175,6 +176,9 @@ def get_architecture(name: str, modality: str, problem: str) -> Architecture:
     changes nothing.
     """
     name = name.removeprefix(FEDERATED)
+    if name == STACK:
+        made: Architecture = importlib.import_module(f"{__name__}._stack").stack(modality, problem)
+        return made
     found = _found(name, modality, problem) if name in (*names(), ENCODER) else None
     if found is None and name not in names() and (encoder := _found(ENCODER, modality, problem)) is not None:
         found = importlib.import_module(f"{__name__}.{ENCODER}").brought(name, encoder)

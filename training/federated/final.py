@@ -75,6 +75,7 @@ def fit_federated(grid: Grid, plan: Plan, prepared: Prepared, params: Params) ->
 
     folder = MODELS / plan.task / f"{FEDERATED}{plan.architecture}"
     how: dict[str, Any] = {"prepared": prepared, "params": params, "folder": folder, "elsewhere": elsewhere}
+    how["called"] = f"{FEDERATED}{plan.architecture}"
     fitted = fit(plan.task, architecture, dict(plan.hyperparameters), **how)
     fitted = replace(fitted, federated=results[0].about())
     write_json(folder / "fitted.json", asdict(fitted))

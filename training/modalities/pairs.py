@@ -446,16 +446,20 @@ def _units_of(samples: ResponseSamples, task: Any) -> dict[str, dict[str, Any]]:
 
 
 def _needed(estimator: Estimator, prepared: Prepared) -> list[str]:
-    """Return the tables without which the estimator, or the one that it wraps, leaves a line aside."""
-    chosen = estimator.get_params(deep=False)
-    while "hyperparameters" in chosen:
-        chosen = chosen["hyperparameters"]
+    """Return the tables without which the estimator, or one that it wraps, leaves a line aside."""
     known = {each.name for each in fields(CellLineChoices)}
-    choices = CellLineChoices(**{key: value for key, value in chosen.items() if key in known})
     train = prepared.side("train")
-    lines = np.unique(train.cell)
-    used = choices.cell_line_features(train).omics if choices.imputation == "drop" else ()
-    return [name for name in used if measured(train.omics[name].iloc[lines]).any()]
+    lines, used = np.unique(train.cell), list[str]()
+    for chosen in _wrapped(estimator.get_params(deep=False)):
+        choices = CellLineChoices(**{key: value for key, value in chosen.items() if key in known})
+        used += choices.cell_line_features(train).omics if choices.imputation == "drop" else ()
+    return [name for name in dict.fromkeys(used) if measured(train.omics[name].iloc[lines]).any()]
+
+
+def _wrapped(chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the hyperparameters of the estimators that one with these wraps, or its own."""
+    inner = chosen.get("stacked", [chosen] if "hyperparameters" in chosen else [])
+    return [each for one in inner for each in _wrapped(one["hyperparameters"])] or [chosen]
 
 
 def _expression_panels(samples: ResponseSamples, lines: np.ndarray) -> dict[str, list[str]]:

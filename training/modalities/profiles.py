@@ -179,8 +179,12 @@ def _named_genes(names: tuple[str, ...], known: tuple[str, ...], genes: Sequence
 
 def used_genes(estimator: Estimator, samples: ExpressionSamples) -> list[str]:
     """Return the genes that a fitted model looks at, in the order of the table."""
-    members = getattr(estimator, "members_", [estimator])
-    used = {gene for member in members for gene in getattr(getattr(member, "features_", None), "genes", [])}
+    used: set[str] = set()
+    waiting = [estimator]
+    while waiting:
+        member = waiting.pop()
+        waiting += getattr(member, "members_", [])  # which may be ensembles themselves
+        used |= set(getattr(getattr(member, "features_", None), "genes", []))
     return [gene for gene in samples.inputs if gene in used]
 
 

@@ -44,7 +44,7 @@ def fit_calibrated(
     began = time.perf_counter()
     kind = contract_class(task.modality, task.problem)
     final = kind.adjusted(prepared, how(architecture, prepared=prepared, context=context, **asked), architecture.role)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - began + final.seconds
     if not np.isfinite(final.held_out).all():
         raise UserError(f"{name} {architecture.name}: the fit diverged; tune again with a narrower search space")
     naive = get_architecture(task.evaluate.baseline, task.modality, task.problem)

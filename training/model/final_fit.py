@@ -23,7 +23,7 @@ from pipelines.files import read_json, written_whole
 from pipelines.params import Budget, Params, Task
 from pipelines.problems import Problem, get_problem
 from pipelines.step_metrics import sending
-from training.architectures import FEDERATED, Architecture
+from training.architectures import STACK, Architecture
 from training.device import torch_device
 from training.estimator import FitContext
 from training.model.calibrated import Calibrated, fit_calibrated, validation_score
@@ -75,21 +75,21 @@ def fit(
     study: str = "none",
     tune: Callable[..., Any] | None = None,
     elsewhere: Callable[..., FinalFit] | None = None,
+    called: str = "",
 ) -> Fitted:
     """Fit, log and save a model and its test predictions in ``folder``; UserError if it diverged or is too large.
 
-    ``elsewhere`` stands in the place of `fit_final`, for one member.
+    ``elsewhere`` stands in the place of `fit_final`. A model that is ``called`` otherwise than its architecture has
+    one member.
     """
     task = params.task(name)
     metric, rotated = task.tune.metric, is_rotated(architecture.name, task, prepared)
     asked = _asked(architecture, hyperparameters, params, task)
-    if elsewhere is not None:
-        if rotated:
-            raise UserError(
-                f"{name}: a rotation over all groups cannot be fitted elsewhere; set split.fewest_groups: 0"
-            )
+    if elsewhere is not None and rotated:
+        raise UserError(f"{name}: a rotation over all groups cannot be fitted elsewhere; set split.fewest_groups: 0")
+    if called:
         asked["members"] = 1
-    called = FEDERATED + architecture.name if elsewhere else architecture.name
+    called = called or architecture.name
     members = asked["members"]
     files = Unfinished.of(study, task, architecture=architecture.name, **asked)
     tags = run_tags(architecture, params, split=prepared.sha256, study=study) | files.tags() | {"architecture": called}
@@ -114,7 +114,7 @@ def fit(
             how: dict[str, Any] = {"asked": asked, "files": files, "folder": folder, "run_id": run.info.run_id}
             predictions = _rotated(name, architecture, fitted, prepared, params, tune=tune, **how)
         else:
-            predictions = _tested(fitted, prepared)
+            predictions = tested(fitted, prepared)
             shutil.rmtree(folder / ROTATION, ignore_errors=True)  # of the task before it had groups enough
         folds = cross_validated(final, prepared, get_problem(task.problem)) if members > 1 else {}
         found = {f"validation/{metric}": validation, **contract.logged(), **metrics_of_cost(cost)}
@@ -183,7 +183,8 @@ class Unfinished:
 
 def _asked(architecture: Architecture, hyperparameters: dict[str, Any], params: Params, task: Task) -> dict[str, Any]:
     """Return what is fitted: the same in all processes that take part in a fit."""
-    members = affordable(architecture, task.fit.members.of(params.budget))
+    members = task.split.folds if architecture.name == STACK else task.fit.members.of(params.budget)
+    members = affordable(architecture, members)
     return {"hyperparameters": hyperparameters, "members": members, "settings": fit_settings(params, task)}
 
 
@@ -201,7 +202,7 @@ def _log(fitted: Calibrated, samples: Any, reference: Reference, folder: Path) -
     return model_uri, cost
 
 
-def _tested(fitted: Calibrated, prepared: Prepared) -> pd.DataFrame:
+def tested(fitted: Calibrated, prepared: Prepared) -> pd.DataFrame:
     """Return what a model and its baseline predict of the test rows."""
     samples = prepared.samples.take(prepared.tested)
     outputs = fitted.final.estimator.outputs(samples), fitted.baseline.outputs(samples)

@@ -47,6 +47,7 @@ class Predictor(mlflow.pyfunc.PythonModel):
         check_hashes(folder)
         content = json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8"))
         cross_fitted, file = content.pop("cross_fitted"), content.pop("file", None)
+        content.pop("stacked", None)  # whose code was logged too
         self.contract: Contract = contract_from(content)
         kind = self.contract.modality, self.contract.problem
         own = CrossFitted if cross_fitted else get_architecture(file or self.contract.architecture, *kind).estimator

@@ -196,6 +196,10 @@ class Routed(Estimator):
         """See `Estimator.outputs`."""
         return _in_order((rows, model.estimator.outputs(own)) for rows, model, own in self.of.each(samples))
 
+    def pretraining(self) -> dict[str, Any]:
+        """See `Estimator.pretraining`."""
+        return self.members_[0].pretraining()
+
     @property
     def heatmap_method(self) -> str:
         """See `Estimator.heatmap_method`."""

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from pipelines.encoders import Encoder
 from pipelines.errors import UserError
 from pipelines.file_hashes import write_hashes
 from pipelines.files import read_json
-from training.architectures import ENCODER
+from training.architectures import ENCODER, STACK
 from training.contract import Contract, contract_from, contract_text
 from training.estimator import Estimator, load_state
 from training.model.cross_fit import CrossFitted, FinalFit
@@ -32,7 +33,7 @@ from training.model.novelty import Novelty, fit_novelty, some
 from training.model.prediction_log import prediction_columns
 from training.model.predictor import CONTRACT_FILE, REFERENCE, SAMPLE_ID, views_of
 
-_OF_THE_ESTIMATOR = ("cross_fitted", "file")  # keys of the contract's file that are not the contract's
+_OF_THE_ESTIMATOR = ("cross_fitted", "file", "stacked")  # keys of the contract's file that are not the contract's
 INPUTS, PREDICTIONS = "inputs.parquet", "predictions.parquet"
 _PACKAGES = (
     *("mlflow", "numpy", "pandas", "pyarrow", "pyyaml", "tqdm", "psutil", "rdkit", "safetensors", "matplotlib"),
@@ -84,10 +85,12 @@ def save_model(
     """Write a model as `Predictor.read` reads it; without ``reference`` it does not recognize novel inputs."""
     estimator.save(folder / "estimator")
     baseline.save(folder / "baseline")
-    fitted = getattr(estimator, "inner", estimator)
+    fitted: Any = getattr(estimator, "inner", estimator)
     content = {**contract_text(contract), "cross_fitted": isinstance(fitted, CrossFitted)}
     if estimator.architecture == ENCODER:  # which has no file of the architecture's name
         content["file"] = ENCODER
+    if contract.architecture == STACK:
+        content["stacked"] = [each["of"] for each in fitted.hyperparameters["stacked"]]
     (folder / CONTRACT_FILE).write_text(json.dumps(content), encoding="utf-8")
     if reference is not None:
         reference.novelty.save(folder / REFERENCE)
@@ -104,7 +107,7 @@ def log_model(folder: Path, contract: Contract, example: Any) -> str:
             name=contract.architecture,
             python_model=str(Path(__file__).with_name("predictor.py")),
             artifacts={"model": str(folder)},
-            code_paths=copy_code(contract, Path(code)),
+            code_paths=copy_code(contract, Path(code), read_json(folder / CONTRACT_FILE).get("stacked", [])),
             signature=signature(contract),
             input_example=(frame, {"explain": False}),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in (*_PACKAGES, *_loaded())],
@@ -113,12 +116,14 @@ def log_model(folder: Path, contract: Contract, example: Any) -> str:
     return logged.model_uri
 
 
-def copy_code(contract: Contract, folder: Path) -> list[str]:
+def copy_code(contract: Contract, folder: Path, stacked: Sequence[str] = ()) -> list[str]:
     """Copy the code that answers for a model into ``folder``; return its rooms' folders there.
 
-    Each file of a logged model is a request to a remote store, or several.
+    ``stacked`` are the architectures of a stack. Each file of a logged model is a request to a remote store, or
+    several.
     """
-    for file in needed_files("training.model.predictor", contract, (contract.architecture, contract.baseline)):
+    architectures = (contract.architecture, contract.baseline, *stacked)
+    for file in needed_files("training.model.predictor", contract, architectures):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, folder / file)
     return sorted(str(room) for room in folder.iterdir())
