@@ -82,7 +82,7 @@ class Platform:
         """Run a command in the copy, with ``env`` added; with ``check`` its output is shown if it fails."""
         given: dict[str, Any] = {"cwd": self.root, "env": self.env | dict(env or {}), "stdin": subprocess.DEVNULL}
         done = subprocess.run(command, capture_output=True, text=True, timeout=1200, **given)
-        said = f"{command} exited with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        said = f"{command} exited with {done.returncode}\n{done.stdout[-30000:]}\n{done.stderr[-10000:]}"
         assert done.returncode == 0 or not check, said
         return done
 
