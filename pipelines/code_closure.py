@@ -122,7 +122,7 @@ _unkept: set[str] = set()
 @functools.cache
 def _known() -> dict[str, dict[str, Any]]:
     """Return the fields of `_Module` by the hash of a source, as they were kept by the code of this file."""
-    with contextlib.suppress(OSError, ValueError):  # there is none, or it is damaged
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
         kept = json.loads(_KEPT.read_bytes())
         if kept["by"] == _OWN:
             return dict(kept["sources"])
