@@ -17,6 +17,10 @@ from pipelines.files import cores
 from pipelines.params import Params, read_params
 from pipelines.warm_process import forwarded, interrupt, warm_process
 
+# DVC waits for its repository's lock as long as it takes, but 3 s for that of its list of who reads and writes which
+# file, which another chain may hold for longer on a busy machine. Stages that have ended do not run again.
+_GAVE_UP, _TRIES = "Unable to acquire lock", 5
+
 
 def main() -> None:
     """Train every architecture of a task, and make its leaderboard."""
@@ -108,12 +112,16 @@ def _in_order(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], at
 def _repro(name: str, stages: Sequence[str]) -> bool:
     """Run stages by DVC, one after another, and print what they print when they have ended."""
     arguments = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
-    with tempfile.TemporaryFile() as output:
-        code = forwarded(arguments, (0, output.fileno(), output.fileno()))
-        if code is None:
-            code = subprocess.run([sys.executable, "-m", *arguments], stdout=output, stderr=output).returncode
-        output.seek(0)
-        print(f"== {name}\n{output.read().decode(errors='replace')}", end="", flush=True)
+    for _ in range(_TRIES):
+        with tempfile.TemporaryFile() as output:
+            code = forwarded(arguments, (0, output.fileno(), output.fileno()))
+            if code is None:
+                code = subprocess.run([sys.executable, "-m", *arguments], stdout=output, stderr=output).returncode
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        print(f"== {name}\n{said}", end="", flush=True)
+        if code == 0 or _GAVE_UP not in said:
+            break
     return code == 0
 
 

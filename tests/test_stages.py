@@ -201,6 +201,23 @@ def test_chains_of_a_task_are_of_no_other_and_at_most_so_many_run_at_once(at_onc
     assert sorted(ran[2:-1]) == sorted(own) and len(own) > 5
 
 
+def test_a_chain_that_another_one_kept_from_dvcs_lock_is_tried_again_and_one_that_fails_is_not(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    says = {"budget": "ERROR: failed to reproduce: Unable to acquire lock. Most likely", "inputs@blood_cell": "no"}
+    asked: list[str] = []
+
+    def dvc(arguments: Sequence[str], files: Sequence[int]) -> int:
+        asked.append(arguments[4])
+        os.write(files[1], says.get(arguments[4], "").encode())
+        return 255 if asked.count(arguments[4]) == 1 else 0
+
+    monkeypatch.setattr("pipelines.side_by_side.forwarded", dvc)
+    with pytest.raises(UserError, match=r"these failed, see above: blood_cell$"):
+        run_chains(PARAMS, ["blood_cell-majority_class"])
+    assert asked == ["budget", "budget", "inputs@blood_cell"] and says["budget"] in capfd.readouterr().out
+
+
 def test_the_demo_runs_again_where_a_stage_of_its_own_is_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Sequence[str]] = []
 
