@@ -20,6 +20,7 @@ import yaml
 from sklearn.model_selection import PredefinedSplit
 
 from evaluation.metrics import as_metrics
+from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared, prepare
@@ -159,6 +160,7 @@ class TaskData:
         baseline = self.estimator(self.task.evaluate.baseline).fit(self.learning)
         both = model.outputs(self.test), baseline.outputs(self.test)
         table = contract.predicted(self.split.iloc[self.prepared.tested], self.test, *both)
+        _, table = modality_of(self.task.modality).resampled(table, self.prepared, self.task.split)
         return contract, table, baseline, final
 
 

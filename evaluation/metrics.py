@@ -26,6 +26,7 @@ TOLERANCE = 1e-6
 # Weights in memory at once, rows x weightings: 8 MiB an array, of which some ten are alive together.
 BLOCK = 2**20
 _COUNTS = 2**24  # counts in memory at once: 128 MiB
+MOST_DROPPED = 0.5  # of the resamples: where more leave a metric undefined, the others are no sample of what may be
 
 
 def encode(name: str, labels: npt.ArrayLike, n_rows: int) -> tuple[npt.NDArray[np.generic], Integers]:
@@ -104,10 +105,11 @@ class Interval:
     value: float
     low: float
     high: float
+    dropped: float = 0.0  # share of the resamples in which the metric is undefined, which the interval leaves out
 
     def as_dict(self) -> dict[str, float]:
-        """Return the three numbers by name."""
-        return asdict(self)
+        """Return the three numbers by name, and ``dropped`` if it is not 0."""
+        return {name: number for name, number in asdict(self).items() if name != "dropped" or number}
 
 
 def as_metrics(name: str, found: Mapping[str, Any], key: str = "value") -> dict[str, float]:
@@ -141,16 +143,26 @@ def group_count_blocks(n_groups: int, resamples: int, seed: int) -> Iterator[npt
 
 
 def percentile_interval(value: float, resampled: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return the central `confidence` share of a metric's resampled values, without the undefined ones."""
+    """Return the central `confidence` share of a metric's resampled values, without the undefined ones.
+
+    The ends are NaN where more than `MOST_DROPPED` of them are undefined.
+    """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, not between 0 and 1")
     values = np.asarray(resampled, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    if values.size == 0:
-        return Interval(value, np.nan, np.nan)
+    known, dropped = defined(values)
+    if known.size == 0:
+        return Interval(value, np.nan, np.nan, 0.0 if np.isnan(value) else dropped)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return Interval(value, float(low), float(high), dropped)
+
+
+def defined(resampled: Floats) -> tuple[Floats, float]:
+    """Return the values that are not NaN, none where more than `MOST_DROPPED` of all are, and the share of NaN."""
+    known = resampled[~np.isnan(resampled)]
+    dropped = 1 - known.size / resampled.size if resampled.size else 0.0
+    return known[:0] if dropped > MOST_DROPPED else known, dropped
 
 
 def over_groups(

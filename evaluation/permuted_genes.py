@@ -10,6 +10,7 @@ import pandas as pd
 
 from evaluation.comparison.paired import Resampled, resample, subtract
 from evaluation.metrics import as_metrics
+from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
@@ -46,7 +47,7 @@ def ablate(
     test = prepared.side("test")
     if test.table["sample_id"].tolist() != predictions["sample_id"].tolist():
         raise UserError(f"the predictions of {name} {fitted.architecture} are not of the test rows; {again}")
-
+    _, predictions = modality_of(task.modality).resampled(predictions, prepared, task.split)
     known: dict[str, Any] = {"members": members, "settings": fit_settings(replace(params, budget=fitted.budget), task)}
     permuted = []
     for permutation in range(1, orders + 1):

@@ -7,6 +7,7 @@ from typing import Any
 
 NOTHING = "–"
 UNDEFINED = "not defined"
+FEW_DROPPED = 0.05  # of the resamples, which may leave a metric undefined without being told of
 
 
 def finite(*values: Any) -> bool:
@@ -33,12 +34,18 @@ def interval(
     nothing: str = NOTHING,
     alone: str = "– (no interval)",
 ) -> str:
-    """Return a number with its interval, ``0.800 [0.750, 0.850]``, of ``key``, ``low`` and ``high``."""
+    """Return a number with its interval, ``0.800 [0.750, 0.850]``, of ``key``, ``low`` and ``high``.
+
+    Above `FEW_DROPPED`, the share of resamples that the interval leaves out (``dropped``) is told.
+    """
     value = number(found.get(key), form, sign=sign, nothing=nothing)
     if value == nothing:
         return nothing
-    known = finite(found.get("low"), found.get("high"))
-    return f"{value} {ends(found, form, sign=sign)}" if known else alone.format(value)
+    dropped = found.get("dropped") or 0.0
+    if finite(found.get("low"), found.get("high")):
+        told = f" ({dropped:.0%} of resamples left out)" if dropped > FEW_DROPPED else ""
+        return f"{value} {ends(found, form, sign=sign)}{told}"
+    return f"{value} (no interval: undefined in {dropped:.0%} of resamples)" if dropped else alone.format(value)
 
 
 def p_value(value: float | None) -> str:

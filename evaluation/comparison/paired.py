@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluation.metrics import Floats, group_count_blocks, percentile_interval
+from evaluation.metrics import Floats, defined, group_count_blocks, percentile_interval
 from evaluation.problems import measures_of, names_of
 from pipelines.errors import UserError
 from pipelines.params import Task
@@ -29,6 +29,7 @@ class Difference:
     p: float
     rows: int
     groups: int
+    dropped: float = 0.0  # see `evaluation.metrics.Interval`
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def subtract(
     sign = 1.0 if higher_is_better(metric) else -1.0
     differences = sign * (first.values - second.values)
     interval = percentile_interval(sign * (first.value - second.value), differences, confidence)
-    return Difference(metric, interval.value, interval.low, interval.high, p_value(differences), rows, groups)
+    found = (interval.value, interval.low, interval.high, p_value(differences))
+    return Difference(metric, *found, rows=rows, groups=groups, dropped=interval.dropped)
 
 
 def p_value(differences: npt.ArrayLike) -> float:
@@ -128,8 +130,7 @@ def p_value(differences: npt.ArrayLike) -> float:
     Twice the share of resamples on the rarer side of zero, zero itself counted on both, one resample added (Davison,
     Hinkley, 1997, Bootstrap Methods and their Application, ch. 4): no finite number of resamples proves a p of 0.
     """
-    values = np.asarray(differences, dtype=np.float64)
-    values = values[~np.isnan(values)]
+    values, _ = defined(np.asarray(differences, dtype=np.float64))
     if not values.size:
         return float("nan")
     rarer = min(np.count_nonzero(values <= 0), np.count_nonzero(values >= 0))

@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from evaluation.comparison.paired import paired_difference
+from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines.datasets import Prepared
 from pipelines.errors import UserError
@@ -59,6 +60,8 @@ def content(
         sizes[fitted.architecture] += len(site.train)
     frames[POOLED] = alone(prepared.side("train"), prepared.side("validation"))
     sizes[POOLED] = len(prepared.rows("train"))
+    modality = modality_of(task.modality)
+    frames = {each: modality.resampled(frame, prepared, task.split)[1] for each, frame in frames.items()}
     return _report(name, params, frames, sizes, fitted.federated)
 
 

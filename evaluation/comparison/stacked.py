@@ -13,6 +13,7 @@ from evaluation.evidence.evidence_file import evidence_path
 from evaluation.evidence.looks import record
 from evaluation.evidence.summary import NOTE
 from evaluation.metrics import as_metrics, best_first, percentile_interval
+from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from pipelines import tracking
 from pipelines.datasets import Prepared
@@ -150,5 +151,6 @@ def _predicted(
         role = get_architecture(each, task.modality, task.problem).role
         served = kind.adjusted(prepared, final, role)
         contract = make_contract(name, each, task, prepared=prepared, final=served)
-        frames[each] = tested(Calibrated(served, baseline, contract, final.seconds), prepared)
+        predictions = tested(Calibrated(served, baseline, contract, final.seconds), prepared)
+        frames[each] = modality_of(task.modality).resampled(predictions, prepared, task.split)[1]
     return frames

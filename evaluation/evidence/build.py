@@ -51,7 +51,8 @@ def evaluate(
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `dvc repro fit@{name}-...`")
     if is_rotated(fitted.architecture, task, prepared) != isinstance(model, Rotated):
         raise UserError(f"{name} {fitted.architecture}: evidence over all groups needs the models of the rotation")
-    audit = _report(name, AUDIT_FILE)
+    audit, modality = _report(name, AUDIT_FILE), modality_of(task.modality)
+    unit, predictions = modality.resampled(predictions, prepared, task.split)
     run = Evaluation(task, fitted, model, predictions, prepared, params.seed)
     found = evidence_of(run, audit) | learning(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,12 +65,13 @@ def evaluate(
         "problem": task.problem,
         "architecture": fitted.architecture,
         "baseline": task.evaluate.baseline,
-        "simulated": modality_of(task.modality).simulated(run.test),
+        "simulated": modality.simulated(run.test),
         **{key: getattr(fitted, key) for key in ("run_id", "model_uri", "budget", "seconds")},
         "validation": {"metric": fitted.metric, "value": fitted.validation},
         "test": {
             "samples": len(predictions),
             "groups": int(predictions["group"].nunique()),
+            "unit": unit,
             "mode": task.split.mode,
             "confidence": task.evaluate.confidence,
             "metrics": {key: value.as_dict() for key, value in found.metrics.items()},

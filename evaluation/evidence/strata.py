@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from evaluation.comparison.paired import holm
 from evaluation.evidence.parts import Evaluation, Evidence
-from evaluation.metrics import Floats, as_metrics, gain, group_counts, mean_of_rows, percentile_interval
+from evaluation.metrics import Floats, as_metrics, defined, gain, group_counts, mean_of_rows, percentile_interval
 from evaluation.modalities import modality_of
 from evaluation.problems import Measures
 from pipelines.datasets import Prepared
@@ -148,15 +148,18 @@ class _Scored:
         task, weights = self.run.task, self._weights(part)
         drawn, groups = weights.any(axis=1), weights.shape[1]
         found = self.measures.resampled(self.run.predictions[part], task, weights[drawn])
-        own = np.full(len(weights), np.nan)
-        own[drawn] = found[self.metric] if self.metric in found else self.of(part)[drawn]
+        every = np.full((len(found), len(weights)), np.nan)  # a resample without a row leaves all undefined
+        every[:, drawn] = list(found.values())
+        values_of = dict(zip(found, every, strict=True))
+        if self.metric not in found:
+            values_of[self.metric] = self.of(part)
         named = {each.name for each in get_problem(task.problem).metrics}
         made: dict[str, Any] = {"groups": groups}
-        for name, values in {**found, self.metric: own[drawn]}.items():
+        for name, values in values_of.items():
             resampled = values[1:] if groups > 1 else values[:0]  # every resample of one group is the group itself
             if name in named:
                 made[name] = percentile_interval(float(values[0]), resampled, task.evaluate.confidence).as_dict()
-        return own, made
+        return values_of[self.metric], made
 
     def _weights(self, part: np.ndarray) -> np.ndarray:
         """Return how often each group of the rows is drawn: once, and in each resample of all groups."""
@@ -176,7 +179,7 @@ def _against_rest(run: Evaluation, rest: Floats, own: Floats, share: float) -> d
     ``share`` is how many times as many groups the rest has.
     """
     better = gain(run.task.evaluate.metric, own, rest)
-    value, known = float(better[0]), better[1:][~np.isnan(better[1:])]
+    value, (known, _) = float(better[0]), defined(better[1:])
     spread = float(known.std(ddof=1)) if len(known) > 1 else np.nan
     # Of few rows without an error no resample has one: they are taken to vary as so few groups of the rest do.
     spread = max(spread, float(np.nanstd(rest[1:])) * np.sqrt(share)) if len(known) > 1 else spread

@@ -19,7 +19,7 @@ def summary(evidence: dict[str, Any], metric: str, experiment: str, card: str = 
     """Return the description of a run in five lines: ``metric`` is the task's, ``card`` the artifact with the card."""
     test, run = evidence["test"], f"#/experiments/{experiment}/runs/{evidence['run_id']}/artifacts"
     scores = f"test {metric} **{interval(test['metrics'][metric])}** on {counted(test['samples'], 'row')} of "
-    scores += counted(test["groups"], "group")
+    scores += counted(test["groups"], test.get("unit", "group"))
     worst = evidence.get("stress", {}).get("worst", {}).get(metric)
     if worst is not None:
         scores += f"; {interval(worst)} under the worst stress test ({worst['kind'].replace('_', ' ')})"

@@ -125,7 +125,7 @@ def data_effect(
         return found
     effect = slope(x if of_mutation else x / x.std(), y, line, **bootstrap)
     found |= {"data_effect": effect.value, "data_low": effect.low, "data_high": effect.high}
-    if effect.low <= 0 <= effect.high:
+    if not (effect.low > 0 or effect.high < 0):  # nor where there is no interval
         return {**found, "data": "not shown"}
     return {**found, "data": "shown" if np.sign(effect.value) == marker.direction else "contrary"}
 

@@ -214,9 +214,8 @@ def score(
     table, samples = prepared.table, prepared.samples
     test = prepared.rows("test")
     modality = modality_of(task.modality)
-    unit, of_row = modality.units(prepared, in_mode(task, plan.mode).split)
     predictions = table.iloc[test].drop(columns=["split", "fold"])
-    predictions = predictions.assign(group=of_row[test])
+    unit, predictions = modality.resampled(predictions, prepared, in_mode(task, plan.mode).split)
     predictions = measures_of(task.problem).answers(predictions, samples.take(test), outcome.predicted, naive)
     measured = samples.target[outcome.held_out_rows]
     held_out = get_problem(task.problem).score(task.tune.metric, measured, outcome.held_out)

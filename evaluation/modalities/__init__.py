@@ -75,11 +75,23 @@ class Modality(ABC):
         made: Evidence = module.evidence(self, run, measures)
         return made
 
-    # Every split mode, see `evaluation.generalization`.
+    # What intervals resample.
 
-    def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
-        """Return what varies independently in a split mode: its word, and its name for each row, ``(n,)``."""
-        raise NotImplementedError
+    def units(self, samples: Any, groups: np.ndarray, split: Split) -> tuple[str, np.ndarray]:
+        """Return what varies independently in a split mode: its word, and its name for each sample, ``(n,)``.
+
+        ``groups`` are those of the split, ``(n,)``, which it is where nothing else is said.
+        """
+        return "group", groups
+
+    def resampled(self, predictions: pd.DataFrame, prepared: Prepared, split: Split) -> tuple[str, pd.DataFrame]:
+        """Return the word of what is resampled, see `units`, and predictions of samples with its name as ``group``."""
+        table = prepared.table
+        unit, names = self.units(prepared.samples, table["group"].to_numpy(str), split)
+        of_sample = pd.Series(names, index=table["sample_id"].to_numpy(str))
+        return unit, predictions.assign(group=of_sample[predictions["sample_id"].to_numpy(str)].to_numpy())
+
+    # Every split mode, see `evaluation.generalization`.
 
     def of_known_parts(self, predictions: pd.DataFrame, samples: Any, split: Split) -> np.ndarray | None:
         """Return which test rows are of a part (drug) of the training rows, bool; None in other modes."""

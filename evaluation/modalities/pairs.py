@@ -13,7 +13,6 @@ import pandas as pd
 from evaluation.metrics import Interval, over_groups
 from evaluation.modalities import Modality
 from evaluation.modalities._doubts import Doubts
-from pipelines.datasets import Prepared
 from pipelines.errors import DataError, Finding
 from pipelines.groups.pairs import cell_line_groups, drug_groups
 from pipelines.modalities.pairs import PairsTask
@@ -102,13 +101,11 @@ class Pairs(Modality):
             return {}
         return {OF_LINES: line_score(run.predictions, run.prepared.side("train"), **run.bootstrap)}
 
-    def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
+    def units(self, samples: ResponseSamples, groups: np.ndarray, split: Split) -> tuple[str, np.ndarray]:
         """Return the groups of the split, but in ``random``, where they are pairs, the cell lines that pairs share."""
-        name = _UNITS.get(split.mode, "cell line")
-        if split.mode != "random":
-            return name, prepared.table["group"].to_numpy(str)
-        samples: ResponseSamples = prepared.samples
-        return name, cell_line_groups(samples, split.near_identical).to_numpy(str)[samples.cell]
+        if split.mode == "random":
+            groups = cell_line_groups(samples, split.near_identical).to_numpy(str)[samples.cell]
+        return _UNITS.get(split.mode, "cell line"), groups
 
     def of_known_parts(self, predictions: pd.DataFrame, samples: ResponseSamples, split: Any) -> np.ndarray | None:
         """Return across studies which rows are of a drug that the training study has too, perhaps by another id."""

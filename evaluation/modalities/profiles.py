@@ -31,7 +31,6 @@ from pipelines.text_values import folded, known_column, quoted
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence
     from evaluation.problems import Measures
-    from pipelines.datasets import Prepared
     from pipelines.params import Split
 
 LABEL = "label"
@@ -101,10 +100,11 @@ class Profiles(Modality):
 
         return super().evidence(run, measures) | origins.evidence(run)
 
-    def units(self, prepared: Prepared, split: Split) -> tuple[str, np.ndarray]:
+    def units(self, samples: ExpressionSamples, groups: np.ndarray, split: Split) -> tuple[str, np.ndarray]:
         """Return the patients, copies as one: a resample of few sites or plates would leave classes without a row."""
-        groups, _ = group_samples(prepared.samples, replace(split, mode="patient_blind"))
-        return "patient", groups.to_numpy(str)
+        if split.mode != "patient_blind":
+            groups = group_samples(samples, replace(split, mode="patient_blind"))[0].to_numpy(str)
+        return "patient", groups
 
     def of_known_parts(self, predictions: pd.DataFrame, samples: ExpressionSamples, split: Split) -> None:
         """Return None: no mode tests parts of the training rows."""

@@ -20,7 +20,7 @@ from evaluation.promotion.card_text import use_of
 from evaluation.promotion.hub_header import header
 from pipelines import report as reports
 from pipelines.files import written_whole
-from pipelines.formatting import cost, interval, number, share
+from pipelines.formatting import FEW_DROPPED, cost, counted, interval, number, share
 from pipelines.problems import get_problem
 from pipelines.report import Block, as_html, as_markdown, code, figure, items, read_figures, section, text
 
@@ -158,10 +158,17 @@ def _metrics(evidence: dict[str, Any]) -> list[Block]:
     known, baseline = {each.name: each for each in get_problem(evidence["problem"]).metrics}, evidence["baseline"]
     whole = {name: found for name, found in test["metrics"].items() if name in known}
     rows = [[name, score(found), known[name].meaning.format(baseline=baseline)] for name, found in whole.items()]
+    unit = test.get("unit", "group")
     said = (
-        f"On {test['samples']:,} test rows of {test['groups']:,} groups; intervals of "
-        f"{test['confidence']:.0%} by resampling groups."
+        f"On {test['samples']:,} test rows of {counted(test['groups'], unit)}; intervals of "
+        f"{test['confidence']:.0%} by resampling {unit}s."
     )
+    if (apart := evidence["data"].get("groups", {}).get("test", 0)) and apart < test["groups"]:
+        said += (
+            f" They are of other {unit}s of the {apart:,} test groups of the split; other groups would differ by more."
+        )
+    if any((found.get("dropped") or 0) > FEW_DROPPED for found in whole.values()):
+        said += " A resample without a row of some class leaves metrics undefined; their intervals leave it out."
     return [text(said), *as_table(["metric", "value", "meaning"], rows)]
 
 
@@ -322,10 +329,11 @@ def _biomarkers(known: dict[str, Any] | None) -> list[Block]:
 
 def _limits(evidence: dict[str, Any]) -> list[str]:
     test, told = evidence["test"], []
+    unit = test.get("unit", "group")
     if evidence["simulated"]:
         told.append("The test rows are simulated: no number here is a result about patients, cells or drugs.")
     if test["groups"] < 30:
-        told.append(f"Only {test['groups']} test groups: the intervals are wide, and may be too narrow all the same.")
+        told.append(f"Only {test['groups']} test {unit}s: the intervals are wide, and may be too narrow all the same.")
     if "rotation" in evidence:
         told.append(
             "The registered model itself has no test rows: the figures are of models that were fitted the same way on "

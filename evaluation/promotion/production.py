@@ -107,7 +107,8 @@ def _unseen(
         note = "which rows this version was fitted on is not recorded: it may have seen some of these, which favors it"
         return {**about, "note": note}, (ours, theirs)
     known = set(split.loc[split["split"] != "test", "sample_id"])
-    seen = np.asarray(ours["group"].isin(set(today.loc[today["sample_id"].isin(known), "group"])))
+    group = today.set_index("sample_id")["group"]  # of the split: intervals may resample others
+    seen = np.asarray(ours["sample_id"].map(group).isin(set(group[group.index.isin(known)])))
     count, rows = int(seen.sum()), len(seen)
     note = "answered anew: its own split was another"
     if count and ours.loc[~seen, "group"].nunique() < FEWEST_GROUPS:

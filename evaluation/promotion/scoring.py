@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluation.modalities import modality_of
 from evaluation.problems import measures_of
 from evaluation.promotion.registered_files import FILES_TAG, check_files, version_behind
@@ -19,9 +21,9 @@ from training.model.track import predictor_folder
 def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     """Return every metric of ``model`` with its interval on the labelled samples in a raw folder.
 
-    The keys are ``n``, ``groups`` (of the split mode of the training), ``dropped``, ``warnings`` and ``metrics: {name:
-    {value, low, high}}``. `UserError` if the folder is not of the format, lacks features that the model needs, is in
-    other units than the training data was, or has nothing to score.
+    The keys are ``n``, ``groups`` (what intervals resample, see `Modality.units`), ``dropped``, ``warnings`` and
+    ``metrics: {name: {value, low, high}}``. `UserError` if the folder is not of the format, lacks features that the
+    model needs, is in other units than the training data was, or has nothing to score.
     """
     task, contract = read_task(model.contract.task_text), model.contract
     modality, measures = modality_of(task.modality), measures_of(task.problem)
@@ -30,16 +32,17 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     if len(samples) == 0:
         raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
     warnings = notes + modality.unit_warnings(task, contract, samples)
-    groups, _ = group_samples(samples, task.split)
-    if groups.nunique() < 2:
-        raise UserError(f"{folder}: all samples are of one group; an interval needs at least two")
+    groups = group_samples(samples, task.split)[0].to_numpy(str)
+    unit, groups = modality.units(samples, groups, task.split)
+    if (count := len(np.unique(groups))) < 2:
+        raise UserError(f"{folder}: all samples are of one {unit}; an interval needs at least two")
     known: dict[str, Any] = {"baseline": model.baseline.outputs(samples), "within": samples.within, "seed": seed}
     known |= {"margin_metric": task.evaluate.metric, **contract.scoring}
     known |= {"resamples": task.evaluate.resamples, "confidence": task.evaluate.confidence}
     metrics = measures.bootstrap(samples.target, model.outputs(samples), groups, **known)
     return {
         "n": len(samples),
-        "groups": int(groups.nunique()),
+        "groups": count,
         "dropped": {rule: count for rule, count in kept.counts["rows"]["dropped"].items() if count},
         "warnings": warnings,
         "metrics": {name: interval.as_dict() for name, interval in metrics.items()},

@@ -145,7 +145,8 @@ def test_what_is_resampled_is_what_varies_independently(done: list[Plan], kept: 
     prepared = prepare(kept, task, params.seed)
     line = cell_line_groups(prepared.samples, task.split.near_identical)
     expected = prepared.table["cell_line_id"].map(line)
-    assert modality_of("pairs").units(prepared, task.split)[1].tolist() == expected.tolist()
+    unit, told = modality_of("pairs").resampled(prepared.table, prepared, task.split)
+    assert unit == "cell line" and told["group"].tolist() == expected.tolist()
     assert prepared.table["group"].nunique() > expected.nunique()  # pairs, which are not independent
     alone = tables.measure(predictions(done, "random", MODEL).assign(group="one"), task, params.seed)
     assert all(np.isfinite(each.value) and np.isnan([each.low, each.high]).all() for each in alone.values())

@@ -14,9 +14,11 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 
 from evaluation import metrics
+from evaluation.comparison.paired import p_value
 from evaluation.metrics import group_counts, percentile_interval
 from evaluation.problems import measures_of
 from evaluation.problems.multi_target import bootstrap_each_target, target_metrics, weighted_target_metrics
+from pipelines import formatting
 from pipelines.problems import get_problem
 
 REGRESSION, TARGETS = measures_of("regression"), get_problem("multi_target")
@@ -145,6 +147,29 @@ def test_an_interval_is_the_percentiles_of_its_resamples_few_or_all_at_a_time_an
     monkeypatch.setattr(metrics, "BLOCK", 100)
     for name, interval in intervals(kind, sample, groups, resamples=40, confidence=0.8, seed=5).items():
         assert interval.as_dict() == pytest.approx(found[name].as_dict(), rel=1e-12, nan_ok=True), name
+
+
+@pytest.mark.parametrize("undefined", range(0, 21, 2))
+def test_resamples_without_a_value_are_counted_told_and_refuse_an_interval_where_they_are_most(undefined: int) -> None:
+    values = np.where(np.arange(20) < undefined, np.nan, np.arange(20.0))
+    found = percentile_interval(15.0, values, 0.9)
+    assert found.dropped == pytest.approx(undefined / 20) and ("dropped" in found.as_dict()) == (undefined > 0)
+    refused, told = undefined > 10, formatting.interval(found.as_dict())
+    expected = [np.nan] * 2 if refused else np.quantile(values[undefined:], [0.05, 0.95])
+    assert [found.low, found.high] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(p_value(values)) == refused
+    assert ("no interval" in told) == refused and ("left out" in told) == (1 < undefined <= 10)
+    assert percentile_interval(np.nan, np.full(20, np.nan)).dropped == 0  # undefined of the data itself
+
+
+def test_the_share_of_resamples_without_a_class_is_that_of_the_draws_without_its_groups() -> None:
+    sample, groups = classification(np.random.default_rng(3), 60), np.arange(60) // 3
+    sample["target"] = np.where(groups == 4, 2, sample["target"] % 2)
+    found = intervals("classification", sample, groups, resamples=200, seed=3)
+    lost = float((group_counts(20, 200, 3)[:, 4] == 0).mean())
+    assert 0.2 < lost < 0.5
+    assert (found["recall_c"].dropped, found["macro_f1"].dropped) == (pytest.approx(lost), pytest.approx(lost))
+    assert found["accuracy"].dropped == 0
 
 
 @every

@@ -81,5 +81,7 @@ def test_unknown_sites_are_not_told_and_patients_are_resampled_in_every_mode() -
     assert score is not None and (score["sites"], score["samples"]) == (5, 300)
     prepared = split_by(given, np.full(360, "test"), np.full(360, -1))
     task = read_params(ROOT / "params.yaml").task("tumor_type")
-    unit, names = modality_of("profiles").units(prepared, replace(task.split, mode="site_blind"))
-    assert unit == "patient" and len(set(names)) == given.table["patient_id"].nunique()
+    by_site = replace(prepared, table=prepared.table.assign(group=prepared.table["site"]))
+    for mode, made in (("site_blind", by_site), ("patient_blind", prepared)):
+        unit, rows = modality_of("profiles").resampled(made.table[::-1], made, replace(task.split, mode=mode))
+        assert unit == "patient" and len(rows.groupby(["patient_id", "group"])) == rows["patient_id"].nunique()

@@ -1,6 +1,7 @@
 """The table of split modes on profiles: scores of classes that no row tested, and a change that is no change."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.evidence.build import PREDICTIONS, evaluate
 from evaluation.generalization import page
 from evaluation.generalization.apart import fit_here
 from evaluation.generalization.table import Plan, generalize, plans, results
+from evaluation.promotion.card import content
+from pipelines.datasets import prepare
 from pipelines.errors import UserError
 from pipelines.params import Params, read_params
 from pipelines.report import as_markdown
 from pipelines.samples import Kept
 from tests.evaluation.test_origins import samples
 from tests.pipelines.expression_folder import ROOT
+from training.architectures import get_architecture
+from training.model.final_fit import fit, read_fitted
 
 MODES = ("patient_blind", "site_blind", "plate_blind")
 NAMES = ("logistic_regression", "logistic_regression+combat=site,c=0.01")
@@ -83,3 +89,27 @@ def test_each_mode_has_its_rows_its_untested_classes_and_what_a_change_brings(
 def test_a_hyperparameter_that_there_is_not_is_refused(place: Path, params: Params) -> None:
     with pytest.raises(UserError, match="logistic_regression has no hyperparameter kombat"):
         planned(params, place, ("logistic_regression+kombat=site",))
+
+
+def test_the_stage_resamples_patients_of_unseen_hospitals_as_the_table_does(
+    place: Path, params: Params, kept: Kept
+) -> None:
+    task: Any = params.task("tumor_type")
+    task = replace(task, split=replace(task.split, mode="site_blind"))
+    named = {**params.tasks, "tumor_type": task}
+    prepared, own = prepare(kept, task, params.seed), replace(params, tasks=named)
+    architecture = get_architecture("logistic_regression", "profiles", "classification")
+    how: dict[str, Any] = {"prepared": prepared, "params": own}
+    fitted = fit("tumor_type", architecture, dict(architecture.defaults), folder=place / "fitted", **how)
+    (place / "fitted" / "fitted.json").write_text(json.dumps(asdict(fitted)), encoding="utf-8")
+    evidence = evaluate(*read_fitted(place / "fitted"), folder=place / "evidence", **how)
+    test, table = evidence["test"], pd.read_parquet(place / "evidence" / PREDICTIONS)
+    assert (test["unit"], test["groups"]) == ("patient", table["patient_id"].nunique())
+    assert test["groups"] > evidence["data"]["groups"]["test"] == prepared.side("test").table["site"].nunique()
+    every = planned(params, place / "alike", NAMES[:1])
+    generalize("tumor_type", params, [each for each in every if each.mode == "site_blind"], kept, fit=fit_here)
+    row = next(each for each in every if (each.mode, each.name) == ("site_blind", NAMES[0])).read()
+    assert row is not None and test["metrics"]["accuracy"] == row["metrics"]["accuracy"]
+    assert test["metrics"]["recall_c"] == {"value": None, "low": None, "high": None}
+    text = as_markdown(content(evidence | {"comparisons": []}, []))
+    assert f"{test['groups']:,} patients" in text and "other groups would differ by more" in text

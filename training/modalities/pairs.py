@@ -3,9 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,20 @@ from mlflow.types.schema import AnyType, Map
 from pipelines.datasets import Prepared
 from pipelines.groups.pairs import drug_groups
 from pipelines.params import UNSEEN_DRUGS
-from pipelines.samples.molecules import canonical, parent, stereochemistry
+from pipelines.samples.molecules import parent, stereochemistry
 from pipelines.samples.response import MECHANISM, UNKNOWN, ResponseSamples, required_fields
 from pipelines.samples.sensitivity import CLASSES, Thresholds
 from pipelines.text_values import folded, known
 from training import contract
 from training.architectures import get_architecture
-from training.contract import Columns, Contract, PayloadError, Refit, Remarks
+from training.contract import Columns, Contract, Refit, Remarks
 from training.estimator import Estimator
 from training.features.cell_line import CellLineChoices, measured
 from training.features.pair import fingerprints
 from training.features.summaries import choose_panels, drug_numbers, drug_summary, profile_summary
-from training.features.units import LIMITS, outside, unit_of
+from training.features.units import outside, unit_of
+from training.modalities import pairs_requests
+from training.modalities.pairs_requests import MEASURED, READ_AS
 from training.model import drug_cells, pilot
 from training.model.calibration import half_widths
 from training.model.cross_fit import FinalFit
@@ -36,12 +37,7 @@ from training.model.drug_cells import DRUG, TISSUE
 from training.model.limits import Limits
 from training.model.novelty import View
 
-MAX_ROWS = 10_000
 EXPRESSION = "expression"
-MEASURED = "measured"  # field of a request: a response that was measured, and adjusts the other rows of its drug
-_READ_AS = "read_as"  # column of the pairs of a request: what was normalized
-_COLUMNS = (["cell_line_id", "drug_id", _READ_AS], ["tissue"], ["smiles", *MECHANISM])
-_PAIR, _LINE, _DRUG = map(pd.Index, _COLUMNS)  # made once: pandas finds a column by a table that its index keeps
 _BITS = 1024
 SENSITIVE = CLASSES.index("sensitive")
 _HELD_OUT = 0.25  # of the drugs, in one fold, for the interval of unseen drugs
@@ -126,7 +122,8 @@ class Pairs(Contract):
         return np.array(known_drugs, dtype=str)[samples.drug]
 
     @cached_property
-    def _feature_index(self) -> dict[str, pd.Index]:
+    def feature_index(self) -> dict[str, pd.Index]:
+        """Return the features of each omics, as columns of its table."""
         return {omics: pd.Index(names) for omics, names in self.features.items()}
 
     @cached_property
@@ -166,95 +163,11 @@ class Pairs(Contract):
 
     def read(self, frame: pd.DataFrame) -> ResponseSamples:
         """Check a request and return its samples, in its order; equal profiles and equal drugs are stored once."""
-        needed = [name for name in (*self.required, "smiles") if name != "smiles" or "drug_id" not in frame]
-        told = MECHANISM if self.mechanisms else ()
-        fields = [*self.features, "tissue", "cell_line_id", "smiles", "drug_id", *told, *([MEASURED] * self.pilot)]
-        contract.check_form(frame, fields, needed, MAX_ROWS)
-        given = {name: frame[name].tolist() for name in fields if name in frame}
-        nothing: list[Any] = [None] * len(frame)
-        order = [*self.features, "tissue", "cell_line_id", "smiles", "drug_id", *MECHANISM, MEASURED]
-        columns = [given.get(name, nothing) for name in order]
-        texts, maps = dict[str, str | None](), dict[tuple[str, int], bytes]()  # many rows may share a text or a map
-        named, molecules = dict[Any, tuple[str | None, ...]](), dict[str, str | None]()
-        lines, drugs = dict[tuple[Any, ...], int](), dict[tuple[str | None, ...], tuple[int, str | None]]()
-        profile_of = dict[str, tuple[Any, ...]]()
-        cell, drug, read_as, measured = [], [], [], []
-        for row, (*profiles, tissue, line_id, smiles, given_id, target, pathway, value) in enumerate(
-            zip(*columns, strict=True)
-        ):
-            line: list[Any] = []
-            for name, values in zip(self.features, profiles, strict=True):
-                if (place := (name, id(values))) not in maps:
-                    maps[place] = _profile(values, name, row, self)
-                line.append(maps[place])
-            line.append(self.as_known(_text(tissue, "tissue", row, texts), "tissue") or UNKNOWN)
-            named_line = _text(line_id, "cell_line_id", row, texts)
-            if named_line is not None and profile_of.setdefault(named_line, tuple(line)) != tuple(line):
-                said = f"{named_line[:80]!r} has another profile or tissue in a row above"
-                raise PayloadError(f"row {row}, field cell_line_id: {said}")
-            cell.append(lines.setdefault((*line, named_line), len(lines)))
-            asked = _text(smiles, "smiles", row, texts), _text(given_id, "drug_id", row, texts)
-            if asked not in named:
-                named[asked] = _drug(*asked, row, self)
-            drug_id, molecule, spelled, note = named[asked]
-            if drug_id is not None and molecules.setdefault(drug_id, molecule) != molecule:
-                raise PayloadError(f"row {row}, field drug_id: {drug_id[:80]!r} has a different smiles in a row above")
-            mechanism = self._mechanism(drug_id, spelled, (target, pathway), row, texts)
-            drug.append(drugs.setdefault((drug_id, molecule, *mechanism), (len(drugs), spelled))[0])
-            read_as.append(note)
-            measured.append(_measured(value, row))
-        *tables, tissues, named_lines = zip(*lines, strict=True)
-        line_ids = pd.Index([name or f" row:{index}" for index, name in enumerate(named_lines)], dtype=object)
-        # Ids that were given are stripped, so none of them begins with a space.
-        drug_ids = pd.Index([drug_id or f" row:{index}" for index, (drug_id, *_) in enumerate(drugs)], dtype=object)
-        omics = {}
-        for (name, names), table in zip(self._feature_index.items(), tables, strict=True):
-            values = np.frombuffer(b"".join(table)).reshape(len(lines), len(names))
-            omics[name] = pd.DataFrame(values.astype(np.float32), index=line_ids, columns=names)
-        of_drugs = np.array([[drugs[key][1], *key[2:]] for key in drugs], object)
-        samples = ResponseSamples(
-            pairs=pd.DataFrame(np.array([line_ids[cell], drug_ids[drug], read_as], object).T, None, _PAIR, object),
-            cell_lines=pd.DataFrame(np.array([tissues], object).T, line_ids, _LINE, object),
-            drugs=pd.DataFrame(of_drugs, drug_ids, _DRUG, object),
-            omics=omics,
-            cell=np.array(cell, dtype=np.int32),
-            drug=np.array(drug, dtype=np.int32),
-        )
-        values = np.array(measured, dtype=np.float64)
-        if np.isnan(values).all():
-            return samples
-        known_rows = replace(samples, pairs=samples.pairs.assign(target=values)).take(~np.isnan(values))
-        return replace(samples, pilot=known_rows)
-
-    def _mechanism(
-        self, drug_id: str | None, smiles: str | None, given: tuple[Any, ...], row: int, texts: dict[str, str | None]
-    ) -> list[str | None]:
-        """Return target and pathway of a request, or else those of the training drug that its drug is."""
-        own = [_text(value, name, row, texts) for name, value in zip(MECHANISM, given, strict=True)]
-        if all(own) or not self.mechanisms:
-            return own
-        known_as = self.mechanisms.get(self.known_drug(drug_id or " ", smiles) or "", [None] * len(own))
-        return [each or other for each, other in zip(own, known_as, strict=True)]
+        return pairs_requests.read(self, frame)
 
     def request(self, samples: ResponseSamples) -> pd.DataFrame:
         """Return the request that asks for ``samples``."""
-        rows: list[dict[str, Any]] = []
-        for cell, drug in zip(samples.cell, samples.drug, strict=True):
-            row: dict[str, Any] = {}
-            for omics, features in self.features.items():
-                values = samples.omics[omics].iloc[cell]
-                # A request has a table whole or not at all; one with gaps is left to imputation where that may be.
-                left_out = values.isna().all() or (values.isna().any() and omics not in self.required)
-                row[omics] = None if left_out else {name: float(values[name]) for name in features}
-            tissue, smiles = samples.cell_lines["tissue"].iloc[cell], samples.drugs["smiles"].iloc[drug]
-            row |= {"smiles": smiles, "drug_id": str(samples.drugs.index[drug])}
-            if self.mechanisms:
-                row |= {name: samples.drugs[name].iloc[drug] for name in MECHANISM if name in samples.drugs}
-            if self.pilot:
-                row |= {"cell_line_id": str(samples.cell_lines.index[cell])}
-            rows.append(row | {"tissue": None if tissue == UNKNOWN else str(tissue)})
-        frame = pd.DataFrame(rows)
-        return frame.drop(columns=[c for c in frame if c not in self.required and frame[c].isna().all()])
+        return pairs_requests.request(self, samples)
 
     def inputs(self) -> list[ColSpec]:
         """Return a map an omics, and what names the drug."""
@@ -278,7 +191,7 @@ class Pairs(Contract):
     def remarks(self, samples: ResponseSamples) -> Remarks:
         """Return notes on what was normalized, is in another unit, is missing, and is not in the training data."""
         made = Remarks(len(samples))
-        made.add(samples.pairs.get(_READ_AS, pd.Series([None] * len(samples), dtype=object)).tolist())
+        made.add(samples.pairs.get(READ_AS, pd.Series([None] * len(samples), dtype=object)).tolist())
         used, row = np.unique(samples.cell, return_inverse=True)
         for name, unit in self.units.items():
             notes = outside(samples.omics[name].to_numpy()[used], self.features[name], unit, name)
@@ -428,15 +341,6 @@ def _mechanisms_of(samples: ResponseSamples) -> dict[str, list[str | None]]:
     return {str(name): [known(each) for each in values] for name, *values in told.itertuples()}
 
 
-def _measured(value: Any, row: int) -> float:
-    """Return a measured response, NaN where the row has none."""
-    if contract.is_null(value):
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise PayloadError(f"row {row}, field {MEASURED}: must be a finite number")
-    return float(value)
-
-
 def _units_of(samples: ResponseSamples, task: Any) -> dict[str, dict[str, Any]]:
     """Return the unit of each omics of the lines, where its scale is known."""
     lines = np.unique(samples.cell)
@@ -469,67 +373,10 @@ def _expression_panels(samples: ResponseSamples, lines: np.ndarray) -> dict[str,
     return choose_panels(table.dropna(how="all").to_numpy(), [str(gene) for gene in table])
 
 
-def _profile(values: Any, name: str, row: int, model: Pairs) -> bytes:
-    """Return the values in the model's order, float64; NaN where the row has none and need not."""
-    where, wanted = f"row {row}, field {name}", model.features[name]
-    if contract.is_null(values):
-        if name in model.required:
-            raise PayloadError(f"{where}: missing; this model needs it")
-        return np.full(len(wanted), np.nan).tobytes()
-    if not isinstance(values, Mapping):
-        raise PayloadError(f"{where}: must be a map of feature to value, it is {contract.kind_of(values)}")
-    in_order = list(values) == wanted  # as most requests are: then nothing is looked up
-    if not in_order and (missing := [feature for feature in wanted if feature not in values]):
-        raise PayloadError(f"{where}: lacks {len(missing)} of {len(wanted)} features: {contract.listed(missing)}")
-    if len(values) > len(wanted):
-        raise PayloadError(
-            f"{where}: unknown features: {contract.listed([str(each) for each in {*values} - {*wanted}])}"
-        )
-    numbers = contract.numbers_of(list(values.values() if in_order else map(values.get, wanted)), wanted, where)
-    scale = model.scale_of(name)
-    lowest, highest, reason = LIMITS.get(scale, (-math.inf, math.inf, ""))
-    refused = (numbers != 0) & (numbers != 1) if scale == "mutation" else (numbers < lowest) | (numbers > highest)
-    contract.refuse_values(refused, numbers, wanted, where, reason)
-    return numbers.tobytes()
-
-
-def _drug(smiles: str | None, given: str | None, row: int, model: Pairs) -> tuple[str | None, ...]:
-    """Return id, molecule and SMILES as the training data writes them, and a note where the request does not."""
-    drug_id = model.as_known(given, "drug_id")
-    notes = [] if drug_id == given else [f"drug_id {given!r} was read as {drug_id!r}"]
-    if smiles is None and drug_id is not None:
-        smiles = model.drugs.get(drug_id)  # what the training rows of this id had
-    if smiles is None and (drug_id is None or "smiles" in model.required):
-        raise PayloadError(f"row {row}, field smiles: missing; without it the drug is not known")
-    if smiles is None and model.drugs and drug_id not in model.drugs:
-        raise PayloadError(
-            f"row {row}, field drug_id: {str(drug_id)[:80]!r} is none of the model's {len(model.drugs)} drugs, such "
-            f"as {contract.listed(list(model.drugs), 3)}; give its smiles too"
-        )
-    if smiles is not None and canonical(smiles) is None:
-        raise PayloadError(f"row {row}, field smiles: {smiles[:80]!r} is not a SMILES that RDKit can parse")
-    if smiles is not None and (found := model.known_drug(drug_id or " ", smiles)) is not None:
-        own = model.drugs[found]
-        if own is not None and canonical(own) != canonical(smiles):
-            notes.append(f"the smiles is a salt, tautomer or other spelling of {found!r} and was read as that")
-            smiles = own
-    return drug_id, smiles and canonical(smiles), smiles, "; ".join(notes) or None
-
-
 def _one_molecule(one: str, other: str) -> bool:
     """Whether two SMILES are one drug: salts and tautomers are, molecules of different stereochemistry are not."""
     ends = stereochemistry(one), stereochemistry(other)
     return parent(one) == parent(other) and (not all(ends) or ends[0] == ends[1])
-
-
-def _text(value: Any, name: str, row: int, texts: dict[str, str | None]) -> str | None:
-    if contract.is_null(value):
-        return None
-    if not isinstance(value, str):
-        raise PayloadError(f"row {row}, field {name}: must be text, it is {contract.kind_of(value)}")
-    if value not in texts:
-        texts[value] = known(value)
-    return texts[value]
 
 
 TAKEN = Pairs
