@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from pipelines.groups import group_samples
+
 if TYPE_CHECKING:
     from evaluation.evidence.parts import Evaluation, Evidence
     from evaluation.metrics import Interval
@@ -77,17 +79,17 @@ class Modality(ABC):
 
     # What intervals resample.
 
-    def units(self, samples: Any, groups: np.ndarray, split: Split) -> tuple[str, np.ndarray]:
+    def units(self, samples: Any, split: Split, groups: np.ndarray | None = None) -> tuple[str, np.ndarray]:
         """Return what varies independently in a split mode: its word, and its name for each sample, ``(n,)``.
 
-        ``groups`` are those of the split, ``(n,)``, which it is where nothing else is said.
+        It is the groups of the split where nothing else is said; ``groups`` has them, ``(n,)``, None: they are made.
         """
-        return "group", groups
+        return "group", group_samples(samples, split)[0].to_numpy(str) if groups is None else groups
 
     def resampled(self, predictions: pd.DataFrame, prepared: Prepared, split: Split) -> tuple[str, pd.DataFrame]:
         """Return the word of what is resampled, see `units`, and predictions of samples with its name as ``group``."""
         table = prepared.table
-        unit, names = self.units(prepared.samples, table["group"].to_numpy(str), split)
+        unit, names = self.units(prepared.samples, split, table["group"].to_numpy(str))
         of_sample = pd.Series(names, index=table["sample_id"].to_numpy(str))
         return unit, predictions.assign(group=of_sample[predictions["sample_id"].to_numpy(str)].to_numpy())
 

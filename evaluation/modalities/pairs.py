@@ -101,11 +101,11 @@ class Pairs(Modality):
             return {}
         return {OF_LINES: line_score(run.predictions, run.prepared.side("train"), **run.bootstrap)}
 
-    def units(self, samples: ResponseSamples, groups: np.ndarray, split: Split) -> tuple[str, np.ndarray]:
+    def units(self, samples: ResponseSamples, split: Split, groups: np.ndarray | None = None) -> tuple[str, np.ndarray]:
         """Return the groups of the split, but in ``random``, where they are pairs, the cell lines that pairs share."""
         if split.mode == "random":
             groups = cell_line_groups(samples, split.near_identical).to_numpy(str)[samples.cell]
-        return _UNITS.get(split.mode, "cell line"), groups
+        return _UNITS.get(split.mode, "cell line"), super().units(samples, split, groups)[1]
 
     def of_known_parts(self, predictions: pd.DataFrame, samples: ResponseSamples, split: Any) -> np.ndarray | None:
         """Return across studies which rows are of a drug that the training study has too, perhaps by another id."""

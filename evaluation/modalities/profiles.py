@@ -100,9 +100,11 @@ class Profiles(Modality):
 
         return super().evidence(run, measures) | origins.evidence(run)
 
-    def units(self, samples: ExpressionSamples, groups: np.ndarray, split: Split) -> tuple[str, np.ndarray]:
+    def units(
+        self, samples: ExpressionSamples, split: Split, groups: np.ndarray | None = None
+    ) -> tuple[str, np.ndarray]:
         """Return the patients, copies as one: a resample of few sites or plates would leave classes without a row."""
-        if split.mode != "patient_blind":
+        if split.mode != "patient_blind" or groups is None:
             groups = group_samples(samples, replace(split, mode="patient_blind"))[0].to_numpy(str)
         return "patient", groups
 

@@ -12,7 +12,6 @@ from evaluation.promotion.signatures import signers
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
-from pipelines.groups import group_samples
 from pipelines.params import read_task
 from training.model.predictor import Predictor
 from training.model.track import predictor_folder
@@ -32,8 +31,7 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     if len(samples) == 0:
         raise UserError(f"{folder}: no sample is left to score: {kept.counts['rows']['dropped']}")
     warnings = notes + modality.unit_warnings(task, contract, samples)
-    groups = group_samples(samples, task.split)[0].to_numpy(str)
-    unit, groups = modality.units(samples, groups, task.split)
+    unit, groups = modality.units(samples, task.split)
     if (count := len(np.unique(groups))) < 2:
         raise UserError(f"{folder}: all samples are of one {unit}; an interval needs at least two")
     known: dict[str, Any] = {"baseline": model.baseline.outputs(samples), "within": samples.within, "seed": seed}

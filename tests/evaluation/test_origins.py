@@ -85,3 +85,6 @@ def test_unknown_sites_are_not_told_and_patients_are_resampled_in_every_mode() -
     for mode, made in (("site_blind", by_site), ("patient_blind", prepared)):
         unit, rows = modality_of("profiles").resampled(made.table[::-1], made, replace(task.split, mode=mode))
         assert unit == "patient" and len(rows.groupby(["patient_id", "group"])) == rows["patient_id"].nunique()
+    elsewhere = replace(given, table=given.table.drop(columns="site"))  # an outside cohort, of one hospital
+    _, names = modality_of("profiles").units(elsewhere, replace(task.split, mode="site_blind"))
+    assert len(set(names)) == given.table["patient_id"].nunique()
