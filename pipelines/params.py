@@ -174,8 +174,8 @@ class Task(ABC):
     ) -> Kept:
         """Read a raw folder of the modality and apply the rules of `data`; `DataError` names what is missing or wrong.
 
-        ``labelled``: samples must have a target. ``optional``: tables that may be missing. ``classes``: those of others,
-        of which some may be missing here; by default they are those of the folder and `data`.
+        ``labelled``: samples must have a target. ``optional``: tables that may be missing. ``classes``: of others,
+        which need not all be here; by default they are those of the folder and `data`.
         """
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:

@@ -39,9 +39,7 @@ def content(
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `make federate` again")
     tested = prepared.samples.take(prepared.tested)
     naive, rows_of = model.baseline.outputs(tested), prepared.table.iloc[prepared.tested]
-    plan = Plan(
-        task=name, architecture=architecture, hyperparameters=fitted.hyperparameters, **told(prepared, task)
-    )
+    plan = Plan(task=name, architecture=architecture, hyperparameters=fitted.hyperparameters, **told(prepared, task))
     of, settings = get_architecture(architecture, task.modality, task.problem), fit_settings(params, task)
 
     def alone(train: Any, validation: Any) -> pd.DataFrame:

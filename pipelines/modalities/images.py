@@ -102,7 +102,7 @@ class ImagesTask(Task):
         classes: Sequence[str] = (),
         **rules: Any,
     ) -> Kept:
-        """Read images, see `pipelines.samples.images.read_images`, which takes ``rules``; classes are those of `data`."""
+        """Read images, see `pipelines.samples.images.read_images`, which takes ``rules``."""
         from pipelines.samples.images import read_images
 
         return read_images(folder, self, labelled=labelled, every_class=not classes, **rules)

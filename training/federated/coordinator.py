@@ -33,5 +33,6 @@ def run(grid: Grid, given: Mapping[str, Any]) -> Fitted:
     prepared = read_prepared(name, task)
     architecture = get_architecture(str(given["architecture"]), task.modality, task.problem)
     asked = {each.name: given[each.name] for each in fields(Plan) if each.name in given}
-    own = {"hyperparameters": tuned(name, architecture), **told(prepared, task)}
-    return fit_federated(grid, Plan(**asked, **own, metric=task.tune.metric.removeprefix(WORST_STRESS)), prepared, params)
+    asked |= {"hyperparameters": tuned(name, architecture), **told(prepared, task)}
+    asked["metric"] = task.tune.metric.removeprefix(WORST_STRESS)
+    return fit_federated(grid, Plan(**asked), prepared, params)

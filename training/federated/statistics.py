@@ -1,8 +1,9 @@
 """What sites have to agree on before a network can start, as lists and sums; a module a modality.
 
-A modality has three functions, and ``CHOICES``, hyperparameters that are given since no sums tell more. ``lists(samples)`` returns what a site has names of. ``sums(step, samples, agreed,
+A modality has three functions. ``lists(samples)`` returns what a site has names of. ``sums(step, samples, agreed,
 estimator)`` returns arrays that are added up over the sites in each of the module's ``STEPS``, with what was agreed
 before. ``begin(estimator, agreed)`` returns the estimator as it is before training: as if it had seen all rows.
+``CHOICES`` are the hyperparameters of which no sums can tell more.
 """
 
 import importlib
