@@ -4,6 +4,7 @@ A cell is drawn as amounts of what absorbs light (Beer and Lambert): basic azure
 hemoglobin in red cells. Kinds of cells overlap, the stain differs between subjects, and more between laboratories.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -298,7 +299,7 @@ def _save(path: Path, picture: np.ndarray, quality: int = 85) -> None:
     Image.fromarray(np.round(picture).astype(np.uint8)).save(path, quality=quality, subsampling=0)
 
 
-def _list(folder: Path, rows: list[tuple[str, ...]]) -> None:
+def _list(folder: Path, rows: Sequence[tuple[str, ...]]) -> None:
     columns = ["file", "label", "subject_id", "laboratory"][: len(rows[0])]
     table = pd.DataFrame(rows, columns=columns).sort_values("file")
     table.assign(simulated="true").to_csv(folder / IMAGES_TABLE, index=False)
