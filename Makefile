@@ -90,7 +90,7 @@ stack: $(READY) ## TASK=T [ARCH="A B"]: a weighted mean of tuned architectures, 
 	@$(need_task)python -m evaluation.stack --task "$$TASK" $(if $(value ARCH),--architectures $$ARCH)
 
 federate: $(READY) ## TASK=T SITES="DIR DIR" [ARCH=mlp] [STRATEGY=fedavg|fedprox] [ROUNDS=20] [EPOCHS=2] [NOISE=1.0] [SECURE=1]: train at sites that keep their rows, beside each alone and all pooled
-	@$(need_task)$(if $(value SITES),,$(error name the raw folders, one a site: make federate TASK=... SITES="north south"))dvc repro "prepare@$$TASK"
+	@$(need_task)$(if $(value SITES),,$(error name the raw folders, one a site: make federate TASK=... SITES="north south"))dvc repro "prepare@$$TASK" "audit@$$TASK"
 	@python -m training.federate --task "$$TASK" --architecture "$${ARCH:-mlp}" --sites $$SITES --strategy "$${STRATEGY:-fedavg}" --rounds "$${ROUNDS:-20}" --epochs "$${EPOCHS:-2}" --noise "$${NOISE:-0}" $(if $(value SECURE),--secure)
 	@python -m evaluation.evaluate --task "$$TASK" --architecture "federated_$${ARCH:-mlp}" && python -m evaluation.beside_sites --task "$$TASK" --architecture "$${ARCH:-mlp}" --sites $$SITES
 

@@ -164,10 +164,18 @@ class Task(ABC):
         return self.tune.metric, "params.yaml names it"
 
     @abstractmethod
-    def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
+    def read(
+        self,
+        folder: Path | str,
+        *,
+        labelled: bool = True,
+        optional: Collection[str] = (),
+        classes: Sequence[str] = (),
+    ) -> Kept:
         """Read a raw folder of the modality and apply the rules of `data`; `DataError` names what is missing or wrong.
 
-        ``labelled``: samples must have a target. ``optional``: tables that may be missing.
+        ``labelled``: samples must have a target. ``optional``: tables that may be missing. ``classes``: of others,
+        which need not all be here; by default they are those of the folder and `data`.
         """
 
     def aim(self, samples: Any, table: pd.DataFrame) -> Aimed:

@@ -108,6 +108,7 @@ class Estimator(BaseEstimator, ABC):
     architecture: ClassVar[str] = ""
     masks_omics: ClassVar[bool] = False  # whether any omics of a line may be missing
     starts: ClassVar[bool] = False  # whether `fit` heeds `FitContext.start`: then it learns nothing but weights
+    still: ClassVar[tuple[str, ...]] = ()  # how the names of those weights begin that no training moves
 
     @abstractmethod
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:

@@ -17,7 +17,7 @@ from pipelines.params import Params
 from pipelines.paths import MODELS
 from pipelines.report import Code, report, section, table, text
 from training.architectures import FEDERATED, get_architecture
-from training.federated.final import held_out
+from training.federated.final import told
 from training.federated.plan import Plan
 from training.federated.site import Site
 from training.model.final_fit import read_fitted
@@ -40,12 +40,7 @@ def content(
         raise UserError(f"{name} {fitted.architecture} was fitted on another split; run `make federate` again")
     tested = prepared.samples.take(prepared.tested)
     naive, rows_of = model.baseline.outputs(tested), prepared.table.iloc[prepared.tested]
-    plan = Plan(
-        task=name,
-        architecture=architecture,
-        hyperparameters=fitted.hyperparameters,
-        left_out=held_out(prepared, task.split.mode),
-    )
+    plan = Plan(task=name, architecture=architecture, hyperparameters=fitted.hyperparameters, **told(prepared, task))
     of, settings = get_architecture(architecture, task.modality, task.problem), fit_settings(params, task)
 
     def alone(train: Any, validation: Any) -> pd.DataFrame:

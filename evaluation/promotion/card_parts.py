@@ -43,7 +43,7 @@ def federated_blocks(found: dict[str, Any] | None) -> list[Block]:
     ]
     said = (
         f"The data stayed where it was: {len(rows)} sites trained on their own rows by {found['strategy']}, and only "
-        f"weights, sums for standardization, and names of genes and drugs left them"
+        f"weights, sums for standardization, counts, and names (of genes, drugs and classes) left them"
     )
     said += ", summed by secure aggregation. " if found["secure"] else ". "
     if (private := found["privacy"]) is not None:

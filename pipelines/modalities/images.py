@@ -1,7 +1,7 @@
 """Tasks on images: their settings in ``params.yaml`` and the reader of their raw folder."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -93,11 +93,19 @@ class ImagesTask(Task):
         """Return what `tune.metric` may be: also the worst value of a metric under the stress tests."""
         return (*super().tunable, *(WORST_STRESS + name for name in super().tunable))
 
-    def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = (), **rules: Any) -> Kept:
+    def read(
+        self,
+        folder: Path | str,
+        *,
+        labelled: bool = True,
+        optional: Collection[str] = (),
+        classes: Sequence[str] = (),
+        **rules: Any,
+    ) -> Kept:
         """Read images, see `pipelines.samples.images.read_images`, which takes ``rules``."""
         from pipelines.samples.images import read_images
 
-        return read_images(folder, self, labelled=labelled, **rules)
+        return read_images(folder, self, labelled=labelled, every_class=not classes, **rules)
 
     def stressed(self, samples: Any, others: Any, seed: int) -> dict[str, Any]:
         """Return images under each kind of stress, see `pipelines.samples.stressed_images.stressed`."""

@@ -1,6 +1,6 @@
 """Tasks on pairs of a cell line and a drug: settings in ``params.yaml`` and the reader of their raw folder."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -87,7 +87,14 @@ class PairsTask(Task):
         said = f"is {split.test_study!r}, as train_study is; name another study"
         checks.require(not one, "split.test_study", said)
 
-    def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
+    def read(
+        self,
+        folder: Path | str,
+        *,
+        labelled: bool = True,
+        optional: Collection[str] = (),
+        classes: Sequence[str] = (),
+    ) -> Kept:
         """Read pairs, see `pipelines.samples.response.keep_samples`."""
         from pipelines.samples.formats import read_response_tables
         from pipelines.samples.response import keep_samples

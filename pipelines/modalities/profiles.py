@@ -72,11 +72,19 @@ class ProfilesTask(Task):
         """Whether ``genes.csv`` must say which genes are landmarks."""
         return False
 
-    def read(self, folder: Path | str, *, labelled: bool = True, optional: Collection[str] = ()) -> Kept:
+    def read(
+        self,
+        folder: Path | str,
+        *,
+        labelled: bool = True,
+        optional: Collection[str] = (),
+        classes: Sequence[str] = (),
+    ) -> Kept:
         """Read profiles, see `pipelines.samples.expression.keep_profiles`; no table is optional."""
         from pipelines.samples.expression import keep_profiles, read_expression_tables
 
-        return keep_profiles(read_expression_tables(folder, self, labelled=labelled), self, labelled=labelled)
+        tables = read_expression_tables(folder, self, labelled=labelled)
+        return keep_profiles(tables, self, labelled=labelled, classes=classes or None)
 
     def targets(self, table: pd.DataFrame, left: np.ndarray, classes: Sequence[str] | None = None) -> ProfileTargets:
         """Return the target of all samples, and which have none; ``left`` are those that no other rule has dropped.

@@ -4,6 +4,7 @@ A cell is drawn as amounts of what absorbs light (Beer and Lambert): basic azure
 hemoglobin in red cells. Kinds of cells overlap, the stain differs between subjects, and more between laboratories.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -145,7 +146,8 @@ def simulate_blood_cell(
             stain = Stain.draw(np.random.default_rng([seed, 0, subject]), 0.08, laboratory)
             file = f"{label}/SIM_{label}_{number + 1:03d}.jpg"
             _save(folder / IMAGES_FOLDER / file, _smear(look, stain, rng, laboratory), laboratory.quality)
-            rows.append((file, label, f"SIM-{laboratory.name}{subject + 1:02d}" if known else ""))
+            own = (file, label, f"SIM-{laboratory.name}{subject + 1:02d}" if known else "")
+            rows.append(own if of < 0 else (*own, laboratory.name))
     _list(folder, rows)
 
 
@@ -297,6 +299,7 @@ def _save(path: Path, picture: np.ndarray, quality: int = 85) -> None:
     Image.fromarray(np.round(picture).astype(np.uint8)).save(path, quality=quality, subsampling=0)
 
 
-def _list(folder: Path, rows: list[tuple[str, str, str]]) -> None:
-    table = pd.DataFrame(rows, columns=["file", "label", "subject_id"]).sort_values("file")
+def _list(folder: Path, rows: Sequence[tuple[str, ...]]) -> None:
+    columns = ["file", "label", "subject_id", "laboratory"][: len(rows[0])]
+    table = pd.DataFrame(rows, columns=columns).sort_values("file")
     table.assign(simulated="true").to_csv(folder / IMAGES_TABLE, index=False)

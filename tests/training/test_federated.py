@@ -23,7 +23,7 @@ from tests.training.tiny import NAME
 from training.architectures import get_architecture
 from training.estimator import FitContext
 from training.federated import profiles, site
-from training.federated.final import held_out
+from training.federated.final import told
 from training.federated.local_grid import LocalGrid
 from training.federated.plan import Plan
 from training.federated.private import epsilon, private_loop
@@ -90,7 +90,7 @@ def test_no_site_trains_on_what_the_coordinator_holds_out(folders: list[Path]) -
     task = PARAMS.task(NAME)
     prepared = prepare(task.read(folders[0].parent / "data" / NAME), task, PARAMS.seed)
     mode = task.split.mode
-    hidden = held_out(prepared, mode)
+    hidden = told(prepared, task)["left_out"]
     tested = set(prepared.side("validation", "test").pairs["cell_line_id"])
     for folder in folders:
         own = Site(folder.name, folder, PARAMS, planned(left_out=hidden))
@@ -173,7 +173,8 @@ def test_profiles_agree_too() -> None:
     values[3, 9] = np.nan  # a gap is filled with the mean of all sites
     whole = with_values(whole, values)
     parts = [whole.take(np.arange(start, 60, 3)) for start in range(3)]
-    estimator = get_architecture("dnn", "profiles", "multi_target").build(profiles.CHOICES, epochs=1, device="cpu")
+    of = get_architecture("dnn", "profiles", "multi_target")
+    estimator = of.build(of.known(profiles.CHOICES), epochs=1, device="cpu")
     agreed = profiles.agree([profiles.lists(part) for part in parts])
     for step in profiles.STEPS:
         each = [profiles.sums(step, part, agreed, estimator) for part in parts]

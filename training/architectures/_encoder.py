@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from pipelines.samples.images import ImageSamples
 from training.architectures import Architecture, architecture
 from training.backbone import Backbone
 from training.encoder_stages import encoder_stages
-from training.estimator import FitContext
 from training.networks import cell_network
 from training.networks.cell_network import CellNetwork
 
@@ -63,15 +62,12 @@ class EncoderNetwork(CellNetwork):
         known = {"weights": self.encoder["file"], "encoder": self.encoder["name"], "license": self.encoder["license"]}
         return {**known, "pretrained_on": list(self.encoder["pretrained_on"]) or None}
 
-    def fit(self, train: Any, validation: Any = None, context: FitContext | None = None) -> Self:
-        """See `TransferNetwork.fit`."""
-        path = Path(self.encoder["file"])
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; encoders.{self.encoder['name']}.file in params.yaml names it")
-        self.file_ = np.fromfile(path, np.uint8)
-        return super().fit(train, validation, context)
-
     def _stages(self, weights: str) -> list[nn.Module]:
+        if weights != "empty":  # for which `restore` has the file
+            path = Path(self.encoder["file"])
+            if not path.is_file():
+                raise UserError(f"{path}: no such file; encoders.{self.encoder['name']}.file in params.yaml names it")
+            self.file_ = np.fromfile(path, np.uint8)
         return encoder_stages(self.encoder["name"], self.encoder, self.file_.tobytes())
 
     @property

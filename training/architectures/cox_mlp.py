@@ -46,13 +46,16 @@ class CoxMLP(ProfileNetwork):
     epochs: int = 60
     patience: int = 15
 
+    starts = True
     fitted = ("mean",)
 
     def fit(self, train: ExpressionSamples, validation: Any = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest partial loss are kept."""
-        self.features_ = ProfileFeatures(self.selection).fit(train)
-        torch.manual_seed(self.seed)
-        self._make(len(self.features_.genes), 1, linear=False)
+        context = context or FitContext()
+        if context.start is None:
+            self.begin(ProfileFeatures(self.selection).fit(train))
+        else:
+            self.restore(context.start)
         inputs = self.features_.transform(train)
         monitor = None
         if validation is not None and validation.target[:, 1].any():
@@ -61,10 +64,16 @@ class CoxMLP(ProfileNetwork):
             def monitor() -> dict[str, float]:
                 return {"validation_loss": float(partial_loss(time, event, self._risk(watched)))}
 
-        self.mean_ = 0.0
-        loss, context = self._loss(inputs, train.target), context or FitContext()
+        loss = self._loss(inputs, train.target)
         self.trained_ = train_network(self.network_, loss, len(train), monitor, settings=self, context=context)
         self.mean_ = float(self._risk(inputs).mean())
+        return self
+
+    def begin(self, features: ProfileFeatures) -> Self:
+        """Set all that is learned before training, and make the network, with random weights."""
+        self.features_, self.mean_ = features, 0.0
+        torch.manual_seed(self.seed)
+        self._make(len(features.genes), 1, linear=False)
         return self
 
     def _loss(self, inputs: np.ndarray, target: np.ndarray) -> Callable[[Tensor], Tensor]:

@@ -9,9 +9,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from pipelines.datasets import read_prepared
 from pipelines.params import read_params
+from pipelines.problems import WORST_STRESS
 from pipelines.tune_metric import with_tune_metric
 from training.architectures import get_architecture
-from training.federated.final import fit_federated, held_out, tuned
+from training.federated.final import fit_federated, told, tuned
 from training.federated.plan import Plan
 from training.model.final_fit import Fitted
 
@@ -32,5 +33,6 @@ def run(grid: Grid, given: Mapping[str, Any]) -> Fitted:
     prepared = read_prepared(name, task)
     architecture = get_architecture(str(given["architecture"]), task.modality, task.problem)
     asked = {each.name: given[each.name] for each in fields(Plan) if each.name in given}
-    asked |= {"hyperparameters": tuned(name, architecture), "left_out": held_out(prepared, task.split.mode)}
+    asked |= {"hyperparameters": tuned(name, architecture), **told(prepared, task)}
+    asked["metric"] = task.tune.metric.removeprefix(WORST_STRESS)
     return fit_federated(grid, Plan(**asked), prepared, params)

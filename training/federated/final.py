@@ -13,7 +13,7 @@ from mlflow.entities import Metric
 from pipelines import tracking
 from pipelines.datasets import Prepared
 from pipelines.files import read_json, write_json
-from pipelines.params import Params
+from pipelines.params import Params, Task
 from pipelines.paths import MODELS
 from training.architectures import FEDERATED, Architecture, get_architecture
 from training.estimator import FitContext
@@ -21,21 +21,29 @@ from training.federated.plan import Plan
 from training.federated.secure import ROWS
 from training.federated.server import Federated, federate, weighted
 from training.federated.site import hashed
+from training.federated.statistics import agreeable
 from training.model.cross_fit import FinalFit, held_out_outputs
 from training.model.final_fit import Fitted, fit
 
 logging.getLogger("flwr").setLevel(logging.ERROR)  # what it says of each round is in the runs
 
 
-def held_out(prepared: Prepared, mode: str) -> list[str]:
-    """Return the hashes of what the coordinator tests and calibrates on, which no site may train on."""
-    return sorted(set().union(*hashed(prepared.side("validation", "test"), mode)))
+def told(prepared: Prepared, task: Task) -> dict[str, Any]:
+    """Return the fields of `Plan` that tell the sites of the coordinator's rows.
+
+    They are the hashes of what it tests and calibrates on, which no site may train on, and the classes.
+    """
+    hidden = set().union(*hashed(prepared.side("validation", "test"), task.split.mode))
+    return {"left_out": sorted(hidden), "classes": list(getattr(prepared.samples, "classes", ()))}
 
 
 def tuned(name: str, architecture: Architecture) -> dict[str, Any]:
-    """Return the hyperparameters that a study of the coordinator's own rows found, else the architecture's own."""
+    """Return the hyperparameters that a study of the coordinator's own rows found, else the architecture's own.
+
+    Those that sites cannot agree on are as they can.
+    """
     path = MODELS / name / architecture.name / "tuned.json"
-    return read_json(path)["hyperparameters"] if path.is_file() else architecture.defaults
+    return agreeable(architecture, read_json(path)["hyperparameters"] if path.is_file() else architecture.defaults)
 
 
 def fit_federated(grid: Grid, plan: Plan, prepared: Prepared, params: Params) -> Fitted:
@@ -45,7 +53,7 @@ def fit_federated(grid: Grid, plan: Plan, prepared: Prepared, params: Params) ->
     """
     task = params.task(plan.task)
     architecture = get_architecture(plan.architecture, task.modality, task.problem)
-    results: list[Federated] = []
+    metric, results = plan.metric or task.tune.metric, list[Federated]()
 
     def elsewhere(architecture: Architecture, *, prepared: Prepared, context: FitContext, **asked: Any) -> FinalFit:
         run = mlflow.active_run()
@@ -54,7 +62,7 @@ def fit_federated(grid: Grid, plan: Plan, prepared: Prepared, params: Params) ->
         def on_round(number: int, rounds: list[dict[str, Any]]) -> None:
             for row in rounds:
                 tracking.patiently(lambda row=row: _log_site(plan, run.info, number, row))  # type: ignore[misc]
-            known = {f"validation_{task.tune.metric}": ("score", "validation_rows"), "train_loss": ("train_loss", ROWS)}
+            known = {f"validation_{metric}": ("score", "validation_rows"), "train_loss": ("train_loss", ROWS)}
             found = {
                 name: weighted([(row[value], row[weight]) for row in rounds if value in row])
                 for name, (value, weight) in known.items()

@@ -32,6 +32,8 @@ class Plan:
     share: float = 0.1  # of the groups, drawn for a step
     delta: float = 1e-4
     left_out: Sequence[str] = ()  # hashes of what the coordinator holds out: no site trains on it
+    classes: Sequence[str] = ()  # the coordinator's, in the order of its probabilities; rows of others are left out
+    metric: str = ""  # of the sites' validation rows; else that of their params.yaml
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:

@@ -29,9 +29,9 @@ def drawn(plan: Plan, groups: int) -> tuple[int, int]:
     return size, math.ceil(groups / size)
 
 
-def private_loop(plan: Plan, groups: np.ndarray) -> Callable[..., Trained]:
-    """Return a loop in the place of `train_network`; ``groups`` ``(n,)`` are those of the training rows."""
-    _, code = np.unique(groups, return_inverse=True)
+def private_loop(plan: Plan, group: np.ndarray) -> Callable[..., Trained]:
+    """Return a loop in the place of `train_network`; ``group`` ``(n,)`` is that of each training row."""
+    _, code = np.unique(group, return_inverse=True)
     rows_of = [torch.from_numpy(np.flatnonzero(code == each)) for each in range(code.max() + 1)]
     size, steps = drawn(plan, len(rows_of))
 
@@ -43,22 +43,27 @@ def private_loop(plan: Plan, groups: np.ndarray) -> Callable[..., Trained]:
         *,
         settings: TrainingChoices,
         context: FitContext,
+        groups: list[tuple[list[nn.Parameter], float]] | None = None,
+        **others: Any,
     ) -> Trained:
-        if n_rows != len(groups):
-            raise UserError(f"{len(groups) - n_rows} training rows lack an omics table; complete the data or the task")
-        if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()):
-            raise UserError("batch normalization mixes groups: this architecture cannot be trained with privacy")
+        if n_rows != len(code):
+            raise UserError(f"{len(code) - n_rows} training rows lack an omics table; complete the data or the task")
+        network.train()
+        if any(part.training and isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()):
+            raise UserError(
+                "batch normalization mixes groups: this architecture cannot be trained with privacy, but for the head "
+                "on a frozen backbone (mode: head)"
+            )
         device = next(network.parameters()).device
         parameters = [each for each in network.parameters() if each.requires_grad]
-        optimizer = optimizer_of(network, settings, None)
+        optimizer = optimizer_of(network, settings, groups)
         # Who knows the noise can take it off again: it does not come from the seed of the plan.
         random = torch.Generator(device).manual_seed(secrets.randbits(63))
-        network.train()
         for _ in range(settings.epochs * steps):
             chosen = torch.rand(len(rows_of), generator=random, device=device) < size / len(rows_of)
             total = [torch.zeros_like(each) for each in parameters]
-            for group in torch.nonzero(chosen).flatten().tolist():
-                own = torch.autograd.grad(loss(rows_of[group].to(device)), parameters, allow_unused=True)
+            for number in torch.nonzero(chosen).flatten().tolist():
+                own = torch.autograd.grad(loss(rows_of[number].to(device)), parameters, allow_unused=True)
                 gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, own, strict=True)]
                 norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in gradients]))
                 factor = torch.clamp(plan.clip / (norm + 1e-12), max=1.0)

@@ -20,6 +20,7 @@ from training.federated.records import from_record, to_bytes, to_record
 from training.federated.secure import ROWS, SecureGrid, secure_sum
 from training.federated.site import LISTS, SUMS, WEIGHTS, built
 from training.federated.statistics import Sums, of_modality
+from training.federated.weights import received, sent
 
 OnRound = Callable[[int, list[dict[str, Any]]], None]
 _WAIT = 2.0  # seconds between looks for sites
@@ -54,12 +55,14 @@ def federate(grid: Grid, plan: Plan, params: Params, on_round: OnRound | None = 
     nodes = _present(grid, plan)
     begun, sites = agree(grid, nodes, plan, params)
     state = begun.state()
-    weights, agreed = state.pop("weights"), to_bytes(state)
-    metric = params.task(plan.task).tune.metric
+    moved = sent(state["weights"], begun.still)
+    state["weights"] = {name: value for name, value in state["weights"].items() if name not in moved}
+    agreed = to_bytes(state)
+    metric = plan.metric or params.task(plan.task).tune.metric
     sign = 1.0 if higher_is_better(metric) else -1.0
     found = Federated(begun, plan, sites)
     heard: dict[str, dict[str, Any]] = {}
-    best: tuple[float, dict[str, np.ndarray]] = (-np.inf, weights)
+    best: tuple[float, dict[str, np.ndarray]] = (-np.inf, moved)
 
     def trained(contents: list[RecordDict], key: str) -> MetricRecord:
         for content in contents:
@@ -80,7 +83,7 @@ def federate(grid: Grid, plan: Plan, params: Params, on_round: OnRound | None = 
         if not heard:
             raise UserError(f"round {number}: fewer than {plan.fewest} sites answered; see their logs")
         rounds = [heard.pop(name) for name in sorted(heard)]
-        scores = [(row["score"], row["validation_rows"]) for row in rounds if "score" in row]
+        scores = [(row["score"], row["validation_rows"]) for row in rounds if np.isfinite(row.get("score", np.nan))]
         value = sign * weighted(scores) if scores else float(number)
         if value > best[0]:
             best, found.best_round = (value, from_record(arrays)), number
@@ -97,7 +100,7 @@ def federate(grid: Grid, plan: Plan, params: Params, on_round: OnRound | None = 
     request = {"asks": WEIGHTS, "plan": plan.text(), "agreed": agreed}
     strategy.start(
         cast(Grid, SecureGrid(grid)) if plan.secure else grid,
-        to_record(weights),
+        to_record(moved),
         plan.rounds,
         timeout=plan.seconds,
         train_config=ConfigRecord(dict(request)),
@@ -107,7 +110,7 @@ def federate(grid: Grid, plan: Plan, params: Params, on_round: OnRound | None = 
     for site in found.sites:
         own = [row for rounds in found.rounds for row in rounds if row["site"] == site["site"] and ROWS in row]
         site |= {key: own[-1][key] for key in (ROWS, "groups", "epsilon") if own and key in own[-1]}
-    begun.restore(state | {"weights": best[1]})
+    begun.restore(state | {"weights": state["weights"] | received(best[1])})
     return found
 
 

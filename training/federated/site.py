@@ -26,7 +26,8 @@ from training.federated.plan import Plan
 from training.federated.private import epsilon, private_loop
 from training.federated.records import from_bytes, from_record, to_record
 from training.federated.secure import masked
-from training.federated.statistics import Sums, of_modality
+from training.federated.statistics import Sums, agreeable, of_modality
+from training.federated.weights import received, sent
 from training.networks.loop import Trained, train_network
 
 LISTS, SUMS, WEIGHTS = "lists", "sums", "weights"  # what a site is asked for
@@ -49,7 +50,7 @@ class Site:
 
     def __init__(self, name: str, folder: Path, params: Params, plan: Plan) -> None:
         self.name, self.params, self.task = name, params, params.task(plan.task)
-        kept = self.task.read(folder)
+        kept = self.task.read(folder, classes=plan.classes)
         held_out = set(plan.left_out)
         free = np.array([not (own & held_out) for own in hashed(kept.samples, self.task.split.mode)], dtype=bool)
         self.left_out = int((~free).sum())
@@ -92,12 +93,13 @@ class Site:
             found["epsilon"] = epsilon(plan, len(np.unique(self.groups)), round_number)
         else:
             found["train_loss"] = vars(estimator)["trained_"].history[-1]["train_loss"]
-        return estimator.state()["weights"], found
+        return sent(estimator.state()["weights"], estimator.still), found
 
     def score(self, plan: Plan, start: dict[str, Any]) -> dict[str, float]:
         """Return the task's metric of the common weights on the site's own validation rows."""
         outputs = self.estimator(plan).restore(start).outputs(self.validation)
-        value = get_problem(self.task.problem).score(self.task.tune.metric, self.validation.target, outputs)
+        metric = plan.metric or self.task.tune.metric
+        value = get_problem(self.task.problem).score(metric, self.validation.target, outputs)
         return {"num-examples": len(self.validation), "score": value}
 
 
@@ -110,8 +112,9 @@ def built(plan: Plan, params: Params, round_number: int = 1) -> Estimator:
     architecture = get_architecture(plan.architecture, task.modality, task.problem)
     if not architecture.estimator.starts:
         raise UserError(f"{plan.architecture} cannot be federated: it learns more than weights from its rows")
-    chosen = {**plan.hyperparameters, **of_modality(task.modality).CHOICES}
-    settings = {"epochs": plan.epochs, "seed": params.seed + round_number - 1, "device": params.device}
+    chosen = agreeable(architecture, plan.hyperparameters)
+    settings = {**vars(task.tune), "epochs": plan.epochs, "seed": params.seed + round_number - 1}
+    settings["device"] = params.device
     made = architecture.build(chosen, **{name: value for name, value in settings.items() if name not in chosen})
     if not plan.private:
         fallen = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (round_number - 1) / plan.rounds))
@@ -154,8 +157,7 @@ def answer(message: Message, context: Context) -> Message:
     if config["asks"] == SUMS:
         record = to_record(site.sums(plan, str(config["step"]), agreed))
         return Message(RecordDict({"arrays": record}), reply_to=message)
-    start = agreed | {"weights": from_record(message.content["arrays"])}
-    weights, found = site.weights(plan, int(config["server-round"]), start)
+    weights, found = site.weights(plan, int(config["server-round"]), _start(agreed, message))
     content = {"arrays": to_record(weights), "metrics": MetricRecord(found), "about": ConfigRecord({"site": site.name})}
     return Message(RecordDict(content), reply_to=message)
 
@@ -164,9 +166,14 @@ def answer(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Answer how good the common weights are on the site's validation rows."""
     config, site, plan = _asked(message, context)
-    start = from_bytes(config["agreed"]) | {"weights": from_record(message.content["arrays"])}
+    start = _start(from_bytes(config["agreed"]), message)
     content = {"metrics": MetricRecord(site.score(plan, start)), "about": ConfigRecord({"site": site.name})}
     return Message(RecordDict(content), reply_to=message)
+
+
+def _start(agreed: dict[str, Any], message: Message) -> dict[str, Any]:
+    """Return the state that a request brings: weights that do not move are among what was agreed."""
+    return agreed | {"weights": agreed["weights"] | received(from_record(message.content["arrays"]))}
 
 
 def _asked(message: Message, context: Context) -> tuple[Any, Site, Plan]:

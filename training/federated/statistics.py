@@ -3,17 +3,22 @@
 A modality has three functions. ``lists(samples)`` returns what a site has names of. ``sums(step, samples, agreed,
 estimator)`` returns arrays that are added up over the sites in each of the module's ``STEPS``, with what was agreed
 before. ``begin(estimator, agreed)`` returns the estimator as it is before training: as if it had seen all rows.
+``CHOICES`` are the hyperparameters of which no sums can tell more.
 """
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pipelines.errors import UserError
+from training.architectures import Architecture
+from training.estimator import FitContext
+from training.networks.transfer import TransferNetwork
 
 Sums = dict[str, np.ndarray]
+_Network = TypeVar("_Network", bound=TransferNetwork)
 
 
 def of_modality(modality: str) -> Any:
@@ -21,7 +26,12 @@ def of_modality(modality: str) -> Any:
     try:
         return importlib.import_module(f"training.federated.{modality}")
     except ModuleNotFoundError as error:
-        raise UserError(f"{modality} cannot be federated yet: there are pairs and profiles") from error
+        raise UserError(f"{modality} cannot be federated: there are images, pairs and profiles") from error
+
+
+def agreeable(architecture: Architecture, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters that sites can agree on: what a modality's ``CHOICES`` name is as they say."""
+    return {**hyperparameters, **architecture.known(of_modality(architecture.modality).CHOICES)}
 
 
 def common(each: list[list[str]], what: str) -> list[str]:
@@ -30,6 +40,26 @@ def common(each: list[list[str]], what: str) -> list[str]:
     if not found:
         raise UserError(f"the sites have no {what} in common; give them the same names")
     return found
+
+
+def class_counts(samples: Any) -> np.ndarray:
+    """Return how many samples each class has, float64, ``(classes,)``."""
+    return np.bincount(samples.target, minlength=len(samples.classes)).astype(np.float64)
+
+
+def head_sums(begun: TransferNetwork, samples: Any) -> Sums:
+    """Return sums of the inputs of a head alone that is trained; of other networks none, since theirs do not stay."""
+    if not begun.frozen:
+        return {}
+    values = begun.summaries(samples, FitContext()).double().cpu().numpy()
+    views = len(values) / len(samples)  # which count as one sample
+    sums = {"sum": values.sum(axis=0) / views, "square": (values**2).sum(axis=0) / views}
+    return {f"head.{name}": each for name, each in sums.items()} | {"head.count": np.array([float(len(samples))])}
+
+
+def settled(begun: _Network, total: Mapping[str, np.ndarray]) -> _Network:
+    """Return the network with the mean and deviation of `head_sums`, where there are any."""
+    return begun.settle(*moments(total, "head")) if "head.count" in total else begun
 
 
 def moments(total: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -91,15 +91,25 @@ class CellNetwork(TransferNetwork):
         return isolated(samples, self.isolation)
 
     def _learn_images(self, train: ImageSamples, context: FitContext) -> int:
-        self.test_views_, self.by_views_ = self.test_views, dict[str, list[float]]()
         self.stain_ = learned_stain(self.color, train)
-        size = train.pixels.shape[1]
+        return train.pixels.shape[1]
+
+    def begin(self, classes: Sequence[str], size: int, counts: np.ndarray, stain: np.ndarray | None) -> Self:
+        """Set all that is learned before training, and make the network.
+
+        ``counts`` are the training rows of each class, ``stain`` is that of `learned_stain`.
+        """
+        self.stain_ = stain
+        return self._begin(classes, size, counts)
+
+    def _begin(self, classes: Sequence[str], size: int, counts: np.ndarray) -> Self:
+        self.test_views_, self.by_views_ = self.test_views, dict[str, list[float]]()
         if size < self.backbone.smallest:
             raise UserError(
                 f"{self.architecture} takes images of {self.backbone.smallest} pixels and more, these have {size}; "
                 "raise data.size in params.yaml"
             )
-        return size
+        return super()._begin(classes, size, counts)
 
     def _make(self, stages: list[nn.Module], width: int) -> None:
         super()._make(stages, width)
@@ -171,7 +181,7 @@ class CellNetwork(TransferNetwork):
     def _start(self, train: ImageSamples, context: FitContext, criterion: Criterion, codes: Tensor) -> bool:
         if self.penalty is None or self.backbone.initial(self.weights) == "none":
             return False
-        features = self._summaries(train, context)
+        features = self.summaries(train, context)
         views = len(features) // len(train)
         if self.by_source:
             weights = self._row_weights.repeat(views)
@@ -195,8 +205,8 @@ class CellNetwork(TransferNetwork):
         losses = nn.functional.cross_entropy(logits, codes, reduction="none", label_smoothing=self.label_smoothing)
         return (losses * weights).sum() / weights.sum()
 
-    def _summaries(self, train: ImageSamples, context: FitContext) -> Tensor:
-        """Return the head's inputs of the training images before training: of every view, if features are kept."""
+    def summaries(self, train: ImageSamples, context: FitContext) -> Tensor:
+        """Return the head's inputs of `seen` training images before training: of every view, if features are kept."""
         module = self.module_
         with torch.no_grad(), autocast(self._device):
             if not self._kept(train):

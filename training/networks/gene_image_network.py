@@ -1,9 +1,9 @@
 """Convolutional networks on expression profiles that are laid out as images, with Integrated Gradients of genes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,15 @@ class GeneImageNetwork(TransferNetwork):
         _, self.features_, self.layout_ = context.remember(key, learn)
         return self.layout_.side
 
+    def begin(self, features: ProfileFeatures, classes: Sequence[str], counts: np.ndarray) -> Self:
+        """Set all that is learned before training, in the layout ``given``, and make the network.
+
+        ``counts`` are the training rows of each class.
+        """
+        self.features_, self.layout_ = features, GeneLayout("given", self.image_size)
+        self.layout_.fit(np.zeros((0, len(features.genes))), features.genes, pd.DataFrame())
+        return self._begin(classes, self.layout_.side, counts)
+
     def _images(self, samples: ExpressionSamples) -> Tensor:
         """Return gene images on the device, scaled as networks expect theirs, ``(n, 1, side, side)``."""
         return self._scaled(self.features_.transform(samples))
@@ -112,14 +121,22 @@ class GeneImageNetwork(TransferNetwork):
         images, spread, module = self._images(train), self._spread(), self.module_
         if len(module.frozen):
             began = time.perf_counter()
-            rows = np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])
-            frozen = torch.from_numpy(rows).to(self._device)
+            frozen = self._frozen_of(images)
             self._frozen_seconds = time.perf_counter() - began
             return lambda chosen: self._after(frozen[chosen].float())
         return lambda chosen: module(images[chosen] + spread * torch.randn_like(images[chosen]))
 
+    def _frozen_of(self, images: Tensor) -> Tensor:
+        rows = np.concatenate([self._frozen_rows(part) for part in images.split(BATCH)])
+        return torch.from_numpy(rows).to(self._device)
+
+    def summaries(self, train: ExpressionSamples, context: FitContext) -> Tensor:
+        """Return the head's inputs of training samples before training, ``(n, width)``."""
+        with torch.no_grad():
+            return self._summary(self._frozen_of(self._images(train)))
+
     def _settle(self, train: ExpressionSamples, context: FitContext) -> Callable[[], None]:
-        if self.mode in ("probe", "head"):
+        if self.frozen:
             return lambda: None
         some = np.random.default_rng(self.seed).permutation(len(train))[:SETTLED]
         images = self._images(train.take(np.sort(some)))

@@ -32,6 +32,19 @@ _STEPS = 100  # of the solver of `probe`, each over all rows
 _ROWS = 4096  # at a time, where all at once would fill the memory
 
 
+class Head(nn.Sequential):
+    """Normalization, dropout and a linear layer; once ``settled``, the statistics of the first stay as they are."""
+
+    settled = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode."""
+        super().train(mode)
+        if self.settled:
+            self[0].eval()
+        return self
+
+
 class TransferModule(nn.Module):
     """Frozen stages, trained stages, and a linear head of ``width`` inputs on a summary of every stage, see `tapped`.
 
@@ -56,7 +69,7 @@ class TransferModule(nn.Module):
         self.tail = nn.Sequential(*stages[frozen:])
         for parameter in self.frozen.parameters():
             parameter.requires_grad_(False)
-        self.head = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Dropout(dropout), nn.Linear(width, classes))
+        self.head = Head(nn.BatchNorm1d(width, affine=False), nn.Dropout(dropout), nn.Linear(width, classes))
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of what is trained; frozen batch normalization keeps the statistics that it came with."""
@@ -268,7 +281,9 @@ class TransferNetwork(TrainingChoices, Classifier):
     backbone: ClassVar[Backbone]
     channels: ClassVar[int] = 3
     grid: ClassVar[int] = 0  # see `training.networks.transfer.tapped`
-    fitted: ClassVar[tuple[str, ...]] = ("classes", "size", "images_per_second")
+    fitted: ClassVar[tuple[str, ...]] = ("classes", "size", "counts", "images_per_second")
+    starts = True
+    still = ("frozen.",)
 
     @classmethod
     def origin(cls, hyperparameters: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
@@ -300,6 +315,10 @@ class TransferNetwork(TrainingChoices, Classifier):
         """Fit the map from samples to images, and return the side of the images in pixels."""
 
     @abstractmethod
+    def summaries(self, train: Any, context: FitContext) -> Tensor:
+        """Return the head's inputs of training samples before training, ``(n, width)``, or of views of each."""
+
+    @abstractmethod
     def _training_logits(self, train: Any, context: FitContext) -> Callable[[Tensor], Tensor]:
         """Return a function from training rows to logits, with random changes of the images."""
 
@@ -322,27 +341,28 @@ class TransferNetwork(TrainingChoices, Classifier):
     def fit(self, train: Any, validation: Any | None = None, context: FitContext | None = None) -> Self:
         """Train; with ``validation`` the weights of the epoch of its lowest log loss are kept."""
         context = context or FitContext()
-        torch.manual_seed(self.seed)
-        self.classes_ = list(train.classes)
-        self.size_ = self._learn_images(train, context)
-        stages = self._stages(self.weights)
-        pixels = self.channels * self.size_**2 if getattr(self, "wide", False) else 0
-        self._make(stages, pixels + head_width(stages, self.channels, self.size_, self.grid))
+        if context.start is None:
+            size = self._learn_images(train, context)
+            self._begin(train.classes, size, np.bincount(train.target, minlength=len(train.classes)))
+        else:
+            self.restore(context.start)
+            self.module_.head.settled = self.frozen
         module = self.module_
         codes = torch.tensor(train.target, device=self._device)
-        counts = np.bincount(train.target, minlength=len(self.classes_)).clip(1)
-        shares = torch.as_tensor(len(train) / (len(self.classes_) * counts), dtype=torch.float32, device=self._device)
+        counts = self.counts_.clip(1)
+        shares = self.counts_.sum() / (len(self.classes_) * counts)
+        shares = torch.as_tensor(shares, dtype=torch.float32, device=self._device)
         criterion = nn.CrossEntropyLoss(shares if self.balanced else None, label_smoothing=self.label_smoothing)
         loss = self._loss(train, context, criterion, codes)
-        started = self._start(train, context, criterion, codes)
-        if self.mode == "probe" and not started:
+        started = context.start is None and self._start(train, context, criterion, codes)
+        if self.mode == "probe" and not started and context.start is None:
             raise UserError(f"mode is 'probe', but {self.architecture} has no trained weights here, or no `penalty`")
         monitor = self._monitor(train, validation, context) if validation is not None and len(validation) else None
         began = time.perf_counter()
         options: dict[str, Any] = {"context": context, "groups": self._rates(module, started), "start_counts": started}
         options["ema"] = getattr(self, "ema", 0.0)
         trained = nn.ModuleDict({"tail": module.tail, "head": module.head})
-        choices = self if self.watches else replace(self, epochs=0)
+        choices = self if self.watches or context.start is not None else replace(self, epochs=0)
         self.trained_ = train_network(trained, loss, len(train), monitor, settings=choices, **options)
         if monitor is None:  # which settles after every epoch
             self._settle(train, context)()
@@ -350,6 +370,28 @@ class TransferNetwork(TrainingChoices, Classifier):
         rate = seen / (time.perf_counter() - began + self._frozen_seconds)
         self.images_per_second_ = rate if math.isfinite(rate) else 0.0
         module.eval()
+        return self
+
+    def _begin(self, classes: Sequence[str], size: int, counts: np.ndarray) -> Self:
+        """Make the network before training; ``counts`` are the rows of each class, which weigh it if `balanced`."""
+        torch.manual_seed(self.seed)
+        self.classes_, self.size_, self.counts_, self.images_per_second_ = list(classes), size, counts, 0.0
+        stages = self._stages(self.weights)
+        pixels = self.channels * size**2 if getattr(self, "wide", False) else 0
+        self._make(stages, pixels + head_width(stages, self.channels, size, self.grid))
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the head alone is trained, so that the `summaries` stay as they are."""
+        return self.mode in ("probe", "head")
+
+    def settle(self, mean: np.ndarray, deviation: np.ndarray) -> Self:
+        """Set the statistics of the `summaries`, ``(width,)``, by which the head standardizes them."""
+        norm = cast(nn.BatchNorm1d, self.module_.head[0])
+        for statistic, value in ((norm.running_mean, mean), (norm.running_var, deviation**2)):
+            assert statistic is not None
+            statistic.copy_(torch.as_tensor(value))
         return self
 
     def _stages(self, weights: str) -> list[nn.Module]:
@@ -438,8 +480,8 @@ class TransferNetwork(TrainingChoices, Classifier):
         return {**super().state(), "weights": weights_of(self._saved)}
 
     def restore(self, state: dict[str, Any]) -> Self:
-        """Restore what `state` returned."""
-        super().restore(state)
+        """Restore what `state` returned; models of earlier releases have no counts."""
+        super().restore({"counts": np.zeros(0, np.int64), **state})
         self._make(self._stages("empty"), state["weights"]["head.2.weight"].shape[1])
         restore_weights(self._saved, state["weights"])
         return self
