@@ -79,7 +79,7 @@ def compare(
     gain = None
     if labels is not None:
         gains: Iterable[float]
-        measured = [name for name in labels if name.startswith("measured")]
+        measured = [name for name in labels.columns if name.startswith("measured")]
         if len(pairs):
             first = pairs.drop_duplicates("sample_sha256_served")
             known = labels.merge(first, left_on="sample_sha256", right_on="sample_sha256_served")

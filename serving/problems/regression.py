@@ -67,8 +67,8 @@ class Regression(Problem):
 
     def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
         """See `widths_apart`."""
-        numbers = (each.to_numpy(np.float64)[:, None] for each in (answers, others))
-        return widths_apart(contract.task, *numbers, [contract.half_width])
+        some, other = (each.to_numpy(np.float64)[:, None] for each in (answers, others))
+        return widths_apart(contract.task, some, other, [contract.half_width])
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two rows of numbers, ``(n,)`` each."""
