@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ import pytest
 import requests
 import yaml
 
-from tests.containers.installation import CONTAINERS, ROOT, Installation, check_out, missing, question
+from tests.containers.installation import CONTAINERS, ROOT, Installation, check_out, missing, question, wait
 
 pytestmark = pytest.mark.soak
 # The last commit of a day: since then endpoints ask for keys, moves can be signed, and the log has other columns. It
