@@ -201,10 +201,13 @@ def test_moves_are_signed_from_then_on_and_nothing_else_is_served(
     wait(lambda: refused in here.podman("logs", here.name("serving")), "the changed file is refused")
     assert "files: version 2" in here.run("workbench", "make", "verify", f"TASK={TASK}", check=False)
 
-    here.down(*VOLUMES)
-    here.up("postgres", "bucket")
-    here.ended("bucket")
-    here.run("backup", "python", "-m", "serving.restore", "--from", "/backup/signed")
+    for saved, told in (("earlier", "not signed"), ("signed", "restored artifacts")):
+        here.down(*VOLUMES)
+        here.up("postgres", "bucket")
+        here.wait_healthy("postgres")
+        here.ended("bucket")
+        said = here.run("backup", "python", "-m", "serving.restore", "--from", f"/backup/{saved}", check=False)
+        assert told in said, said
     here.up("account", "checkout", TASK=TASK)
     here.ended("account")
     here.ended("checkout")
