@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 from pipelines.params import Params, read_params
 from pipelines.paths import DATA
 from pipelines.samples.raw_files import is_of_system
+from pipelines.special_files import refuse_special
 from pipelines.validate import validate_folder
 
 INCOMING = Path(".incoming")
@@ -87,10 +88,7 @@ def _copy(folder: Path, waiting: Path) -> list[str]:
         if links := sorted(path for path in paths if path.is_symlink() and path.exists()):
             more = f" and {len(links) - 1} more" if len(links) > 1 else ""
             print(f"warning: {links[0]}{more}: a link; {links[0].resolve()} is copied", file=sys.stderr)
-        for path in paths:
-            # A device has no end, and nobody may write into a pipe; what a broken link names is told below.
-            if path.exists() and not (path.is_file() or path.is_dir()):
-                raise UserError(f"{path}: is a pipe, a device or a socket; the data is files and folders")
+        refuse_special(paths)  # what a broken link names is told below
         left.extend(name for name in found if not name.startswith("."))
         return found
 

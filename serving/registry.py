@@ -320,10 +320,12 @@ def verify(name: str) -> list[Problem]:
 
 
 def _allowed(entry: Entry) -> bool:
+    """Return whether checks were judged, each once, and none failed; an earlier version may have had fewer of them."""
     try:
-        return allowed([Verdict(**verdict) for verdict in entry.verdicts])
+        verdicts = [Verdict(**verdict) for verdict in entry.verdicts]
     except TypeError:
         return False
+    return 0 < len(verdicts) == len({each.check for each in verdicts}) and not failures(verdicts)
 
 
 def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,6 @@ def main() -> int:
 
     params = read_params()
     problem = get_problem(params.task(given.task).problem)
-    if not problem.tried:
-        raise UserError(f"{given.task}: a trial compares answers of one class or one number, not those of its problem")
     versions = served_version(given.task, given.served), served_version(given.task, given.tried)
     if versions[0] == versions[1]:
         raise UserError(f"version {versions[0]} is both in {given.served} and in {given.tried}: nothing is tried")
@@ -59,7 +58,8 @@ def main() -> int:
         versions,
         _labels(Path(given.labels), contract, set(log["sample_sha256"].dropna())) if given.labels else None,
         answer=problem.tried,
-        apart=lambda answers, others: problem.apart(contract, answers, others),
+        apart=partial(problem.apart, contract),
+        lost=partial(problem.lost, contract),
         margin=params.policy.gate.non_inferiority,
         most=given.most,
     )

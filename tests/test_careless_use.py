@@ -1,13 +1,19 @@
-"""A verb that is given a task which is none says so, before it reads, writes or asks for anything under that name."""
+"""A verb that is given a task which is none, or a pipe as data, says so before it does anything else."""
 
+import os
 import re
 import shutil
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from evaluation.promotion.scoring import score
 from pipelines.errors import UserError
+from serving.bulk.run import Bulk
+from serving.drift.watch import read_labels
 from tests.empty_store import working_in
 from tests.training.tiny import ROOT
 
@@ -29,3 +35,18 @@ def test_each_verb_refuses_a_task_that_is_none(tmp_path: Path, monkeypatch: pyte
             with pytest.raises(UserError, match=r"no (task|loop of|version '1' of) '?\.\./drug_response; touch pwned"):
                 module.main()
             assert sorted(tmp_path.rglob("*")) == before and Path.cwd() == folder, name
+
+
+def test_a_pipe_is_refused_where_data_or_labels_are_read(tmp_path: Path) -> None:
+    data, pipe = tmp_path / "data", tmp_path / "data" / "more" / "samples.csv"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    reads: list[Callable[[], object]] = [
+        lambda: score(Mock(), data),
+        lambda: Bulk("drug_response", data, tmp_path / "out"),
+        lambda: Bulk("drug_response", pipe, tmp_path / "out"),
+        lambda: read_labels(pipe, Mock(), str),
+    ]
+    for read in reads:
+        with pytest.raises(UserError, match=r"samples\.csv: is a pipe, a device or a socket"):
+            read()

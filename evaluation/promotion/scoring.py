@@ -13,6 +13,7 @@ from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
 from pipelines.params import read_task
+from pipelines.special_files import refuse_special
 from training.model.predictor import Predictor
 from training.model.track import predictor_folder
 
@@ -24,6 +25,7 @@ def score(model: Predictor, folder: Path, *, seed: int = 0) -> dict[str, Any]:
     ``metrics: {name: {value, low, high}}``. `UserError` if the folder is not of the format, lacks features that the
     model needs, is in other units than the training data was, or has nothing to score.
     """
+    refuse_special([folder, *folder.rglob("*")])
     task, contract = read_task(model.contract.task_text), model.contract
     modality, measures = modality_of(task.modality), measures_of(task.problem)
     kept, notes = modality.read_cohort(folder, task, contract)

@@ -24,6 +24,7 @@ from pipelines.errors import UserError
 from pipelines.file_hashes import combined, file_hashes
 from pipelines.files import jsonable, written_whole
 from pipelines.params import read_params, read_task
+from pipelines.special_files import refuse_special
 from serving.bulk import FAILED, Part, bisected, parts_of
 from serving.dashboard.data.tables import csv_of
 from training.contract import Contract
@@ -44,6 +45,7 @@ class Bulk:
         params.task(task)
         if not data.exists():
             raise UserError(f"{data}: there is no such folder or table")
+        refuse_special([data, *data.rglob("*")])
         if out.resolve().is_relative_to(data.resolve()):
             raise UserError(f"OUT={out} lies in the data; name another folder")
         os.environ.setdefault(IMAGE_PIXELS, str(params.policy.serve.image_pixels))  # as the endpoint does

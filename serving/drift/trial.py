@@ -12,6 +12,7 @@ from serving.sequential import Mean, confidence_sequence
 LEVEL = 0.05  # chance that any statement of a trial is ever wrong
 Decision = Literal["go on", "better", "alike", "worse", "disagrees"]
 Apart = Callable[[pd.Series, pd.Series], np.ndarray]  # see `serving.problems.Problem.apart`
+Lost = Callable[[pd.Series, pd.DataFrame], np.ndarray]  # see `serving.problems.Problem.lost`
 _KEYS = ["request_id", "row"]
 
 
@@ -55,6 +56,7 @@ def compare(
     *,
     answer: str,
     apart: Apart,
+    lost: Lost,
     margin: float,
     most: float,
 ) -> Found:
@@ -77,16 +79,17 @@ def compare(
     gain = None
     if labels is not None:
         gains: Iterable[float]
+        measured = [name for name in labels.columns if name.startswith("measured")]
         if len(pairs):
             first = pairs.drop_duplicates("sample_sha256_served")
             known = labels.merge(first, left_on="sample_sha256", right_on="sample_sha256_served")
-            lost = [apart(known[f"{answer}_{side}"], known["measured"]) for side in ("served", "tried")]
-            gains = lost[0] - lost[1]
+            losses = [lost(known[f"{answer}_{side}"], known[measured]) for side in ("served", "tried")]
+            gains = losses[0] - losses[1]
         else:
             first = both.drop_duplicates(["sample_sha256", "model_version"])
             known = labels.merge(first, on="sample_sha256")
             is_tried = (known["model_version"].astype(str) == versions[1]).to_numpy()
-            gains = _run_by_run(is_tried, apart(known[answer], known["measured"]))
+            gains = _run_by_run(is_tried, lost(known[answer], known[measured]))
         numbers = np.fromiter(gains, np.float64)
         if len(numbers):
             gain = confidence_sequence(numbers, LEVEL / 2, (-1.0, 1.0))
@@ -97,10 +100,10 @@ def _once(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates(_KEYS, keep=False)
 
 
-def _run_by_run(is_tried: np.ndarray, lost: np.ndarray) -> Iterable[float]:
+def _run_by_run(is_tried: np.ndarray, losses: np.ndarray) -> Iterable[float]:
     """Yield by how much less the tried version loses in each run, which ends as soon as it has rows of both."""
     sums, counts = [0.0, 0.0], [0, 0]
-    for side, each in zip(is_tried.astype(int).tolist(), lost.tolist(), strict=True):
+    for side, each in zip(is_tried.astype(int).tolist(), losses.tolist(), strict=True):
         sums[side] += each
         counts[side] += 1
         if all(counts):

@@ -17,6 +17,7 @@ from pipelines.errors import ROWS_SHOWN, DataError, Finding, UserError
 from pipelines.formatting import interval
 from pipelines.policy import Monitor
 from pipelines.problems import higher_is_better
+from pipelines.special_files import refuse_special
 from pipelines.text_values import clean, folded, is_unknown, quoted
 from serving.drift.distribution import Drift, column_drifts, corrected, share_beyond
 from serving.problems import get_problem
@@ -99,6 +100,7 @@ def read_labels(
     ``sample_sha256`` is the log's salted hash of an id, and ``logged`` its hashes. ``tell`` takes a sentence on what is
     read differently or left out. Raises `UserError` with file, column and rows at fault.
     """
+    refuse_special([path])
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -64,7 +64,7 @@ class Problem(ABC):
     ranks: ClassVar[str] = ""  # how answers about many drugs are ranked; empty for a problem that pairs do not have
     behind: ClassVar[str] = "Genes behind it"  # heading of the explanation of a sample's answer
     tables: ClassVar[tuple[tuple[str, str], ...]] = ()  # files of explanations by part, and the column of the part
-    tried: ClassVar[str] = ""  # column of the log by which a trial compares answers; empty where it cannot
+    tried: ClassVar[str] = "prediction"  # column of the log by which a trial compares answers
 
     # The monitor.
 
@@ -100,11 +100,15 @@ class Problem(ABC):
         return None
 
     def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
-        """Return how far the answers `tried` lie from others or from what was measured, 0 to 1, ``(n,)``.
+        """Return how far the answers `tried` lie from others, 0 to 1, ``(n,)``; by default whether they differ.
 
         ``contract`` is of the version that is served: the scale must be known before a trial begins.
         """
         return (answers.astype(str) != others.astype(str)).to_numpy(np.float64)
+
+    def lost(self, contract: Any, answers: pd.Series, measured: pd.DataFrame) -> np.ndarray:
+        """Return how far answers lie from labels, the columns of `read_labels`, as `apart` does."""
+        return self.apart(contract, answers, measured["measured"])
 
     @abstractmethod
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

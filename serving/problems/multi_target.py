@@ -14,7 +14,7 @@ from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import means, plain
 from serving.dashboard.pages import frame
 from serving.problems import Answer, Problem, Wording
-from serving.problems.regression import with_ends
+from serving.problems.regression import widths_apart, with_ends
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +42,15 @@ class MultiTarget(Problem):
 
         parsed = DataFrame([json.loads(each) for each in rows["prediction"]], index=rows.index)
         return parsed.reindex(columns=contract.targets).add_prefix("prediction_").astype(np.float64)
+
+    def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
+        """See `widths_apart`."""
+        return self.lost(contract, answers, self.predictions(contract, others.to_frame("prediction")))
+
+    def lost(self, contract: Any, answers: pd.Series, measured: pd.DataFrame) -> np.ndarray:
+        """See `widths_apart`."""
+        predicted = self.predictions(contract, answers.to_frame("prediction"))
+        return widths_apart(contract.task, predicted.to_numpy(), measured.to_numpy(np.float64), contract.half_widths)
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two tables of numbers, ``(n, targets)`` each."""

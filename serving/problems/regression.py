@@ -45,7 +45,6 @@ class Regression(Problem):
         "Drugs are then ranked by how strongly they are expected to inhibit the cells, each with the range in which "
         "the measurement should lie."
     )
-    tried = "prediction"
 
     def read_labels(self, contract: Any, table: TableFile, at: Places, refuse: Refuse, tell: Tell) -> Labels:
         """Read numbers; refuse a logarithm of an IC50 that is too large to be one."""
@@ -67,11 +66,9 @@ class Regression(Problem):
         )
 
     def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
-        """Return absolute differences in widths of the prediction interval, at most 1; also where one is no number."""
-        if contract.half_width is None:
-            raise UserError(f"{contract.task}: the version in production has no prediction interval to scale errors by")
-        away = np.abs(answers.to_numpy(np.float64) - others.to_numpy(np.float64)) / (2 * contract.half_width)
-        return np.minimum(np.nan_to_num(away, nan=1.0), 1.0)
+        """See `widths_apart`."""
+        some, other = (each.to_numpy(np.float64)[:, None] for each in (answers, others))
+        return widths_apart(contract.task, some, other, [contract.half_width])
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return two rows of numbers, ``(n,)`` each."""
@@ -111,6 +108,19 @@ class Regression(Problem):
     def pair_wording(self, target: str) -> Wording:
         """Return that more of the response is resistance."""
         return Wording("the prediction", RESISTANCE, SENSITIVITY, red=RESISTANCE, unit=_unit(target))
+
+
+def widths_apart(task: str, some: np.ndarray, others: np.ndarray, half_widths: Sequence[float | None]) -> np.ndarray:
+    """Return the mean over targets of ``|some - others|`` ``(n, targets)`` in widths of a target's interval, ``(n,)``.
+
+    A difference is at most 1, also where one is no number. Targets without an interval do not count; `UserError` if
+    none has one.
+    """
+    half = np.array(half_widths, np.float64)  # None becomes NaN
+    if not (known := half > 0).any():
+        raise UserError(f"{task}: the version in production has no prediction interval to scale errors by")
+    away = np.abs(some - others)[:, known] / (2 * half[known])
+    return np.minimum(np.nan_to_num(away, nan=1.0), 1.0).mean(axis=1)
 
 
 def with_ends(table: pd.DataFrame, name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
+from pipelines.errors import UserError
 from pipelines.params import read_task
 from serving.dashboard.data.loading import charts, tables
 from serving.dashboard.data.words import means, plain, share
@@ -45,6 +46,18 @@ class Survival(Problem):
         neither = ~missing & np.isfinite(made["measured_1"]) & ~np.isin(made["measured_1"], (0, 1))
         refuse("truth", event, neither, "must be 1 or true for an event, 0 or false for none", cells[event])
         return made, missing
+
+    def apart(self, contract: Any, answers: pd.Series, others: pd.Series) -> np.ndarray:
+        """Return absolute differences of risks until the horizon; 1 where one is no number."""
+        away = np.abs(answers.to_numpy(np.float64) - others.to_numpy(np.float64))
+        return np.minimum(np.nan_to_num(away, nan=1.0), 1.0)
+
+    def lost(self, contract: Any, answers: pd.Series, measured: pd.DataFrame) -> np.ndarray:
+        """Refuse labels: who had the event has a label earlier than who has not, so no order of arrival is fair."""
+        raise UserError(
+            f"{contract.task}: labels cannot decide a trial of risks, since an event is known before its absence is; "
+            "leave out LABELS to learn how far the answers of a shadow lie apart, and compare versions by `make score`"
+        )
 
     def to_score(self, contract: Any, joined: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Return time and event ``(n, 2)``, and log hazard and curve ``(n, 1 + horizons)``, which the risk implies."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,13 @@ class Installation:
 
     checkout: Path
     project: str
+    files: list[str] = field(default_factory=lambda: ["infra/compose.yaml"])
 
     def podman(self, *command: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
         return self._run("podman", *command, check=check, env=env)
 
     def compose(self, *command: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
-        options = ("-p", self.project, "-f", "infra/compose.yaml", *PROFILES)
+        options = ("-p", self.project, *(f"--file={each}" for each in self.files), *PROFILES)
         return self._run("podman-compose", *options, *command, check=check, env=env)
 
     def _run(self, *command: str, check: bool, env: Mapping[str, str] | None) -> str:
@@ -114,12 +115,32 @@ class Installation:
             self.podman("volume", "rm", f"{self.project}_{each}")
 
 
-def check_out(folder: Path, task: str, trials: int) -> Path:
-    """Clone what is committed, with the sample as its data, new secrets and a study of some length."""
+def question(here: Installation, task: str) -> dict[str, Any]:
+    """Return what the version in production was registered to be asked, fetched from outside of Compose's networks."""
+    code = f"""if True:
+        import json
+        from pipelines import tracking  # without it MLflow would ask the store itself, which is out of reach
+        from mlflow import artifacts
+        print(json.dumps(artifacts.load_dict("models:/{task}@production/serving_input_example.json")))"""
+    reader = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000", "MLFLOW_TRACKING_USERNAME": "reader"}
+    reader["MLFLOW_TRACKING_PASSWORD"] = (here.checkout / "infra" / "secrets" / "reader_password").read_text()
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | reader, check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def check_out(folder: Path, commit: str = "HEAD") -> Path:
+    """Clone what is committed, with the sample as its data, and new secrets."""
     checkout = folder / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
+    subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=checkout, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet", "data.dvc"], cwd=checkout, check=True)
     subprocess.run([sys.executable, "infra/make_secrets.py"], cwd=checkout, check=True)
+    return checkout
+
+
+def with_trials(checkout: Path, task: str, trials: int) -> Path:
+    """Give the studies of a task some length, and commit that."""
     params = (checkout / "params.yaml").read_text().split(f"  {task}:\n", 1)
     params[1] = params[1].replace("trials: {quick: 2,", f"trials: {{quick: {trials},", 1)
     (checkout / "params.yaml").write_text(f"  {task}:\n".join(params))

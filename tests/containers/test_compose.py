@@ -1,7 +1,6 @@
 """The whole of `infra/compose.yaml` in containers: from a study to answers, each service killed, backup and restore."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.containers.installation import Installation, check_out, missing, wait
+from tests.containers.installation import Installation, check_out, missing, question, wait, with_trials
 
 pytestmark = pytest.mark.soak
 TASK, ARCH, OTHER, TRIALS = "drug_response", "xgboost", "elastic_net", 24
@@ -30,7 +29,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation
     """Return an installation in which a study of two workers became a version in production, which is served."""
     if why := missing():
         pytest.skip(why)
-    here = Installation(check_out(tmp_path_factory.mktemp("compose"), TASK, TRIALS), "oncolineage-test")
+    checkout = with_trials(check_out(tmp_path_factory.mktemp("compose")), TASK, TRIALS)
+    here = Installation(checkout, "oncolineage-test")
     here.down()
     try:
         start = time.monotonic()
@@ -65,22 +65,8 @@ def asking(installed: Installation) -> requests.Session:
     return session
 
 
-def question(here: Installation) -> dict[str, Any]:
-    """Return what the version in production was registered to be asked, fetched from outside of Compose's networks."""
-    code = f"""if True:
-        import json
-        from pipelines import tracking  # without it MLflow would ask the store itself, which is out of reach
-        from mlflow import artifacts
-        print(json.dumps(artifacts.load_dict("models:/{TASK}@production/serving_input_example.json")))"""
-    reader = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000", "MLFLOW_TRACKING_USERNAME": "reader"}
-    reader["MLFLOW_TRACKING_PASSWORD"] = (here.checkout / "infra" / "secrets" / "reader_password").read_text()
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | reader, check=True, stdout=subprocess.PIPE)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 def test_a_version_is_served_to_who_has_a_key_and_watched(installed: Installation, asking: requests.Session) -> None:
-    asked = question(installed)
+    asked = question(installed, TASK)
     answer = asking.post(f"{URL}/invocations", json=asked, timeout=60)
     assert answer.status_code == 200 and answer.json()["predictions"], answer.text[:500]
     assert requests.post(f"{URL}/invocations", json=asked, timeout=60).status_code == 401
@@ -147,7 +133,7 @@ def logged(here: Installation) -> int:
 
 
 def test_what_is_killed_comes_back_and_nothing_is_lost(installed: Installation, asking: requests.Session) -> None:
-    asked, before = question(installed), logged(installed)
+    asked, before = question(installed, TASK), logged(installed)
     history = installed.run("workbench", "make", "history", f"TASK={TASK}")
     installed.podman("rm", "--force", installed.name("tuning"))
     installed.up("tuning", TASK=TASK, ARCH=OTHER, WORKERS="2")
@@ -179,7 +165,7 @@ def test_what_is_killed_comes_back_and_nothing_is_lost(installed: Installation, 
 
 
 def test_a_backup_is_restored_into_an_empty_installation(installed: Installation, asking: requests.Session) -> None:
-    asked = question(installed)
+    asked = question(installed, TASK)
     answered = asking.post(f"{URL}/invocations", json=asked, timeout=60).json()["predictions"]
     history = installed.run("workbench", "make", "history", f"TASK={TASK}")
     assert "saved tracking" in installed.run("backup", "python", "-m", "serving.backup", "--to", "/backup/one")

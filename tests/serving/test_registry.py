@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import yaml
 from mlflow import MlflowClient
 
+from evaluation.promotion import gate
 from pipelines.errors import UserError
 from pipelines.policy import Policy, Waiver
 from serving import audit_log, gate_context, history, promote, register, registry, rollback, verify
@@ -330,6 +331,19 @@ def test_edited_and_missing_files_runs_and_versions_are_found_but_not_what_loadi
     assert [(each.kind, each.version) for each in problems.verify(TASK)] == [("run", 1), ("files", 2)]
     two.delete_model_version(TASK, "1")
     assert ("version", 1) in [(each.kind, each.version) for each in problems.verify(TASK)]
+
+
+def test_rows_of_an_earlier_version_whose_gate_had_fewer_checks_still_match(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_version(client)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(gate, "CHECKS", [each for each in gate.CHECKS if each != "new_test_split"])
+        registry.promote(TASK, "staging", by=BY, policy=POLICY)
+    assert "new_test_split" not in [each["check"] for each in registry.history(TASK)[-1].verdicts]
+    assert registry.verify(TASK) == []
+    registry.promote(TASK, "production", by=BY, policy=POLICY)
+    assert registry.verify(TASK) == []
 
 
 def test_edited_tags_and_a_forged_row_with_a_right_hash_are_found(two: MlflowClient) -> None:

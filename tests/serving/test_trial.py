@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,12 +28,12 @@ from tests.serving import made_registry, served
 from tests.serving.made_registry import BY, POLICY, compared_with, made_version
 from tests.serving.test_signatures import make_signer
 
-WIDTHS = SimpleNamespace(task=MADE, half_width=1.0)
+SERVED = SimpleNamespace(task=MADE, half_width=1.0, half_widths=[1.0, None, 0.1], targets=["ACTB", "GAPDH", "TP53"])
 
 
 def apart(problem: str) -> dict[str, Any]:
     found = get_problem(problem)
-    return {"answer": found.tried, "apart": lambda answers, others: found.apart(WIDTHS, answers, others)}
+    return {"answer": found.tried, "apart": partial(found.apart, SERVED), "lost": partial(found.lost, SERVED)}
 
 
 LIMITS: dict[str, Any] = {"margin": 0.02, "most": 0.1, **apart("classification")}
@@ -98,22 +99,45 @@ def test_without_labels_only_disagreement_is_known() -> None:
 
 
 @pytest.mark.parametrize("paired", [True, False])
-def test_versions_that_answer_numbers_are_told_apart_by_errors_in_widths_of_the_interval(paired: bool) -> None:
+@pytest.mark.parametrize(("problem", "times"), [("regression", 20), ("multi_target", 3)])
+def test_versions_that_answer_numbers_are_told_apart_by_errors_in_widths_of_the_interval(
+    problem: str, times: int, paired: bool
+) -> None:
+    scale, several = np.array(SERVED.half_widths, np.float64), problem == "multi_target"
+    scale[1] = 1e9  # without an interval it does not count
+
     def decided(spreads: tuple[float, float], seed: int) -> Found:
         rng = np.random.default_rng(seed)
-        log, labels = planted(4000, (1, 1), rng, paired=paired)
-        labels["measured"] = rng.normal(size=len(labels)) * 3
-        truth = labels.set_index("sample_sha256")["measured"]
-        spread = log["model_version"].map(dict(zip("12", spreads, strict=True))).to_numpy()
-        log["prediction"] = truth[log["sample_sha256"]].to_numpy() + spread * rng.normal(size=len(log))
-        return compare(log, ("1", "2"), labels, **LIMITS | apart("regression"))
+        log, labels = planted(2000, (1, 1), rng, paired=paired)
+        truth = rng.normal(size=(len(labels), 3)) * 3 * scale
+        spread = log["model_version"].map(dict(zip("12", spreads, strict=True))).to_numpy()[:, None]
+        answers = truth[log["sample_sha256"].astype(int)] + spread * scale * rng.normal(size=(len(log), 3))
+        labels = labels[["sample_sha256"]].assign(**{f"measured_{place}": truth[:, place] for place in range(3)})
+        log["prediction"] = [json.dumps(dict(zip(SERVED.targets, row, strict=True))) for row in answers.tolist()]
+        if not several:
+            labels = labels[["sample_sha256"]].assign(measured=truth[:, 0])
+            log["prediction"] = answers[:, 0]
+        return compare(log, ("1", "2"), labels, **LIMITS | apart(problem))
 
-    made = {spreads: [decided(spreads, seed) for seed in range(20)] for spreads in ((1, 0.7), (0.7, 1), (1, 1))}
-    assert [each.decision for each in made[1, 0.7]].count("better") >= 19
-    assert [each.decision for each in made[0.7, 1]].count("worse") >= 19
-    assert sum(each.decision in ("better", "worse") for each in made[1, 1]) <= max(2, LEVEL * 20)
+    made = {spreads: [decided(spreads, seed) for seed in range(times)] for spreads in ((1, 0.7), (0.7, 1), (1, 1))}
+    assert [each.decision for each in made[1, 0.7]].count("better") >= 0.95 * times
+    assert [each.decision for each in made[0.7, 1]].count("worse") >= 0.95 * times
+    assert sum(each.decision in ("better", "worse") for each in made[1, 1]) <= max(2, LEVEL * times) / 2
     wild = decided((0.7, 1e9), 0)  # an error counts as one width, whatever its size
     assert wild.gain is not None and -1 < wild.gain.value < -0.5
+
+
+def test_risks_are_compared_with_each_other_and_not_with_labels() -> None:
+    rng = np.random.default_rng(0)
+    log, labels = planted(1000, (1, 1), rng, paired=True)
+    log["prediction"] = rng.random(1000)[log["sample_sha256"].astype(int)]
+    limits = LIMITS | apart("survival")
+    assert compare(log, ("1", "2"), None, **limits).decision == "go on"
+    log.loc[log["model_version"] == "2", "prediction"] = rng.random(1000)
+    found = compare(log, ("1", "2"), None, **limits)
+    assert found.decision == "disagrees" and found.disagreement is not None and 0.3 < found.disagreement.value < 0.4
+    with pytest.raises(UserError, match="labels cannot decide"):
+        compare(log, ("1", "2"), labels, **limits)
 
 
 def test_who_repeats_a_question_or_the_id_of_a_request_has_no_more_weight() -> None:
