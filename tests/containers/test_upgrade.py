@@ -103,9 +103,7 @@ def earlier(installed: Installation) -> dict[str, Any]:
     time.sleep(10)  # answers are logged every five seconds
     start = time.monotonic()
     here.compose("down", "--timeout", "10")
-    git = ["git", "-C", str(here.checkout), "checkout", "--quiet", "--force", "--detach"]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    subprocess.run([*git, head.strip()], check=True)
+    subprocess.run(["git", "checkout", "--quiet", "--force", "-"], cwd=here.checkout, check=True)  # what was cloned
     make_secrets(here, "--missing")
     migrate(here)
     asking.session.headers["Authorization"] = f"Bearer {make_secrets(here, '--key', 'a-test').split()[0]}"
