@@ -19,6 +19,7 @@ pytestmark = pytest.mark.soak
 # The last commit of a day: since then endpoints ask for keys, moves can be signed, and the log has other columns. It
 # runs with the MLflow of its image, an earlier one than it was locked with, since MLflow's tables have changed since.
 EARLIER = "295dd6f"
+IMAGE = f"oncolineage:{EARLIER}"
 TASK, ARCH, BASELINE = "breast_survival", "cox_net", "kaplan_meier"
 STAGES = [f"{stage}@{TASK}-{name}" for name in (BASELINE, ARCH) for stage in ("tune", "fit", "evaluate")]
 URL = "http://127.0.0.1:5001/invocations"
@@ -27,12 +28,14 @@ VOLUMES = ("databases", "artifacts", "work", "predictions", "reports")
 
 
 def make_image(folder: Path) -> None:
-    """Build the earlier version's image, beside today's."""
+    """Build the earlier version's image, beside today's, unless there is one."""
+    if subprocess.run([CONTAINERS, "podman", "image", "exists", IMAGE]).returncode == 0:
+        return
     (folder / "code").mkdir()
     archive = subprocess.run(["git", "archive", EARLIER], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     subprocess.run(["tar", "-x", "-C", str(folder / "code")], input=archive, check=True)
     build = [CONTAINERS, "buildah", "bud", "--isolation", "chroot", "--volume", "/etc/ssl/certs:/run/certificates:ro"]
-    build += ["--file", str(Path(__file__).with_name("older.Dockerfile")), "--tag", "oncolineage:older"]
+    build += ["--file", str(Path(__file__).with_name("older.Dockerfile")), "--tag", IMAGE]
     subprocess.run([*build, str(folder / "code")], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -41,7 +44,7 @@ def as_podman_takes_it(compose: Path) -> None:
     then, today = (yaml.safe_load(path.read_text()) for path in (compose, ROOT / "infra" / "compose.yaml"))
     del then["configs"]
     then["services"]["postgres"] = today["services"]["postgres"]
-    compose.write_text(yaml.safe_dump(then).replace("oncolineage:0.1.0", "oncolineage:older"))
+    compose.write_text(yaml.safe_dump(then).replace("oncolineage:0.1.0", IMAGE))
 
 
 class Asking:
@@ -100,9 +103,7 @@ def earlier(installed: Installation) -> dict[str, Any]:
     time.sleep(10)  # answers are logged every five seconds
     start = time.monotonic()
     here.compose("down", "--timeout", "10")
-    git = ["git", "-C", str(here.checkout), "checkout", "--quiet", "--force", "--detach"]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    subprocess.run([*git, head.strip()], check=True)
+    subprocess.run(["git", "checkout", "--quiet", "--force", "-"], cwd=here.checkout, check=True)  # what was cloned
     make_secrets(here, "--missing")
     migrate(here)
     asking.session.headers["Authorization"] = f"Bearer {make_secrets(here, '--key', 'a-test').split()[0]}"
@@ -201,8 +202,8 @@ def test_moves_are_signed_from_then_on_and_nothing_else_is_served(
     wait(lambda: refused in here.podman("logs", here.name("serving")), "the changed file is refused")
     assert "files: version 2" in here.run("workbench", "make", "verify", f"TASK={TASK}", check=False)
 
-    for saved, told in (("earlier", "not signed"), ("signed", "restored artifacts")):
-        here.down(*VOLUMES)
+    for saved, told, there in (("earlier", "not signed", VOLUMES), ("signed", "restored artifacts", VOLUMES[:2])):
+        here.down(*there)
         here.up("postgres", "bucket")
         here.wait_healthy("postgres")
         here.ended("bucket")
