@@ -49,6 +49,14 @@ def no_tracking_server_is_inherited() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
+def no_models_code_is_inherited() -> Iterator[None]:
+    """Forget where the code of loaded models lies: processes that a later test starts would import that first."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture(autouse=True, scope="module")
 def no_main_module_is_inherited() -> Iterator[None]:
     """Take back what Streamlit makes the main module: processes that a later test starts would run its script."""
     yield
