@@ -4,7 +4,7 @@ Every move requires the evidence of that very version, judged by `evaluation.pro
 recorded in the history. If two users move at once, one is refused. A crash leaves the old state or the new one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from mlflow import MlflowClient
@@ -18,7 +18,7 @@ from evaluation.promotion.signatures import SIGNATURE
 from pipelines import tracking
 from pipelines.errors import UserError
 from pipelines.params import read_params
-from pipelines.policy import Policy
+from pipelines.policy import CHECKS, Policy
 from serving import audit_log, signing
 from serving.alias_moves import Found, look, move, refuse_unsound
 from serving.audit_log import CANDIDATE, PREVIOUS, PRODUCTION, STAGING, Entry
@@ -34,6 +34,7 @@ from serving.gate_context import (
 )
 
 Target = Literal["staging", "production"]
+_LATER = {"worst_stratum", "stress", "new_test_split", "pretraining"}  # checks that rows of early histories lack
 
 
 class GateError(UserError):
@@ -310,22 +311,28 @@ def verify(name: str) -> list[Problem]:
     problems += [Problem("alias", each) for each in found.moved()]
     problems += [Problem("stage", each) for each in found.staged_wrongly()]
     problems += [Problem(*each) for each in signing.problems(name, found)]
+    least = set(CHECKS) - _LATER
     for entry in found.entries:
-        if entry.action == audit_log.PROMOTE and not _allowed(entry):
+        if entry.action != audit_log.PROMOTE:
+            continue
+        if not _allowed(entry, least):
             message = f"row {entry.number} promotes it though the gate did not allow it"
             problems.append(Problem("verdict", message, entry.to_version))
+        else:
+            least |= {verdict["check"] for verdict in entry.verdicts}  # no version judges less than the one before it
     for number in sorted({entry.to_version for entry in found.entries if entry.to_version is not None}):
         problems += _of_version(name, number, found)
     return problems
 
 
-def _allowed(entry: Entry) -> bool:
-    """Return whether checks were judged, each once, and none failed; an earlier version may have had fewer of them."""
+def _allowed(entry: Entry, least: Collection[str]) -> bool:
+    """Return whether checks were judged, ``least`` among them, each once, and none failed."""
     try:
         verdicts = [Verdict(**verdict) for verdict in entry.verdicts]
     except TypeError:
         return False
-    return 0 < len(verdicts) == len({each.check for each in verdicts}) and not failures(verdicts)
+    judged = {each.check for each in verdicts}
+    return judged.issuperset(least) and len(judged) == len(verdicts) and not failures(verdicts)
 
 
 def _of_version(name: str, number: int, found: Found) -> Iterator[Problem]:

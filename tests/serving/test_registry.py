@@ -344,6 +344,19 @@ def test_rows_of_an_earlier_version_whose_gate_had_fewer_checks_still_match(
     assert registry.verify(TASK) == []
     registry.promote(TASK, "production", by=BY, policy=POLICY)
     assert registry.verify(TASK) == []
+    second = made_version(client, comparisons=compared_with(1))
+    with monkeypatch.context() as forger:  # no version judges less than the one before it
+        forger.setattr(gate, "CHECKS", [each for each in gate.CHECKS if each != "new_test_split"])
+        registry.promote(TASK, "staging", second, by=BY, policy=POLICY)
+    assert [(each.kind, each.version) for each in registry.verify(TASK)] == [("verdict", second)]
+
+
+def test_no_version_was_judged_by_a_single_check(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = made_version(client)
+    with monkeypatch.context() as forger:
+        forger.setattr(gate, "CHECKS", ["identity"])
+        registry.promote(TASK, "staging", by=BY, policy=POLICY)
+    assert [(each.kind, each.version) for each in registry.verify(TASK)] == [("verdict", version)]
 
 
 def test_edited_tags_and_a_forged_row_with_a_right_hash_are_found(two: MlflowClient) -> None:
