@@ -75,9 +75,9 @@ def _files(root: Path, task: Task) -> tuple[list[Path], list[Finding]]:
         names = sorted(path.relative_to(root).as_posix() for path in ignored)
         message = f"{len(names)} files of operating systems are ignored ({quoted(names, 3)})"
         findings.append(Finding("folder_known", IMAGES_FOLDER, message, count=len(names), severity="warning"))
-    for path in entries(root):
+    for path in map(Path, entries(root)):
         if path.name in task.data.classes and path.is_dir():
-            for inside in entries(path):
+            for inside in map(Path, entries(path)):
                 if inside.is_file():
                     files.append(inside)
                 else:

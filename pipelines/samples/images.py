@@ -1,6 +1,7 @@
 """Images: a table of samples, and all pixels in one array that is decoded once and cached on the disk."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
@@ -82,12 +83,12 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
     the folders disagree, or no class has an image, or with ``every_class`` one has none.
     """
     root = folder / IMAGES_FOLDER
-    files = {label: [path for path in entries(root / label) if path.is_file()] for label in task.data.classes}
+    files = {label: [entry.name for entry in entries(root / label) if entry.is_file()] for label in task.data.classes}
     lacking = [label for label, inside in files.items() if not inside]
     if lacking and (every_class or len(lacking) == len(files)):
         found = [(f"{IMAGES_FOLDER}/{label}", without_images(folder, label, task)) for label in lacking]
         raise DataError([Finding("class_has_images", file, message) for file, message in found])
-    named = [(f"{label}/{path.name}", label) for label, inside in files.items() for path in inside]
+    named = [(f"{label}/{name}", label) for label, inside in files.items() for name in inside]
     table = pd.DataFrame(sorted(named), columns=["sample_id", "label"])
     table["subject_id"] = pd.Series([None] * len(table), dtype=object)
     if (folder / IMAGES_TABLE).is_file():
@@ -104,10 +105,12 @@ def list_images(folder: Path, task: ImagesTask, *, labelled: bool = True, every_
     return table
 
 
-def entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder without hidden files and those that operating systems write."""
-    found = [path for path in (folder.iterdir() if folder.is_dir() else ()) if not is_of_system(path.name)]
-    return sorted(found, key=lambda path: path.name)
+def entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """Return the entries of a folder by name, without hidden files and those that operating systems write."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as inside:  # knows files from folders without asking for each, as a `Path` would
+        return sorted((entry for entry in inside if not is_of_system(entry.name)), key=lambda entry: entry.name)
 
 
 def without_images(folder: Path, label: str, task: ImagesTask) -> str:
@@ -147,7 +150,9 @@ def read_listed(path: Path, table: pd.DataFrame, notes: list[Finding]) -> tuple[
 
 def _files_of(listed: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     """Return the file of each row with slashes, below ``images/``, in the case and spelling of the folders."""
-    there, classes = set(table["sample_id"]), set(map(folded, table["label"]))
+    there, classes = set(table["sample_id"]), set(map(folded, table["label"].unique()))
+    if there.issuperset(listed["file"]):
+        return listed["file"]
     spelled: dict[str, list[str]] = {}
     for name in table["sample_id"]:
         spelled.setdefault(folded(name), []).append(name)
@@ -171,7 +176,8 @@ def _table_findings(table: pd.DataFrame, listed: pd.DataFrame) -> list[Finding]:
     """Return where ``images.csv`` and the folders disagree."""
     file, label_of = listed["file"], table.set_index("sample_id")["label"]
     folder = file.map(label_of)
-    given, expected = ([folded(known(label) or "") for label in column] for column in (listed["label"], folder))
+    text = functools.cache(lambda label: folded(known(label) or ""))
+    given, expected = (list(map(text, column)) for column in (listed["label"], folder))
     other = np.array(given, dtype=object) != np.array(expected, dtype=object)
     nowhere = "there is no such file below images/{found}; write <class>/<file> as in the folder"
     findings = []

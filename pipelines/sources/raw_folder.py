@@ -173,7 +173,7 @@ def refuse_no_folder(folder: Path) -> None:
 def filled(folder: Path) -> list[Path]:
     """Return the `entries` of a folder; raise a `UserError` if there is none."""
     if found := entries(folder):
-        return found
+        return list(map(Path, found))
     raise UserError(f"{folder}: is empty; unpack the archive again")
 
 
