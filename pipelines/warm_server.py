@@ -13,6 +13,7 @@ import logging
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -61,6 +62,7 @@ def main() -> None:
                 _answer(connection, used, at_import)
     for pid in forks:
         os.waitpid(pid, 0)
+    shutil.rmtree(used, ignore_errors=True)  # whoever started this may have been killed
 
 
 def _answer(connection: socket.socket, used: Path, at_import: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -176,15 +177,18 @@ def test_without_a_listening_process_a_command_runs_by_itself(folder: Path, tmp_
     assert outcome(start(folder, "say", ONCOLINEAGE_WARM_PROCESS=str(tmp_path / "gone")))[2] == 0
 
 
-def test_it_ends_with_the_process_that_started_it(folder: Path) -> None:
-    given = {**os.environ, "PYTHONPATH": str(folder)}
+def test_it_ends_with_the_process_that_started_it_and_leaves_no_file(folder: Path) -> None:
+    short = Path(tempfile.mkdtemp())  # the path of a socket may be no longer than a hundred letters
+    given = {**os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(short)}
     given.pop("ONCOLINEAGE_WARM_PROCESS", None)  # of the other tests
     command = [sys.executable, "-m", "pipelines.warm_process", "sleep", "100"]
     started = psutil.Popen(command, cwd=folder, env=given)
     assert soon(lambda: len(started.children()) == 2)
     children = started.children()
+    assert list(short.glob("oncolineage-*/socket"))
     started.kill()
     started.wait()
     (server,) = [child for child in children if "sleep" not in child.cmdline()]
     assert soon(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    assert not list(short.glob("oncolineage-*"))
     next(child for child in children if child != server).kill()
