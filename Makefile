@@ -66,7 +66,7 @@ croissant: $(READY) ## TASK=T [SOURCE=cnmc] [LICENSE=URL] [CITATION=TEXT] [URL=U
 
 # The budget of a checkout is in budget.yaml, which git does not see; the tags of a run say what it was made with.
 train: $(READY) ## TASK=T [ARCH=A] [BUDGET=quick|full|NAME] [SIDE_BY_SIDE=n]: tune, fit, evaluate; show the leaderboard; a budget holds until another is named
-	@$(need_task)python -m pipelines.budget --task "$$TASK" --budget "$${BUDGET:-}"
+	@$(need_task)python -m pipelines.budget --task "$$TASK" --budget "$${BUDGET:-}" --architecture "$${ARCH:-}"
 	@failed=0; $(if $(value ARCH),python -m pipelines.warm_process dvc repro --keep-going "evaluate@$$TASK-$$ARCH",$(if $(value SIDE_BY_SIDE),python -m pipelines.side_by_side --task "$$TASK" --at-once "$$SIDE_BY_SIDE",python -m pipelines.warm_process dvc repro --keep-going "leaderboard@$$TASK")) || failed=$$?; \
 	python -m evaluation.leaderboard --task "$$TASK" $(if $(value ARCH),,--show); exit $$failed
 
