@@ -210,10 +210,8 @@ def test_a_budget_holds_until_another_is_named_and_an_unknown_one_is_refused_bef
         assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
     for architecture in ("nosuch", "xgboost mlp", "$(shell touch pwned)"):
         code, said = train(checkout, "full", ARCH=architecture)
-        assert (
-            code == 2
-            and f"ARCH is '{architecture}'; name one of those of drug_response in params.yaml: mean_effects" in said
-        )
+        assert code == 2
+        assert f"ARCH is '{architecture}'; name one of those of drug_response in params.yaml: mean_effects" in said
         assert not {path.name for path in checkout.iterdir()} & {"given", "pwned", "budget.yaml"}
     code, said = train(checkout, "small_images")
     assert code == 2 and "small_images is for blood_cell, leukemia_cell, not for drug_response" in said
